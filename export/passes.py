@@ -1,0 +1,93 @@
+"""Graph passes between capture and Q/DQ, in one ordered list with the reason each stands where it does.
+
+A pass takes the model and edits it; none of them pulls a large weight: where one must change it (a transpose), it wraps the
+lazy tensor in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+import onnxscript.optimizer
+from onnx_ir.passes import common as common_passes
+
+SMALL = 1024  # values up to this many elements may be read while folding constants
+
+
+def fold_small_constants(model: ir.Model) -> None:
+    """Evaluate what depends on small constants only (shapes, ranges, scalars), inline functions, drop dead nodes."""
+    onnxscript.optimizer.optimize(model, input_size_limit=SMALL, output_size_limit=512 * 512, onnx_shape_inference=True)
+
+
+def lift_constants(model: ir.Model) -> None:
+    """Constant nodes become initializers, so that a tensor has one form wherever it comes from."""
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def transpose_weights(model: ir.Model) -> None:
+    """Transpose(W) with W an initializer becomes an initializer W^T: [out, in] -> [in, out], lazily."""
+    graph = model.graph
+    for node in list(graph):
+        source = node.inputs[0] if node.op_type == "Transpose" else None
+        if source is None or source.name not in graph.initializers or source.const_value is None:
+            continue
+        permutation = list(node.attributes["perm"].as_ints())
+        target = node.outputs[0]
+        value = _initializer(f"{source.name}.transposed", _transposed(source.const_value, permutation), source.dtype)
+        if value.name not in graph.initializers:
+            graph.register_initializer(value)
+        ir.convenience.replace_all_uses_with(target, graph.initializers[value.name])
+        graph.remove(node, safe=True)
+
+
+def _initializer(name: str, tensor: ir.TensorProtocol, dtype: ir.DataType | None) -> ir.Value:
+    return ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(dtype or tensor.dtype), const_value=tensor)
+
+
+def _transposed(tensor: ir.TensorProtocol, permutation: list[int]) -> ir.LazyTensor:
+    shape = ir.Shape([tensor.shape[axis] for axis in permutation])
+
+    def compute() -> ir.Tensor:
+        return ir.Tensor(np.ascontiguousarray(tensor.numpy().transpose(permutation)), dtype=tensor.dtype)
+
+    return ir.LazyTensor(compute, dtype=tensor.dtype, shape=shape, name=f"{tensor.name}.transposed")
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Nodes and initializers that nothing reads any more."""
+    common_passes.RemoveUnusedNodesPass()(model)
+    common_passes.RemoveUnusedOpsetsPass()(model)
+
+
+def strip_metadata(model: ir.Model) -> None:
+    """Stack traces, class names and file paths: 4 MB of a 0.6B graph, and they differ from machine to machine."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        values += node.outputs
+    for value in values:
+        value.metadata_props.clear()
+        value.doc_string = None
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+
+
+ORDER: tuple[tuple[Callable[[ir.Model], None], str], ...] = (
+    (transpose_weights, "first: the folder would evaluate a Transpose of any size; makes a Linear a MatMul with a plain weight"),
+    (fold_small_constants, "removes the sequence and shape ops"),
+    (lift_constants, "then constants have one form, whoever made them"),
+    (remove_unused, "after the rewrites, which leave dead nodes"),
+    (strip_metadata, "last: earlier passes may still read names"),
+)
+
+
+def run_passes(model: ir.Model) -> ir.Model:
+    """Run all passes in order, in place."""
+    for run, _ in ORDER:
+        run(model)
+    return model

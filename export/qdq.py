@@ -1,0 +1,120 @@
+"""Q/DQ pairs around the layers that are quantized.
+
+    y = DQ(Q(x, s_x), s_x) . DQ(W_q, s_w)        s_x per tensor; s_w per output channel or per tensor
+Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-qdq.md):
+* layers that read one tensor at one scale share one Q/DQ, so Q, K and V merge into one FP8 kernel;
+* scales have the graph's own float type, or a strongly typed parser refuses the next Add;
+* weights are stored quantized (DQ only): 1 byte a value in the file and in the engine;
+* depthwise convolutions never get here (quantize/patterns.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, to_ir, to_torch
+from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
+from sprint_export.schema import QuantizedLayer
+
+
+def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
+    """Insert Q/DQ for every quantized layer, in place.
+
+    Args:
+        model: after the passes: a Linear is a MatMul with weight `<layer>.weight.transposed` [in, out], a Conv2d a Conv.
+        layers: by module name.
+
+    Raises:
+        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul or Conv.
+    """
+    shared: dict[tuple[str, float, str], ir.Value] = {}
+    for name, layer in layers.items():
+        node, weight, transposed = _find(model.graph, name)
+        node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
+        node.replace_input_with(1, _dequantized_weight(model.graph, node, weight, layer, transposed))
+
+
+def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
+    for suffix, transposed in ((".weight.transposed", True), (".weight", False)):
+        weight = graph.initializers.get(name + suffix)
+        users = [] if weight is None else list(weight.uses())
+        if weight is not None and len(users) == 1 and users[0].node.op_type in ("MatMul", "Conv") and users[0].idx == 1:
+            return users[0].node, weight, transposed
+    raise InputError(f"layer {name!r}: expected its weight to be read by one MatMul or Conv of the graph; leave the layer "
+                     "'float' in the recipe")
+
+
+def _quantize_input(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, shared: dict[tuple[str, float, str], ir.Value]) -> ir.Value:
+    source = node.inputs[0]
+    assert source is not None and source.name is not None
+    scale = input_scale(layer)
+    key = (source.name, scale.item(), layer.precision.name)
+    if key not in shared:
+        prefix = f"{source.name}.{layer.precision.name}.{len(shared)}"
+        scale_value = _constant(graph, f"{prefix}.scale", scale, _float_type(layer))
+        zero = _constant(graph, f"{prefix}.zero", torch.zeros(()), _storage_type(layer))
+        quantized = ir.node("QuantizeLinear", [source, scale_value, zero])
+        restored = ir.node("DequantizeLinear", [quantized.outputs[0], scale_value, zero])
+        _declare(quantized, f"{prefix}.q", _storage_type(layer), source.shape)
+        shared[key] = _declare(restored, f"{prefix}.dq", _float_type(layer), source.shape)
+        graph.insert_before(node, [quantized, restored])
+    return shared[key]
+
+
+def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> ir.Value:
+    tensor = weight.const_value
+    assert tensor is not None and weight.name is not None
+    storage, name = _storage_type(layer), weight.name
+
+    def source() -> torch.Tensor:  # [out, in, ...], as torch stores it
+        value = to_torch(tensor)
+        return value.transpose(0, 1) if transposed else value
+
+    def quantized() -> ir.TensorProtocol:
+        value = source()
+        result = quantize_tensor(value, weight_scale(value, layer), layer.precision)
+        return to_ir(result.transpose(0, 1) if transposed else result, storage, name)
+
+    def scales() -> ir.TensorProtocol:
+        return to_ir(weight_scale(source(), layer), _float_type(layer), f"{name}.scale")
+
+    out_channels = tensor.shape[1 if transposed else 0]
+    scale_shape = ir.Shape([] if layer.weight_axis is None else [out_channels])
+    stored = _register(graph, f"{name}.{layer.precision.name}", ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(tensor.shape)))
+    scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=scale_shape))
+    zero_shape = [] if layer.weight_axis is None else [int(out_channels)]
+    zero = _constant(graph, f"{name}.zero", torch.zeros(zero_shape), storage)
+    attributes = {} if layer.weight_axis is None else {"axis": 1 if transposed else 0}
+    restored = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes)
+    graph.insert_before(node, restored)
+    del graph.initializers[name]
+    return _declare(restored, f"{name}.dq", _float_type(layer), ir.Shape(tensor.shape))
+
+
+def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+    value = node.outputs[0]
+    node.name = value.name = name
+    value.type, value.shape = ir.TensorType(dtype), shape
+    return value
+
+
+def _register(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _constant(graph: ir.Graph, name: str, value: torch.Tensor, dtype: ir.DataType) -> ir.Value:
+    return _register(graph, name, to_ir(value, dtype, name))
+
+
+def _storage_type(layer: QuantizedLayer) -> ir.DataType:
+    return STORAGE_TYPES[layer.precision.storage]
+
+
+def _float_type(layer: QuantizedLayer) -> ir.DataType:
+    return FLOAT_TYPES[layer.scale_dtype]

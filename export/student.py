@@ -1,0 +1,124 @@
+"""export_student: every component to a graph, in a work folder that an interrupted run goes on in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from sprint_export.errors import InputError, RefusedError
+from sprint_export.export.bundle import (
+    find_artifact,
+    make_artifact,
+    open_work_folder,
+    read_record,
+    write_bundle,
+    write_record,
+)
+from sprint_export.export.shadow import write_shadow
+from sprint_export.export.to_onnx import count_precisions, make_graph, write_graph
+from sprint_export.progress import Progress, quiet
+from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Student, Target, to_json
+
+TOOLS = ("sprint-export", "torch", "diffusers", "transformers", "onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")
+KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx": "shadow"}
+
+
+def bundle_key(student: Student, target: Target, precision: str, device: Device) -> str:
+    """A hash of all that decides a bundle's bytes: two runs with one key make the same files."""
+    layers = {role: {name: asdict(layer) for name, layer in c.layers.items()} for role, c in student.components.items()}
+    parts = [student.fingerprint, to_json(student.plan), to_json(student.recipe), layers, target.name, precision, device.name,
+             tool_versions(), sorted(student.components)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tool_versions() -> dict[str, str]:
+    """Installed versions of what shapes the files."""
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def export_student(student: Student, target: Target, precision: str, device: Device, out: Path,
+                   progress: Progress = quiet) -> Bundle:
+    """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage renames it.
+
+    Args:
+        student: specialized, and quantized where the precision asks for it.
+        target: says the graph's type.
+        precision: one of the target's.
+        device: recorded, and asked whether it can.
+        out: the final folder; nothing is written there yet.
+        progress: is told (stage, done, total).
+
+    Returns:
+        The bundle in the work folder. Components that an interrupted run finished are taken over.
+
+    Raises:
+        InputError: the student is not specialized. RefusedError: the target refuses the pair.
+    """
+    if student.plan is None:
+        raise InputError("the student is not specialized; call specialize_student(student) before export_student")
+    if (reason := target.refuses(precision, device)) is not None:
+        raise RefusedError(reason)
+    key = bundle_key(student, target, precision, device)
+    work = open_work_folder(out, key)
+    records, artifacts = [], []
+    for i, (role, component) in enumerate(student.components.items()):
+        progress("exporting " + role, i, len(student.components))
+        records.append(_export_component(component, target.graph_dtype[precision], work / role, student.configs[role]))
+        artifacts += [make_artifact(work, work / role / name, role, kind, "onnx")
+                      for name, kind in KINDS.items() if (work / role / name).is_file()]
+    progress("exporting", len(student.components), len(student.components))
+    artifacts += _copy_surroundings(student, work)
+    bundle = Bundle(
+        folder=work, family=student.family, source=student.source, revision=student.revision, licence=student.licence,
+        target=target.name, precision=precision, device=device.name, plan=student.plan, prompt=student.prompt,
+        latent_shape=student.latent_shape, components=tuple(records), artifacts=tuple(artifacts), recipe=student.recipe,
+        fingerprint=student.fingerprint, key=key, tools=tool_versions())
+    assert all(find_artifact(bundle, record.role, "graph") for record in records)
+    write_bundle(bundle)
+    return bundle
+
+
+def _export_component(component: Component, dtype: str, folder: Path, config: object) -> ComponentRecord:
+    """Write one component's folder, under another name until it is whole."""
+    finished = read_record(folder)
+    if finished is not None and all((folder / name).is_file() for name in finished[1]):
+        return finished[0]
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.mkdir(parents=True)
+    model = make_graph(component, dtype)
+    record = ComponentRecord(component.role, component.inputs, component.outputs, count_precisions(model), component.layers,
+                             component.notes)
+    write_graph(model, part / "model.onnx")
+    write_shadow(part / "model.onnx")
+    (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
+    write_record(part, record)
+    part.rename(folder)
+    return record
+
+
+def _copy_surroundings(student: Student, work: Path) -> list[Artifact]:
+    """Tokenizer, scheduler and model index, laid out as diffusers lays out a pipeline."""
+    target = work / "tokenizer"
+    target.mkdir(exist_ok=True)
+    files = []
+    for path in sorted(student.tokenizer.iterdir()):
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)
+            files.append(target / path.name)
+    (work / "scheduler").mkdir(exist_ok=True)
+    for name, content in (("model_index.json", student.configs["model_index"]),
+                          ("scheduler/scheduler_config.json", student.configs["scheduler"])):
+        (work / name).write_text(json.dumps(to_json(content), indent=1) + "\n")
+    return [make_artifact(work, path, "tokenizer", "tokenizer", "json") for path in files]

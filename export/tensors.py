@@ -1,0 +1,45 @@
+"""Torch tensors as onnx_ir tensors: lazily, in the graph's type, byte for byte."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.weights import Handle
+
+TORCH_TYPES = {ir.DataType.FLOAT: torch.float32, ir.DataType.FLOAT16: torch.float16, ir.DataType.BFLOAT16: torch.bfloat16,
+               ir.DataType.INT64: torch.int64, ir.DataType.INT8: torch.int8, ir.DataType.FLOAT8E4M3FN: torch.float8_e4m3fn}
+FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+STORAGE_TYPES = {"int8": ir.DataType.INT8, "float8_e4m3fn": ir.DataType.FLOAT8E4M3FN}
+
+
+def lazy_tensor(name: str, handle: Handle, dtype: ir.DataType) -> ir.LazyTensor:
+    """A handle as an onnx_ir tensor that loads, and casts to the graph's type, when its bytes are asked for."""
+
+    def compute() -> ir.TensorProtocol:
+        return to_ir(handle.load(), dtype, name)
+
+    return ir.LazyTensor(compute, dtype=dtype, shape=ir.Shape(handle.shape), name=name)
+
+
+def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.Tensor:
+    """Cast as torch does (round to nearest even) and hand the bytes over.
+
+    Raises:
+        InputError: a finite value becomes infinite in the graph's type.
+    """
+    cast = value.to(TORCH_TYPES[dtype]).contiguous()
+    if cast.is_floating_point() and cast.element_size() > 1 and not torch.isfinite(cast).all():
+        raise InputError(f"weight {name} has magnitude {value.abs().max().item():.4g}, beyond {dtype.name}; choose a bf16 target")
+    size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[cast.element_size()]
+    array = cast.view(size).numpy() if cast.ndim else cast.reshape(1).view(size).numpy().reshape(())
+    return ir.Tensor(array.view(dtype.numpy()), dtype=dtype, name=name)
+
+
+def to_torch(tensor: ir.TensorProtocol) -> torch.Tensor:
+    """A float tensor's values as float32."""
+    array = tensor.numpy()
+    if tensor.dtype == ir.DataType.BFLOAT16:
+        return torch.from_numpy(array.view("int16").copy()).view(torch.bfloat16).float()
+    return torch.from_numpy(array).float()

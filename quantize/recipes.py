@@ -1,0 +1,64 @@
+"""Recipes: the default of each precision with its reasons, and a user's own as a TOML file.
+
+    name = "mine"
+    seed = 1
+    prompts = ["a red circle", ...]          # optional; default: the student's own
+    [[rules]]                                # first match wins; the last pattern must be "*"
+    pattern = "transformer.*.attn2.to_k"
+    precision = "float"
+    reason = "text outliers"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.quantize.patterns import FLOAT
+from sprint_export.registry import list_members, load_member
+from sprint_export.schema import Recipe, Rule, Student
+
+CALIBRATION_PROMPTS = 32
+
+
+def default_recipe(precision: str, student: Student) -> Recipe:
+    """Quantize every Linear and dense Conv2d but the doors.
+
+    Where pictures and texts enter and leave, the values are few and their errors are not averaged over anything.
+    """
+    rules = (
+        Rule("transformer.patch_embed.*", FLOAT, "entry layer: 32 channels in, sees the noise itself"),
+        Rule("transformer.caption_projection.*", FLOAT, "text outliers (BOS) enter here and reach every block"),
+        Rule("transformer.proj_out", FLOAT, "exit layer: its error is the picture's error"),
+        Rule("vae_decoder.decoder.conv_in", FLOAT, "entry layer of the decoder"),
+        Rule("vae_decoder.decoder.conv_out*", FLOAT, "exit layer: writes the pixels"),
+        Rule("*", precision, "all other Linear and dense Conv2d layers"),
+    )
+    rules = tuple(rule for rule in rules if rule.pattern.partition(".")[0] in (*student.components, "*"))
+    return Recipe(f"{precision}-default", rules, student.calibration_prompts[:CALIBRATION_PROMPTS], seed=1)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a TOML file.
+
+    Raises:
+        InputError: the file is not TOML, a key is missing, unknown or of another type, or a precision does not exist.
+    """
+    try:
+        value = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--recipe {path}: cannot be read as TOML ({error})") from error
+    try:
+        rules = tuple(Rule(**rule) for rule in value.pop("rules"))
+        recipe = Recipe(name=value.pop("name", path.stem), rules=rules, prompts=tuple(value.pop("prompts", ())),
+                        seed=value.pop("seed", 1))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"--recipe {path}: expected name, seed, prompts and [[rules]] with pattern, precision, reason ({error})") from error
+    if value:
+        raise unknown_choice(f"key in recipe {path}:", next(iter(value)), ("name", "seed", "prompts", "rules"))
+    choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]
+    for rule in rules:
+        if rule.precision not in choices:
+            raise unknown_choice(f"precision in rule {rule.pattern!r} of {path}:", rule.precision, choices)
+    return recipe

@@ -1,0 +1,84 @@
+"""Target `onnx`: portable ONNX graphs, run here by ONNX Runtime on the CPU.
+
+It is also what checks every graph of other targets on a machine that cannot run them: a 16-bit graph comes with a shadow
+(same weights, same Q/DQ, float32 arithmetic), and that is what this runtime then opens, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.errors import BundleError, MachineError
+from sprint_export.registry import require
+from sprint_export.schema import Device, Target, TensorSpec
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array, Session
+
+
+def refuse_pair(precision: str, device: Device) -> str | None:
+    """ONNX Runtime's CPU provider runs all of this target's precisions on any device."""
+    if precision not in TARGET.precisions:
+        return f"onnx has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
+    return None
+
+
+TARGET = Target(
+    name="onnx",
+    format="onnx",
+    title="portable ONNX for ONNX Runtime (CPU, CUDA, DirectML)",
+    precisions=("fp32", "fp16", "int8", "fp8"),
+    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "fp8": "fp32"},
+    conv_per_channel=True,
+    refuses=refuse_pair,
+    default_device="cpu",
+    extra="runtime",
+)
+
+
+def build(graph: Path, device: Device, builder: str, progress: Callable[[str], None]) -> tuple[Path, ...]:
+    """Nothing to build: the graph is what runs."""
+    return ()
+
+
+def can_run() -> str | None:
+    """Always: every machine has a CPU."""
+    return None
+
+
+def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+    """Load a graph (or a shadow) on the CPU.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the graph, or its interface is not the manifest's.
+    """
+    return OnnxRuntimeSession(graph, inputs, outputs)
+
+
+class OnnxRuntimeSession:
+    """The session protocol over onnxruntime.InferenceSession."""
+
+    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        ort: Any = require("onnxruntime", TARGET.extra)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
+        # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        try:
+            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except MemoryError as error:
+            raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
+        except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
+            raise BundleError(f"ONNX Runtime cannot load {graph}: {error}") from error
+        found = sorted(value.name for value in self._session.get_inputs())
+        if found != sorted(spec.name for spec in inputs):
+            raise BundleError(f"{graph} has inputs {found}, the manifest says {sorted(spec.name for spec in inputs)}")
+        self._outputs = [spec.name for spec in outputs]
+        shadow = ", fp32-compute shadow" if graph.name.endswith(".shadow.onnx") else ""
+        self.description = f"ONNX Runtime {ort.__version__} CPU{shadow}"
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs by name -> outputs by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))

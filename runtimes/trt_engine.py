@@ -1,0 +1,368 @@
+"""Target `trt`: ONNX plus a TensorRT engine for RTX PCs.
+
+TensorRT for RTX compiles for a named compute capability, so an engine for an RTX 4090 (8.9) is built on any x86-64
+machine, without a GPU and without a driver; only running it needs them. The network is strongly typed: the ONNX alone
+says what computes in which type, and the same ONNX gives the same engine bytes.
+
+    build         model.onnx -> model.sm89.engine and, beside it, model.sm89.layers.txt: the builder's raw kernel table,
+                  which tells without a GPU what was fused and what computes in FP8 or INT8 (validate/kernels.py)
+    open_session  an engine on a machine that has the GPU
+
+Covered: fixed shapes, one compute capability an engine. Not covered: free axes, refitting, several GPUs.
+`builder="tensorrt"` is classic TensorRT: the same code over another library, which builds only on the GPU it is for.
+Written without a GPU: running an engine has been tested against a stand-in, the classic builder not at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.devices import list_devices
+from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.registry import require
+from sprint_export.schema import Device, Target, TensorSpec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from sprint_export.session import Array, Session
+
+# What TensorRT for RTX 1.7 compiles for: Turing, Ampere, Ada, Blackwell.
+_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+# What the tensor cores need at least, with the reason: bf16 since Ampere, FP8 since Ada.
+_NEEDS = {"bf16": ((8, 0), "onnx-int8"), "int8": ((8, 0), "onnx-int8"), "fp8": ((8, 9), "trt-int8")}
+_BUILDERS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}  # name -> library
+_DTYPES = {  # TensorRT's name -> numpy's (with ml_dtypes)
+    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8_e4m3fn", "INT8": "int8", "UINT8": "uint8",
+    "INT32": "int32", "INT64": "int64", "BOOL": "bool",
+}
+_BUILD_LOCK = threading.Lock()  # one logger per process (see _open_log), so one build at a time
+
+
+def refuse_pair(precision: str, device: Device) -> str | None:
+    """Why that precision cannot be built for that device, naming the nearest that can; None when it can."""
+    if precision not in TARGET.precisions:
+        return f"trt has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
+    capability = device.compute_capability
+    if capability not in _CAPABILITIES:
+        has = "has no compute capability (no NVIDIA GPU)" if capability is None else f"has {_dotted(capability)}"
+        known = ", ".join(d.name for d in list_devices() if d.compute_capability in _CAPABILITIES)
+        return (f"trt builds for compute capability {', '.join(map(_dotted, _CAPABILITIES))}; {device.name} {has}; "
+                f"choose a device from: {known}")
+    needed, instead = _NEEDS[precision]
+    if capability < needed:
+        kind = "FP8" if precision == "fp8" else f"bf16, which trt-{precision} graphs compute in,"
+        if instead.startswith("trt-") and refuse_pair(instead.removeprefix("trt-"), device) is not None:
+            instead = "onnx-int8"
+        return (f"{kind} needs compute capability {_dotted(needed)} or newer; {device.name} has {_dotted(capability)}; "
+                f"use {instead}")
+    return None
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"
+
+
+TARGET = Target(
+    name="trt",
+    format="onnx+engine",
+    title="TensorRT engine for RTX PCs",
+    precisions=("bf16", "int8", "fp8"),
+    graph_dtype={"bf16": "bf16", "int8": "bf16", "fp8": "bf16"},
+    conv_per_channel=False,  # else the convolution writes float32 and a second kernel rescales it: twice the traffic
+    refuses=refuse_pair,
+    default_device="rtx-4090",
+    extra="trt",
+    needs_build=True,
+)
+
+
+def build(graph: Path, device: Device, builder: str, progress: Callable[[str], None]) -> tuple[Path, Path]:
+    """Compile an ONNX graph (with its external data) for a device.
+
+    Returns:
+        `<stem>.sm<NN>.engine` and `<stem>.sm<NN>.layers.txt`, beside the graph; each is either whole or absent.
+
+    Raises:
+        InputError: unknown builder, a graph the builder cannot read, free axes, a device without compute capability.
+        MachineError: the library is missing; no GPU for the classic builder; the disk is full.
+    """
+    if builder not in _BUILDERS:
+        raise unknown_choice("builder", builder, _BUILDERS)
+    if device.compute_capability is None:
+        raise InputError(str(refuse_pair("bf16", device)))
+    if not graph.is_file():
+        raise InputError(f"no ONNX graph at {graph}; export the student first")
+    if builder == "tensorrt":
+        _require_gpu(device)
+    trt = _load_library(builder)
+    start = time.perf_counter()
+    with _BUILD_LOCK:
+        log = _open_log(trt)
+        log.clear()
+        progress(f"reading {graph.name}")
+        engine = _compile(trt, log, graph, device, progress)
+        table = _find_table(log, graph)
+    stem = f"{graph.stem}.sm{device.compute_capability[0]}{device.compute_capability[1]}"
+    paths = graph.with_name(f"{stem}.engine"), graph.with_name(f"{stem}.layers.txt")
+    _write_whole(paths[1], table.encode())
+    _write_whole(paths[0], memoryview(engine))  # last: where there is an engine, there is its table
+    progress(f"built {paths[0].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+    return paths
+
+
+def _load_library(builder: str) -> ModuleType:
+    if builder == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
+        # No extra has it: its package is a stub that downloads gigabytes from NVIDIA while it installs.
+        raise MachineError("tensorrt is not installed; run: pip install tensorrt, or use --builder tensorrt-rtx")
+    return require(_BUILDERS[builder], TARGET.extra)
+
+
+@cache
+def _open_log(trt: ModuleType) -> Any:
+    """The process's one logger, keeping errors and the kernel table of the build under way.
+
+    TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others.
+    """
+
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined]  # known at run time only
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.clear()
+
+        def clear(self) -> None:
+            self.errors: list[str] = []
+            self.tables: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif message.startswith("Layers:\n"):
+                self.tables.append(message)
+
+    return Log()
+
+
+def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: Callable[[str], None]) -> Any:
+    """The serialized engine (an IHostMemory) of a graph."""
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    # From the file, not from bytes: external data is found beside it, and 2 GB is no limit.
+    parsed = parser.parse_from_file(str(graph))
+    if not parsed or not network.num_outputs:
+        raise InputError(f"TensorRT cannot read {graph}: {_explain_parser(parser)}")
+    _check_shapes(network, graph)
+    progress(f"compiling {graph.name} for {device.title}: {network.num_layers} layers")
+    engine = builder.build_serialized_network(network, _make_config(trt, builder, device))
+    if engine is None:
+        raise InputError(f"TensorRT cannot compile {graph} for {device.name}: {_join_messages(log.errors)}")
+    return engine
+
+
+def _make_config(trt: ModuleType, builder: Any, device: Device) -> Any:
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # shapes and types in the kernel table
+    if hasattr(trt, "ComputeCapability"):  # TensorRT for RTX; the classic builder builds for the GPU it runs on
+        major, minor = device.compute_capability or (0, 0)
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), 0)
+    return config
+
+
+def _check_shapes(network: Any, graph: Path) -> None:
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        if any(size < 0 for size in tensor.shape):
+            raise InputError(f"{graph}: input {tensor.name!r} has free axes, shape {list(tensor.shape)}; "
+                             "a trt engine has fixed shapes: export with fixed shapes")
+
+
+def _explain_parser(parser: Any) -> str:
+    if not parser.num_errors:
+        return "it holds no graph with outputs; is it an ONNX file?"
+    messages = []
+    for error in (parser.get_error(i) for i in range(parser.num_errors)):
+        at = f"node {error.node_name() or error.node()!r} ({error.node_operator()}): " if error.node() >= 0 else ""
+        messages.append(at + error.desc())
+    return _join_messages(messages)
+
+
+def _join_messages(messages: Iterable[str]) -> str:
+    """One line, without the remark (cudaError 35) that there is no driver: a build for a named device needs none."""
+    lines = (line.strip() for message in messages for line in message.splitlines() if "catchCudaError" not in line)
+    return "; ".join(dict.fromkeys(line for line in lines if line)) or "it gave no reason"
+
+
+def _find_table(log: Any, graph: Path) -> str:
+    if len(log.tables) != 1:
+        raise InputError(f"compiling {graph} printed {len(log.tables)} kernel tables, expected 1: another TensorRT "
+                         "logger is in use here; build in a process of its own, e.g. with `sprint-export build`")
+    return str(log.tables[0])
+
+
+def _write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write beside, then rename: a reader sees the whole file or none."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise MachineError(f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; make room or change "
+                           "its permissions, then build again") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _find_gpus() -> tuple[tuple[int, int], ...]:
+    """Compute capabilities of this machine's NVIDIA GPUs, asked of the driver itself: no CUDA library is needed."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int()
+        if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+            return ()
+        return tuple((_ask_driver(driver, 75, i), _ask_driver(driver, 76, i)) for i in range(count.value))
+    return ()
+
+
+def _ask_driver(driver: ctypes.CDLL, attribute: int, gpu: int) -> int:
+    value = ctypes.c_int()  # attributes 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+    driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, gpu)
+    return value.value
+
+
+def _require_gpu(device: Device) -> None:
+    found = _find_gpus()
+    if device.compute_capability not in found:
+        has = f"GPUs of compute capability {', '.join(map(_dotted, found))}" if found else "no NVIDIA GPU or no driver"
+        raise MachineError("builder 'tensorrt' builds only on the GPU it builds for; "
+                           f"{device.name} has compute capability {_dotted(device.compute_capability or (0, 0))}, "
+                           f"this machine has {has}; use --builder tensorrt-rtx, which needs no GPU")
+
+
+def can_run() -> str | None:
+    """Why engines cannot run on this machine, or None when they can. Cheap: asks the driver, imports nothing."""
+    if not _find_gpus():
+        return "no NVIDIA GPU or no driver (libcuda lists no device)"
+    if not any(importlib.util.find_spec(library) for library in _BUILDERS.values()):
+        return "tensorrt_rtx is not installed; run: pip install 'sprint-export[trt]'"
+    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
+        return "cuda-python is not installed; run: pip install 'sprint-export[trt]'"
+    return None
+
+
+def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+    """Load an engine onto the first GPU.
+
+    Raises:
+        BundleError: not an engine, or its tensors are not the given ones.
+        MachineError: no GPU, a library is missing, or the engine is for another GPU or another version.
+    """
+    magic = engine.read_bytes()[:4] if engine.is_file() else None
+    if magic is None or magic[1:] != b"trt":
+        found = "no file" if magic is None else repr(magic)
+        raise BundleError(f"{engine}: expected a TensorRT engine, found {found}; build it again")
+    if not _find_gpus():
+        raise MachineError(f"{engine.name} cannot run here: {can_run()}; run it on the RTX PC it was built for")
+    # TensorRT for RTX begins its engines with "vtrt"; any other letter is classic TensorRT's.
+    trt = _load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
+    return EngineSession(trt, require("cuda.bindings.runtime", "trt"), engine, inputs, outputs)
+
+
+class EngineSession:
+    """One engine on one GPU with its own stream and a device buffer per tensor, all of fixed size."""
+
+    def __init__(self, trt: ModuleType, cuda: ModuleType, engine: Path, inputs: tuple[TensorSpec, ...],
+                 outputs: tuple[TensorSpec, ...]) -> None:
+        self.description = f"{trt.__name__} {trt.__version__} GPU"
+        self._cuda, self._inputs, self._outputs = cuda, inputs, outputs
+        self._log = log = _open_log(trt)
+        self._runtime = trt.Runtime(log)
+        with _BUILD_LOCK:
+            log.clear()
+            self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
+        if self._engine is None:
+            raise MachineError(f"{engine.name} cannot be loaded: {_join_messages(log.errors)}; it is tied to a GPU "
+                               f"generation and a version of {trt.__name__} (here {trt.__version__}): build it again")
+        _check_tensors(self._engine, engine, (*inputs, *outputs))
+        self._context = self._engine.create_execution_context()
+        self._stream = _call(cuda, "cudaStreamCreate")
+        self._buffers: dict[str, int] = {}
+        # Before the buffers: what has been taken is given back even when the memory runs out half-way.
+        weakref.finalize(self, _release, cuda, self._stream, self._buffers)
+        for spec in (*inputs, *outputs):
+            self._buffers[spec.name] = _call(cuda, "cudaMalloc", _make_array(spec).nbytes)
+            self._context.set_tensor_address(spec.name, self._buffers[spec.name])
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs by name -> outputs by name, with the dtypes and shapes of the specs."""
+        import numpy as np
+
+        cuda, host = self._cuda, {}
+        kind = cuda.cudaMemcpyKind
+        for spec in self._inputs:
+            _check_feed(spec, feeds)
+            host[spec.name] = np.ascontiguousarray(feeds[spec.name])  # kept alive until the stream is done
+            array = host[spec.name]
+            _call(cuda, "cudaMemcpyAsync", self._buffers[spec.name], array.ctypes.data, array.nbytes,
+                  kind.cudaMemcpyHostToDevice, self._stream)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise MachineError(f"{self.description}: the engine did not start: {_join_messages(self._log.errors)}")
+        results = {spec.name: _make_array(spec) for spec in self._outputs}
+        for name, array in results.items():
+            _call(cuda, "cudaMemcpyAsync", array.ctypes.data, self._buffers[name], array.nbytes,
+                  kind.cudaMemcpyDeviceToHost, self._stream)
+        _call(cuda, "cudaStreamSynchronize", self._stream)
+        return results
+
+
+def _call(cuda: ModuleType, name: str, *arguments: Any) -> Any:
+    """Call the CUDA runtime; its functions return (status, result...)."""
+    status, *result = getattr(cuda, name)(*arguments)
+    if int(status) != 0:
+        raise MachineError(f"{name} failed: {status.name} ({int(status)}); check the GPU with nvidia-smi")
+    return result[0] if result else None
+
+
+def _release(cuda: ModuleType, stream: Any, buffers: Mapping[str, int]) -> None:
+    for address in buffers.values():
+        cuda.cudaFree(address)
+    cuda.cudaStreamDestroy(stream)
+
+
+def _make_array(spec: TensorSpec) -> Array:
+    import numpy as np
+
+    if spec.dtype in ("bfloat16", "float8_e4m3fn"):
+        require("ml_dtypes", "trt")  # registers the name with numpy
+    return np.empty([int(size) for size in spec.shape], np.dtype(spec.dtype))
+
+
+def _check_feed(spec: TensorSpec, feeds: Mapping[str, Array]) -> None:
+    if spec.name not in feeds:
+        raise InputError(f"input {spec.name!r} is missing; expected {spec.dtype} {list(spec.shape)}, found: "
+                         f"{', '.join(feeds) or '(none)'}")
+    found = feeds[spec.name]
+    if found.shape != spec.shape or found.dtype.name != spec.dtype:
+        raise InputError(f"input {spec.name!r} is {found.dtype.name} {list(found.shape)}, expected {spec.dtype} "
+                         f"{list(spec.shape)}")
+
+
+def _check_tensors(engine: Any, path: Path, specs: tuple[TensorSpec, ...]) -> None:
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    found = {n: (_DTYPES.get(engine.get_tensor_dtype(n).name), tuple(engine.get_tensor_shape(n))) for n in names}
+    expected = {spec.name: (spec.dtype, spec.shape) for spec in specs}
+    if found != expected:
+        raise BundleError(f"{path}: its tensors are {found}, expected {expected}; build it again from this bundle")

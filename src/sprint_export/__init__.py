@@ -1,0 +1,64 @@
+"""From a distilled one-step text-to-image student to a small, fast bundle that is provably still the same model.
+
+    load_student -> specialize_student -> quantize_student -> export_student -> build_bundle -> validate_bundle
+
+`convert` walks the whole road; `open_bundle` runs what it left. Importing this package loads the standard library only:
+each verb is fetched from its stage when first asked for, so opening a bundle needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, SprintExportError
+
+if TYPE_CHECKING:
+    from sprint_export.road import convert
+    from sprint_export.export import export_student
+    from sprint_export.quantize import quantize_student
+    from sprint_export.runtimes import build_bundle, open_bundle
+    from sprint_export.specialize import specialize_student
+    from sprint_export.students import load_student
+    from sprint_export.validate import validate_bundle
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022 grouped: the road, its stages in order, the errors
+    "convert",
+    "open_bundle",
+    # stages
+    "load_student",
+    "specialize_student",
+    "quantize_student",
+    "export_student",
+    "build_bundle",
+    "validate_bundle",
+    # errors
+    "SprintExportError",
+    "InputError",
+    "RefusedError",
+    "BundleError",
+    "MachineError",
+]
+
+_HOMES = {
+    "load_student": "students",
+    "specialize_student": "specialize",
+    "quantize_student": "quantize",
+    "export_student": "export",
+    "build_bundle": "runtimes",
+    "open_bundle": "runtimes",
+    "validate_bundle": "validate",
+    "convert": "road",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

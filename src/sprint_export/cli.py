@@ -1,0 +1,305 @@
+"""The command line. `sprint-export --target T` walks the whole road; the verbs are its stages and what one does with a bundle.
+
+Exit status: 0 done and gates met; 1 a gate not met (the bundle is kept); 2 wrong or refused input; 3 the machine lacks
+something. Progress and notes go to stderr, results to stdout, `--json` for programs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sprint_export.errors import InputError, SprintExportError, unknown_choice
+from sprint_export.progress import Progress
+from sprint_export.schema import Bundle, Report
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
+stdout, stderr = Console(), Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made.")]
+Runtime = Annotated[str | None, typer.Option(help="trt or onnx; default: the bundle's own where it can run here, else onnx.")]
+
+
+def main() -> None:
+    """Entry point: run the app; a user's mistake is one line on stderr and an exit status, never a traceback."""
+    try:
+        app(standalone_mode=False)
+    except SprintExportError as error:
+        stderr.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_status)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        stderr.print("stopped; run the same command again to go on where it stopped")
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
+            stderr.print(f"error: {error.format_message()}. See: sprint-export --help", markup=False, highlight=False)
+            sys.exit(error.exit_code)
+        raise
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A rich bar per stage on stderr; a line per stage where stderr is no terminal."""
+    from rich import progress as bars
+
+    tasks: dict[str, bars.TaskID] = {}
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
+    with bars.Progress(*columns, console=stderr, disable=not stderr.is_terminal) as display:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            name = stage.split(" ")[0] if stage.startswith(("exporting", "building")) else stage
+            if name not in tasks:
+                tasks[name] = display.add_task(stage, total=total)
+                if not stderr.is_terminal:
+                    stderr.print(f"{name} ...", markup=False, highlight=False)
+            display.update(tasks[name], completed=done, description=stage)
+
+        yield tell
+
+
+def read_prompts(path: Path | None) -> list[str] | None:
+    """One prompt a line; empty lines and lines that start with # are left out.
+
+    Raises:
+        InputError: the file cannot be read as text, or has no prompt in it.
+    """
+    if path is None:
+        return None
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--prompts {path}: cannot be read as UTF-8 text ({error})") from error
+    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not prompts:
+        raise InputError(f"--prompts {path} has no prompts; expected one a line")
+    return prompts
+
+
+@app.callback()
+def convert_command(
+    context: typer.Context,
+    target: Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, trt-int8, onnx-int8; see: list targets.")] = None,
+    student: Annotated[str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")] = "sprint-tiny",
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder; default STUDENT-TARGET here.")] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps to specialize to, 1 to 4.")] = 1,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale to fix; default 4.5.")] = None,
+    device: Annotated[str | None, typer.Option(help="What to build for; see: list devices.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML): which layers are quantized.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line, to calibrate and validate with.")] = None,
+    component: Annotated[list[str] | None, typer.Option(help="Export only this network; may be repeated.")] = None,
+    builder: Annotated[str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (on the GPU it is for).")] = "tensorrt-rtx",
+    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many prompts to validate with.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle made from other inputs.")] = False,
+    no_validate: Annotated[bool, typer.Option("--no-validate", help="Leave the validation out.")] = False,
+    as_json: Json = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Take a distilled one-step text-to-image student from its PyTorch checkpoint to devices people own.
+
+    Example: sprint-export --target trt-fp8
+    """
+    if version:
+        from sprint_export import __version__
+
+        stdout.print(__version__, highlight=False)
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return
+    if target is None:
+        stderr.print(context.get_help(), markup=False, highlight=False)
+        raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
+    from sprint_export.quantize.recipes import read_recipe
+    from sprint_export.road import convert
+    from sprint_export.schema import ROLES
+
+    with progress_bars() as progress:
+        bundle = convert(
+            student, target, out, steps=steps, guidance=guidance, device=device, prompts=read_prompts(prompts),
+            recipe=None if recipe is None else read_recipe(recipe), components=component or ROLES, builder=builder,
+            gates=gate or [], count=count, overwrite=overwrite, validate=not no_validate, progress=progress,
+            say=lambda text: stderr.print(text, markup=False, highlight=False, soft_wrap=True))
+    _finish(bundle.folder, as_json)
+
+
+def _finish(folder: Path, as_json: bool) -> None:
+    """Print the report that lies in the bundle, if there is one, and leave with its status."""
+    from sprint_export.schema import from_json
+
+    path = folder / "report.json"
+    if not path.is_file():
+        if as_json:
+            stdout.print_json(json.dumps({"bundle": str(folder)}))
+        else:
+            stdout.print(f"bundle: {folder} (not validated)", highlight=False, soft_wrap=True)
+        return
+    value = json.loads(path.read_text("utf-8"))
+    value.pop("passed")
+    show_report(from_json(Report, value), as_json)
+
+
+def show_report(report: Report, as_json: bool) -> None:
+    """The report as a table or as JSON; leaves with status 1 where a gate was not met."""
+    from sprint_export.schema import to_json
+
+    if as_json:
+        stdout.print_json(json.dumps(to_json(report) | {"passed": report.passed}))
+    else:
+        table = Table(title=f"{report.target} on {report.runtime}", caption=f"{report.prompts} prompts, {report.machine}")
+        for title in ("component", "metric", "value", "unit", "gate", "note"):
+            table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
+        for row in report.rows:
+            verdict = "" if row.passed is None else f"{'met' if row.passed else 'NOT MET'}: {row.limit}"
+            table.add_row(row.component, row.metric, f"{row.value:.4g}", row.unit, verdict, row.note)
+        stdout.print(table)
+        stdout.print(f"bundle: {report.bundle}   pictures: {report.bundle}/contact_sheet.png", highlight=False, soft_wrap=True)
+    if not report.passed:
+        failed = ", ".join(f"{row.metric}={row.value:.4g} ({row.limit})" for row in report.rows if row.passed is False)
+        stderr.print(f"gate not met: {failed}. The bundle is kept.", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_command(what: Annotated[str, typer.Argument(help="students, targets, precisions or devices")], as_json: Json = False) -> None:
+    """List students, targets, precisions or devices."""
+    lists: Mapping[str, Callable[[], dict[str, str]]] = {
+        "students": _list_students, "targets": _list_targets, "precisions": _list_precisions, "devices": _list_devices}
+    if what not in lists:
+        raise unknown_choice("list", what, lists)
+    found = lists[what]()
+    if as_json:
+        stdout.print_json(json.dumps(found))
+        return
+    width = max(map(len, found))
+    for name, meaning in found.items():
+        stdout.print(f"{name:<{width}}  {meaning}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _list_students() -> dict[str, str]:
+    from sprint_export.students import list_students
+
+    return list_students()
+
+
+def _list_targets() -> dict[str, str]:
+    from sprint_export.road import list_targets
+
+    return list_targets()
+
+
+def _list_precisions() -> dict[str, str]:
+    from sprint_export.registry import list_members, load_member
+
+    return {name: load_member("precision", name).PRECISION.meaning for name in list_members("precision")}
+
+
+def _list_devices() -> dict[str, str]:
+    from sprint_export.devices import list_devices
+
+    return {device.name: device.title for device in list_devices()}
+
+
+@app.command()
+def inspect(bundle: Folder, layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
+            as_json: Json = False) -> None:
+    """Say what a bundle holds; its files are checked against their sha256."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.schema import to_json
+
+    found = read_bundle(bundle)
+    if as_json:
+        stdout.print_json(json.dumps(to_json(found)))
+        return
+    stdout.print(f"{found.source} ({found.family}) as {found.target}-{found.precision} for {found.device}; "
+                 f"{len(found.plan.times)} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}", highlight=False)
+    for record in found.components:
+        size = sum(a.bytes for a in found.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
+        counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
+        stdout.print(f"{record.role}: {size / 1e6:.2f} MB; values stored as {counts}", highlight=False)
+        for spec in (*record.inputs, *record.outputs):
+            stdout.print(f"    {spec.name}: {spec.dtype} {list(spec.shape)}  {spec.meaning}", markup=False, highlight=False)
+        for note in record.notes:
+            stdout.print(f"    note: {note}", markup=False, highlight=False)
+        for name, layer in record.layers.items() if layers else ():
+            grain = "per tensor" if layer.weight_axis is None else "per output channel"
+            stdout.print(f"    {name}: {layer.precision.name}, input amax {layer.input_amax:.4g}, weights {grain}", highlight=False)
+
+
+@app.command()
+def run(bundle: Folder, prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
+        output: Annotated[Path, typer.Option("-o", "--output", help="PNG; a number is added for more than one prompt.")] = Path("out.png"),
+        seed: Annotated[int, typer.Option(help="Picture i uses seed + i.")] = 0, runtime: Runtime = None) -> None:
+    """Draw pictures."""
+    from PIL import Image
+
+    from sprint_export.runtimes import open_bundle
+
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"-o {output}: the folder {output.absolute().parent} does not exist")
+    pipeline = open_bundle(bundle, runtime)
+    stderr.print(f"runs on {pipeline.description}", highlight=False)
+    pictures = pipeline(prompts, seed=seed)
+    for i, picture in enumerate(pictures):
+        path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
+        try:
+            Image.fromarray(picture).save(path)
+        except (ValueError, OSError) as error:
+            raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
+        stdout.print(str(path), highlight=False)
+
+
+@app.command()
+def validate(bundle: Folder, student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
+             prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line.")] = None,
+             gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
+             count: Annotated[int | None, typer.Option(help="How many prompts.")] = None, runtime: Runtime = None,
+             as_json: Json = False) -> None:
+    """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
+    from sprint_export.students import load_student
+    from sprint_export.validate import validate_bundle
+
+    with progress_bars() as progress:
+        report = validate_bundle(bundle, None if student is None else load_student(student), read_prompts(prompts), count,
+                                 gate or [], runtime, progress)
+    show_report(report, as_json)
+
+
+@app.command()
+def bench(bundle: Folder, runs: Annotated[int, typer.Option(help="Counted pictures, after one to warm up.")] = 10,
+          runtime: Runtime = None, as_json: Json = False) -> None:
+    """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
+    from sprint_export.validate.latency import time_bundle
+
+    with progress_bars() as progress:
+        report = time_bundle(bundle, runs, runtime, progress)
+    show_report(report, as_json)
+
+
+@app.command()
+def build(bundle: Folder, device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
+          builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx", as_json: Json = False) -> None:
+    """Build a bundle's engines for another device."""
+    from sprint_export.runtimes import build_bundle
+
+    with progress_bars() as progress:
+        built: Bundle = build_bundle(bundle, device, builder, progress)
+    files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
+    if as_json:
+        stdout.print_json(json.dumps({"device": built.device, "engines": files}))
+    else:
+        stdout.print(f"{built.device}: {', '.join(files) or 'this target needs no build'}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The folder is the registry: members of students/, quantize/precisions/ and runtimes/ are found by their files.
+
+Names are listed by reading the source, never by importing it, so listing needs none of the libraries the members wrap;
+only the member that is asked for is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from sprint_export.errors import MachineError, unknown_choice
+
+KINDS = {"student": "students", "precision": "quantize.precisions", "target": "runtimes"}
+
+
+@cache
+def list_members(kind: str) -> dict[str, str]:
+    """Names of a kind -> module names, sorted. A member's name is the `name=` of its top-level constant."""
+    top, _, inner = KINDS[kind].partition(".")
+    spec = importlib.util.find_spec(f"sprint_export.{top}")  # finds the folder without running its code
+    assert spec is not None and spec.submodule_search_locations is not None
+    found = {}
+    for location in spec.submodule_search_locations:
+        for path in sorted((Path(location) / inner).glob("*.py")):
+            name = _declared_name(path)
+            if name is not None:
+                found[name] = f"sprint_export.{KINDS[kind]}.{path.stem}"
+    return dict(sorted(found.items()))
+
+
+def _declared_name(path: Path) -> str | None:
+    """The literal of `FAMILY = "x"`, `PRECISION = Precision(name="x", ...)` or `TARGET = Target(name="x", ...)`."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id == "FAMILY" and isinstance(node.value, ast.Constant):
+                return str(node.value.value)
+            if node.targets[0].id in ("PRECISION", "TARGET") and isinstance(node.value, ast.Call):
+                return next((str(k.value.value) for k in node.value.keywords
+                             if k.arg == "name" and isinstance(k.value, ast.Constant)), None)
+    return None
+
+
+def load_member(kind: str, name: str) -> ModuleType:
+    """Import the one member that is asked for.
+
+    Raises:
+        InputError: no member has that name; the message lists them.
+    """
+    members = list_members(kind)
+    if name not in members:
+        raise unknown_choice(kind, name, members)
+    return importlib.import_module(members[name])
+
+
+def require(library: str, extra: str) -> ModuleType:
+    """Import a library that only one extra needs.
+
+    Raises:
+        MachineError: that library is not installed; any other import failure passes through.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != library.split(".")[0]:
+            raise
+        raise MachineError(f"{library} is not installed; run: pip install 'sprint-export[{extra}]'") from error

@@ -1,0 +1,180 @@
+"""convert: the whole road, from a student's name to a validated bundle.
+
+Nothing appears at `out` until the bundle is whole: stages gather their files in `.<out>.partial` beside it, where a killed
+run is taken up again. A bundle that is there already and was made from the same inputs is not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sprint_export.devices import find_device
+from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.progress import Progress, quiet
+from sprint_export.registry import list_members, load_member
+from sprint_export.schema import ROLES, Bundle, Device, Recipe, Student, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
+    "coreml-fp8": "Core ML has no FP8 type; for Apple devices use coreml-w8a8 (8-bit integers), or coreai-fp8 on iOS 27, "
+                  "when those targets are added; today the nearest is onnx-int8",
+}
+
+
+def parse_target(text: str) -> tuple[Target, str]:
+    """`trt-fp8` -> (Target, "fp8").
+
+    Raises:
+        InputError: no such target or precision; the message lists the pairs. RefusedError: a pair known not to work.
+    """
+    if text in ELSEWHERE:
+        raise RefusedError(f"{text}: {ELSEWHERE[text]}")
+    name, _, precision = text.rpartition("-")
+    if name not in list_members("target") or precision not in load_member("target", name).TARGET.precisions:
+        raise unknown_choice("target", text, list_targets())
+    return load_member("target", name).TARGET, precision
+
+
+def list_targets() -> dict[str, str]:
+    """All `<target>-<precision>` pairs -> what they are."""
+    targets = [load_member("target", name).TARGET for name in list_members("target")]
+    return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
+
+
+def convert(student: str | Path | Student = "sprint-tiny", target: str = "trt-fp8", out: str | Path | None = None, *,
+            steps: int = 1, guidance: float | None = None, device: str | None = None, recipe: Recipe | None = None,
+            prompts: Sequence[str] | None = None, components: Sequence[str] = ROLES, builder: str = "tensorrt-rtx",
+            overwrite: bool = False, gates: Sequence[str] = (), count: int | None = None, validate: bool = True,
+            progress: Progress = quiet, say: Callable[[str], None] = lambda text: None) -> Bundle:
+    """Load, specialize, quantize, export, build, validate.
+
+    Args:
+        student: what `load_student` takes, or its result.
+        target: `<target>-<precision>`, e.g. "trt-fp8"; see `list_targets`.
+        out: the bundle's folder; default `<student>-<target>` in the working directory.
+        steps, guidance: what the student is specialized to.
+        device: what it is built for; default: the target's.
+        recipe: which layers are quantized; default: the precision's.
+        prompts: calibrate and validate with these instead of the student's own.
+        components: which networks to export; a bundle without all three cannot draw or be validated.
+        builder: "tensorrt-rtx" or "tensorrt".
+        overwrite: replace a bundle at `out` that was made from other inputs.
+        gates, count: as in `validate_bundle`.
+        validate: False skips validation.
+        progress: is told (stage, done, total). say: is told what was decided, in one line each.
+
+    Returns:
+        The finished bundle; its report lies beside `bundle.json`.
+
+    Raises:
+        InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
+        MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
+    """
+    from sprint_export.students import load_student
+
+    goal, precision = parse_target(target)
+    place = find_device(device or goal.default_device)
+    if (reason := goal.refuses(precision, place)) is not None:
+        raise RefusedError(f"{target} --device {place.name}: {reason}")
+    loaded = student if isinstance(student, Student) else load_student(student)
+    if prompts is not None:
+        loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
+    folder = Path(out) if out is not None else Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}")
+    check_out(folder)
+    with clear_disk_errors(folder):
+        bundle = _make_bundle(loaded, goal, precision, place, folder, steps, guidance, recipe, components, builder, overwrite,
+                              progress, say)
+        if validate and set(components) == set(ROLES):
+            from sprint_export.validate import validate_bundle
+
+            validate_bundle(bundle, loaded, count=count, gates=gates, progress=progress)
+    return bundle
+
+
+def _make_bundle(student: Student, target: Target, precision: str, device: Device, folder: Path, steps: int,
+                 guidance: float | None, recipe: Recipe | None, components: Sequence[str], builder: str, overwrite: bool,
+                 progress: Progress, say: Callable[[str], None]) -> Bundle:
+    from sprint_export.export import export_student
+    from sprint_export.export.bundle import MANIFEST, read_bundle, write_bundle
+    from sprint_export.export.student import bundle_key
+    from sprint_export.quantize import quantize_student
+    from sprint_export.runtimes import build_bundle
+    from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
+
+    specialized = specialize_student(student, steps, DEFAULT_GUIDANCE if guidance is None else guidance)
+    specialized = keep_components(specialized, components)
+    for role, component in specialized.components.items():
+        for note in component.notes:
+            say(f"{role}: {note}")
+    quantized = quantize_student(specialized, precision, target, recipe, progress)
+    key = bundle_key(quantized, target, precision, device)
+    if folder.exists() and any(folder.iterdir()):
+        if (folder / MANIFEST).is_file() and (found := read_bundle(folder)).key == key:
+            say(f"{folder} was made from the same inputs; nothing to do but validate it")
+            return build_bundle(found, device.name, builder, progress)
+        if not overwrite:
+            raise InputError(f"{folder} exists and holds something else; choose another --out, or --overwrite a bundle that is there")
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder} is not a bundle, so it is not overwritten; choose another --out or empty it yourself")
+    bundle = export_student(quantized, target, precision, device, folder, progress)
+    bundle = build_bundle(bundle, device.name, builder, progress)
+    if folder.exists():
+        shutil.rmtree(folder)
+    work = bundle.folder
+    (work / "key").unlink(missing_ok=True)
+    work.rename(folder)
+    bundle = dataclasses.replace(bundle, folder=folder)
+    write_bundle(bundle)
+    return bundle
+
+
+def keep_components(student: Student, roles: Sequence[str]) -> Student:
+    """Only these networks.
+
+    Raises:
+        InputError: an unknown role, or none.
+    """
+    for role in roles:
+        if role not in student.components:
+            raise unknown_choice("component", role, student.components)
+    if not roles:
+        raise InputError(f"no component chosen; choose from: {', '.join(student.components)}")
+    return dataclasses.replace(student, components={r: c for r, c in student.components.items() if r in roles})
+
+
+def check_out(folder: Path) -> None:
+    """Refuse an output path that cannot become a folder, before any work is done.
+
+    Raises:
+        InputError: it is a file, or its parent is missing, a file or not writable.
+    """
+    if folder.is_file():
+        raise InputError(f"--out {folder} is a file; expected a folder that is new, empty or holds a bundle")
+    parent = folder.absolute().parent
+    nearest = next(p for p in (parent, *parent.parents) if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"--out {folder}: {nearest} is not a folder that can be written to; choose another")
+
+
+@contextmanager
+def clear_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into one clear message; finished stages stay for the next run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())).free
+            raise MachineError(f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "
+                               "free some space and run the same command again: it goes on where it stopped") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(f"cannot write to {error.filename or folder} ({error.strerror}); choose another --out") from error
+        raise

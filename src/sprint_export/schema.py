@@ -1,0 +1,320 @@
+"""The nouns: frozen dataclasses, standard library only.
+
+Left of the wall (torch): Component, StepPlan, Student, Recipe. Right of it (files): Artifact, Bundle, Report. Everything
+right of the wall turns into JSON with `to_json` and back with `from_json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from sprint_export.weights import Handle
+
+ROLES = ("text_encoder", "transformer", "vae_decoder")  # in the order a picture passes through them
+FLOAT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One graph input or output. `dtype` is numpy's name; `shape` holds ints and, for free axes, names."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A numeric format as a value, e.g. int8: bits 8, qmin -128, qmax 127, storage "int8".
+
+    `qmax` is the largest magnitude a scale maps to: scale = amax / qmax. `storage` is numpy's (or ml_dtypes') name.
+    """
+
+    name: str
+    bits: int
+    is_float: bool
+    qmin: float
+    qmax: float
+    storage: str
+    is_quantized: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """How one Linear or Conv2d is quantized.
+
+    `input_amax` is the largest magnitude its input took over the calibration prompts. `weight_axis` is the output-channel
+    axis of the weight scales (0, as torch stores weights), or None for one scale per tensor. Scales are rounded to
+    `scale_dtype`, the type the graph computes in.
+    """
+
+    precision: Precision
+    input_amax: float
+    weight_axis: int | None
+    scale_dtype: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """One network: a module on the `meta` device, its weights by name (lazy), its inputs and outputs."""
+
+    role: str
+    module: torch.nn.Module
+    weights: Mapping[str, Handle]
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    layers: Mapping[str, QuantizedLayer] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are."""
+
+    times: tuple[float, ...]
+    guidance: float
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """How a prompt becomes token ids, enough to do it without the model's code.
+
+    The text is `prefix` + the lower-cased, stripped prompt; ids are padded right with `pad_id` to `tokens`; the encoder keeps
+    its first and its last `keep - 1` positions.
+    """
+
+    prefix: str
+    lower: bool
+    tokens: int
+    keep: int
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class Student:
+    """A one-step (or few-step) text-to-image model, before or after specialization and quantization."""
+
+    family: str
+    source: str
+    revision: str | None
+    fingerprint: str
+    components: Mapping[str, Component]
+    prompt: PromptPlan
+    tokenizer: Path
+    latent_shape: tuple[int, int, int]
+    configs: Mapping[str, Mapping[str, Any]]
+    licence: str
+    calibration_prompts: tuple[str, ...] = ()
+    validation_prompts: tuple[str, ...] = ()
+    plan: StepPlan | None = None
+    recipe: Recipe | None = None
+    make_reference: Callable[[Student], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Layers whose `role.module.name` matches the shell wildcard get `precision`; "float" leaves them alone."""
+
+    pattern: str
+    precision: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ordered rules, first match wins, with a catch-all last; how many prompts calibrate it and with which seed."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    prompts: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Device:
+    """Published peak figures of a device, for pricing a kernel table: TFLOP/s by type, GB/s, microseconds a kernel."""
+
+    name: str
+    title: str
+    compute_capability: tuple[int, int] | None
+    tflops: Mapping[str, float] = field(default_factory=dict)
+    gigabytes_per_s: float = 0.0
+    kernel_us: float = 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a student can go. `refuses(precision, device)` gives the reason a pair cannot work, or None."""
+
+    name: str
+    format: str
+    title: str
+    precisions: tuple[str, ...]
+    graph_dtype: Mapping[str, str]  # precision -> dtype the graph computes in: "fp32", "fp16" or "bf16"
+    conv_per_channel: bool  # whether a convolution's weight may have a scale per output channel
+    refuses: Callable[[str, Device], str | None]
+    default_device: str
+    extra: str
+    needs_build: bool = False
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or engine."""
+
+    role: str
+    kind: str
+    path: str
+    format: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ComponentRecord:
+    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded."""
+
+    role: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision_counts: Mapping[str, int]
+    layers: Mapping[str, QuantizedLayer]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run."""
+
+    folder: Path
+    family: str
+    source: str
+    revision: str | None
+    licence: str
+    target: str
+    precision: str
+    device: str
+    plan: StepPlan
+    prompt: PromptPlan
+    latent_shape: tuple[int, int, int]
+    components: tuple[ComponentRecord, ...]
+    artifacts: tuple[Artifact, ...]
+    recipe: Recipe | None
+    fingerprint: str
+    key: str
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of a report. `limit` and `passed` are None where nothing is demanded."""
+
+    metric: str
+    value: float
+    unit: str
+    component: str = ""
+    limit: str | None = None
+    passed: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What validation measured: rows, the runtime and machine that ran it, and per-engine kernel summaries."""
+
+    bundle: str
+    target: str
+    runtime: str
+    machine: str
+    prompts: int
+    rows: tuple[Measurement, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True when no gate failed."""
+        return all(row.passed is not False for row in self.rows)
+
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass as plain JSON values; paths become strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(kind: type[T], value: Any) -> T:
+    """Rebuild a dataclass written by `to_json`.
+
+    Raises:
+        TypeError, KeyError, ValueError: the value does not have the dataclass's fields and types.
+    """
+    result: T = _build(kind, value, kind.__name__)
+    return result
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise TypeError(f"{where}: expected an object, found {type(value).__name__}")
+        hints = typing.get_type_hints(kind, localns={"torch": None, "Handle": None})
+        names = {f.name for f in dataclasses.fields(kind)}
+        if names != set(value):
+            raise KeyError(f"{where}: expected fields {sorted(names)}, found {sorted(value)}")
+        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})
+    if origin in (types.UnionType, typing.Union):
+        return _build_union(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{where}: expected a list, found {type(value).__name__}")
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is not None:  # the remaining generic in use is Mapping[str, X]
+        if not isinstance(value, dict):
+            raise TypeError(f"{where}: expected an object, found {type(value).__name__}")
+        return {key: _build(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+    return _build_plain(kind, value, where)
+
+
+def _build_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if kind is type(None):
+            continue
+        try:
+            return _build(kind, value, where)
+        except TypeError:
+            continue
+    raise TypeError(f"{where}: found {value!r}, expected one of {kinds}")
+
+
+def _build_plain(kind: Any, value: Any, where: str) -> Any:
+    if kind is Any:
+        return value
+    if kind is Path:
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value

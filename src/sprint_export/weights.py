@@ -1,0 +1,169 @@
+"""Lazy weights: a mapping name -> handle, where a handle knows shape and dtype and loads one tensor when asked.
+
+Folding and quantizing wrap handles in handles; the writer pulls one tensor at a time. Memory is then the largest tensor,
+not the model. Checkpoints are read through safetensors' memory map and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from sprint_export.errors import InputError
+
+
+class Handle(Protocol):
+    """A tensor that is not in memory yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def load(self) -> torch.Tensor:
+        """The tensor itself, on the CPU; a fresh or memory-mapped copy each time."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileHandle:
+    """A tensor of a safetensors file."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def load(self) -> torch.Tensor:
+        """Read this tensor only.
+
+        Raises:
+            InputError: the file changed or is damaged, or the tensor holds NaN or infinity.
+        """
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(self.key)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self.path}: cannot read tensor {self.key!r} ({error}); download the file again") from error
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(f"{self.path}: tensor {self.key!r} holds NaN or infinite values; the checkpoint is damaged")
+        return tensor
+
+
+@dataclass(frozen=True)
+class LazyHandle:
+    """A tensor that a function computes; the function may load other handles."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    compute: Callable[[], torch.Tensor]
+
+    def load(self) -> torch.Tensor:
+        """Compute it."""
+        return self.compute()
+
+
+def constant(tensor: torch.Tensor) -> LazyHandle:
+    """A handle to a (small) tensor that is in memory already."""
+    return LazyHandle(tuple(tensor.shape), tensor.dtype, lambda: tensor)
+
+
+def random_handle(name: str, shape: tuple[int, ...], std: float, mean: float = 0.0, seed: int = 0) -> LazyHandle:
+    """Seeded normal values, the same at every load: a full-size student without a file."""
+
+    def compute() -> torch.Tensor:
+        mix = sum((i + 1) * byte for i, byte in enumerate(name.encode())) + 7919 * seed
+        return torch.randn(shape, generator=torch.Generator().manual_seed(mix)) * std + mean
+
+    return LazyHandle(shape, torch.float32, compute)
+
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+           "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+
+
+def open_safetensors(folder: Path, stem: str) -> dict[str, Handle]:
+    """Handles of `<stem>.safetensors` or of the shards its index names.
+
+    Raises:
+        InputError: no such file, a shard is missing, or a file is truncated or not safetensors.
+    """
+    index = folder / f"{stem}.safetensors.index.json"
+    single = folder / f"{stem}.safetensors"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        paths = [folder / Path(name).name for name in names]
+    elif single.is_file():
+        paths = [single]
+    else:
+        raise InputError(f"no {stem}.safetensors (or its .index.json) in {folder}; expected a diffusers folder with "
+                         "safetensors weights (pickled .bin files are not read)")
+    handles: dict[str, Handle] = {}
+    for path in paths:
+        handles.update(_open_file(path))
+    return handles
+
+
+def _open_file(path: Path) -> dict[str, Handle]:
+    if not path.is_file():
+        raise InputError(f"weights file {path} is missing although the index names it; download it again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 safe_open is no dict
+            return {key: FileHandle(path, key, tuple(s.get_shape()), _DTYPES[s.get_dtype()]) for key, s in slices.items()}
+    except SafetensorError as error:
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
+    except KeyError as error:
+        raise InputError(f"{path} holds dtype {error}, expected one of {sorted(_DTYPES)}") from error
+
+
+def check_fit(module: torch.nn.Module, handles: Mapping[str, Handle], where: str, ignore: Iterable[str] = ()) -> None:
+    """Refuse a checkpoint whose names or shapes do not fit the module its config describes.
+
+    Raises:
+        InputError: a weight is missing, unexpected (outside the `ignore` prefixes) or of another shape.
+    """
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    missing = sorted(set(wanted) - set(handles))
+    extra = sorted(name for name in set(handles) - set(wanted) if not name.startswith(tuple(ignore)))
+    wrong = sorted(name for name in set(wanted) & set(handles) if wanted[name] != handles[name].shape)
+    if not (missing or extra or wrong):
+        return
+    found = []
+    if wrong:
+        found.append(f"{wrong[0]} has shape {handles[wrong[0]].shape} where the config says {wanted[wrong[0]]}"
+                     + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""))
+    for label, names in (("missing", missing), ("unexpected", extra)):
+        if names:
+            found.append(f"{len(names)} {label}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+    raise InputError(f"{where}: the config does not fit its weights: {'; '.join(found)}. Check that config.json and the "
+                     "safetensors belong to the same model")
+
+
+def materialize(module: torch.nn.Module, handles: Mapping[str, Handle], dtype: torch.dtype = torch.float32,
+                rounding: Mapping[str, torch.dtype] | None = None) -> torch.nn.Module:
+    """Put real values into a copy of a meta module: for calibration and reference runs, in `dtype`.
+
+    Values named in `rounding` are rounded to that type first, as a 16-bit graph stores them. Parameters and buffers that have
+    no handle stay on `meta`, so using one fails loudly.
+    """
+    real = copy.deepcopy(module)
+    for name, old in [*real.named_parameters(), *real.named_buffers()]:
+        if name not in handles:
+            continue
+        value = handles[name].load()
+        if value.is_floating_point():
+            value = value.to((rounding or {}).get(name, dtype)).to(dtype)
+        owner = real.get_submodule(name.rpartition(".")[0])
+        leaf = name.rpartition(".")[2]
+        if isinstance(old, torch.nn.Parameter):
+            owner._parameters[leaf] = torch.nn.Parameter(value.contiguous(), requires_grad=False)
+        else:
+            owner._buffers[leaf] = value.contiguous()
+    return real.eval()

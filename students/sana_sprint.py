@@ -1,0 +1,239 @@
+"""SANA-Sprint and TBCM students (same network and sampler): SanaTransformer2DModel, Gemma-2, DC-AE.
+
+Loads a diffusers folder lazily (configs now, weights when pulled), specializes the transformer to its fixed steps, and
+rebuilds the stock SanaSprintPipeline as the reference. Prompt preparation follows diffusers 0.39 to the token.
+Sources: arXiv 2503.09641 (SANA-Sprint), 2511.20410 (TBCM), diffusers pipeline_sana_sprint.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
+from transformers import AutoTokenizer
+
+from sprint_export.errors import InputError
+from sprint_export.schema import ROLES, Component, PromptPlan, StepPlan, Student, TensorSpec
+from sprint_export.specialize import fold_gate, fold_scale_shift, tabulate
+from sprint_export.students.dc_ae import LatentDecoder, make_autoencoder
+from sprint_export.students.gemma2 import PromptEncoder, bias_handles, make_gemma2, rotary_handles, rotation_handles
+from sprint_export.students.sana_blocks import OneStepSana
+from sprint_export.weights import Handle, check_fit, constant, materialize, open_safetensors
+
+FAMILY = "sana_sprint"
+PIPELINES = ("SanaSprintPipeline",)
+GENERAL_PROMPTS = Path(__file__).with_name("prompts.txt")
+MAX_TOKENS = 300  # SanaSprintPipeline.__call__'s max_sequence_length
+COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
+SCHEDULER = {"_class_name": "SCMScheduler", "num_train_timesteps": 1000, "prediction_type": "trigflow", "sigma_data": 0.5}
+MODEL_INDEX = {  # an exported bundle's: the layout other tools expect, with ONNX graphs in the place of torch weights
+    "_class_name": "SanaSprintPipeline", "scheduler": ["diffusers", "SCMScheduler"], "text_encoder": ["onnx", "model"],
+    "tokenizer": ["transformers", "PreTrainedTokenizerFast"], "transformer": ["onnx", "model"], "vae_decoder": ["onnx", "model"]}
+FOLDERS = {"text_encoder": ("text_encoder", "model"), "transformer": ("transformer", "diffusion_pytorch_model"),
+           "vae_decoder": ("vae", "diffusion_pytorch_model")}
+
+
+def load(folder: Path, source: str, revision: str | None) -> Student:
+    """Read a diffusers folder: configs, tokenizer, handles of the weights.
+
+    Raises:
+        InputError: a file is missing or damaged, or a config does not fit its weights; the message names it.
+    """
+    configs = {role: read_json(folder / name / "config.json") for role, (name, _) in FOLDERS.items()}
+    weights = {role: _read_weights(role, folder / name, stem) for role, (name, stem) in FOLDERS.items()}
+    tokenizer = folder / "tokenizer"
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise InputError(f"{tokenizer}/tokenizer.json is missing; save the pipeline's fast tokenizer there")
+    student = assemble(configs, weights, tokenizer, source, revision, fingerprint_folder(folder), read_licence(folder))
+    return dataclasses.replace(student, **{f"{use}_prompts": read_prompts(folder / f"{use}_prompts.txt")
+                                           for use in ("calibration", "validation")})
+
+
+def assemble(configs: Mapping[str, Mapping[str, Any]], weights: Mapping[str, Mapping[str, Handle]], tokenizer: Path,
+             source: str, revision: str | None, fingerprint: str, licence: str) -> Student:
+    """Join configs and weight handles to a student of stock modules on `meta`.
+
+    Raises:
+        InputError: a config lacks what a one-step student needs, or does not fit its weights.
+    """
+    transformer = configs["transformer"]
+    if not transformer.get("guidance_embeds"):
+        raise InputError(f"{source}: transformer/config.json has guidance_embeds={transformer.get('guidance_embeds')!r}; expected "
+                         "true: this is a multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint")
+    with torch.device("meta"):
+        denoiser = SanaTransformer2DModel.from_config(dict(transformer)).eval()
+    modules: dict[str, torch.nn.Module] = {"text_encoder": make_gemma2(configs["text_encoder"]), "transformer": denoiser,
+                                           "vae_decoder": make_autoencoder(configs["vae_decoder"])}
+    for role, module in modules.items():
+        wanted = module.decoder if role == "vae_decoder" else module
+        inner = {k.removeprefix("decoder."): v for k, v in weights[role].items() if k.startswith("decoder.")} \
+            if role == "vae_decoder" else weights[role]
+        check_fit(wanted, inner, f"{source}: {FOLDERS[role][0]}", ignore=COMPUTED)
+    components = {role: Component(role, modules[role], weights[role]) for role in ROLES}
+    size = transformer["sample_size"]
+    return Student(
+        family=FAMILY, source=source, revision=revision, fingerprint=fingerprint, components=components,
+        prompt=plan_prompt(tokenizer), tokenizer=tokenizer, latent_shape=(transformer["in_channels"], size, size),
+        configs=dict(configs) | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER}, licence=licence, make_reference=make_reference)
+
+
+def plan_prompt(tokenizer: Path) -> PromptPlan:
+    """SANA's prompt: instruction prefix, lower case, right padding to len(prefix tokens) + 300 - 2 positions."""
+    defaults = inspect.signature(SanaSprintPipeline.__call__).parameters
+    prefix = "\n".join(defaults["complex_human_instruction"].default)
+    reader = AutoTokenizer.from_pretrained(tokenizer)
+    return PromptPlan(prefix=prefix, lower=True, tokens=len(reader.encode(prefix)) + MAX_TOKENS - 2, keep=MAX_TOKENS,
+                      pad_id=reader.pad_token_id)
+
+
+def specialize(student: Student, plan: StepPlan) -> Student:
+    """Wrap the text encoder and decoder, and rebuild the transformer without its time path."""
+    config = student.configs["transformer"]
+    text, _, decoder = (student.components[role] for role in ROLES)
+    keep, hidden = student.prompt.keep, student.configs["text_encoder"]["hidden_size"]
+    latents = TensorSpec("latents", "float32", (1, *student.latent_shape), "x_s, unit-variance noise first")
+    embeds = TensorSpec("prompt_embeds", "float32", (1, keep, hidden), "kept rows of the text encoder")
+    mask = TensorSpec("prompt_mask", "int64", (1, keep), "1 for tokens of the prompt, 0 for padding")
+    step = TensorSpec("step", "int64", (1,), "index into the plan's times")
+    side = student.latent_shape[1] * 2 ** (len(student.configs["vae_decoder"]["decoder_block_out_channels"]) - 1)
+    with torch.device("meta"):
+        transformer = OneStepSana(config, len(plan.times)).eval()
+    weights, notes = fold_transformer(student, plan)
+    text_config, tokens = student.configs["text_encoder"], student.prompt.tokens
+    text_weights = {f"model.{k}": v for k, v in (dict(text.weights) | rotation_handles(text_config, tokens)).items()
+                    if k != "rotary_emb.inv_freq"} | bias_handles(text_config, tokens)
+    encoder = Component(
+        "text_encoder", PromptEncoder(text.module, tokens, keep).eval(), text_weights,
+        (TensorSpec("input_ids", "int64", (1, tokens), "prefix + prompt, padded right"),), (embeds,),
+        notes=("attention: eager (applies the soft cap)", "mask input dropped: causal, padded right"))
+    denoiser = Component(
+        "transformer", transformer, weights, (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
+        (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),), notes=notes)
+    painter = Component(
+        "vae_decoder", LatentDecoder(decoder.module).eval(),
+        {k: v for k, v in decoder.weights.items() if k.startswith("decoder.")},
+        (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
+        (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),))
+    return dataclasses.replace(student, plan=plan,
+                               components={c.role: c for c in (encoder, denoiser, painter)})
+
+
+def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle], tuple[str, ...]]:
+    """The specialized transformer's weights, and a note per rule that says what it did."""
+    component, config = student.components["transformer"], student.configs["transformer"]
+    weights, layers = component.weights, config["num_layers"]
+    gone = ("time_embed.", "patch_embed.pos_embed")
+    folded = {k: v for k, v in weights.items() if not k.startswith(gone) and "scale_shift_table" not in k}
+    tables = [modulation_table(component, config, s, plan.guidance) for s in plan.times]  # each [6 L + 2, D]
+    folded["times"] = constant(torch.tensor(plan.times, dtype=tables[0].dtype))
+    if config["interpolation_scale"] is not None:
+        folded["positions"] = constant(position_table(config))
+    if len(plan.times) > 1:
+        folded["modulation"] = tabulate(tables)
+        return folded, (f"time path: {len(plan.times)} tables gathered by step (a fold serves one step only)",)
+    for i in range(layers):
+        block = f"transformer_blocks.{i}"
+        shift, scale, gate, ff_shift, ff_scale, ff_gate = tables[0][6 * i : 6 * i + 6]
+        for layer in ("to_q", "to_k", "to_v"):
+            folded |= fold_scale_shift(weights, f"{block}.attn1.{layer}", scale, shift)
+        folded |= fold_gate(weights, f"{block}.attn1.to_out.0", gate)
+        folded |= fold_scale_shift(weights, f"{block}.ff.conv_inverted", ff_scale, ff_shift)
+        folded |= fold_gate(weights, f"{block}.ff.conv_point", ff_gate)
+    folded |= fold_scale_shift(weights, "proj_out", tables[0][-1], tables[0][-2])
+    return folded, (f"time path: {6 * layers + 2} modulation vectors folded into {6 * layers + 1} layers",)
+
+
+def modulation_table(component: Component, config: Mapping[str, Any], s: float, guidance: float) -> torch.Tensor:
+    """[6 L + 2, D]: six rows a block (shift, scale, gate; twice), then the output's shift and scale, at time s.
+
+    Runs the stock time embedding once, so its sinusoids and roundings are diffusers' own.
+    """
+    prefix = "time_embed."
+    handles = {k.removeprefix(prefix): v for k, v in component.weights.items() if k.startswith(prefix)}
+    dtype = torch.float64 if next(iter(handles.values())).dtype == torch.float64 else torch.float32
+    module = materialize(component.module.time_embed, handles, dtype)
+    scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
+    with torch.no_grad():
+        six, embedded = module(torch.tensor([s], dtype=torch.float32) * config["timestep_scale"], guidance=scaled,
+                               hidden_dtype=dtype)
+    rows = [component.weights[f"transformer_blocks.{i}.scale_shift_table"].load().to(dtype) + six.reshape(6, -1)
+            for i in range(config["num_layers"])]
+    final = component.weights["scale_shift_table"].load().to(dtype) + embedded
+    return torch.cat([*rows, final])
+
+
+def position_table(config: Mapping[str, Any]) -> torch.Tensor:
+    """Sine-cosine positions float32 [1, N, D], as diffusers' PatchEmbed computes them for its native size."""
+    width, side = config["num_attention_heads"] * config["attention_head_dim"], config["sample_size"] // config["patch_size"]
+    table = get_2d_sincos_pos_embed(width, side, base_size=side, interpolation_scale=config["interpolation_scale"],
+                                    output_type="pt")
+    return table.float().unsqueeze(0)
+
+
+def make_reference(student: Student) -> SanaSprintPipeline:
+    """The stock pipeline in float32 with this (unspecialized) student's weights; the encoder of the autoencoder stays empty."""
+    real = {role: materialize(copy.deepcopy(c.module), c.weights) for role, c in student.components.items()}
+    return SanaSprintPipeline(
+        tokenizer=AutoTokenizer.from_pretrained(student.tokenizer), text_encoder=real["text_encoder"],
+        vae=real["vae_decoder"], transformer=real["transformer"],
+        scheduler=SCMScheduler.from_config(SCHEDULER))
+
+
+def _read_weights(role: str, folder: Path, stem: str) -> dict[str, Handle]:
+    handles = open_safetensors(folder, stem)
+    if role == "text_encoder":
+        handles = {name.removeprefix("model."): handle for name, handle in handles.items()}
+        handles |= rotary_handles(read_json(folder / "config.json"))
+    elif role == "transformer" and (config := read_json(folder / "config.json"))["interpolation_scale"] is not None:
+        handles["patch_embed.pos_embed"] = constant(position_table(config))
+    return handles
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: the file is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; expected a diffusers folder as SanaSprintPipeline.save_pretrained writes it") from error
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}); download it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """One prompt a line from a file that ships with the student, or the general prompts of this package."""
+    text = (path if path.is_file() else GENERAL_PROMPTS).read_text("utf-8")
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """sha256 over the names and contents of the configs, weights and tokenizer files."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
+        total.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def read_licence(folder: Path) -> str:
+    """The `license:` line of the model card's front matter, or a hint where to look."""
+    card = folder / "README.md"
+    lines = card.read_text("utf-8").splitlines() if card.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")),
+                "not stated; see the model's page")

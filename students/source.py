@@ -1,0 +1,99 @@
+"""Where a student comes from, and which family reads it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+from sprint_export.errors import InputError, MachineError, unknown_choice
+from sprint_export.registry import list_members, load_member
+from sprint_export.schema import Student
+
+HERE = Path(__file__).parent
+HUB_STUDENTS = ("Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers", "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers")
+HUB_FILES = ["*.json", "*.safetensors", "tokenizer/*", "README.md"]
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
+
+
+def list_students() -> dict[str, str]:
+    """Names `load_student` knows without a path -> what they are."""
+    from sprint_export.students.presets import PRESETS
+
+    embedded = {path.parent.name.replace("_", "-"): "embedded, trained, 64 px" for path in HERE.glob("*/model_index.json")}
+    random = {f"random:{name}": f"{preset.title}, random weights" for name, preset in PRESETS.items()}
+    return embedded | dict.fromkeys(HUB_STUDENTS, "on the Hugging Face hub") | random
+
+
+def load_student(source: str | Path = "sprint-tiny") -> Student:
+    """Load a student; configs and tokenizer now, weights when a later stage pulls them.
+
+    Args:
+        source: an embedded student's name, a diffusers folder, a hub id `owner/name[@revision]`, or `random:<preset>` for a
+            full-size network with seeded random weights.
+
+    Returns:
+        Its components as stock modules on `meta` with lazy float weights.
+
+    Raises:
+        InputError: no such source, a missing or damaged file, or a config that does not fit its weights.
+        MachineError: a hub id cannot be fetched (no network).
+    """
+    name = str(source)
+    if name.startswith("random:"):
+        from sprint_export.students.presets import load_preset
+
+        return load_preset(name.removeprefix("random:"))
+    embedded = HERE / name.replace("-", "_")
+    if re.fullmatch(r"[\w-]+", name) and (embedded / "model_index.json").is_file():
+        return _load_folder(embedded, name, None)
+    folder = Path(source).expanduser()
+    if folder.exists():
+        return _load_folder(folder, name, None)
+    hub = _HUB_ID.fullmatch(name)
+    if hub is None or name.startswith((".", "/", "~")):
+        raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
+    return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"])
+
+
+def _load_folder(folder: Path, source: str, revision: str | None) -> Student:
+    index = folder / "model_index.json"
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
+    if not index.is_file():
+        raise InputError(f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
+                         "text_encoder/, tokenizer/, scheduler/)")
+    try:
+        pipeline = json.loads(index.read_text("utf-8")).get("_class_name")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{index} is not a JSON object ({error}); download it again") from error
+    families = {family: _pipelines(family) for family in list_members("student")}
+    for family, pipelines in families.items():
+        if pipeline in pipelines:
+            student: Student = load_member("student", family).load(folder, source, revision)
+            return student
+    raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum(families.values(), ()))
+
+
+def _pipelines(family: str) -> tuple[str, ...]:
+    """A family file's `PIPELINES` literal, read without importing it."""
+    path = HERE / f"{list_members('student')[family].rpartition('.')[2]}.py"
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "PIPELINES":
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    """Fetch (or find in the hub cache) the files a student needs."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
+    except RepositoryNotFoundError as error:
+        raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {', '.join(HUB_STUDENTS)}") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise MachineError(f"cannot reach the Hugging Face hub for {repo!r} and it is not in the local cache. Connect to the "
+                           "network, or give a folder downloaded elsewhere, or use the embedded student sprint-tiny") from error

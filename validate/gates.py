@@ -1,0 +1,82 @@
+"""What a bundle must reach, with one line of why, and how a user says otherwise: 'psnr_db>=30'."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.schema import Measurement
+
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_FORM = re.compile(r"\s*([a-z0-9_]+)\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)\s*")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A demand on one metric; it holds for every row of that name."""
+
+    metric: str
+    sign: str
+    limit: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """As the user would write it."""
+        return f"{self.metric}{self.sign}{self.limit:g}"
+
+
+_FLOAT = (
+    Gate("psnr_db", ">=", 45.0, "a float export draws the same picture; 45 dB is under one grey level of error"),
+    Gate("adherence_drop_points", "<=", 1.0, "and shows the same things"),
+)
+_HALF = (
+    Gate("psnr_db", ">=", 35.0, "weights rounded to 16 bits; 35 dB is invisible side by side"),
+    Gate("adherence_drop_points", "<=", 1.0, "and shows the same things"),
+)
+_QUANTIZED = (
+    Gate("psnr_db", ">=", 25.0, "8-bit weights and activations; max-calibrated FP8 of one-step students reaches 23 to 30 dB"),
+    Gate("adherence_drop_points", "<=", 2.0, "the picture may change, what it shows may not"),
+    Gate("quantized_share", ">=", 0.9, "a bundle called 8-bit has its matmul and 1x1-convolution weights in 8 bits"),
+)
+DEFAULT_GATES = {"fp32": _FLOAT, "fp16": _HALF, "bf16": _HALF, "int8": _QUANTIZED, "fp8": _QUANTIZED}
+
+
+def read_gates(texts: Sequence[str], precision: str) -> tuple[Gate, ...]:
+    """The precision's default gates, with the user's in place of those on the same metric.
+
+    Raises:
+        InputError: a text is not of the form metric>=number.
+    """
+    gates = {gate.metric: gate for gate in DEFAULT_GATES[precision]}
+    for text in texts:
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise InputError(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30' or 'adherence_drop_points<=2'")
+        gates[match[1]] = Gate(match[1], match[2], float(match[3]), "asked for")
+    return tuple(gates.values())
+
+
+def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], demanded: Sequence[str] = ()) -> tuple[Measurement, ...]:
+    """Mark every row that a gate speaks about as passed or not.
+
+    Raises:
+        InputError: a gate the user asked for (its metric is in `demanded`) speaks about no row.
+    """
+    rows = tuple(rows)
+    names = {row.metric for row in rows}
+    for metric in demanded:
+        if metric not in names:
+            raise unknown_choice("gate metric", metric, names)
+    by_metric = {gate.metric: gate for gate in gates}
+
+    def judge(row: Measurement) -> Measurement:
+        gate = by_metric.get(row.metric)
+        if gate is None:
+            return row
+        return replace(row, limit=gate.text, passed=bool(_OPERATORS[gate.sign](row.value, gate.limit)))
+
+    return tuple(judge(row) for row in rows)

@@ -1,0 +1,118 @@
+"""The rows of a report: what was drawn, compared component by component, picture by picture, and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sprint_export.devices import find_device
+from sprint_export.export.bundle import find_artifact
+from sprint_export.schema import Bundle, Measurement
+from sprint_export.validate.adherence import measure_adherence
+from sprint_export.validate.images import psnr_arrays, psnr_images, relative_error, ssim_images
+from sprint_export.validate.kernels import parse_kernels, price_kernels
+from sprint_export.validate.shapes_world import IMAGE_SIZE, read_caption
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sprint_export.session import Array, Session
+
+    UInt8 = npt.NDArray[np.uint8]
+
+ROLE_SAMPLES = 4  # prompts on which single components are compared; whole pictures use all prompts
+
+
+def compare_components(exported: Mapping[str, Session], torch_sessions: Mapping[str, Session],
+                       feeds: Mapping[str, Sequence[Mapping[str, Array]]]) -> list[Measurement]:
+    """Converter error: each exported graph against torch with the same rounding, given identical inputs."""
+    rows = []
+    for role, samples in feeds.items():
+        found = np.concatenate([_first(exported[role].run(feed)) for feed in samples])
+        wanted = np.concatenate([_first(torch_sessions[role].run(feed)) for feed in samples])
+        rows.append(Measurement("converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note="exported graph vs torch, same rounding"))
+        rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="largest, same inputs"))
+    return rows
+
+
+def _first(outputs: Mapping[str, Array]) -> Array:
+    return next(iter(outputs.values()))
+
+
+def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -> list[Measurement]:
+    """Whole pictures: exported against PyTorch float32, and where there is rounding, its two parts."""
+    total = psnr_images(exported, reference)
+    rows = [
+        Measurement("psnr_db", float(total.mean()), "dB", note="exported vs PyTorch float32, mean over pictures"),
+        Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
+        Measurement("ssim", float(ssim_images(exported, reference).mean()), "", note="exported vs PyTorch float32"),
+    ]
+    if rounded is not None:
+        rows.append(Measurement("converter_image_psnr_db", float(psnr_images(exported, rounded).mean()), "dB",
+                                note="exported vs fake-quantized torch: the converter's part"))
+        rows.append(Measurement("recipe_image_psnr_db", float(psnr_images(rounded, reference).mean()), "dB",
+                                note="fake-quantized torch vs float32: the recipe's part"))
+    return rows
+
+
+def compare_adherence(prompts: Sequence[str], exported: UInt8, reference: UInt8) -> list[Measurement]:
+    """Prompt adherence of both, where the prompts are captions of the shapes world and the pictures its size."""
+    if exported.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE):
+        return []
+    try:
+        for prompt in prompts:
+            read_caption(prompt)
+    except ValueError:
+        return []
+    ours, theirs = measure_adherence(prompts, list(exported)), measure_adherence(prompts, list(reference))
+    drop = 100 * (theirs.everything - ours.everything)
+    return [
+        Measurement("adherence_percent", 100 * ours.everything, "%", note="exported: everything in the caption right"),
+        Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note="PyTorch float32, same noise"),
+        Measurement("adherence_drop_points", drop, "points", note="reference minus exported"),
+    ]
+
+
+def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:
+    """Latency percentiles by component; the first call of each is left out (it warms caches)."""
+    rows = []
+    for role, seconds in exported.items():
+        for name, values, note in (("latency", seconds, "this runtime"), ("pytorch_latency", reference.get(role, []), "PyTorch float32")):
+            warm = values[1:] or values
+            if warm:
+                for percent in (50, 90):
+                    rows.append(Measurement(f"{name}_p{percent}_ms", 1e3 * float(np.percentile(warm, percent)), "ms", role, note=note))
+    return rows
+
+
+def weigh_files(bundle: Bundle) -> list[Measurement]:
+    """Bytes on disk, by component and in all; a shadow is a check, not a part of what ships."""
+    rows = []
+    for record in bundle.components:
+        size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
+        rows.append(Measurement("disk_mb", size / 1e6, "MB", record.role, note="graph and weights"))
+        engines = [a for a in bundle.artifacts if a.role == record.role and a.kind == f"engine:{bundle.device}"]
+        rows += [Measurement("engine_mb", a.bytes / 1e6, "MB", record.role, note=Path(a.path).name) for a in engines]
+    return rows
+
+
+def summarize_kernels(bundle: Bundle) -> list[Measurement]:
+    """What the builder chose for each engine, priced from the device's published peaks. Not a measured latency."""
+    rows, device = [], find_device(bundle.device)
+    for record in bundle.components:
+        table = find_artifact(bundle, record.role, f"kernels:{bundle.device}")
+        if table is None:
+            continue
+        summary = price_kernels(parse_kernels((bundle.folder / table.path).read_text("utf-8")), device)
+        rows += [
+            Measurement("kernels", summary.kernels, "", record.role, note=f"engine for {device.title}"),
+            Measurement("priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"),
+            Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note="bytes read and written by all kernels"),
+            Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note="gemm, convolution and attention kernels"),
+            Measurement("fused_attention", summary.attention_kernels, "", record.role, note="attention kernels"),
+        ]
+        rows += [Measurement(f"kernels_{kind}", count, "", record.role) for kind, count in sorted(summary.by_dtype.items())]
+    return rows
