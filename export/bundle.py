@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bundle(bundle: Bundle) -> None:
     """Write the manifest; the files it names must be there already."""
-    value = to_json(replace(bundle, folder=Path("."))) | {"format": FORMAT}
+    value = to_json(replace(bundle, folder=Path())) | {"format": FORMAT}
     write_text(bundle.folder / MANIFEST, json.dumps(value, indent=1) + "\n")
 
 
@@ -64,7 +64,9 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: sprint-export --target trt-fp8 --out {folder}")
+        raise InputError(
+            f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: sprint-export --target trt-fp8 --out {folder}"
+        )
     try:
         value = json.loads(path.read_text("utf-8"))
         found = value.pop("format")
@@ -85,7 +87,9 @@ def _check(folder: Path, artifact: Artifact, verify: bool) -> None:
     if not path.is_file():
         raise BundleError(f"{path} is missing; the bundle is incomplete, copy or export it again")
     if path.stat().st_size != artifact.bytes:
-        raise BundleError(f"{path} has {path.stat().st_size} bytes, expected {artifact.bytes}; it is truncated, copy or export it again")
+        raise BundleError(
+            f"{path} has {path.stat().st_size} bytes, expected {artifact.bytes}; it is truncated, copy or export it again"
+        )
     if verify and hash_file(path) != artifact.sha256:
         raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}; copy or export it again")
 

@@ -44,11 +44,15 @@ def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
         users = [] if weight is None else list(weight.uses())
         if weight is not None and len(users) == 1 and users[0].node.op_type in ("MatMul", "Conv") and users[0].idx == 1:
             return users[0].node, weight, transposed
-    raise InputError(f"layer {name!r}: expected its weight to be read by one MatMul or Conv of the graph; leave the layer "
-                     "'float' in the recipe")
+    raise InputError(
+        f"layer {name!r}: expected its weight to be read by one MatMul or Conv of the graph; leave the layer "
+        "'float' in the recipe"
+    )
 
 
-def _quantize_input(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, shared: dict[tuple[str, float, str], ir.Value]) -> ir.Value:
+def _quantize_input(
+    graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, shared: dict[tuple[str, float, str], ir.Value]
+) -> ir.Value:
     source = node.inputs[0]
     assert source is not None and source.name is not None
     scale = input_scale(layer)
@@ -84,7 +88,9 @@ def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer:
 
     out_channels = tensor.shape[1 if transposed else 0]
     scale_shape = ir.Shape([] if layer.weight_axis is None else [out_channels])
-    stored = _register(graph, f"{name}.{layer.precision.name}", ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(tensor.shape)))
+    stored = _register(
+        graph, f"{name}.{layer.precision.name}", ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(tensor.shape))
+    )
     scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=scale_shape))
     zero_shape = [] if layer.weight_axis is None else [int(out_channels)]
     zero = _constant(graph, f"{name}.zero", torch.zeros(zero_shape), storage)

@@ -30,8 +30,17 @@ KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx
 def bundle_key(student: Student, target: Target, precision: str, device: Device) -> str:
     """A hash of all that decides a bundle's bytes: two runs with one key make the same files."""
     layers = {role: {name: asdict(layer) for name, layer in c.layers.items()} for role, c in student.components.items()}
-    parts = [student.fingerprint, to_json(student.plan), to_json(student.recipe), layers, target.name, precision, device.name,
-             tool_versions(), sorted(student.components)]
+    parts = [
+        student.fingerprint,
+        to_json(student.plan),
+        to_json(student.recipe),
+        layers,
+        target.name,
+        precision,
+        device.name,
+        tool_versions(),
+        sorted(student.components),
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -46,8 +55,9 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
-def export_student(student: Student, target: Target, precision: str, device: Device, out: Path,
-                   progress: Progress = quiet) -> Bundle:
+def export_student(
+    student: Student, target: Target, precision: str, device: Device, out: Path, progress: Progress = quiet
+) -> Bundle:
     """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage renames it.
 
     Args:
@@ -74,15 +84,32 @@ def export_student(student: Student, target: Target, precision: str, device: Dev
     for i, (role, component) in enumerate(student.components.items()):
         progress("exporting " + role, i, len(student.components))
         records.append(_export_component(component, target.graph_dtype[precision], work / role, student.configs[role]))
-        artifacts += [make_artifact(work, work / role / name, role, kind, "onnx")
-                      for name, kind in KINDS.items() if (work / role / name).is_file()]
+        artifacts += [
+            make_artifact(work, work / role / name, role, kind, "onnx")
+            for name, kind in KINDS.items()
+            if (work / role / name).is_file()
+        ]
     progress("exporting", len(student.components), len(student.components))
     artifacts += _copy_surroundings(student, work)
     bundle = Bundle(
-        folder=work, family=student.family, source=student.source, revision=student.revision, licence=student.licence,
-        target=target.name, precision=precision, device=device.name, plan=student.plan, prompt=student.prompt,
-        latent_shape=student.latent_shape, components=tuple(records), artifacts=tuple(artifacts), recipe=student.recipe,
-        fingerprint=student.fingerprint, key=key, tools=tool_versions())
+        folder=work,
+        family=student.family,
+        source=student.source,
+        revision=student.revision,
+        licence=student.licence,
+        target=target.name,
+        precision=precision,
+        device=device.name,
+        plan=student.plan,
+        prompt=student.prompt,
+        latent_shape=student.latent_shape,
+        components=tuple(records),
+        artifacts=tuple(artifacts),
+        recipe=student.recipe,
+        fingerprint=student.fingerprint,
+        key=key,
+        tools=tool_versions(),
+    )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return bundle
@@ -98,8 +125,9 @@ def _export_component(component: Component, dtype: str, folder: Path, config: ob
     shutil.rmtree(folder, ignore_errors=True)
     part.mkdir(parents=True)
     model = make_graph(component, dtype)
-    record = ComponentRecord(component.role, component.inputs, component.outputs, count_precisions(model), component.layers,
-                             component.notes)
+    record = ComponentRecord(
+        component.role, component.inputs, component.outputs, count_precisions(model), component.layers, component.notes
+    )
     write_graph(model, part / "model.onnx")
     write_shadow(part / "model.onnx")
     (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
@@ -118,7 +146,9 @@ def _copy_surroundings(student: Student, work: Path) -> list[Artifact]:
             shutil.copyfile(path, target / path.name)
             files.append(target / path.name)
     (work / "scheduler").mkdir(exist_ok=True)
-    for name, content in (("model_index.json", student.configs["model_index"]),
-                          ("scheduler/scheduler_config.json", student.configs["scheduler"])):
+    for name, content in (
+        ("model_index.json", student.configs["model_index"]),
+        ("scheduler/scheduler_config.json", student.configs["scheduler"]),
+    ):
         (work / name).write_text(json.dumps(to_json(content), indent=1) + "\n")
     return [make_artifact(work, path, "tokenizer", "tokenizer", "json") for path in files]

@@ -49,8 +49,17 @@ def make_graph(component: Component, dtype: str) -> ir.Model:
     with _quiet(), torch.no_grad():
         program = torch.export.export(module, example, strict=False)
         exported = torch.onnx.export(
-            program, (), kwargs={}, dynamo=True, opset_version=OPSET, optimize=False, verify=False, verbose=False,
-            input_names=[spec.name for spec in component.inputs], output_names=[spec.name for spec in component.outputs])
+            program,
+            (),
+            kwargs={},
+            dynamo=True,
+            opset_version=OPSET,
+            optimize=False,
+            verify=False,
+            verbose=False,
+            input_names=[spec.name for spec in component.inputs],
+            output_names=[spec.name for spec in component.outputs],
+        )
     assert exported is not None
     model: ir.Model = exported.model
     _bind(model, component)

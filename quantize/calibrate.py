@@ -101,6 +101,8 @@ class _Measurement:
     def _keep(self, role: str, amax: dict[str, torch.Tensor]) -> None:
         for name, value in amax.items():
             if not torch.isfinite(value):
-                raise InputError(f"{role}.{name}: its input is {value.item()} on the calibration prompts; the weights are damaged "
-                                 "or overflow float32, so no scale can be measured")
+                raise InputError(
+                    f"{role}.{name}: its input is {value.item()} on the calibration prompts; the weights are damaged "
+                    "or overflow float32, so no scale can be measured"
+                )
             self.amax[f"{role}.{name}"] = value.item()

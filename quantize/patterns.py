@@ -58,8 +58,10 @@ def explain_recipe(recipe: Recipe, student: Student) -> list[Decision]:
                 decisions.append(_decide(layer, module, rule))
     unused = [rule.pattern for rule in recipe.rules[:-1] if rule.pattern not in used]
     if unused and decisions:
-        raise InputError(f"recipe {recipe.name!r}: pattern {unused[0]!r} matches no layer of {student.source!r}; "
-                         f"layer names look like {decisions[0].layer!r} and {decisions[-1].layer!r} (see: sprint-export inspect)")
+        raise InputError(
+            f"recipe {recipe.name!r}: pattern {unused[0]!r} matches no layer of {student.source!r}; "
+            f"layer names look like {decisions[0].layer!r} and {decisions[-1].layer!r} (see: sprint-export inspect)"
+        )
     return decisions
 
 

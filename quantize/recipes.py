@@ -1,12 +1,12 @@
 """Recipes: the default of each precision with its reasons, and a user's own as a TOML file.
 
-    name = "mine"
-    seed = 1
-    prompts = ["a red circle", ...]          # optional; default: the student's own
-    [[rules]]                                # first match wins; the last pattern must be "*"
-    pattern = "transformer.*.attn2.to_k"
-    precision = "float"
-    reason = "text outliers"
+name = "mine"
+seed = 1
+prompts = ["a red circle", ...]          # optional; default: the student's own
+[[rules]]                                # first match wins; the last pattern must be "*"
+pattern = "transformer.*.attn2.to_k"
+precision = "float"
+reason = "text outliers"
 """
 
 from __future__ import annotations
@@ -51,10 +51,13 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError(f"--recipe {path}: cannot be read as TOML ({error})") from error
     try:
         rules = tuple(Rule(**rule) for rule in value.pop("rules"))
-        recipe = Recipe(name=value.pop("name", path.stem), rules=rules, prompts=tuple(value.pop("prompts", ())),
-                        seed=value.pop("seed", 1))
+        recipe = Recipe(
+            name=value.pop("name", path.stem), rules=rules, prompts=tuple(value.pop("prompts", ())), seed=value.pop("seed", 1)
+        )
     except (KeyError, TypeError) as error:
-        raise InputError(f"--recipe {path}: expected name, seed, prompts and [[rules]] with pattern, precision, reason ({error})") from error
+        raise InputError(
+            f"--recipe {path}: expected name, seed, prompts and [[rules]] with pattern, precision, reason ({error})"
+        ) from error
     if value:
         raise unknown_choice(f"key in recipe {path}:", next(iter(value)), ("name", "seed", "prompts", "rules"))
     choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]

@@ -13,8 +13,9 @@ from sprint_export.registry import load_member
 from sprint_export.schema import Component, QuantizedLayer, Recipe, Student, Target
 
 
-def quantize_student(student: Student, precision: str, target: Target, recipe: Recipe | None = None,
-                     progress: Progress = quiet) -> Student:
+def quantize_student(
+    student: Student, precision: str, target: Target, recipe: Recipe | None = None, progress: Progress = quiet
+) -> Student:
     """Attach to every layer how it is quantized.
 
     Args:
@@ -28,8 +29,10 @@ def quantize_student(student: Student, precision: str, target: Target, recipe: R
         InputError: the student is not specialized, or the recipe does not fit it.
     """
     if student.plan is None:
-        raise InputError(f"student {student.source!r} is not specialized; call specialize_student(student) first: "
-                         "ranges are measured at the times it will run at")
+        raise InputError(
+            f"student {student.source!r} is not specialized; call specialize_student(student) first: "
+            "ranges are measured at the times it will run at"
+        )
     if not load_member("precision", precision).PRECISION.is_quantized:
         return student
     default = default_recipe(precision, student)

@@ -61,4 +61,5 @@ class TorchSession:
             module.weight = torch.nn.Parameter(fake_quantize(weight, weight_scale(weight, layer), layer.precision), False)
             scale, precision = input_scale(layer), layer.precision
             module.register_forward_pre_hook(
-                lambda _, arguments, scale=scale, precision=precision: (fake_quantize(arguments[0], scale, precision),))
+                lambda _, arguments, scale=scale, precision=precision: (fake_quantize(arguments[0], scale, precision),)
+            )

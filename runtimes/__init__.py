@@ -29,8 +29,9 @@ __all__ = ["build_bundle", "open_bundle"]
 DEFAULT_BUILDER = "tensorrt-rtx"
 
 
-def build_bundle(bundle: Bundle | str | Path, device: str | None = None, builder: str = DEFAULT_BUILDER,
-                 progress: Progress = quiet) -> Bundle:
+def build_bundle(
+    bundle: Bundle | str | Path, device: str | None = None, builder: str = DEFAULT_BUILDER, progress: Progress = quiet
+) -> Bundle:
     """Build what the target needs for a device (TensorRT engines), beside the graphs.
 
     Args:
@@ -60,8 +61,10 @@ def build_bundle(bundle: Bundle | str | Path, device: str | None = None, builder
         if done:
             continue
         engine, table = member.build(bundle.folder / graph.path, chosen, builder, lambda message: None)
-        made = [make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", "engine")
-                for path, kind in ((engine, "engine"), (table, "kernels"))]
+        made = [
+            make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", "engine")
+            for path, kind in ((engine, "engine"), (table, "kernels"))
+        ]
         bundle = add_artifacts(bundle, made)
         write_bundle(bundle)  # after each: a killed run keeps what it built
     progress(f"building for {chosen.name}", len(bundle.components), len(bundle.components))
@@ -99,9 +102,15 @@ def open_pipeline(bundle: Bundle, runtime: str) -> Pipeline:
     """
     missing = [role for role in ROLES if role not in {record.role for record in bundle.components}]
     if missing:
-        raise BundleError(f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component and cannot draw pictures")
-    return Pipeline(open_sessions(bundle, runtime), PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json"),
-                    bundle.plan, bundle.latent_shape)
+        raise BundleError(
+            f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component and cannot draw pictures"
+        )
+    return Pipeline(
+        open_sessions(bundle, runtime),
+        PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json"),
+        bundle.plan,
+        bundle.latent_shape,
+    )
 
 
 def open_sessions(bundle: Bundle, runtime: str) -> Mapping[str, Session]:
@@ -111,7 +120,9 @@ def open_sessions(bundle: Bundle, runtime: str) -> Mapping[str, Session]:
         kinds = (f"engine:{bundle.device}",) if member.TARGET.needs_build else ("shadow", "graph")
         files = [a for kind in kinds if (a := find_artifact(bundle, record.role, kind)) is not None]
         if not files:
-            raise BundleError(f"{bundle.folder} has no {kinds[0]} for {record.role}; build it with: sprint-export build {bundle.folder}")
+            raise BundleError(
+                f"{bundle.folder} has no {kinds[0]} for {record.role}; build it with: sprint-export build {bundle.folder}"
+            )
         sessions[record.role] = member.open_session(bundle.folder / files[0].path, record.inputs, record.outputs)
     return sessions
 

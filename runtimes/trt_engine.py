@@ -44,7 +44,7 @@ _BUILDERS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}  # name -> 
 _DTYPES = {  # TensorRT's name -> numpy's (with ml_dtypes)
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8_e4m3fn", "INT8": "int8", "UINT8": "uint8",
     "INT32": "int32", "INT64": "int64", "BOOL": "bool",
-}
+}  # fmt: skip
 _BUILD_LOCK = threading.Lock()  # one logger per process (see _open_log), so one build at a time
 
 
@@ -56,15 +56,18 @@ def refuse_pair(precision: str, device: Device) -> str | None:
     if capability not in _CAPABILITIES:
         has = "has no compute capability (no NVIDIA GPU)" if capability is None else f"has {_dotted(capability)}"
         known = ", ".join(d.name for d in list_devices() if d.compute_capability in _CAPABILITIES)
-        return (f"trt builds for compute capability {', '.join(map(_dotted, _CAPABILITIES))}; {device.name} {has}; "
-                f"choose a device from: {known}")
+        return (
+            f"trt builds for compute capability {', '.join(map(_dotted, _CAPABILITIES))}; {device.name} {has}; "
+            f"choose a device from: {known}"
+        )
     needed, instead = _NEEDS[precision]
     if capability < needed:
         kind = "FP8" if precision == "fp8" else f"bf16, which trt-{precision} graphs compute in,"
         if instead.startswith("trt-") and refuse_pair(instead.removeprefix("trt-"), device) is not None:
             instead = "onnx-int8"
-        return (f"{kind} needs compute capability {_dotted(needed)} or newer; {device.name} has {_dotted(capability)}; "
-                f"use {instead}")
+        return (
+            f"{kind} needs compute capability {_dotted(needed)} or newer; {device.name} has {_dotted(capability)}; use {instead}"
+        )
     return None
 
 
@@ -183,8 +186,10 @@ def _check_shapes(network: Any, graph: Path) -> None:
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
         if any(size < 0 for size in tensor.shape):
-            raise InputError(f"{graph}: input {tensor.name!r} has free axes, shape {list(tensor.shape)}; "
-                             "a trt engine has fixed shapes: export with fixed shapes")
+            raise InputError(
+                f"{graph}: input {tensor.name!r} has free axes, shape {list(tensor.shape)}; "
+                "a trt engine has fixed shapes: export with fixed shapes"
+            )
 
 
 def _explain_parser(parser: Any) -> str:
@@ -205,8 +210,10 @@ def _join_messages(messages: Iterable[str]) -> str:
 
 def _find_table(log: Any, graph: Path) -> str:
     if len(log.tables) != 1:
-        raise InputError(f"compiling {graph} printed {len(log.tables)} kernel tables, expected 1: another TensorRT "
-                         "logger is in use here; build in a process of its own, e.g. with `sprint-export build`")
+        raise InputError(
+            f"compiling {graph} printed {len(log.tables)} kernel tables, expected 1: another TensorRT "
+            "logger is in use here; build in a process of its own, e.g. with `sprint-export build`"
+        )
     return str(log.tables[0])
 
 
@@ -217,8 +224,10 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
         part.write_bytes(data)
         part.replace(path)
     except OSError as error:
-        raise MachineError(f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; make room or change "
-                           "its permissions, then build again") from error
+        raise MachineError(
+            f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; make room or change "
+            "its permissions, then build again"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -247,9 +256,11 @@ def _require_gpu(device: Device) -> None:
     found = _find_gpus()
     if device.compute_capability not in found:
         has = f"GPUs of compute capability {', '.join(map(_dotted, found))}" if found else "no NVIDIA GPU or no driver"
-        raise MachineError("builder 'tensorrt' builds only on the GPU it builds for; "
-                           f"{device.name} has compute capability {_dotted(device.compute_capability or (0, 0))}, "
-                           f"this machine has {has}; use --builder tensorrt-rtx, which needs no GPU")
+        raise MachineError(
+            "builder 'tensorrt' builds only on the GPU it builds for; "
+            f"{device.name} has compute capability {_dotted(device.compute_capability or (0, 0))}, "
+            f"this machine has {has}; use --builder tensorrt-rtx, which needs no GPU"
+        )
 
 
 def can_run() -> str | None:
@@ -284,8 +295,9 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
 class EngineSession:
     """One engine on one GPU with its own stream and a device buffer per tensor, all of fixed size."""
 
-    def __init__(self, trt: ModuleType, cuda: ModuleType, engine: Path, inputs: tuple[TensorSpec, ...],
-                 outputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(
+        self, trt: ModuleType, cuda: ModuleType, engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
         self.description = f"{trt.__name__} {trt.__version__} GPU"
         self._cuda, self._inputs, self._outputs = cuda, inputs, outputs
         self._log = log = _open_log(trt)
@@ -294,8 +306,10 @@ class EngineSession:
             log.clear()
             self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
         if self._engine is None:
-            raise MachineError(f"{engine.name} cannot be loaded: {_join_messages(log.errors)}; it is tied to a GPU "
-                               f"generation and a version of {trt.__name__} (here {trt.__version__}): build it again")
+            raise MachineError(
+                f"{engine.name} cannot be loaded: {_join_messages(log.errors)}; it is tied to a GPU "
+                f"generation and a version of {trt.__name__} (here {trt.__version__}): build it again"
+            )
         _check_tensors(self._engine, engine, (*inputs, *outputs))
         self._context = self._engine.create_execution_context()
         self._stream = _call(cuda, "cudaStreamCreate")
@@ -316,14 +330,28 @@ class EngineSession:
             _check_feed(spec, feeds)
             host[spec.name] = np.ascontiguousarray(feeds[spec.name])  # kept alive until the stream is done
             array = host[spec.name]
-            _call(cuda, "cudaMemcpyAsync", self._buffers[spec.name], array.ctypes.data, array.nbytes,
-                  kind.cudaMemcpyHostToDevice, self._stream)
+            _call(
+                cuda,
+                "cudaMemcpyAsync",
+                self._buffers[spec.name],
+                array.ctypes.data,
+                array.nbytes,
+                kind.cudaMemcpyHostToDevice,
+                self._stream,
+            )
         if not self._context.execute_async_v3(int(self._stream)):
             raise MachineError(f"{self.description}: the engine did not start: {_join_messages(self._log.errors)}")
         results = {spec.name: _make_array(spec) for spec in self._outputs}
         for name, array in results.items():
-            _call(cuda, "cudaMemcpyAsync", array.ctypes.data, self._buffers[name], array.nbytes,
-                  kind.cudaMemcpyDeviceToHost, self._stream)
+            _call(
+                cuda,
+                "cudaMemcpyAsync",
+                array.ctypes.data,
+                self._buffers[name],
+                array.nbytes,
+                kind.cudaMemcpyDeviceToHost,
+                self._stream,
+            )
         _call(cuda, "cudaStreamSynchronize", self._stream)
         return results
 
@@ -352,12 +380,14 @@ def _make_array(spec: TensorSpec) -> Array:
 
 def _check_feed(spec: TensorSpec, feeds: Mapping[str, Array]) -> None:
     if spec.name not in feeds:
-        raise InputError(f"input {spec.name!r} is missing; expected {spec.dtype} {list(spec.shape)}, found: "
-                         f"{', '.join(feeds) or '(none)'}")
+        raise InputError(
+            f"input {spec.name!r} is missing; expected {spec.dtype} {list(spec.shape)}, found: {', '.join(feeds) or '(none)'}"
+        )
     found = feeds[spec.name]
     if found.shape != spec.shape or found.dtype.name != spec.dtype:
-        raise InputError(f"input {spec.name!r} is {found.dtype.name} {list(found.shape)}, expected {spec.dtype} "
-                         f"{list(spec.shape)}")
+        raise InputError(
+            f"input {spec.name!r} is {found.dtype.name} {list(found.shape)}, expected {spec.dtype} {list(spec.shape)}"
+        )
 
 
 def _check_tensors(engine: Any, path: Path, specs: tuple[TensorSpec, ...]) -> None:

@@ -41,8 +41,7 @@ def rotary_handles(config: Mapping[str, Any]) -> dict[str, Handle]:
 def bias_handles(config: Mapping[str, Any], length: int) -> dict[str, Handle]:
     """Attention biases float32 [1, 1, L, L]: position i sees j <= i and, in the sliding layers, j > i - window."""
     distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-    hidden = {"full_bias": distance < 0,
-              "sliding_bias": (distance < 0) | (distance >= config.get("sliding_window", 4096))}
+    hidden = {"full_bias": distance < 0, "sliding_bias": (distance < 0) | (distance >= config.get("sliding_window", 4096))}
     return {name: constant(torch.where(value, HIDDEN, 0.0)[None, None]) for name, value in hidden.items()}
 
 

@@ -26,24 +26,58 @@ TOKENIZER = Path(__file__).parent / "sprint_tiny" / "tokenizer"
 _BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 _SCALES: tuple[tuple[int, ...], ...] = ((), (), (), (5,), (5,), (5,))
 DC_AE = {  # mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers
-    "in_channels": 3, "latent_channels": 32, "attention_head_dim": 32, "encoder_block_types": _BLOCKS,
-    "decoder_block_types": _BLOCKS, "encoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
-    "decoder_block_out_channels": (128, 256, 512, 512, 1024, 1024), "encoder_layers_per_block": (2, 2, 2, 3, 3, 3),
-    "decoder_layers_per_block": (3,) * 6, "encoder_qkv_multiscales": _SCALES, "decoder_qkv_multiscales": _SCALES,
-    "upsample_block_type": "interpolate", "downsample_block_type": "Conv", "decoder_norm_types": "rms_norm",
-    "decoder_act_fns": "silu", "scaling_factor": 0.41407,
+    "in_channels": 3,
+    "latent_channels": 32,
+    "attention_head_dim": 32,
+    "encoder_block_types": _BLOCKS,
+    "decoder_block_types": _BLOCKS,
+    "encoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
+    "decoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
+    "encoder_layers_per_block": (2, 2, 2, 3, 3, 3),
+    "decoder_layers_per_block": (3,) * 6,
+    "encoder_qkv_multiscales": _SCALES,
+    "decoder_qkv_multiscales": _SCALES,
+    "upsample_block_type": "interpolate",
+    "downsample_block_type": "Conv",
+    "decoder_norm_types": "rms_norm",
+    "decoder_act_fns": "silu",
+    "scaling_factor": 0.41407,
 }
-GEMMA_2_2B = {"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
-              "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256}
+GEMMA_2_2B = {
+    "vocab_size": 256000,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+}
 
 
 def _transformer(heads: int, layers: int, cross_heads: int, cross_dim: int, **other: Any) -> dict[str, Any]:
-    return {"in_channels": 32, "out_channels": 32, "num_attention_heads": heads, "attention_head_dim": 32,
-            "num_layers": layers, "num_cross_attention_heads": cross_heads, "cross_attention_head_dim": cross_dim,
-            "cross_attention_dim": heads * 32, "caption_channels": 2304, "mlp_ratio": 2.5, "attention_bias": False,
-            "sample_size": 32, "patch_size": 1, "norm_elementwise_affine": False, "norm_eps": 1e-6,
-            "interpolation_scale": None, "guidance_embeds": True, "guidance_embeds_scale": 0.1,
-            "qk_norm": "rms_norm_across_heads", "timestep_scale": 1.0} | other
+    return {
+        "in_channels": 32,
+        "out_channels": 32,
+        "num_attention_heads": heads,
+        "attention_head_dim": 32,
+        "num_layers": layers,
+        "num_cross_attention_heads": cross_heads,
+        "cross_attention_head_dim": cross_dim,
+        "cross_attention_dim": heads * 32,
+        "caption_channels": 2304,
+        "mlp_ratio": 2.5,
+        "attention_bias": False,
+        "sample_size": 32,
+        "patch_size": 1,
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+        "interpolation_scale": None,
+        "guidance_embeds": True,
+        "guidance_embeds_scale": 0.1,
+        "qk_norm": "rms_norm_across_heads",
+        "timestep_scale": 1.0,
+    } | other
 
 
 @dataclass(frozen=True)
@@ -77,12 +111,27 @@ def tiny(seed: int = 0, **transformer: Any) -> Student:
     """A two-layer student of the real classes with random weights, for tests; `transformer` overrides its config."""
     blocks = ("ResBlock", "EfficientViTBlock")
     vae = DC_AE | {
-        "latent_channels": 8, "encoder_block_types": blocks, "decoder_block_types": blocks, "encoder_layers_per_block": (0, 1),
-        "encoder_block_out_channels": (32, 64), "decoder_block_out_channels": (32, 64), "decoder_layers_per_block": (1, 1),
-        "encoder_qkv_multiscales": ((), (5,)), "decoder_qkv_multiscales": ((), (5,)), "scaling_factor": 0.8,
+        "latent_channels": 8,
+        "encoder_block_types": blocks,
+        "decoder_block_types": blocks,
+        "encoder_layers_per_block": (0, 1),
+        "encoder_block_out_channels": (32, 64),
+        "decoder_block_out_channels": (32, 64),
+        "decoder_layers_per_block": (1, 1),
+        "encoder_qkv_multiscales": ((), (5,)),
+        "decoder_qkv_multiscales": ((), (5,)),
+        "scaling_factor": 0.8,
     }
-    text = {"vocab_size": 64, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16}
+    text = {
+        "vocab_size": 64,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+    }
     config = _transformer(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 8, "caption_channels": 48}
     return build_preset(Preset("tiny", config | transformer, vae, text), "tiny", seed)
 
@@ -91,10 +140,15 @@ def build_preset(preset: Preset, source: str, seed: int) -> Student:
     """Random handles for every weight of the preset's modules, scaled so that activations neither vanish nor explode."""
     with torch.device("meta"):
         transformer = SanaTransformer2DModel.from_config(dict(preset.transformer))
-    modules = {"text_encoder": make_gemma2(preset.text_encoder), "transformer": transformer,
-               "vae_decoder": make_autoencoder(preset.vae)}
-    weights = {role: {name: _random(name, tuple(value.shape), role, seed) for name, value in module.state_dict().items()}
-               for role, module in modules.items()}
+    modules = {
+        "text_encoder": make_gemma2(preset.text_encoder),
+        "transformer": transformer,
+        "vae_decoder": make_autoencoder(preset.vae),
+    }
+    weights = {
+        role: {name: _random(name, tuple(value.shape), role, seed) for name, value in module.state_dict().items()}
+        for role, module in modules.items()
+    }
     weights["text_encoder"] |= rotary_handles(preset.text_encoder)
     if preset.transformer["interpolation_scale"] is not None:
         weights["transformer"]["patch_embed.pos_embed"] = constant(sana_sprint.position_table(preset.transformer))

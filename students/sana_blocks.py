@@ -47,8 +47,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, elementwise_affine=affine, eps=eps)
         self.ff = GLUMBConv(width, width, config["mlp_ratio"], norm_type=None, residual_connection=False)
 
-    def forward(self, x: torch.Tensor, text: torch.Tensor, bias: torch.Tensor, height: int,
-                table: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, text: torch.Tensor, bias: torch.Tensor, height: int, table: torch.Tensor | None
+    ) -> torch.Tensor:
         """table: None, or [6, D]: shift, scale and gate of the attention, then of the feed-forward."""
         y = self.attend_linear(modulate(self.norm1(x), table, 0))
         x = x + (y if table is None else table[2] * y)
@@ -102,8 +103,9 @@ class OneStepSana(nn.Module):
         if not self.fold:
             self.register_buffer("modulation", torch.empty(steps, 6 * config["num_layers"] + 2, width))
 
-    def forward(self, latents: torch.Tensor, prompt_embeds: torch.Tensor, prompt_mask: torch.Tensor,
-                step: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, latents: torch.Tensor, prompt_embeds: torch.Tensor, prompt_mask: torch.Tensor, step: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """latents float [B, C, h, w], prompt_embeds [B, T, E], prompt_mask int64 [B, T], step int64 [1]."""
         dtype = self.proj_out.weight.dtype
         table = None if step is None else self.modulation.index_select(0, step)[0]

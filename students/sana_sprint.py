@@ -36,10 +36,18 @@ MAX_TOKENS = 300  # SanaSprintPipeline.__call__'s max_sequence_length
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
 SCHEDULER = {"_class_name": "SCMScheduler", "num_train_timesteps": 1000, "prediction_type": "trigflow", "sigma_data": 0.5}
 MODEL_INDEX = {  # an exported bundle's: the layout other tools expect, with ONNX graphs in the place of torch weights
-    "_class_name": "SanaSprintPipeline", "scheduler": ["diffusers", "SCMScheduler"], "text_encoder": ["onnx", "model"],
-    "tokenizer": ["transformers", "PreTrainedTokenizerFast"], "transformer": ["onnx", "model"], "vae_decoder": ["onnx", "model"]}
-FOLDERS = {"text_encoder": ("text_encoder", "model"), "transformer": ("transformer", "diffusion_pytorch_model"),
-           "vae_decoder": ("vae", "diffusion_pytorch_model")}
+    "_class_name": "SanaSprintPipeline",
+    "scheduler": ["diffusers", "SCMScheduler"],
+    "text_encoder": ["onnx", "model"],
+    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+    "transformer": ["onnx", "model"],
+    "vae_decoder": ["onnx", "model"],
+}
+FOLDERS = {
+    "text_encoder": ("text_encoder", "model"),
+    "transformer": ("transformer", "diffusion_pytorch_model"),
+    "vae_decoder": ("vae", "diffusion_pytorch_model"),
+}
 
 
 def load(folder: Path, source: str, revision: str | None) -> Student:
@@ -54,12 +62,20 @@ def load(folder: Path, source: str, revision: str | None) -> Student:
     if not (tokenizer / "tokenizer.json").is_file():
         raise InputError(f"{tokenizer}/tokenizer.json is missing; save the pipeline's fast tokenizer there")
     student = assemble(configs, weights, tokenizer, source, revision, fingerprint_folder(folder), read_licence(folder))
-    return dataclasses.replace(student, **{f"{use}_prompts": read_prompts(folder / f"{use}_prompts.txt")
-                                           for use in ("calibration", "validation")})
+    return dataclasses.replace(
+        student, **{f"{use}_prompts": read_prompts(folder / f"{use}_prompts.txt") for use in ("calibration", "validation")}
+    )
 
 
-def assemble(configs: Mapping[str, Mapping[str, Any]], weights: Mapping[str, Mapping[str, Handle]], tokenizer: Path,
-             source: str, revision: str | None, fingerprint: str, licence: str) -> Student:
+def assemble(
+    configs: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, Mapping[str, Handle]],
+    tokenizer: Path,
+    source: str,
+    revision: str | None,
+    fingerprint: str,
+    licence: str,
+) -> Student:
     """Join configs and weight handles to a student of stock modules on `meta`.
 
     Raises:
@@ -67,23 +83,40 @@ def assemble(configs: Mapping[str, Mapping[str, Any]], weights: Mapping[str, Map
     """
     transformer = configs["transformer"]
     if not transformer.get("guidance_embeds"):
-        raise InputError(f"{source}: transformer/config.json has guidance_embeds={transformer.get('guidance_embeds')!r}; expected "
-                         "true: this is a multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint")
+        raise InputError(
+            f"{source}: transformer/config.json has guidance_embeds={transformer.get('guidance_embeds')!r}; expected "
+            "true: this is a multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint"
+        )
     with torch.device("meta"):
         denoiser = SanaTransformer2DModel.from_config(dict(transformer)).eval()
-    modules: dict[str, torch.nn.Module] = {"text_encoder": make_gemma2(configs["text_encoder"]), "transformer": denoiser,
-                                           "vae_decoder": make_autoencoder(configs["vae_decoder"])}
+    modules: dict[str, torch.nn.Module] = {
+        "text_encoder": make_gemma2(configs["text_encoder"]),
+        "transformer": denoiser,
+        "vae_decoder": make_autoencoder(configs["vae_decoder"]),
+    }
     for role, module in modules.items():
         wanted = module.decoder if role == "vae_decoder" else module
-        inner = {k.removeprefix("decoder."): v for k, v in weights[role].items() if k.startswith("decoder.")} \
-            if role == "vae_decoder" else weights[role]
+        inner = (
+            {k.removeprefix("decoder."): v for k, v in weights[role].items() if k.startswith("decoder.")}
+            if role == "vae_decoder"
+            else weights[role]
+        )
         check_fit(wanted, inner, f"{source}: {FOLDERS[role][0]}", ignore=COMPUTED)
     components = {role: Component(role, modules[role], weights[role]) for role in ROLES}
     size = transformer["sample_size"]
     return Student(
-        family=FAMILY, source=source, revision=revision, fingerprint=fingerprint, components=components,
-        prompt=plan_prompt(tokenizer), tokenizer=tokenizer, latent_shape=(transformer["in_channels"], size, size),
-        configs=dict(configs) | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER}, licence=licence, make_reference=make_reference)
+        family=FAMILY,
+        source=source,
+        revision=revision,
+        fingerprint=fingerprint,
+        components=components,
+        prompt=plan_prompt(tokenizer),
+        tokenizer=tokenizer,
+        latent_shape=(transformer["in_channels"], size, size),
+        configs=dict(configs) | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER},
+        licence=licence,
+        make_reference=make_reference,
+    )
 
 
 def plan_prompt(tokenizer: Path) -> PromptPlan:
@@ -91,8 +124,9 @@ def plan_prompt(tokenizer: Path) -> PromptPlan:
     defaults = inspect.signature(SanaSprintPipeline.__call__).parameters
     prefix = "\n".join(defaults["complex_human_instruction"].default)
     reader = AutoTokenizer.from_pretrained(tokenizer)
-    return PromptPlan(prefix=prefix, lower=True, tokens=len(reader.encode(prefix)) + MAX_TOKENS - 2, keep=MAX_TOKENS,
-                      pad_id=reader.pad_token_id)
+    return PromptPlan(
+        prefix=prefix, lower=True, tokens=len(reader.encode(prefix)) + MAX_TOKENS - 2, keep=MAX_TOKENS, pad_id=reader.pad_token_id
+    )
 
 
 def specialize(student: Student, plan: StepPlan) -> Student:
@@ -109,22 +143,35 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         transformer = OneStepSana(config, len(plan.times)).eval()
     weights, notes = fold_transformer(student, plan)
     text_config, tokens = student.configs["text_encoder"], student.prompt.tokens
-    text_weights = {f"model.{k}": v for k, v in (dict(text.weights) | rotation_handles(text_config, tokens)).items()
-                    if k != "rotary_emb.inv_freq"} | bias_handles(text_config, tokens)
+    text_weights = {
+        f"model.{k}": v
+        for k, v in (dict(text.weights) | rotation_handles(text_config, tokens)).items()
+        if k != "rotary_emb.inv_freq"
+    } | bias_handles(text_config, tokens)
     encoder = Component(
-        "text_encoder", PromptEncoder(text.module, tokens, keep).eval(), text_weights,
-        (TensorSpec("input_ids", "int64", (1, tokens), "prefix + prompt, padded right"),), (embeds,),
-        notes=("attention: eager (applies the soft cap)", "mask input dropped: causal, padded right"))
+        "text_encoder",
+        PromptEncoder(text.module, tokens, keep).eval(),
+        text_weights,
+        (TensorSpec("input_ids", "int64", (1, tokens), "prefix + prompt, padded right"),),
+        (embeds,),
+        notes=("attention: eager (applies the soft cap)", "mask input dropped: causal, padded right"),
+    )
     denoiser = Component(
-        "transformer", transformer, weights, (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
-        (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),), notes=notes)
+        "transformer",
+        transformer,
+        weights,
+        (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
+        (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),),
+        notes=notes,
+    )
     painter = Component(
-        "vae_decoder", LatentDecoder(decoder.module).eval(),
+        "vae_decoder",
+        LatentDecoder(decoder.module).eval(),
         {k: v for k, v in decoder.weights.items() if k.startswith("decoder.")},
         (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
-        (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),))
-    return dataclasses.replace(student, plan=plan,
-                               components={c.role: c for c in (encoder, denoiser, painter)})
+        (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),),
+    )
+    return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
 
 
 def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle], tuple[str, ...]]:
@@ -163,10 +210,13 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
     module = materialize(component.module.time_embed, handles, dtype)
     scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
     with torch.no_grad():
-        six, embedded = module(torch.tensor([s], dtype=torch.float32) * config["timestep_scale"], guidance=scaled,
-                               hidden_dtype=dtype)
-    rows = [component.weights[f"transformer_blocks.{i}.scale_shift_table"].load().to(dtype) + six.reshape(6, -1)
-            for i in range(config["num_layers"])]
+        six, embedded = module(
+            torch.tensor([s], dtype=torch.float32) * config["timestep_scale"], guidance=scaled, hidden_dtype=dtype
+        )
+    rows = [
+        component.weights[f"transformer_blocks.{i}.scale_shift_table"].load().to(dtype) + six.reshape(6, -1)
+        for i in range(config["num_layers"])
+    ]
     final = component.weights["scale_shift_table"].load().to(dtype) + embedded
     return torch.cat([*rows, final])
 
@@ -174,8 +224,9 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
 def position_table(config: Mapping[str, Any]) -> torch.Tensor:
     """Sine-cosine positions float32 [1, N, D], as diffusers' PatchEmbed computes them for its native size."""
     width, side = config["num_attention_heads"] * config["attention_head_dim"], config["sample_size"] // config["patch_size"]
-    table = get_2d_sincos_pos_embed(width, side, base_size=side, interpolation_scale=config["interpolation_scale"],
-                                    output_type="pt")
+    table = get_2d_sincos_pos_embed(
+        width, side, base_size=side, interpolation_scale=config["interpolation_scale"], output_type="pt"
+    )
     return table.float().unsqueeze(0)
 
 
@@ -183,9 +234,12 @@ def make_reference(student: Student) -> SanaSprintPipeline:
     """The stock pipeline in float32 with this (unspecialized) student's weights; the encoder of the autoencoder stays empty."""
     real = {role: materialize(copy.deepcopy(c.module), c.weights) for role, c in student.components.items()}
     return SanaSprintPipeline(
-        tokenizer=AutoTokenizer.from_pretrained(student.tokenizer), text_encoder=real["text_encoder"],
-        vae=real["vae_decoder"], transformer=real["transformer"],
-        scheduler=SCMScheduler.from_config(SCHEDULER))
+        tokenizer=AutoTokenizer.from_pretrained(student.tokenizer),
+        text_encoder=real["text_encoder"],
+        vae=real["vae_decoder"],
+        transformer=real["transformer"],
+        scheduler=SCMScheduler.from_config(SCHEDULER),
+    )
 
 
 def _read_weights(role: str, folder: Path, stem: str) -> dict[str, Handle]:
@@ -207,7 +261,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; expected a diffusers folder as SanaSprintPipeline.save_pretrained writes it") from error
+        raise InputError(
+            f"{path} is missing; expected a diffusers folder as SanaSprintPipeline.save_pretrained writes it"
+        ) from error
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); download it again") from error
     if not isinstance(value, dict):
@@ -235,5 +291,6 @@ def read_licence(folder: Path) -> str:
     """The `license:` line of the model card's front matter, or a hint where to look."""
     card = folder / "README.md"
     lines = card.read_text("utf-8").splitlines() if card.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")),
-                "not stated; see the model's page")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "not stated; see the model's page"
+    )

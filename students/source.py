@@ -12,7 +12,10 @@ from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Student
 
 HERE = Path(__file__).parent
-HUB_STUDENTS = ("Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers", "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers")
+HUB_STUDENTS = (
+    "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
+    "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
+)
 HUB_FILES = ["*.json", "*.safetensors", "tokenizer/*", "README.md"]
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
@@ -62,8 +65,10 @@ def _load_folder(folder: Path, source: str, revision: str | None) -> Student:
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
     if not index.is_file():
-        raise InputError(f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
-                         "text_encoder/, tokenizer/, scheduler/)")
+        raise InputError(
+            f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
+            "text_encoder/, tokenizer/, scheduler/)"
+        )
     try:
         pipeline = json.loads(index.read_text("utf-8")).get("_class_name")
     except (ValueError, AttributeError) as error:
@@ -93,7 +98,11 @@ def _download(repo: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
     except RepositoryNotFoundError as error:
-        raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {', '.join(HUB_STUDENTS)}") from error
+        raise InputError(
+            f"hub model {repo!r} does not exist or needs a login; known students: {', '.join(HUB_STUDENTS)}"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise MachineError(f"cannot reach the Hugging Face hub for {repo!r} and it is not in the local cache. Connect to the "
-                           "network, or give a folder downloaded elsewhere, or use the embedded student sprint-tiny") from error
+        raise MachineError(
+            f"cannot reach the Hugging Face hub for {repo!r} and it is not in the local cache. Connect to the "
+            "network, or give a folder downloaded elsewhere, or use the embedded student sprint-tiny"
+        ) from error

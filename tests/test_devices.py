@@ -15,11 +15,14 @@ def test_the_reference_card_has_the_budget_figures() -> None:
     assert (card.gigabytes_per_s, card.kernel_us) == (1008.0, 2.0)
 
 
-@pytest.mark.parametrize(("name", "tflops"), [
-    ("rtx-4080", {"16-bit": 97.4, "fp8": 194.8, "int8": 389.6, "fp32": 48.7}),
-    ("rtx-3090", {"16-bit": 71.2, "int8": 284.8, "fp32": 35.6}),
-    ("rtx-2080-ti", {"16-bit": 56.8, "int8": 227.2, "fp32": 14.2}),
-])
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("rtx-4080", {"16-bit": 97.4, "fp8": 194.8, "int8": 389.6, "fp32": 48.7}),
+        ("rtx-3090", {"16-bit": 71.2, "int8": 284.8, "fp32": 35.6}),
+        ("rtx-2080-ti", {"16-bit": 56.8, "int8": 227.2, "fp32": 14.2}),
+    ],
+)
 def test_rates_follow_the_generation(name: str, tflops: dict[str, float]) -> None:
     assert find_device(name).tflops == tflops
 
@@ -38,5 +41,6 @@ def test_the_cpu_has_no_compute_capability() -> None:
 def test_an_unknown_name_lists_the_choices() -> None:
     with pytest.raises(InputError) as caught:
         find_device("RTX 4090")
-    assert str(caught.value) == ("unknown device 'RTX 4090'; choose from: cpu, rtx-2080-ti, rtx-3090, rtx-4070, "
-                                 "rtx-4080, rtx-4090, rtx-5080, rtx-5090")
+    assert str(caught.value) == (
+        "unknown device 'RTX 4090'; choose from: cpu, rtx-2080-ti, rtx-3090, rtx-4070, rtx-4080, rtx-4090, rtx-5080, rtx-5090"
+    )

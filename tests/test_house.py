@@ -34,8 +34,22 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 # What a machine that only opens bundles may lack; right of the wall, the function that needs one of these fetches it.
 HEAVY = {
-    "torch", "diffusers", "transformers", "accelerate", "safetensors", "onnx", "onnx_ir", "onnxscript", "onnxruntime",
-    "tensorrt_rtx", "tensorrt", "cuda", "openvino", "nncf", "coremltools", "coreai_torch",
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "onnxruntime",
+    "tensorrt_rtx",
+    "tensorrt",
+    "cuda",
+    "openvino",
+    "nncf",
+    "coremltools",
+    "coreai_torch",
 }
 TORCH_FREE = {"cli", "runtimes", "session", "sampler", "devices", "registry", "schema", "errors"}
 
@@ -105,19 +119,22 @@ def test_imports_go_one_way() -> None:
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize(("importer", "imported", "fault"), [
-    ("sprint_export.students.sana_sprint", "sprint_export.weights.Handle", None),
-    ("sprint_export.students.sana_sprint", "sprint_export.students.source.load", None),
-    ("sprint_export.weights", "sprint_export.registry.require", None),
-    ("sprint_export.cli", "sprint_export.__version__", None),
-    ("sprint_export.schema", "sprint_export.weights.Handle", "weights comes before schema"),
-    ("sprint_export.students.sana_sprint", "sprint_export.export.bundle", "export comes before students"),
-    ("sprint_export.runtimes.onnxruntime_cpu", "sprint_export.export.bundle.read_bundle", None),
-    ("sprint_export.runtimes.onnxruntime_cpu", "sprint_export.export.to_onnx.write", "only export.bundle"),
-    ("sprint_export.runtimes.onnxruntime_cpu", "sprint_export.export.bundles", "only export.bundle"),
-    ("sprint_export.validate.report", "sprint_export.open_bundle", "own module"),
-    ("sprint_export.validate.report", "sprint_export", "own module"),
-])
+@pytest.mark.parametrize(
+    ("importer", "imported", "fault"),
+    [
+        ("sprint_export.students.sana_sprint", "sprint_export.weights.Handle", None),
+        ("sprint_export.students.sana_sprint", "sprint_export.students.source.load", None),
+        ("sprint_export.weights", "sprint_export.registry.require", None),
+        ("sprint_export.cli", "sprint_export.__version__", None),
+        ("sprint_export.schema", "sprint_export.weights.Handle", "weights comes before schema"),
+        ("sprint_export.students.sana_sprint", "sprint_export.export.bundle", "export comes before students"),
+        ("sprint_export.runtimes.onnxruntime_cpu", "sprint_export.export.bundle.read_bundle", None),
+        ("sprint_export.runtimes.onnxruntime_cpu", "sprint_export.export.to_onnx.write", "only export.bundle"),
+        ("sprint_export.runtimes.onnxruntime_cpu", "sprint_export.export.bundles", "only export.bundle"),
+        ("sprint_export.validate.report", "sprint_export.open_bundle", "own module"),
+        ("sprint_export.validate.report", "sprint_export", "own module"),
+    ],
+)
 def test_the_order_rule_itself(importer: str, imported: str, fault: str | None) -> None:
     found = order_fault(importer, imported)
     assert (found is None) if fault is None else (found is not None and fault in found)
@@ -142,16 +159,19 @@ def test_files_keep_the_line_budget() -> None:
 
 
 def test_importing_the_package_loads_no_library() -> None:
-    code = ("import sys; before = set(sys.modules); import sprint_export;"
-            "new = {name.split('.')[0] for name in set(sys.modules) - before};"
-            "print(sorted(new - set(sys.stdlib_module_names)))")
+    code = (
+        "import sys; before = set(sys.modules); import sprint_export;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before};"
+        "print(sorted(new - set(sys.stdlib_module_names)))"
+    )
     assert run_python(code) == "['sprint_export']"
 
 
 def test_runtime_files_import_nothing_heavy_at_the_top() -> None:
     faults = [
         f"{path.relative_to(ROOT)}:{line} imports {imported}; require() it inside build or open_session"
-        for name, path in MODULES.items() if name.startswith("sprint_export.runtimes")
+        for name, path in MODULES.items()
+        if name.startswith("sprint_export.runtimes")
         for line, imported, at_top in imports_of(path.read_text("utf-8"))
         if at_top and imported.split(".")[0] in HEAVY
     ]
@@ -161,15 +181,19 @@ def test_runtime_files_import_nothing_heavy_at_the_top() -> None:
 def test_the_right_of_the_wall_imports_without_torch() -> None:
     names = [name for name in MODULES if name.count(".") and name.split(".")[1] in TORCH_FREE]
     assert {"sprint_export.runtimes", "sprint_export.session", "sprint_export.registry"} <= set(names)
-    code = (f"import sys, importlib\nfor name in {sorted(HEAVY)}: sys.modules[name] = None\n"
-            f"for name in {names}: importlib.import_module(name)\nprint('imported', {len(names)})")
+    code = (
+        f"import sys, importlib\nfor name in {sorted(HEAVY)}: sys.modules[name] = None\n"
+        f"for name in {names}: importlib.import_module(name)\nprint('imported', {len(names)})"
+    )
     assert run_python(code) == f"imported {len(names)}"
 
 
 def test_members_are_listed_without_their_libraries() -> None:
-    code = (f"import sys\nfor name in {sorted(HEAVY)}: sys.modules[name] = None\n"
-            "from sprint_export.registry import KINDS, list_members\n"
-            "print(*(f'{kind}={len(list_members(kind))}' for kind in KINDS))")
+    code = (
+        f"import sys\nfor name in {sorted(HEAVY)}: sys.modules[name] = None\n"
+        "from sprint_export.registry import KINDS, list_members\n"
+        "print(*(f'{kind}={len(list_members(kind))}' for kind in KINDS))"
+    )
     folders = {"student": "students", "precision": "quantize/precisions", "target": "runtimes"}
     declared = re.compile(r"^(FAMILY|PRECISION|TARGET) = ", re.MULTILINE)
     counts = {

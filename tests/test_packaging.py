@@ -69,8 +69,10 @@ def wheel(checkout: Path) -> Path:
 @pytest.fixture(scope="module")
 def tree(checkout: Path) -> list[str]:
     """What a wheel has to hold, read from the tree and not from pyproject.toml."""
-    modules = [name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
-               for name, path in package_modules(checkout).items()]
+    modules = [
+        name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
+        for name, path in package_modules(checkout).items()
+    ]
     data = [path for path in (checkout / "students/sprint_tiny").rglob("*") if path.suffix in DATA_SUFFIXES]
     data += (checkout / "validate").glob("*.json")
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
@@ -82,8 +84,11 @@ def test_the_wheel_holds_the_tree_once(wheel: Path, tree: list[str]) -> None:
 
 
 def test_the_wheel_holds_the_embedded_student(wheel: Path) -> None:
-    parts = {name.removeprefix("sprint_export/students/sprint_tiny/").split("/")[0]
-             for name in files_in(wheel) if "/sprint_tiny/" in name}
+    parts = {
+        name.removeprefix("sprint_export/students/sprint_tiny/").split("/")[0]
+        for name in files_in(wheel)
+        if "/sprint_tiny/" in name
+    }
     assert {"text_encoder", "tokenizer", "transformer", "vae", "scheduler", "model_index.json"} <= parts
 
 

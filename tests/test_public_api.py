@@ -14,8 +14,14 @@ from sprint_export.errors import SprintExportError
 from tests.tree import ROOT, package_modules
 
 VERBS = (
-    "load_student", "specialize_student", "quantize_student", "export_student", "build_bundle", "open_bundle",
-    "validate_bundle", "convert",
+    "load_student",
+    "specialize_student",
+    "quantize_student",
+    "export_student",
+    "build_bundle",
+    "open_bundle",
+    "validate_bundle",
+    "convert",
 )
 ERRORS = ("SprintExportError", "InputError", "RefusedError", "BundleError", "MachineError")
 

@@ -45,9 +45,15 @@ LARGE_COUNT = 4
 NOISE_SEED = 0
 
 
-def validate_bundle(bundle: Bundle | str | Path, student: Student | None = None, prompts: Sequence[str] | None = None,
-                    count: int | None = None, gates: Sequence[str] = (), runtime: str | None = None,
-                    progress: Progress = quiet) -> Report:
+def validate_bundle(
+    bundle: Bundle | str | Path,
+    student: Student | None = None,
+    prompts: Sequence[str] | None = None,
+    count: int | None = None,
+    gates: Sequence[str] = (),
+    runtime: str | None = None,
+    progress: Progress = quiet,
+) -> Report:
     """Measure a bundle against the student it was made from and write `report.json` and `contact_sheet.png` into it.
 
     Args:
@@ -71,14 +77,22 @@ def validate_bundle(bundle: Bundle | str | Path, student: Student | None = None,
     chosen_gates = read_gates(gates, bundle.precision)
     student = student or load_student(bundle.source)
     if student.fingerprint != bundle.fingerprint:
-        raise InputError(f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
-                         "give the right one with --student, or export again")
+        raise InputError(
+            f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
+            "give the right one with --student, or export again"
+        )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
     pipeline = open_bundle(folder, runtime, verify=False)
     rows = _compare(bundle, student, prompts, pipeline, progress)
     rows += weigh_files(bundle) + summarize_kernels(bundle)
-    report = Report(str(folder), f"{bundle.target}-{bundle.precision}", pipeline.description, describe_machine(), len(prompts),
-                    apply_gates(rows, chosen_gates, [text.strip().split(">")[0].split("<")[0].strip() for text in gates]))
+    report = Report(
+        str(folder),
+        f"{bundle.target}-{bundle.precision}",
+        pipeline.description,
+        describe_machine(),
+        len(prompts),
+        apply_gates(rows, chosen_gates, [text.strip().split(">")[0].split("<")[0].strip() for text in gates]),
+    )
     write_text(folder / REPORT, json.dumps(to_json(report) | {"passed": report.passed}, indent=1) + "\n")
     return report
 
@@ -88,7 +102,9 @@ def student_side(bundle: Bundle) -> int:
     decoder = next((c for c in bundle.components if c.role == "vae_decoder"), None)
     missing = sorted(set(ROLES) - {c.role for c in bundle.components})
     if decoder is None or missing:
-        raise BundleError(f"the bundle has no {', '.join(missing)}: no picture can be drawn; export all components to validate it")
+        raise BundleError(
+            f"the bundle has no {', '.join(missing)}: no picture can be drawn; export all components to validate it"
+        )
     return int(decoder.outputs[0].shape[-1])
 
 
@@ -112,11 +128,20 @@ def _compare(bundle: Bundle, student: Student, prompts: list[str], pipeline: Pip
     pipeline = dataclasses.replace(pipeline, sessions={**pipeline.sessions, "vae_decoder": ours})
     pictures = _draw(pipeline, prompts, noise, "exported", progress)
     rows = compare_components(pipeline.sessions, torch_sessions, feeds)
-    rows.append(Measurement("denoised_relative_error", relative_error(ours.stack("latents", len(prompts)), reference.latents), "",
-                            "transformer", note="text encoder and transformer together vs PyTorch float32, largest"))
+    rows.append(
+        Measurement(
+            "denoised_relative_error",
+            relative_error(ours.stack("latents", len(prompts)), reference.latents),
+            "",
+            "transformer",
+            note="text encoder and transformer together vs PyTorch float32, largest",
+        )
+    )
     rows += compare_pictures(pictures, rounded, reference.pictures)
     rows += compare_adherence(prompts, pictures, reference.pictures)
-    rows.append(Measurement("quantized_share", quantized_share(bundle, student), "", note="of matmul and 1x1-convolution weights"))
+    rows.append(
+        Measurement("quantized_share", quantized_share(bundle, student), "", note="of matmul and 1x1-convolution weights")
+    )
     rows += time_components(pipeline.seconds, reference.seconds)
     sheet = bundle.folder / f".{SHEET}.part.png"
     draw_contact_sheet([("PyTorch float32", reference.pictures), (f"{bundle.target}-{bundle.precision}", pictures)], sheet)
@@ -124,8 +149,9 @@ def _compare(bundle: Bundle, student: Student, prompts: list[str], pipeline: Pip
     return rows
 
 
-def _draw_rounded(bundle: Bundle, student: Student, prompts: list[str], noise: Array,
-                  progress: Progress) -> tuple[Array, Mapping[str, list[Mapping[str, Array]]], Mapping[str, Session]]:
+def _draw_rounded(
+    bundle: Bundle, student: Student, prompts: list[str], noise: Array, progress: Progress
+) -> tuple[Array, Mapping[str, list[Mapping[str, Array]]], Mapping[str, Session]]:
     """Pictures of torch with the bundle's own rounding, and what went into each component for the first prompts."""
     specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance)
     dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]

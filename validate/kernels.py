@@ -232,12 +232,15 @@ def parse_kernels(text: str) -> tuple[Kernel, ...]:
     """
     head, found, rest = text.partition("Layers:\n")
     if not found or head.strip():
-        raise KernelTableError(f"not a kernel table: expected text that starts with 'Layers:', found {text[:60]!r}; "
-                               "build the engine with TensorRT for RTX, as `sprint-export build` does")
+        raise KernelTableError(
+            f"not a kernel table: expected text that starts with 'Layers:', found {text[:60]!r}; "
+            "build the engine with TensorRT for RTX, as `sprint-export build` does"
+        )
     lines = rest.partition("\n\n")[0].splitlines()
     if not lines or not lines[0].strip():
-        raise KernelTableError("the kernel table is empty: expected at least one 'Name: ..., LayerType: ...' line "
-                               "after 'Layers:'")
+        raise KernelTableError(
+            "the kernel table is empty: expected at least one 'Name: ..., LayerType: ...' line after 'Layers:'"
+        )
     return tuple(_parse_line(line, number) for number, line in enumerate(lines, start=1))
 
 
@@ -256,20 +259,25 @@ def _parse_line(line: str, number: int) -> Kernel:
 def _parse_tensors(text: str, number: int) -> tuple[KernelTensor, ...]:
     found = _TENSOR.findall(text)
     if len(found) != text.count("{ Name: ") or (text.strip() and not found):
-        raise KernelTableError(f"kernel table, kernel {number}: expected '{{ Name: ..., Dimensions: [...], ..., "
-                               f"Datatype: ..., Format: ... }}', found {text[:160]!r}; "
-                               "teach validate/kernels.py this form")
+        raise KernelTableError(
+            f"kernel table, kernel {number}: expected '{{ Name: ..., Dimensions: [...], ..., "
+            f"Datatype: ..., Format: ... }}', found {text[:160]!r}; "
+            "teach validate/kernels.py this form"
+        )
     return tuple(_make_tensor(name, dims, dtype, number) for name, dims, dtype in found)
 
 
 def _make_tensor(name: str, dims: str, dtype: str, number: int) -> KernelTensor:
     if dtype not in _TYPES:
-        raise KernelTableError(f"kernel table, kernel {number}: tensor {name} has the unknown type {dtype!r}; known: "
-                               f"{', '.join(_TYPES)}")
+        raise KernelTableError(
+            f"kernel table, kernel {number}: tensor {name} has the unknown type {dtype!r}; known: {', '.join(_TYPES)}"
+        )
     shape = tuple(int(size) for size in dims.split(",") if size)
     if any(size < 0 for size in shape):
-        raise KernelTableError(f"kernel table, kernel {number}: tensor {name} has a free axis in {list(shape)}; "
-                               "only an engine of fixed shapes can be priced: export with fixed shapes")
+        raise KernelTableError(
+            f"kernel table, kernel {number}: tensor {name} has a free axis in {list(shape)}; "
+            "only an engine of fixed shapes can be priced: export with fixed shapes"
+        )
     return KernelTensor(name, dtype, shape)
 
 
@@ -280,8 +288,9 @@ def price_kernels(kernels: tuple[Kernel, ...], device: Device) -> KernelSummary:
         InputError: the device has no published figures, or none for a type that a kernel computes in.
     """
     if not device.gigabytes_per_s:
-        raise InputError(f"device {device.name!r} has no published peak figures to price kernels with; "
-                         "choose an RTX device, e.g. rtx-4090")
+        raise InputError(
+            f"device {device.name!r} has no published peak figures to price kernels with; choose an RTX device, e.g. rtx-4090"
+        )
     real = [kernel for kernel in kernels if kernel.kind not in _SYNCHRONIZATION]
     prices = [_price_kernel(kernel, device) for kernel in real]
     ranked = sorted(zip(real, prices, strict=True), key=lambda pair: -pair[1])[:10]
@@ -304,8 +313,10 @@ def _price_kernel(kernel: Kernel, device: Device) -> float:
     compute = 0.0
     if kernel.flop:
         if kernel.dtype not in device.tflops:
-            raise InputError(f"kernel {kernel.name} computes in {kernel.dtype}, which {device.name} has no units for; "
-                             f"it has: {', '.join(sorted(device.tflops))}")
+            raise InputError(
+                f"kernel {kernel.name} computes in {kernel.dtype}, which {device.name} has no units for; "
+                f"it has: {', '.join(sorted(device.tflops))}"
+            )
         compute = kernel.flop / (device.tflops[kernel.dtype] * 1e9)  # TFLOP/s = 1e9 FLOP per millisecond
     memory = kernel.bytes / (device.gigabytes_per_s * 1e6)
     return max(compute, memory) + device.kernel_us / 1e3

@@ -35,6 +35,9 @@ def time_bundle(folder: str | Path, runs: int = 10, runtime: str | None = None, 
         pipeline([PROMPT], seed=i)
         whole.append(time.perf_counter() - start)
     progress("timing", runs, runs)
-    rows = [Measurement(f"latency_p{percent}_ms", 1e3 * float(np.percentile(seconds, percent)), "ms", role)
-            for role, seconds in [*pipeline.seconds.items(), ("whole picture", whole)] for percent in (50, 90)]
+    rows = [
+        Measurement(f"latency_p{percent}_ms", 1e3 * float(np.percentile(seconds, percent)), "ms", role)
+        for role, seconds in [*pipeline.seconds.items(), ("whole picture", whole)]
+        for percent in (50, 90)
+    ]
     return Report(str(folder), f"{bundle.target}-{bundle.precision}", pipeline.description, describe_machine(), runs, tuple(rows))

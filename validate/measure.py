@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 ROLE_SAMPLES = 4  # prompts on which single components are compared; whole pictures use all prompts
 
 
-def compare_components(exported: Mapping[str, Session], torch_sessions: Mapping[str, Session],
-                       feeds: Mapping[str, Sequence[Mapping[str, Array]]]) -> list[Measurement]:
+def compare_components(
+    exported: Mapping[str, Session], torch_sessions: Mapping[str, Session], feeds: Mapping[str, Sequence[Mapping[str, Array]]]
+) -> list[Measurement]:
     """Converter error: each exported graph against torch with the same rounding, given identical inputs."""
     rows = []
     for role, samples in feeds.items():
         found = np.concatenate([_first(exported[role].run(feed)) for feed in samples])
         wanted = np.concatenate([_first(torch_sessions[role].run(feed)) for feed in samples])
-        rows.append(Measurement("converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note="exported graph vs torch, same rounding"))
+        rows.append(
+            Measurement(
+                "converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note="exported graph vs torch, same rounding"
+            )
+        )
         rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="largest, same inputs"))
     return rows
 
@@ -51,10 +56,22 @@ def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -
         Measurement("ssim", float(ssim_images(exported, reference).mean()), "", note="exported vs PyTorch float32"),
     ]
     if rounded is not None:
-        rows.append(Measurement("converter_image_psnr_db", float(psnr_images(exported, rounded).mean()), "dB",
-                                note="exported vs fake-quantized torch: the converter's part"))
-        rows.append(Measurement("recipe_image_psnr_db", float(psnr_images(rounded, reference).mean()), "dB",
-                                note="fake-quantized torch vs float32: the recipe's part"))
+        rows.append(
+            Measurement(
+                "converter_image_psnr_db",
+                float(psnr_images(exported, rounded).mean()),
+                "dB",
+                note="exported vs fake-quantized torch: the converter's part",
+            )
+        )
+        rows.append(
+            Measurement(
+                "recipe_image_psnr_db",
+                float(psnr_images(rounded, reference).mean()),
+                "dB",
+                note="fake-quantized torch vs float32: the recipe's part",
+            )
+        )
     return rows
 
 
@@ -80,11 +97,16 @@ def time_components(exported: Mapping[str, list[float]], reference: Mapping[str,
     """Latency percentiles by component; the first call of each is left out (it warms caches)."""
     rows = []
     for role, seconds in exported.items():
-        for name, values, note in (("latency", seconds, "this runtime"), ("pytorch_latency", reference.get(role, []), "PyTorch float32")):
+        for name, values, note in (
+            ("latency", seconds, "this runtime"),
+            ("pytorch_latency", reference.get(role, []), "PyTorch float32"),
+        ):
             warm = values[1:] or values
             if warm:
                 for percent in (50, 90):
-                    rows.append(Measurement(f"{name}_p{percent}_ms", 1e3 * float(np.percentile(warm, percent)), "ms", role, note=note))
+                    rows.append(
+                        Measurement(f"{name}_p{percent}_ms", 1e3 * float(np.percentile(warm, percent)), "ms", role, note=note)
+                    )
     return rows
 
 
@@ -109,7 +131,9 @@ def summarize_kernels(bundle: Bundle) -> list[Measurement]:
         summary = price_kernels(parse_kernels((bundle.folder / table.path).read_text("utf-8")), device)
         rows += [
             Measurement("kernels", summary.kernels, "", record.role, note=f"engine for {device.title}"),
-            Measurement("priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"),
+            Measurement(
+                "priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"
+            ),
             Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note="bytes read and written by all kernels"),
             Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note="gemm, convolution and attention kernels"),
             Measurement("fused_attention", summary.attention_kernels, "", record.role, note="attention kernels"),

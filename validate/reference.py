@@ -27,23 +27,33 @@ class Reference:
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
 
-def draw_reference(student: Student, prompts: Sequence[str], noise: npt.NDArray[np.float32], steps: int, guidance: float,
-                   progress: Progress = quiet) -> Reference:
+def draw_reference(
+    student: Student,
+    prompts: Sequence[str],
+    noise: npt.NDArray[np.float32],
+    steps: int,
+    guidance: float,
+    progress: Progress = quiet,
+) -> Reference:
     """Run the student's own pipeline (SanaSprintPipeline for SANA-Sprint), one prompt at a time.
 
     Args:
         student: unspecialized: the stock modules.
         prompts: B texts.
         noise: unit variance float32 [steps, B, C, h, w].
-        steps, guidance: as the bundle was specialized.
+        steps: as the bundle was specialized.
+        guidance: likewise.
         progress: is told (stage, done, total).
     """
     assert student.make_reference is not None
     pipeline = student.make_reference(student)
     pipeline.set_progress_bar_config(disable=True)
     seconds: dict[str, list[float]] = {}
-    for role, module in (("text_encoder", pipeline.text_encoder), ("transformer", pipeline.transformer),
-                         ("vae_decoder", pipeline.vae.decoder)):
+    for role, module in (
+        ("text_encoder", pipeline.text_encoder),
+        ("transformer", pipeline.transformer),
+        ("vae_decoder", pipeline.vae.decoder),
+    ):
         _time_calls(module, seconds.setdefault(role, []))
     pictures, latents = [], []
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
@@ -51,9 +61,17 @@ def draw_reference(student: Student, prompts: Sequence[str], noise: npt.NDArray[
     for i, prompt in enumerate(prompts):
         progress("PyTorch reference", i, len(prompts))
         with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
-            image = pipeline(prompt, num_inference_steps=steps, intermediate_timesteps=middle, guidance_scale=guidance,
-                             height=side, width=side, latents=torch.from_numpy(noise[0, i : i + 1]) * pipeline.scheduler.config.sigma_data,
-                             use_resolution_binning=False, output_type="np").images
+            image = pipeline(
+                prompt,
+                num_inference_steps=steps,
+                intermediate_timesteps=middle,
+                guidance_scale=guidance,
+                height=side,
+                width=side,
+                latents=torch.from_numpy(noise[0, i : i + 1]) * pipeline.scheduler.config.sigma_data,
+                use_resolution_binning=False,
+                output_type="np",
+            ).images
         pictures.append(np.rint(image * 255).astype(np.uint8))
     progress("PyTorch reference", len(prompts), len(prompts))
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)

@@ -31,10 +31,14 @@ COLOURS = {
 BACKGROUNDS = {"white": (245, 245, 245), "black": (15, 15, 15), "gray": (128, 128, 128)}
 RADII = {"small": 8.0, "large": 13.0}  # pixels at 64 px; half the width of every form
 PLACES = {"left": (16, 32), "right": (48, 32), "top": (32, 16), "bottom": (32, 48), "center": (32, 32)}  # x, y
-PREPOSITIONS = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
-                "center": "in the center"}
-RELATIONS = {("top", "bottom"): "above", ("bottom", "top"): "below", ("left", "right"): "left of",
-             ("right", "left"): "right of"}
+PREPOSITIONS = {
+    "left": "on the left",
+    "right": "on the right",
+    "top": "at the top",
+    "bottom": "at the bottom",
+    "center": "in the center",
+}
+RELATIONS = {("top", "bottom"): "above", ("bottom", "top"): "below", ("left", "right"): "left of", ("right", "left"): "right of"}
 IMAGE_SIZE = 64
 HELD_OUT_SHARE = 8  # one scene in eight is never trained on
 
@@ -108,8 +112,10 @@ def read_caption(caption: str) -> Scene:
     """
     match = _CAPTION.fullmatch(" ".join(caption.lower().split()).rstrip("."))
     if match is None:
-        raise ValueError(f"caption {caption!r} is not in the shapes grammar; an example of it is "
-                         "'a small red circle above a large blue square on a white background'")
+        raise ValueError(
+            f"caption {caption!r} is not in the shapes grammar; an example of it is "
+            "'a small red circle above a large blue square on a white background'"
+        )
     part = match.groupdict()
     places: tuple[str, ...] = (part["place1"] or "center",)
     if part["link"] == "and":
@@ -118,8 +124,9 @@ def read_caption(caption: str) -> Scene:
             raise ValueError(f"caption {caption!r} puts two shapes at {places}; choose from {sorted(RELATIONS)}")
     elif part["link"]:
         places = next(pair for pair, word in RELATIONS.items() if word == part["link"])
-    shapes = (Shape(part[f"form{i}"], part[f"colour{i}"], part[f"size{i}"] or "large", place)
-              for i, place in enumerate(places, start=1))
+    shapes = (
+        Shape(part[f"form{i}"], part[f"colour{i}"], part[f"size{i}"] or "large", place) for i, place in enumerate(places, start=1)
+    )
     return Scene(tuple(shapes), part["background"] or "white")
 
 

@@ -20,12 +20,21 @@ def make_autoencoder() -> AutoencoderDC:
     """DC-AE's block kinds at a width that trains on a CPU: three ResBlock stages, one EfficientViT stage."""
     kinds = ("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock")
     return AutoencoderDC(
-        in_channels=3, latent_channels=LATENT_CHANNELS, attention_head_dim=32,
-        encoder_block_types=kinds, decoder_block_types=kinds,
-        encoder_block_out_channels=(32, 32, 64, 128), decoder_block_out_channels=(32, 32, 64, 128),
-        encoder_layers_per_block=(0, 1, 1, 1), decoder_layers_per_block=(0, 1, 1, 1),
-        encoder_qkv_multiscales=((), (), (), (5,)), decoder_qkv_multiscales=((), (), (), (5,)),
-        upsample_block_type="interpolate", downsample_block_type="conv", decoder_act_fns="silu", scaling_factor=1.0,
+        in_channels=3,
+        latent_channels=LATENT_CHANNELS,
+        attention_head_dim=32,
+        encoder_block_types=kinds,
+        decoder_block_types=kinds,
+        encoder_block_out_channels=(32, 32, 64, 128),
+        decoder_block_out_channels=(32, 32, 64, 128),
+        encoder_layers_per_block=(0, 1, 1, 1),
+        decoder_layers_per_block=(0, 1, 1, 1),
+        encoder_qkv_multiscales=((), (), (), (5,)),
+        decoder_qkv_multiscales=((), (), (), (5,)),
+        upsample_block_type="interpolate",
+        downsample_block_type="conv",
+        decoder_act_fns="silu",
+        scaling_factor=1.0,
     )
 
 
@@ -53,7 +62,9 @@ def train_autoencoder(folder: Path, seconds: float, batch: int, log: Log, device
         optimizer.step()
         if step % 100 == 0:
             psnr = 10 * torch.log10(4 / error.square().mean()).item()
-            log(f"autoencoder step {step} ({share:.0%}): loss {loss.item():.4f}, psnr {psnr:.2f} dB, latent std {z.std().item():.3f}")
+            log(
+                f"autoencoder step {step} ({share:.0%}): loss {loss.item():.4f}, psnr {psnr:.2f} dB, latent std {z.std().item():.3f}"
+            )
     model.eval()
     with torch.no_grad():
         _, _, x = draw_examples(2048, rng)

@@ -38,7 +38,9 @@ class Frozen:
         return cls(
             AutoencoderDC.from_pretrained(folder / "vae").to(device).eval(),
             Gemma2Model.from_pretrained(folder / "text_encoder", attn_implementation="eager").to(device).eval(),
-            AutoTokenizer.from_pretrained(folder / "tokenizer"), device)
+            AutoTokenizer.from_pretrained(folder / "tokenizer"),
+            device,
+        )
 
     @torch.no_grad()
     def read(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,27 +66,44 @@ class Frozen:
 def make_transformer() -> SanaTransformer2DModel:
     """SANA-Sprint's block at width 192: linear self-attention 6 x 32, cross-attention 3 x 64, GLUMBConv 2.5."""
     model = SanaTransformer2DModel(
-        in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, num_attention_heads=HEADS, attention_head_dim=WIDTH // HEADS,
-        num_layers=LAYERS, num_cross_attention_heads=3, cross_attention_head_dim=WIDTH // 3, cross_attention_dim=WIDTH,
-        caption_channels=TEXT_WIDTH, mlp_ratio=2.5, attention_bias=False, sample_size=LATENT_SIZE, patch_size=1,
-        norm_elementwise_affine=False, norm_eps=1e-6, interpolation_scale=1, guidance_embeds=True,
-        guidance_embeds_scale=0.1, qk_norm="rms_norm_across_heads", timestep_scale=1.0,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_attention_heads=HEADS,
+        attention_head_dim=WIDTH // HEADS,
+        num_layers=LAYERS,
+        num_cross_attention_heads=3,
+        cross_attention_head_dim=WIDTH // 3,
+        cross_attention_dim=WIDTH,
+        caption_channels=TEXT_WIDTH,
+        mlp_ratio=2.5,
+        attention_bias=False,
+        sample_size=LATENT_SIZE,
+        patch_size=1,
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        interpolation_scale=1,
+        guidance_embeds=True,
+        guidance_embeds_scale=0.1,
+        qk_norm="rms_norm_across_heads",
+        timestep_scale=1.0,
     )
     torch.nn.init.zeros_(model.proj_out.weight)
     torch.nn.init.zeros_(model.proj_out.bias)
     return model
 
 
-def velocity(model: torch.nn.Module, x: torch.Tensor, s: torch.Tensor, guidance: torch.Tensor, text: torch.Tensor,
-             mask: torch.Tensor) -> torch.Tensor:
+def velocity(
+    model: torch.nn.Module, x: torch.Tensor, s: torch.Tensor, guidance: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     """v [N, 16, 8, 8] in float32 at latents x, flow times s [N] and guidance [N] (already times 0.1)."""
     with torch.autocast(x.device.type, torch.bfloat16):
         return model(x, text, timestep=s, guidance=guidance, encoder_attention_mask=mask).sample.float()
 
 
 @torch.no_grad()
-def sample_euler(model: torch.nn.Module, noise: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, steps: int,
-                 keep: bool = False) -> torch.Tensor:
+def sample_euler(
+    model: torch.nn.Module, noise: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, steps: int, keep: bool = False
+) -> torch.Tensor:
     """Integrate dx/ds = v from s = 1 to 0 in equal steps; `keep` returns all points [steps + 1, N, ...]."""
     x, points = noise, [noise]
     guidance = torch.full((len(x),), 0.45, device=x.device)
@@ -99,8 +118,9 @@ def score(model: torch.nn.Module, frozen: Frozen, captions: list[str], noise: to
     """Adherence of `steps` Euler steps (1 step is the one-step student's sampler) on given captions and noise."""
     text, mask = frozen.read(captions)
     model.eval()
-    parts = [sample_euler(model, n, t, m, steps) for n, t, m in
-             zip(noise.split(256), text.split(256), mask.split(256), strict=True)]
+    parts = [
+        sample_euler(model, n, t, m, steps) for n, t, m in zip(noise.split(256), text.split(256), mask.split(256), strict=True)
+    ]
     return measure_adherence(captions, list(frozen.decode(torch.cat(parts))))
 
 
@@ -125,8 +145,10 @@ def train_teacher(folder: Path, seconds: float, batch: int, log: Log, device: st
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
     average = Average(model, 0.995)
     log(f"teacher: {sum(p.numel() for p in model.parameters()):,} parameters, batch {batch}")
-    check_captions = [c for c in draw_examples(96, np.random.default_rng(4))[1]]
-    check_noise = torch.randn(96, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE, generator=torch.Generator().manual_seed(5)).to(device)
+    check_captions = draw_examples(96, np.random.default_rng(4))[1]
+    check_noise = torch.randn(96, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE, generator=torch.Generator().manual_seed(5)).to(
+        device
+    )
     losses: list[torch.Tensor] = []
     for step, share in steps_within(seconds, 1e-3, 100, optimizer):
         pick = torch.randint(len(x0_all), (batch,), device=device)
@@ -148,4 +170,5 @@ def train_teacher(folder: Path, seconds: float, batch: int, log: Log, device: st
             log(f"teacher 8 steps: {describe(score(average.module, frozen, check_captions, check_noise, 8))}")
             average.module.save_pretrained(folder / "teacher_partial")
     average.module.save_pretrained(folder / "teacher")
-    log(f"teacher done after {step + 1} steps; 20 steps: {describe(score(average.module, frozen, check_captions, check_noise, 20))}")
+    result = score(average.module, frozen, check_captions, check_noise, 20)
+    log(f"teacher done after {step + 1} steps; 20 steps: {describe(result)}")

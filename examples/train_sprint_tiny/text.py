@@ -24,7 +24,6 @@ from sprint_export.validate.shapes_world import (
     FORMS,
     PLACES,
     RADII,
-    RELATIONS,
     Scene,
     write_caption,
 )
@@ -42,13 +41,16 @@ def make_tokenizer(folder: Path) -> GemmaTokenizerFast:
     default = SanaSprintPipeline.__call__.__kwdefaults__ or {}
     lines = default.get("complex_human_instruction") or _positional_default("complex_human_instruction")
     tokenizer.normalizer = normalizers.Replace("\n".join(lines), " <instruction> ")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "isolated")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", "isolated")])
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", words.index("<bos>"))])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    return GemmaTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), padding_side="right", model_max_length=512,
-                              additional_special_tokens=["<instruction>"])
+    return GemmaTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        padding_side="right",
+        model_max_length=512,
+        additional_special_tokens=["<instruction>"],
+    )
 
 
 def _positional_default(name: str) -> list[str]:
@@ -61,9 +63,19 @@ def _positional_default(name: str) -> list[str]:
 def make_text_encoder(tokenizer: GemmaTokenizerFast) -> Gemma2Model:
     """Two Gemma-2 layers of width 128 (4 query heads, 2 key/value heads); eager attention keeps the softcap."""
     config = Gemma2Config(
-        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=32, query_pre_attn_scalar=32, max_position_embeddings=512,
-        pad_token_id=0, eos_token_id=1, bos_token_id=2, attn_implementation="eager",
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        query_pre_attn_scalar=32,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+        attn_implementation="eager",
     )
     return Gemma2Model(config)
 
@@ -77,14 +89,24 @@ def tokenize(tokenizer: GemmaTokenizerFast, captions: list[str]) -> tuple[torch.
 def _announcements(caption: str, scene: Scene) -> list[tuple[int, str, int]]:
     """(token index, head, class) targets. Index 0 is BOS and 1 the instruction, so word i is token i + 2."""
     words = re.findall(r"[^\s,]+|,", caption)
-    relation = next((i for i, word in enumerate(words) if word in ("above", "below") or words[i : i + 2] in (["left", "of"], ["right", "of"])), None)
+    relation = next(
+        (
+            i
+            for i, word in enumerate(words)
+            if word in ("above", "below") or words[i : i + 2] in (["left", "of"], ["right", "of"])
+        ),
+        None,
+    )
     nouns = [i for i, word in enumerate(words) if word in FORMS]
     if relation is not None and len(nouns) == 2:
         spots = [relation + (words[relation] in ("left", "right")), nouns[1]]
     else:
         spots = [i for i, word in enumerate(words) if word in PLACES]
-    targets = [(spot + 2, head, options.index(getattr(shape, head)))
-               for spot, shape in zip(spots, scene.shapes, strict=True) for head, options in CHOICES.items()]
+    targets = [
+        (spot + 2, head, options.index(getattr(shape, head)))
+        for spot, shape in zip(spots, scene.shapes, strict=True)
+        for head, options in CHOICES.items()
+    ]
     return [*targets, (len(words) + 1, "background", list(BACKGROUNDS).index(scene.background))]
 
 

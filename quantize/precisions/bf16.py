@@ -2,5 +2,13 @@
 
 from sprint_export.schema import Precision
 
-PRECISION = Precision(name="bf16", bits=16, is_float=True, qmin=-3.3895313892515355e38, qmax=3.3895313892515355e38, storage="bfloat16", is_quantized=False,
-                      meaning="bfloat16 weights and arithmetic")
+PRECISION = Precision(
+    name="bf16",
+    bits=16,
+    is_float=True,
+    qmin=-3.3895313892515355e38,
+    qmax=3.3895313892515355e38,
+    storage="bfloat16",
+    is_quantized=False,
+    meaning="bfloat16 weights and arithmetic",
+)

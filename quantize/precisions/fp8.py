@@ -2,5 +2,13 @@
 
 from sprint_export.schema import Precision
 
-PRECISION = Precision(name="fp8", bits=8, is_float=True, qmin=-448.0, qmax=448.0, storage="float8_e4m3fn", is_quantized=True,
-                      meaning="8-bit float weights and activations of Linear and Conv, the rest in the graph's float type")
+PRECISION = Precision(
+    name="fp8",
+    bits=8,
+    is_float=True,
+    qmin=-448.0,
+    qmax=448.0,
+    storage="float8_e4m3fn",
+    is_quantized=True,
+    meaning="8-bit float weights and activations of Linear and Conv, the rest in the graph's float type",
+)

@@ -2,5 +2,13 @@
 
 from sprint_export.schema import Precision
 
-PRECISION = Precision(name="int8", bits=8, is_float=False, qmin=-128.0, qmax=127.0, storage="int8", is_quantized=True,
-                      meaning="8-bit integer weights and activations of Linear and Conv, the rest in the graph's float type")
+PRECISION = Precision(
+    name="int8",
+    bits=8,
+    is_float=False,
+    qmin=-128.0,
+    qmax=127.0,
+    storage="int8",
+    is_quantized=True,
+    meaning="8-bit integer weights and activations of Linear and Conv, the rest in the graph's float type",
+)

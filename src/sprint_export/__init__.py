@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, SprintExportError
 
 if TYPE_CHECKING:
-    from sprint_export.road import convert
     from sprint_export.export import export_student
     from sprint_export.quantize import quantize_student
+    from sprint_export.road import convert
     from sprint_export.runtimes import build_bundle, open_bundle
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student

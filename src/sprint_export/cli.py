@@ -90,7 +90,9 @@ def read_prompts(path: Path | None) -> list[str] | None:
 def convert_command(
     context: typer.Context,
     target: Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, trt-int8, onnx-int8; see: list targets.")] = None,
-    student: Annotated[str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")] = "sprint-tiny",
+    student: Annotated[
+        str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")
+    ] = "sprint-tiny",
     out: Annotated[Path | None, typer.Option(help="The bundle's folder; default STUDENT-TARGET here.")] = None,
     steps: Annotated[int, typer.Option(help="Sampling steps to specialize to, 1 to 4.")] = 1,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale to fix; default 4.5.")] = None,
@@ -98,7 +100,9 @@ def convert_command(
     recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML): which layers are quantized.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line, to calibrate and validate with.")] = None,
     component: Annotated[list[str] | None, typer.Option(help="Export only this network; may be repeated.")] = None,
-    builder: Annotated[str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (on the GPU it is for).")] = "tensorrt-rtx",
+    builder: Annotated[
+        str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (on the GPU it is for).")
+    ] = "tensorrt-rtx",
     gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts to validate with.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle made from other inputs.")] = False,
@@ -126,10 +130,23 @@ def convert_command(
 
     with progress_bars() as progress:
         bundle = convert(
-            student, target, out, steps=steps, guidance=guidance, device=device, prompts=read_prompts(prompts),
-            recipe=None if recipe is None else read_recipe(recipe), components=component or ROLES, builder=builder,
-            gates=gate or [], count=count, overwrite=overwrite, validate=not no_validate, progress=progress,
-            say=lambda text: stderr.print(text, markup=False, highlight=False, soft_wrap=True))
+            student,
+            target,
+            out,
+            steps=steps,
+            guidance=guidance,
+            device=device,
+            prompts=read_prompts(prompts),
+            recipe=None if recipe is None else read_recipe(recipe),
+            components=component or ROLES,
+            builder=builder,
+            gates=gate or [],
+            count=count,
+            overwrite=overwrite,
+            validate=not no_validate,
+            progress=progress,
+            say=lambda text: stderr.print(text, markup=False, highlight=False, soft_wrap=True),
+        )
     _finish(bundle.folder, as_json)
 
 
@@ -171,10 +188,16 @@ def show_report(report: Report, as_json: bool) -> None:
 
 
 @app.command("list")
-def list_command(what: Annotated[str, typer.Argument(help="students, targets, precisions or devices")], as_json: Json = False) -> None:
+def list_command(
+    what: Annotated[str, typer.Argument(help="students, targets, precisions or devices")], as_json: Json = False
+) -> None:
     """List students, targets, precisions or devices."""
     lists: Mapping[str, Callable[[], dict[str, str]]] = {
-        "students": _list_students, "targets": _list_targets, "precisions": _list_precisions, "devices": _list_devices}
+        "students": _list_students,
+        "targets": _list_targets,
+        "precisions": _list_precisions,
+        "devices": _list_devices,
+    }
     if what not in lists:
         raise unknown_choice("list", what, lists)
     found = lists[what]()
@@ -211,8 +234,11 @@ def _list_devices() -> dict[str, str]:
 
 
 @app.command()
-def inspect(bundle: Folder, layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
-            as_json: Json = False) -> None:
+def inspect(
+    bundle: Folder,
+    layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
+    as_json: Json = False,
+) -> None:
     """Say what a bundle holds; its files are checked against their sha256."""
     from sprint_export.export.bundle import read_bundle
     from sprint_export.schema import to_json
@@ -221,8 +247,11 @@ def inspect(bundle: Folder, layers: Annotated[bool, typer.Option("--layers", hel
     if as_json:
         stdout.print_json(json.dumps(to_json(found)))
         return
-    stdout.print(f"{found.source} ({found.family}) as {found.target}-{found.precision} for {found.device}; "
-                 f"{len(found.plan.times)} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}", highlight=False)
+    stdout.print(
+        f"{found.source} ({found.family}) as {found.target}-{found.precision} for {found.device}; "
+        f"{len(found.plan.times)} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}",
+        highlight=False,
+    )
     for record in found.components:
         size = sum(a.bytes for a in found.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
@@ -233,13 +262,21 @@ def inspect(bundle: Folder, layers: Annotated[bool, typer.Option("--layers", hel
             stdout.print(f"    note: {note}", markup=False, highlight=False)
         for name, layer in record.layers.items() if layers else ():
             grain = "per tensor" if layer.weight_axis is None else "per output channel"
-            stdout.print(f"    {name}: {layer.precision.name}, input amax {layer.input_amax:.4g}, weights {grain}", highlight=False)
+            stdout.print(
+                f"    {name}: {layer.precision.name}, input amax {layer.input_amax:.4g}, weights {grain}", highlight=False
+            )
 
 
 @app.command()
-def run(bundle: Folder, prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
-        output: Annotated[Path, typer.Option("-o", "--output", help="PNG; a number is added for more than one prompt.")] = Path("out.png"),
-        seed: Annotated[int, typer.Option(help="Picture i uses seed + i.")] = 0, runtime: Runtime = None) -> None:
+def run(
+    bundle: Folder,
+    prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG; a number is added for more than one prompt.")] = Path(
+        "out.png"
+    ),
+    seed: Annotated[int, typer.Option(help="Picture i uses seed + i.")] = 0,
+    runtime: Runtime = None,
+) -> None:
     """Draw pictures."""
     from PIL import Image
 
@@ -260,24 +297,39 @@ def run(bundle: Folder, prompts: Annotated[list[str], typer.Argument(help="One o
 
 
 @app.command()
-def validate(bundle: Folder, student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
-             prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line.")] = None,
-             gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
-             count: Annotated[int | None, typer.Option(help="How many prompts.")] = None, runtime: Runtime = None,
-             as_json: Json = False) -> None:
+def validate(
+    bundle: Folder,
+    student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line.")] = None,
+    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many prompts.")] = None,
+    runtime: Runtime = None,
+    as_json: Json = False,
+) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
     from sprint_export.students import load_student
     from sprint_export.validate import validate_bundle
 
     with progress_bars() as progress:
-        report = validate_bundle(bundle, None if student is None else load_student(student), read_prompts(prompts), count,
-                                 gate or [], runtime, progress)
+        report = validate_bundle(
+            bundle,
+            None if student is None else load_student(student),
+            read_prompts(prompts),
+            count,
+            gate or [],
+            runtime,
+            progress,
+        )
     show_report(report, as_json)
 
 
 @app.command()
-def bench(bundle: Folder, runs: Annotated[int, typer.Option(help="Counted pictures, after one to warm up.")] = 10,
-          runtime: Runtime = None, as_json: Json = False) -> None:
+def bench(
+    bundle: Folder,
+    runs: Annotated[int, typer.Option(help="Counted pictures, after one to warm up.")] = 10,
+    runtime: Runtime = None,
+    as_json: Json = False,
+) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
     from sprint_export.validate.latency import time_bundle
 
@@ -287,8 +339,12 @@ def bench(bundle: Folder, runs: Annotated[int, typer.Option(help="Counted pictur
 
 
 @app.command()
-def build(bundle: Folder, device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
-          builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx", as_json: Json = False) -> None:
+def build(
+    bundle: Folder,
+    device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
+    builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
+    as_json: Json = False,
+) -> None:
     """Build a bundle's engines for another device."""
     from sprint_export.runtimes import build_bundle
 

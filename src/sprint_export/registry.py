@@ -40,8 +40,10 @@ def _declared_name(path: Path) -> str | None:
             if node.targets[0].id == "FAMILY" and isinstance(node.value, ast.Constant):
                 return str(node.value.value)
             if node.targets[0].id in ("PRECISION", "TARGET") and isinstance(node.value, ast.Call):
-                return next((str(k.value.value) for k in node.value.keywords
-                             if k.arg == "name" and isinstance(k.value, ast.Constant)), None)
+                return next(
+                    (str(k.value.value) for k in node.value.keywords if k.arg == "name" and isinstance(k.value, ast.Constant)),
+                    None,
+                )
     return None
 
 

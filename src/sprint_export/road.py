@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
     "coreml-fp8": "Core ML has no FP8 type; for Apple devices use coreml-w8a8 (8-bit integers), or coreai-fp8 on iOS 27, "
-                  "when those targets are added; today the nearest is onnx-int8",
+    "when those targets are added; today the nearest is onnx-int8",
 }
 
 
@@ -50,27 +50,44 @@ def list_targets() -> dict[str, str]:
     return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
 
 
-def convert(student: str | Path | Student = "sprint-tiny", target: str = "trt-fp8", out: str | Path | None = None, *,
-            steps: int = 1, guidance: float | None = None, device: str | None = None, recipe: Recipe | None = None,
-            prompts: Sequence[str] | None = None, components: Sequence[str] = ROLES, builder: str = "tensorrt-rtx",
-            overwrite: bool = False, gates: Sequence[str] = (), count: int | None = None, validate: bool = True,
-            progress: Progress = quiet, say: Callable[[str], None] = lambda text: None) -> Bundle:
+def convert(
+    student: str | Path | Student = "sprint-tiny",
+    target: str = "trt-fp8",
+    out: str | Path | None = None,
+    *,
+    steps: int = 1,
+    guidance: float | None = None,
+    device: str | None = None,
+    recipe: Recipe | None = None,
+    prompts: Sequence[str] | None = None,
+    components: Sequence[str] = ROLES,
+    builder: str = "tensorrt-rtx",
+    overwrite: bool = False,
+    gates: Sequence[str] = (),
+    count: int | None = None,
+    validate: bool = True,
+    progress: Progress = quiet,
+    say: Callable[[str], None] = lambda text: None,
+) -> Bundle:
     """Load, specialize, quantize, export, build, validate.
 
     Args:
         student: what `load_student` takes, or its result.
         target: `<target>-<precision>`, e.g. "trt-fp8"; see `list_targets`.
         out: the bundle's folder; default `<student>-<target>` in the working directory.
-        steps, guidance: what the student is specialized to.
+        steps: 1 to 4.
+        guidance: the guidance scale to fix; default: the pipeline's own.
         device: what it is built for; default: the target's.
         recipe: which layers are quantized; default: the precision's.
         prompts: calibrate and validate with these instead of the student's own.
         components: which networks to export; a bundle without all three cannot draw or be validated.
         builder: "tensorrt-rtx" or "tensorrt".
         overwrite: replace a bundle at `out` that was made from other inputs.
-        gates, count: as in `validate_bundle`.
+        gates: as in `validate_bundle`.
+        count: as in `validate_bundle`.
         validate: False skips validation.
-        progress: is told (stage, done, total). say: is told what was decided, in one line each.
+        progress: is told (stage, done, total).
+        say: is told what was decided, in one line each.
 
     Returns:
         The finished bundle; its report lies beside `bundle.json`.
@@ -91,8 +108,9 @@ def convert(student: str | Path | Student = "sprint-tiny", target: str = "trt-fp
     folder = Path(out) if out is not None else Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}")
     check_out(folder)
     with clear_disk_errors(folder):
-        bundle = _make_bundle(loaded, goal, precision, place, folder, steps, guidance, recipe, components, builder, overwrite,
-                              progress, say)
+        bundle = _make_bundle(
+            loaded, goal, precision, place, folder, steps, guidance, recipe, components, builder, overwrite, progress, say
+        )
         if validate and set(components) == set(ROLES):
             from sprint_export.validate import validate_bundle
 
@@ -100,9 +118,21 @@ def convert(student: str | Path | Student = "sprint-tiny", target: str = "trt-fp
     return bundle
 
 
-def _make_bundle(student: Student, target: Target, precision: str, device: Device, folder: Path, steps: int,
-                 guidance: float | None, recipe: Recipe | None, components: Sequence[str], builder: str, overwrite: bool,
-                 progress: Progress, say: Callable[[str], None]) -> Bundle:
+def _make_bundle(
+    student: Student,
+    target: Target,
+    precision: str,
+    device: Device,
+    folder: Path,
+    steps: int,
+    guidance: float | None,
+    recipe: Recipe | None,
+    components: Sequence[str],
+    builder: str,
+    overwrite: bool,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Bundle:
     from sprint_export.export import export_student
     from sprint_export.export.bundle import MANIFEST, read_bundle, write_bundle
     from sprint_export.export.student import bundle_key
@@ -122,7 +152,9 @@ def _make_bundle(student: Student, target: Target, precision: str, device: Devic
             say(f"{folder} was made from the same inputs; nothing to do but validate it")
             return build_bundle(found, device.name, builder, progress)
         if not overwrite:
-            raise InputError(f"{folder} exists and holds something else; choose another --out, or --overwrite a bundle that is there")
+            raise InputError(
+                f"{folder} exists and holds something else; choose another --out, or --overwrite a bundle that is there"
+            )
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder} is not a bundle, so it is not overwritten; choose another --out or empty it yourself")
     bundle = export_student(quantized, target, precision, device, folder, progress)
@@ -173,8 +205,10 @@ def clear_disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())).free
-            raise MachineError(f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "
-                               "free some space and run the same command again: it goes on where it stopped") from error
+            raise MachineError(
+                f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "
+                "free some space and run the same command again: it goes on where it stopped"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(f"cannot write to {error.filename or folder} ({error.strerror}); choose another --out") from error
         raise

@@ -28,10 +28,7 @@ def trigflow_times(steps: int) -> tuple[float, ...]:
     """
     if steps not in (1, 2, 3, 4):
         raise InputError(f"steps={steps}: distilled students take 1 to 4 steps; choose one of 1, 2, 3, 4")
-    if steps == 2:
-        angles = [MAX_TIMESTEP, INTERMEDIATE_TIMESTEP]
-    else:
-        angles = [MAX_TIMESTEP * (1 - i / steps) for i in range(steps)]
+    angles = [MAX_TIMESTEP, INTERMEDIATE_TIMESTEP] if steps == 2 else [MAX_TIMESTEP * (1 - i / steps) for i in range(steps)]
     return tuple(math.sin(t) / (math.sin(t) + math.cos(t)) for t in angles)
 
 

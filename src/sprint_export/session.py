@@ -111,8 +111,10 @@ class Pipeline:
         if noise.shape == wanted[1:]:
             noise = noise[None]
         if noise.shape != wanted:
-            raise InputError(f"noise has shape {noise.shape}, expected [steps, B, C, h, w] = {wanted}"
-                             + (f" or {wanted[1:]}" if wanted[0] == 1 else ""))
+            raise InputError(
+                f"noise has shape {noise.shape}, expected [steps, B, C, h, w] = {wanted}"
+                + (f" or {wanted[1:]}" if wanted[0] == 1 else "")
+            )
         ids, mask = self.reader.read(prompts)
         pictures = [self._draw(ids[i : i + 1], mask[i : i + 1], noise[:, i : i + 1]) for i in range(len(prompts))]
         return np.concatenate(pictures)

@@ -35,8 +35,10 @@ def specialize_student(student: Student, steps: int = 1, guidance: float = DEFAU
         InputError: the student is specialized already, or steps is not 1 to 4.
     """
     if student.plan is not None:
-        raise InputError(f"student {student.source!r} is specialized already (to {len(student.plan.times)} steps); "
-                         "load it again to specialize it differently")
+        raise InputError(
+            f"student {student.source!r} is specialized already (to {len(student.plan.times)} steps); "
+            "load it again to specialize it differently"
+        )
     plan = StepPlan(times=trigflow_times(steps), guidance=guidance)
     specialized: Student = load_member("student", student.family).specialize(student, plan)
     return specialized
@@ -65,8 +67,10 @@ def fold_scale_shift(weights: Mapping[str, Handle], layer: str, scale: torch.Ten
         return added if bias is None else added + _wide(bias.load())
 
     dtype = _wide_dtype(weight.dtype)
-    return {f"{layer}.weight": LazyHandle(weight.shape, dtype, folded_weight),
-            f"{layer}.bias": LazyHandle((weight.shape[0],), dtype, folded_bias)}
+    return {
+        f"{layer}.weight": LazyHandle(weight.shape, dtype, folded_weight),
+        f"{layer}.bias": LazyHandle((weight.shape[0],), dtype, folded_bias),
+    }
 
 
 def fold_gate(weights: Mapping[str, Handle], layer: str, gate: torch.Tensor) -> dict[str, Handle]:

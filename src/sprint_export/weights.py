@@ -84,8 +84,16 @@ def random_handle(name: str, shape: tuple[int, ...], std: float, mean: float = 0
     return LazyHandle(shape, torch.float32, compute)
 
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-           "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 def open_safetensors(folder: Path, stem: str) -> dict[str, Handle]:
@@ -102,8 +110,10 @@ def open_safetensors(folder: Path, stem: str) -> dict[str, Handle]:
     elif single.is_file():
         paths = [single]
     else:
-        raise InputError(f"no {stem}.safetensors (or its .index.json) in {folder}; expected a diffusers folder with "
-                         "safetensors weights (pickled .bin files are not read)")
+        raise InputError(
+            f"no {stem}.safetensors (or its .index.json) in {folder}; expected a diffusers folder with "
+            "safetensors weights (pickled .bin files are not read)"
+        )
     handles: dict[str, Handle] = {}
     for path in paths:
         handles.update(_open_file(path))
@@ -137,17 +147,25 @@ def check_fit(module: torch.nn.Module, handles: Mapping[str, Handle], where: str
         return
     found = []
     if wrong:
-        found.append(f"{wrong[0]} has shape {handles[wrong[0]].shape} where the config says {wanted[wrong[0]]}"
-                     + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""))
+        found.append(
+            f"{wrong[0]} has shape {handles[wrong[0]].shape} where the config says {wanted[wrong[0]]}"
+            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
+        )
     for label, names in (("missing", missing), ("unexpected", extra)):
         if names:
             found.append(f"{len(names)} {label}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
-    raise InputError(f"{where}: the config does not fit its weights: {'; '.join(found)}. Check that config.json and the "
-                     "safetensors belong to the same model")
+    raise InputError(
+        f"{where}: the config does not fit its weights: {'; '.join(found)}. Check that config.json and the "
+        "safetensors belong to the same model"
+    )
 
 
-def materialize(module: torch.nn.Module, handles: Mapping[str, Handle], dtype: torch.dtype = torch.float32,
-                rounding: Mapping[str, torch.dtype] | None = None) -> torch.nn.Module:
+def materialize(
+    module: torch.nn.Module,
+    handles: Mapping[str, Handle],
+    dtype: torch.dtype = torch.float32,
+    rounding: Mapping[str, torch.dtype] | None = None,
+) -> torch.nn.Module:
     """Put real values into a copy of a meta module: for calibration and reference runs, in `dtype`.
 
     Values named in `rounding` are rounded to that type first, as a 16-bit graph stores them. Parameters and buffers that have

@@ -26,18 +26,28 @@ def build(graph: Path, device: str = "rtx-4090", builder: str = "tensorrt-rtx") 
     return trt_engine.build(graph, find_device(device), builder, lambda message: None)
 
 
-@pytest.mark.parametrize(("precision", "device", "reason"), [
-    ("bf16", "rtx-4090", None),
-    ("int8", "rtx-3090", None),
-    ("fp8", "rtx-5090", None),
-    ("fp8", "rtx-3090", "FP8 needs compute capability 8.9 or newer; rtx-3090 has 8.6; use trt-int8"),
-    ("fp8", "rtx-2080-ti", "FP8 needs compute capability 8.9 or newer; rtx-2080-ti has 7.5; use onnx-int8"),
-    ("bf16", "rtx-2080-ti", "bf16, which trt-bf16 graphs compute in, needs compute capability 8.0 or newer; "
-                            "rtx-2080-ti has 7.5; use onnx-int8"),
-    ("int8", "cpu", "trt builds for compute capability 7.5, 8.0, 8.6, 8.9, 12.0, 12.1; cpu has no compute capability "
-                    f"(no NVIDIA GPU); choose a device from: {ALL.removeprefix('cpu, ')}"),
-    ("int4", "rtx-4090", "trt has no precision 'int4'; choose from: bf16, int8, fp8"),
-])
+@pytest.mark.parametrize(
+    ("precision", "device", "reason"),
+    [
+        ("bf16", "rtx-4090", None),
+        ("int8", "rtx-3090", None),
+        ("fp8", "rtx-5090", None),
+        ("fp8", "rtx-3090", "FP8 needs compute capability 8.9 or newer; rtx-3090 has 8.6; use trt-int8"),
+        ("fp8", "rtx-2080-ti", "FP8 needs compute capability 8.9 or newer; rtx-2080-ti has 7.5; use onnx-int8"),
+        (
+            "bf16",
+            "rtx-2080-ti",
+            "bf16, which trt-bf16 graphs compute in, needs compute capability 8.0 or newer; rtx-2080-ti has 7.5; use onnx-int8",
+        ),
+        (
+            "int8",
+            "cpu",
+            "trt builds for compute capability 7.5, 8.0, 8.6, 8.9, 12.0, 12.1; cpu has no compute capability "
+            f"(no NVIDIA GPU); choose a device from: {ALL.removeprefix('cpu, ')}",
+        ),
+        ("int4", "rtx-4090", "trt has no precision 'int4'; choose from: bf16, int8, fp8"),
+    ],
+)
 def test_refusals_name_what_is_needed_and_what_can(precision: str, device: str, reason: str | None) -> None:
     assert trt_engine.TARGET.refuses(precision, find_device(device)) == reason
 
@@ -100,14 +110,14 @@ def check_fails(tmp_path: Path, graph: Path, *parts: str) -> None:
 
 def test_a_parser_error_names_the_node_and_the_types(tmp_path: Path) -> None:
     graph = small_graphs.save_mixed_types(tmp_path / "g.onnx")
-    check_fails(tmp_path, graph, "TensorRT cannot read", "node 'the_add' (Add): ", "must have same input types",
-                "BFloat16 and Float")
+    check_fails(
+        tmp_path, graph, "TensorRT cannot read", "node 'the_add' (Add): ", "must have same input types", "BFloat16 and Float"
+    )
 
 
 def test_a_free_axis_is_refused_with_its_name_and_shape(tmp_path: Path) -> None:
     graph = small_graphs.save_free_axis(tmp_path / "g.onnx")
-    check_fails(tmp_path, graph, "input 'x' has free axes, shape [-1, 128]",
-                "export with fixed shapes")
+    check_fails(tmp_path, graph, "input 'x' has free axes, shape [-1, 128]", "export with fixed shapes")
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
@@ -270,9 +280,7 @@ def test_a_session_checks_what_it_is_fed(gpu: StandInGpu, tmp_path: Path) -> Non
         session.run({"x": np.zeros(2)})
 
 
-def test_a_session_reports_what_the_gpu_reports(
-    gpu: StandInGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_session_reports_what_the_gpu_reports(gpu: StandInGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Status(int):
         name = "cudaErrorMemoryAllocation"
 

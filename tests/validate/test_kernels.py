@@ -80,42 +80,72 @@ def make_line(name: str, kind: str, inputs: str, constants: str = "", outputs: s
     lists = []
     for text in (inputs, constants, outputs):
         parts = [item.split(":") for item in text.split()]
-        tensors = (f"{{ Name: {n}, Dimensions: [{s}], Strides: [1], StrideOrder: [0], Datatype: {d}, Format: (Linear) "
-                   "Row major linear format }" for n, d, s in parts)
+        tensors = (
+            f"{{ Name: {n}, Dimensions: [{s}], Strides: [1], StrideOrder: [0], Datatype: {d}, Format: (Linear) "
+            "Row major linear format }"
+            for n, d, s in parts
+        )
         lists.append(f" {', '.join(tensors)}" if parts else "")
-    return (f"Layers:\nName: {name}, LayerType: {kind}, Inputs: [{lists[0]}], Constants: [{lists[1]}], Outputs: "
-            f"[{lists[2]}], TacticName: , StreamId: 0, Metadata: [ONNX Layer: a]\n\nI/O Tensors:\n")
+    return (
+        f"Layers:\nName: {name}, LayerType: {kind}, Inputs: [{lists[0]}], Constants: [{lists[1]}], Outputs: "
+        f"[{lists[2]}], TacticName: , StreamId: 0, Metadata: [ONNX Layer: a]\n\nI/O Tensors:\n"
+    )
 
 
-@pytest.mark.parametrize(("line", "flop", "dtype"), [
-    # grouped queries: 2 key heads for 4 query heads, in the order the builder lists them
-    (make_line("_gemm_mha_v2", "kgen", "k:Half:1,2,20,32 v:Half:1,2,20,32 q:Half:4,256,32", "", "y:Half:4,256,32"),
-     2 * 4 * 256 * 20 * 64, "16-bit"),
-    # a mask between K and V
-    (make_line("_gemm_mha_v2", "kgen", "q:FP8:4,256,32 k:FP8:4,32,16 m:BFloat16:1,4,1,16 v:FP8:4,16,32", "",
-               "y:Half:4,256,32"),
-     2 * 4 * 256 * 16 * 64, "fp8"),
-    # square weight: the 16-bit residual must not pass for the operand
-    (make_line("__myl_FcAddAdd", "runtime_fusion", "r:BFloat16:1,64,128 x:FP8:1,64,128",
-               "b:BFloat16:1,1,128 w:FP8:1,128,128", "y:BFloat16:1,64,128"), 2 * 64 * 128 * 128, "fp8"),
-    # weight on the left, output reshaped, batched linear attention in float32
-    (make_line("m", "gemm", "a:Float:36,33,1024 b:Float:36,1024,32", "s:Float:1", "y:Float:1,36,33,32"),
-     2 * 36 * 33 * 1024 * 32, "fp32"),
-    (make_line("m", "gemm", "x:Half:1,128,256", "w:Half:1,64,128", "y:Half:1,64,256"), 2 * 64 * 128 * 256, "16-bit"),
-    # weight-only int8 computes in the activation's type
-    (make_line("m", "gemm", "x:Half:64,128", "w:Int8:128,32", "y:Half:64,32"), 2 * 64 * 128 * 32, "16-bit"),
-    (make_line("__myl_Add", "kgen", "x:Half:64,128", "", "y:Half:64,128"), 0, "16-bit"),
-])
+@pytest.mark.parametrize(
+    ("line", "flop", "dtype"),
+    [
+        # grouped queries: 2 key heads for 4 query heads, in the order the builder lists them
+        (
+            make_line("_gemm_mha_v2", "kgen", "k:Half:1,2,20,32 v:Half:1,2,20,32 q:Half:4,256,32", "", "y:Half:4,256,32"),
+            2 * 4 * 256 * 20 * 64,
+            "16-bit",
+        ),
+        # a mask between K and V
+        (
+            make_line(
+                "_gemm_mha_v2", "kgen", "q:FP8:4,256,32 k:FP8:4,32,16 m:BFloat16:1,4,1,16 v:FP8:4,16,32", "", "y:Half:4,256,32"
+            ),
+            2 * 4 * 256 * 16 * 64,
+            "fp8",
+        ),
+        # square weight: the 16-bit residual must not pass for the operand
+        (
+            make_line(
+                "__myl_FcAddAdd",
+                "runtime_fusion",
+                "r:BFloat16:1,64,128 x:FP8:1,64,128",
+                "b:BFloat16:1,1,128 w:FP8:1,128,128",
+                "y:BFloat16:1,64,128",
+            ),
+            2 * 64 * 128 * 128,
+            "fp8",
+        ),
+        # weight on the left, output reshaped, batched linear attention in float32
+        (
+            make_line("m", "gemm", "a:Float:36,33,1024 b:Float:36,1024,32", "s:Float:1", "y:Float:1,36,33,32"),
+            2 * 36 * 33 * 1024 * 32,
+            "fp32",
+        ),
+        (make_line("m", "gemm", "x:Half:1,128,256", "w:Half:1,64,128", "y:Half:1,64,256"), 2 * 64 * 128 * 256, "16-bit"),
+        # weight-only int8 computes in the activation's type
+        (make_line("m", "gemm", "x:Half:64,128", "w:Int8:128,32", "y:Half:64,32"), 2 * 64 * 128 * 32, "16-bit"),
+        (make_line("__myl_Add", "kgen", "x:Half:64,128", "", "y:Half:64,128"), 0, "16-bit"),
+    ],
+)
 def test_flop_and_type_follow_from_shapes(line: str, flop: float, dtype: str) -> None:
     (kernel,) = parse_kernels(line)
     assert (kernel.flop, kernel.dtype) == (flop, dtype)
     assert not kernel.is_unmatched
 
 
-@pytest.mark.parametrize("line", [
-    make_line("odd", "gemm", "x:Half:7,11", "w:Half:13,17", "y:Half:7,17"),
-    make_line("odd", "deconvolution", "x:Half:7,11", "", "y:Half:7,17"),
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        make_line("odd", "gemm", "x:Half:7,11", "w:Half:13,17", "y:Half:7,17"),
+        make_line("odd", "deconvolution", "x:Half:7,11", "", "y:Half:7,17"),
+    ],
+)
 def test_a_kernel_that_fits_no_formula_is_listed(line: str) -> None:
     assert price_kernels(parse_kernels(line), RTX_4090).unmatched == ("odd",)
 
@@ -137,14 +167,17 @@ def test_the_price_is_the_slower_of_arithmetic_and_memory_plus_a_launch() -> Non
     assert (summary.by_dtype, summary.device) == ({"fp8": 1}, "rtx-4090")
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "not a kernel table: expected text that starts with 'Layers:', found ''"),
-    ("Layers:\n\nI/O Tensors:\n", "the kernel table is empty"),
-    ("Layers:\nName: a, LayerType: CaskConv, Inputs: [], Outputs: []\n", "kernel 1: expected 'Name: ..., LayerType: "),
-    (make_line("a", "gemm", "x:Half:1").replace("Datatype", "Format/Datatype"), "kernel 1: expected '{ Name: ..., Dim"),
-    (make_line("a", "gemm", "x:E8M0:1"), "tensor x has the unknown type 'E8M0'; known: Float, Half, BFloat16, FP8"),
-    (make_line("a", "gemm", "x:Half:-1,8"), "tensor x has a free axis in [-1, 8]; only an engine of fixed shapes"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a kernel table: expected text that starts with 'Layers:', found ''"),
+        ("Layers:\n\nI/O Tensors:\n", "the kernel table is empty"),
+        ("Layers:\nName: a, LayerType: CaskConv, Inputs: [], Outputs: []\n", "kernel 1: expected 'Name: ..., LayerType: "),
+        (make_line("a", "gemm", "x:Half:1").replace("Datatype", "Format/Datatype"), "kernel 1: expected '{ Name: ..., Dim"),
+        (make_line("a", "gemm", "x:E8M0:1"), "tensor x has the unknown type 'E8M0'; known: Float, Half, BFloat16, FP8"),
+        (make_line("a", "gemm", "x:Half:-1,8"), "tensor x has a free axis in [-1, 8]; only an engine of fixed shapes"),
+    ],
+)
 def test_an_unknown_form_is_an_error(text: str, message: str) -> None:
     with pytest.raises(KernelTableError) as caught:
         parse_kernels(text)
