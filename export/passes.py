@@ -13,6 +13,8 @@ import onnx_ir as ir
 import onnxscript.optimizer
 from onnx_ir.passes import common as common_passes
 
+from sprint_export.export.tensors import sizes
+
 SMALL = 1024  # values up to this many elements may be read while folding constants
 
 
@@ -31,25 +33,25 @@ def transpose_weights(model: ir.Model) -> None:
     graph = model.graph
     for node in list(graph):
         source = node.inputs[0] if node.op_type == "Transpose" else None
-        if source is None or source.name not in graph.initializers or source.const_value is None:
+        if source is None or source.name is None or source.const_value is None or source.name not in graph.initializers:
             continue
         permutation = list(node.attributes["perm"].as_ints())
         target = node.outputs[0]
-        value = _initializer(f"{source.name}.transposed", _transposed(source.const_value, permutation), source.dtype)
-        if value.name not in graph.initializers:
-            graph.register_initializer(value)
-        ir.convenience.replace_all_uses_with(target, graph.initializers[value.name])
+        name = f"{source.name}.transposed"
+        if name not in graph.initializers:
+            graph.register_initializer(_initializer(name, _transposed(source.const_value, permutation), source.dtype))
+        ir.convenience.replace_all_uses_with(target, graph.initializers[name])
         graph.remove(node, safe=True)
 
 
 def _initializer(name: str, tensor: ir.TensorProtocol, dtype: ir.DataType | None) -> ir.Value:
-    return ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(dtype or tensor.dtype), const_value=tensor)
+    return ir.Value(name=name, shape=ir.Shape(sizes(tensor)), type=ir.TensorType(dtype or tensor.dtype), const_value=tensor)
 
 
 def _transposed(tensor: ir.TensorProtocol, permutation: list[int]) -> ir.LazyTensor:
-    shape = ir.Shape([tensor.shape[axis] for axis in permutation])
+    shape = ir.Shape([sizes(tensor)[axis] for axis in permutation])
 
-    def compute() -> ir.Tensor:
+    def compute() -> ir.TensorProtocol:
         return ir.Tensor(np.ascontiguousarray(tensor.numpy().transpose(permutation)), dtype=tensor.dtype)
 
     return ir.LazyTensor(compute, dtype=tensor.dtype, shape=shape, name=f"{tensor.name}.transposed")

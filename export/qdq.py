@@ -16,7 +16,7 @@ import onnx_ir as ir
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, to_ir, to_torch
+from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, sizes, to_ir, to_torch
 from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
 
@@ -86,19 +86,19 @@ def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer:
     def scales() -> ir.TensorProtocol:
         return to_ir(weight_scale(source(), layer), _float_type(layer), f"{name}.scale")
 
-    out_channels = tensor.shape[1 if transposed else 0]
+    out_channels = sizes(tensor)[1 if transposed else 0]
     scale_shape = ir.Shape([] if layer.weight_axis is None else [out_channels])
     stored = _register(
-        graph, f"{name}.{layer.precision.name}", ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(tensor.shape))
+        graph, f"{name}.{layer.precision.name}", ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(sizes(tensor)))
     )
     scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=scale_shape))
-    zero_shape = [] if layer.weight_axis is None else [int(out_channels)]
+    zero_shape = [] if layer.weight_axis is None else [out_channels]
     zero = _constant(graph, f"{name}.zero", torch.zeros(zero_shape), storage)
     attributes = {} if layer.weight_axis is None else {"axis": 1 if transposed else 0}
     restored = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes)
     graph.insert_before(node, restored)
     del graph.initializers[name]
-    return _declare(restored, f"{name}.dq", _float_type(layer), ir.Shape(tensor.shape))
+    return _declare(restored, f"{name}.dq", _float_type(layer), ir.Shape(sizes(tensor)))
 
 
 def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
@@ -109,7 +109,7 @@ def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | Non
 
 
 def _register(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(sizes(tensor)), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 

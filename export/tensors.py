@@ -29,7 +29,7 @@ def lazy_tensor(name: str, handle: Handle, dtype: ir.DataType) -> ir.LazyTensor:
     return ir.LazyTensor(compute, dtype=dtype, shape=ir.Shape(handle.shape), name=name)
 
 
-def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.Tensor:
+def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.TensorProtocol:
     """Cast as torch does (round to nearest even) and hand the bytes over.
 
     Raises:
@@ -41,6 +41,11 @@ def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.Tensor:
     size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[cast.element_size()]
     array = cast.view(size).numpy() if cast.ndim else cast.reshape(1).view(size).numpy().reshape(())
     return ir.Tensor(array.view(dtype.numpy()), dtype=dtype, name=name)
+
+
+def sizes(tensor: ir.TensorProtocol) -> list[int]:
+    """A tensor's shape as plain ints; weights have no free axes."""
+    return [int(size) for size in tensor.shape.numpy()]
 
 
 def to_torch(tensor: ir.TensorProtocol) -> torch.Tensor:

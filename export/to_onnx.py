@@ -45,7 +45,10 @@ def make_graph(component: Component, dtype: str) -> ir.Model:
     if not component.inputs:
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     module = _cast(component.module, getattr(torch, FLOAT_DTYPES[dtype]))
-    example = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device="meta") for spec in component.inputs)
+    example = tuple(
+        torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype), device="meta")
+        for spec in component.inputs
+    )
     with _quiet(), torch.no_grad():
         program = torch.export.export(module, example, strict=False)
         exported = torch.onnx.export(

@@ -27,7 +27,7 @@ def default_recipe(precision: str, student: Student) -> Recipe:
 
     Where pictures and texts enter and leave, the values are few and their errors are not averaged over anything.
     """
-    rules = (
+    rules: tuple[Rule, ...] = (
         Rule("transformer.patch_embed.*", FLOAT, "entry layer: 32 channels in, sees the noise itself"),
         Rule("transformer.caption_projection.*", FLOAT, "text outliers (BOS) enter here and reach every block"),
         Rule("transformer.proj_out", FLOAT, "exit layer: its error is the picture's error"),

@@ -47,7 +47,7 @@ def quantize_student(
         for layer, name in decisions.items():
             role, _, module = layer.partition(".")
             if role == component.role:
-                is_conv = component.module.get_submodule(module).weight.ndim == 4  # type: ignore[union-attr,operator]
+                is_conv = component.module.get_submodule(module).weight.ndim == 4
                 axis = 0 if target.conv_per_channel or not is_conv else None
                 layers[module] = QuantizedLayer(precisions[name], amax[layer], axis, scale_dtype)
         return dataclasses.replace(component, layers=layers)

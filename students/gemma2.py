@@ -56,6 +56,9 @@ def rotation_handles(config: Mapping[str, Any], length: int) -> dict[str, Handle
 class FixedRotation(torch.nn.Module):
     """Stands in for Gemma2RotaryEmbedding: returns the stored tables instead of computing them."""
 
+    cos: torch.Tensor
+    sin: torch.Tensor
+
     def __init__(self, length: int, head_dim: int) -> None:
         super().__init__()
         self.register_buffer("cos", torch.empty(1, length, head_dim, device="meta"))

@@ -132,7 +132,7 @@ def tiny(seed: int = 0, **transformer: Any) -> Student:
         "head_dim": 16,
         "query_pre_attn_scalar": 16,
     }
-    config = _transformer(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 8, "caption_channels": 48}
+    config = _transformer(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 16, "caption_channels": 48}
     return build_preset(Preset("tiny", config | transformer, vae, text), "tiny", seed)
 
 

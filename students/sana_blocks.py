@@ -12,7 +12,7 @@ Shapes: B batch, N = h w tokens, D width, T text rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.normalization import RMSNorm
@@ -57,7 +57,8 @@ class Block(nn.Module):
         y = modulate(self.norm2(x), table, 3)
         image = y.unflatten(1, (height, -1)).permute(0, 3, 1, 2)
         y = self.ff(image).flatten(2).transpose(1, 2)
-        return x + (y if table is None else table[5] * y)
+        x = x + (y if table is None else table[5] * y)
+        return x
 
     def attend_linear(self, x: torch.Tensor) -> torch.Tensor:
         """Self-attention at a cost linear in N."""
@@ -69,7 +70,7 @@ class Block(nn.Module):
         total = k.sum(2, keepdim=True)  # [B, heads, 1, d]
         y = (q @ summary) / ((q * total).sum(-1, keepdim=True) + 1e-15)
         y = y.transpose(1, 2).flatten(2).to(x.dtype)
-        y = attn.to_out[0](y)
+        y = cast(torch.Tensor, attn.to_out[0](y))
         return y.clip(-65504, 65504) if x.dtype == torch.float16 else y
 
     def attend_text(self, x: torch.Tensor, text: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -82,15 +83,26 @@ class Block(nn.Module):
         return result
 
 
+class Patches(nn.Module):
+    """The patch projection, named as in diffusers."""
+
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, patch, patch)
+
+
 class OneStepSana(nn.Module):
     """(latents, prompt_embeds, prompt_mask[, step]) -> denoised = latents - s v, float32 at both ends."""
+
+    times: torch.Tensor
+    positions: torch.Tensor
+    modulation: torch.Tensor
 
     def __init__(self, config: Mapping[str, Any], steps: int) -> None:
         super().__init__()
         width = config["num_attention_heads"] * config["attention_head_dim"]
         self.patch, self.fold = config["patch_size"], steps == 1
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(config["in_channels"], width, self.patch, self.patch)
+        self.patch_embed = Patches(config["in_channels"], width, self.patch)
         self.has_positions = config["interpolation_scale"] is not None
         if self.has_positions:
             self.register_buffer("positions", torch.empty(1, (config["sample_size"] // self.patch) ** 2, width))
@@ -110,7 +122,7 @@ class OneStepSana(nn.Module):
         dtype = self.proj_out.weight.dtype
         table = None if step is None else self.modulation.index_select(0, step)[0]
         s = self.times if step is None else self.times.index_select(0, step)
-        x = self.patch_embed.proj(latents.to(dtype))
+        x: torch.Tensor = self.patch_embed.proj(latents.to(dtype))
         height, width = x.shape[-2:]
         x = x.flatten(2).transpose(1, 2)
         if self.has_positions:
@@ -125,7 +137,7 @@ class OneStepSana(nn.Module):
     def unpatchify(self, x: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Tokens [B, N, p p C] -> [B, C, h p, w p]."""
         if self.patch == 1:
-            return x.transpose(1, 2).unflatten(2, (height, width))
+            return cast(torch.Tensor, x.transpose(1, 2).unflatten(2, (height, width)))
         x = x.reshape(x.shape[0], height, width, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
         return x.reshape(x.shape[0], -1, height * self.patch, width * self.patch)
 
@@ -137,7 +149,7 @@ def modulate(x: torch.Tensor, table: torch.Tensor | None, row: int) -> torch.Ten
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """[B, N, H d] -> [B, H, N, d]."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return cast(torch.Tensor, x.unflatten(2, (heads, -1))).transpose(1, 2)
 
 
 def _widen(x: torch.Tensor) -> torch.Tensor:

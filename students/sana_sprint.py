@@ -62,9 +62,8 @@ def load(folder: Path, source: str, revision: str | None) -> Student:
     if not (tokenizer / "tokenizer.json").is_file():
         raise InputError(f"{tokenizer}/tokenizer.json is missing; save the pipeline's fast tokenizer there")
     student = assemble(configs, weights, tokenizer, source, revision, fingerprint_folder(folder), read_licence(folder))
-    return dataclasses.replace(
-        student, **{f"{use}_prompts": read_prompts(folder / f"{use}_prompts.txt") for use in ("calibration", "validation")}
-    )
+    calibration, validation = (read_prompts(folder / f"{use}_prompts.txt") for use in ("calibration", "validation"))
+    return dataclasses.replace(student, calibration_prompts=calibration, validation_prompts=validation)
 
 
 def assemble(
@@ -95,7 +94,7 @@ def assemble(
         "vae_decoder": make_autoencoder(configs["vae_decoder"]),
     }
     for role, module in modules.items():
-        wanted = module.decoder if role == "vae_decoder" else module
+        wanted = module.get_submodule("decoder") if role == "vae_decoder" else module
         inner = (
             {k.removeprefix("decoder."): v for k, v in weights[role].items() if k.startswith("decoder.")}
             if role == "vae_decoder"
@@ -207,7 +206,7 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
     prefix = "time_embed."
     handles = {k.removeprefix(prefix): v for k, v in component.weights.items() if k.startswith(prefix)}
     dtype = torch.float64 if next(iter(handles.values())).dtype == torch.float64 else torch.float32
-    module = materialize(component.module.time_embed, handles, dtype)
+    module = materialize(component.module.get_submodule("time_embed"), handles, dtype)
     scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
     with torch.no_grad():
         six, embedded = module(
@@ -224,7 +223,7 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
 def position_table(config: Mapping[str, Any]) -> torch.Tensor:
     """Sine-cosine positions float32 [1, N, D], as diffusers' PatchEmbed computes them for its native size."""
     width, side = config["num_attention_heads"] * config["attention_head_dim"], config["sample_size"] // config["patch_size"]
-    table = get_2d_sincos_pos_embed(
+    table: torch.Tensor = get_2d_sincos_pos_embed(
         width, side, base_size=side, interpolation_scale=config["interpolation_scale"], output_type="pt"
     )
     return table.float().unsqueeze(0)

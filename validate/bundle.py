@@ -161,7 +161,7 @@ def _draw_rounded(
         sessions[record.role] = _Noting(TorchSession(component, fake=True, dtype=dtype), keep=ROLE_SAMPLES)
     base = open_pipeline(bundle, "onnx")
     pictures = _draw(dataclasses.replace(base, sessions=sessions, seconds={}), prompts, noise, "torch, rounded", progress)
-    return pictures, {role: session.feeds for role, session in sessions.items()}, sessions
+    return pictures, {role: session.feeds for role, session in sessions.items()}, {r: s.inner for r, s in sessions.items()}
 
 
 def _draw(pipeline: Pipeline, prompts: list[str], noise: Array, stage: str, progress: Progress) -> Array:

@@ -15,14 +15,16 @@ UInt8 = npt.NDArray[np.uint8]
 def psnr_images(found: UInt8, wanted: UInt8) -> npt.NDArray[np.float64]:
     """PSNR in dB of each picture of uint8 [B, H, W, 3], peak 255, at most 100."""
     error = np.square(found.astype(np.float64) - wanted).mean(axis=(1, 2, 3))
-    return np.minimum(CAP_DB, 10 * np.log10(255**2 / np.maximum(error, 1e-12)))
+    capped: npt.NDArray[np.float64] = np.minimum(CAP_DB, 10 * np.log10(255**2 / np.maximum(error, 1e-12)))
+    return capped
 
 
 def ssim_images(found: UInt8, wanted: UInt8) -> npt.NDArray[np.float64]:
     """SSIM of each picture (scikit-image's, 7x7 window, per channel)."""
     from skimage.metrics import structural_similarity
 
-    return np.array([structural_similarity(a, b, channel_axis=-1) for a, b in zip(found, wanted, strict=True)])
+    compare: Any = structural_similarity  # untyped in scikit-image
+    return np.array([compare(a, b, channel_axis=-1) for a, b in zip(found, wanted, strict=True)])
 
 
 def psnr_arrays(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,7 +116,7 @@ def weigh_files(bundle: Bundle) -> list[Measurement]:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         rows.append(Measurement("disk_mb", size / 1e6, "MB", record.role, note="graph and weights"))
         engines = [a for a in bundle.artifacts if a.role == record.role and a.kind == f"engine:{bundle.device}"]
-        rows += [Measurement("engine_mb", a.bytes / 1e6, "MB", record.role, note=Path(a.path).name) for a in engines]
+        rows += [Measurement("engine_mb", a.bytes / 1e6, "MB", record.role, note="TensorRT engine") for a in engines]
     return rows
 
 
@@ -130,13 +129,16 @@ def summarize_kernels(bundle: Bundle) -> list[Measurement]:
             continue
         summary = price_kernels(parse_kernels((bundle.folder / table.path).read_text("utf-8")), device)
         rows += [
-            Measurement("kernels", summary.kernels, "", record.role, note=f"engine for {device.title}"),
+            Measurement("kernels", float(summary.kernels), "", record.role, note=f"in the engine for {device.title}"),
             Measurement(
                 "priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"
             ),
             Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note="bytes read and written by all kernels"),
             Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note="gemm, convolution and attention kernels"),
-            Measurement("fused_attention", summary.attention_kernels, "", record.role, note="attention kernels"),
+            Measurement("fused_attention", float(summary.attention_kernels), "", record.role, note="attention kernels"),
         ]
-        rows += [Measurement(f"kernels_{kind}", count, "", record.role) for kind, count in sorted(summary.by_dtype.items())]
+        rows += [
+            Measurement(f"kernels_{kind}", float(count), "", record.role, note=f"that multiply in {kind}")
+            for kind, count in sorted(summary.by_dtype.items())
+        ]
     return rows

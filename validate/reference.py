@@ -55,7 +55,8 @@ def draw_reference(
         ("vae_decoder", pipeline.vae.decoder),
     ):
         _time_calls(module, seconds.setdefault(role, []))
-    pictures, latents = [], []
+    pictures: list[npt.NDArray[np.uint8]] = []
+    latents: list[npt.NDArray[np.float32]] = []
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
     for i, prompt in enumerate(prompts):
@@ -68,7 +69,7 @@ def draw_reference(
                 guidance_scale=guidance,
                 height=side,
                 width=side,
-                latents=torch.from_numpy(noise[0, i : i + 1]) * pipeline.scheduler.config.sigma_data,
+                latents=torch.from_numpy(noise[0, i : i + 1]),  # the pipeline itself multiplies by sigma_data
                 use_resolution_binning=False,
                 output_type="np",
             ).images

@@ -151,12 +151,12 @@ def _signed_distance(form: str, x: float, y: float, radius: float) -> npt.NDArra
     grid = np.arange(IMAGE_SIZE) + 0.5
     dx, dy = np.abs(grid[None, :] - x), grid[:, None] - y
     if form == "circle":
-        return np.hypot(dx, dy) - radius
-    if form == "square":
-        return np.maximum(dx, np.abs(dy)) - radius
-    # Upright isosceles triangle that fills half of its 2r x 2r box: apex (0, -r), base from (-r, r) to (r, r).
-    flank = (2 * dx - dy - radius) / np.sqrt(5)
-    return np.maximum(flank, dy - radius)
+        distance = np.hypot(dx, dy) - radius
+    elif form == "square":
+        distance = np.maximum(dx, np.abs(dy)) - radius
+    else:  # an upright triangle that fills half of its 2r x 2r box: apex (0, -r), base from (-r, r) to (r, r)
+        distance = np.maximum((2 * dx - dy - radius) / np.sqrt(5), dy - radius)
+    return np.asarray(distance, np.float64)
 
 
 def held_out_captions(count: int, seed: int = 0) -> list[str]:

@@ -62,9 +62,7 @@ def train_autoencoder(folder: Path, seconds: float, batch: int, log: Log, device
         optimizer.step()
         if step % 100 == 0:
             psnr = 10 * torch.log10(4 / error.square().mean()).item()
-            log(
-                f"autoencoder step {step} ({share:.0%}): loss {loss.item():.4f}, psnr {psnr:.2f} dB, latent std {z.std().item():.3f}"
-            )
+            log(f"autoencoder step {step} ({share:.0%}): loss {loss.item():.4f}, psnr {psnr:.2f} dB, std {z.std().item():.3f}")
     model.eval()
     with torch.no_grad():
         _, _, x = draw_examples(2048, rng)

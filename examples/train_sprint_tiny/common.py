@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,8 @@ class Average:
     """Exponential moving average of a module's parameters; `module` is what is evaluated and shipped."""
 
     def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self.module, self.decay = copy.deepcopy(module).requires_grad_(False), decay
+        self.module: Any = copy.deepcopy(module).requires_grad_(False)
+        self.decay = decay
 
     @torch.no_grad()
     def update(self, source: torch.nn.Module, step: int) -> None:

@@ -12,6 +12,7 @@ g = v - u + r s dv/ds, r warmed up from 0 to 1, is normalised per sample and v i
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,7 +108,8 @@ def consistency(folder: Path, seconds: float, batch: int, log: Log, device: str,
             return velocity(model, x, s, guidance, data["text"][pick], data["mask"][pick])  # noqa: B023 called in this pass
 
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-            v_now, dv = torch.func.jvp(network, (x, s), (u, torch.ones_like(s)))
+            value_and_derivative: Any = torch.func.jvp(network, (x, s), (u, torch.ones_like(s)))
+            v_now, dv = value_and_derivative
         g = v_now - u + min(1.0, 2 * share) * wide * dv
         g = g / (g.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.1)
         loss = (network(x, s) - (v_now - g)).square().mean()

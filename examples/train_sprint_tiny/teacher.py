@@ -97,7 +97,8 @@ def velocity(
 ) -> torch.Tensor:
     """v [N, 16, 8, 8] in float32 at latents x, flow times s [N] and guidance [N] (already times 0.1)."""
     with torch.autocast(x.device.type, torch.bfloat16):
-        return model(x, text, timestep=s, guidance=guidance, encoder_attention_mask=mask).sample.float()
+        v: torch.Tensor = model(x, text, timestep=s, guidance=guidance, encoder_attention_mask=mask).sample
+    return v.float()
 
 
 @torch.no_grad()
@@ -138,7 +139,9 @@ def train_teacher(folder: Path, seconds: float, batch: int, log: Log, device: st
     for _ in range(examples // 2048):
         _, captions, pictures = draw_examples(2048, rng)
         text, mask = frozen.read(captions)
-        texts.append(text.bfloat16()), masks.append(mask), latents.append(frozen.encode(pictures))
+        texts.append(text.bfloat16())
+        masks.append(mask)
+        latents.append(frozen.encode(pictures))
     text_all, mask_all, x0_all = torch.cat(texts), torch.cat(masks), torch.cat(latents)
     log(f"teacher: {examples} latents and texts cached, latent std {x0_all.std().item():.3f}")
     model = make_transformer().to(device)

@@ -7,6 +7,7 @@ a killed run goes on at the stage it was in. Needs no downloads. About 2 hours o
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(max(1, torch.get_num_threads()))
     log = Log(work / "train.log")
     autoencoder, teacher, regression, scm = (60 * m for m in options.minutes)
-    stages = (
+    stages: tuple[tuple[str, Callable[[], None]], ...] = (
         ("vae", lambda: train_autoencoder(work, autoencoder, 48, log, options.device)),
         ("text_encoder", lambda: train_text_encoder(work, 60, 256, log, options.device)),
         ("teacher", lambda: train_teacher(work, teacher, options.batch, log, options.device)),

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from sprint_export.errors import InputError, SprintExportError, unknown_choice
 from sprint_export.progress import Progress
@@ -23,6 +22,7 @@ from sprint_export.schema import Bundle, Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
 stdout, stderr = Console(), Console(stderr=True)
+STOPPED = 130  # the shell's status for a program that Ctrl-C ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made.")]
@@ -32,20 +32,21 @@ Runtime = Annotated[str | None, typer.Option(help="trt or onnx; default: the bun
 def main() -> None:
     """Entry point: run the app; a user's mistake is one line on stderr and an exit status, never a traceback."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)  # what a typer.Exit or Ctrl-C left with comes back as a value, else None
     except SprintExportError as error:
         stderr.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_status)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        stderr.print("stopped; run the same command again to go on where it stopped")
-        sys.exit(130)
+        status = STOPPED
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
-            stderr.print(f"error: {error.format_message()}. See: sprint-export --help", markup=False, highlight=False)
+            text = f"error: {error.format_message().rstrip('.')}. See: sprint-export --help"
+            stderr.print(text, markup=False, highlight=False, soft_wrap=True)
             sys.exit(error.exit_code)
         raise
+    if status == STOPPED:
+        stderr.print("stopped; run the same command again to go on where it stopped")
+    sys.exit(status)
 
 
 @contextmanager
@@ -167,23 +168,18 @@ def _finish(folder: Path, as_json: bool) -> None:
 
 
 def show_report(report: Report, as_json: bool) -> None:
-    """The report as a table or as JSON; leaves with status 1 where a gate was not met."""
+    """The report as tables or as JSON; leaves with status 1 where a gate was not met."""
     from sprint_export.schema import to_json
+    from sprint_export.validate.report import name_failures, render_report
 
     if as_json:
         stdout.print_json(json.dumps(to_json(report) | {"passed": report.passed}))
     else:
-        table = Table(title=f"{report.target} on {report.runtime}", caption=f"{report.prompts} prompts, {report.machine}")
-        for title in ("component", "metric", "value", "unit", "gate", "note"):
-            table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
-        for row in report.rows:
-            verdict = "" if row.passed is None else f"{'met' if row.passed else 'NOT MET'}: {row.limit}"
-            table.add_row(row.component, row.metric, f"{row.value:.4g}", row.unit, verdict, row.note)
-        stdout.print(table)
-        stdout.print(f"bundle: {report.bundle}   pictures: {report.bundle}/contact_sheet.png", highlight=False, soft_wrap=True)
+        for table in render_report(report):
+            stdout.print(table)
+        stdout.print(f"bundle: {report.bundle}", highlight=False, soft_wrap=True)
     if not report.passed:
-        failed = ", ".join(f"{row.metric}={row.value:.4g} ({row.limit})" for row in report.rows if row.passed is False)
-        stderr.print(f"gate not met: {failed}. The bundle is kept.", markup=False, highlight=False, soft_wrap=True)
+        stderr.print(f"gate not met: {name_failures(report)}. The bundle is kept.", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -293,7 +289,7 @@ def run(
             Image.fromarray(picture).save(path)
         except (ValueError, OSError) as error:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
-        stdout.print(str(path), highlight=False)
+        stdout.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

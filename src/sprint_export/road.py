@@ -96,18 +96,24 @@ def convert(
         InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
         MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
     """
+    from sprint_export.runtimes import check_builder
     from sprint_export.students import load_student
+    from sprint_export.validate.gates import read_gates
 
     goal, precision = parse_target(target)
     place = find_device(device or goal.default_device)
     if (reason := goal.refuses(precision, place)) is not None:
         raise RefusedError(f"{target} --device {place.name}: {reason}")
+    check_builder(goal, place, builder)
+    read_gates(gates, precision)  # a mistake in one is said now, not after the export
+    if count is not None and count < 1:
+        raise InputError(f"count={count}: expected at least one prompt to validate with")
     loaded = student if isinstance(student, Student) else load_student(student)
     if prompts is not None:
         loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
     folder = Path(out) if out is not None else Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}")
-    check_out(folder)
     with clear_disk_errors(folder):
+        folder = check_out(folder)
         bundle = _make_bundle(
             loaded, goal, precision, place, folder, steps, guidance, recipe, components, builder, overwrite, progress, say
         )
@@ -115,6 +121,8 @@ def convert(
             from sprint_export.validate import validate_bundle
 
             validate_bundle(bundle, loaded, count=count, gates=gates, progress=progress)
+        elif validate:
+            say("not validated: without all three networks there is no picture to compare")
     return bundle
 
 
@@ -148,7 +156,8 @@ def _make_bundle(
     quantized = quantize_student(specialized, precision, target, recipe, progress)
     key = bundle_key(quantized, target, precision, device)
     if folder.exists() and any(folder.iterdir()):
-        if (folder / MANIFEST).is_file() and (found := read_bundle(folder)).key == key:
+        found = None if overwrite and not _is_whole(folder) else read_bundle(folder) if (folder / MANIFEST).is_file() else None
+        if found is not None and found.key == key:
             say(f"{folder} was made from the same inputs; nothing to do but validate it")
             return build_bundle(found, device.name, builder, progress)
         if not overwrite:

@@ -148,4 +148,5 @@ def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     unit = np.clip(image.astype(np.float32) * 0.5 + 0.5, 0.0, 1.0)
-    return np.rint(unit * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    pictures: npt.NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return pictures

@@ -1,0 +1,52 @@
+"""What all tests share: no network, no file outside the test's folders, one thread beside whatever else the machine does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sprint_export.schema import Student
+
+
+def pytest_configure() -> None:
+    """Before any library is imported: they read these once."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock SanaSprintPipeline of sizes no preset has, as save_pretrained writes it."""
+    from tests.made_student import make_pipeline
+
+    folder: Path = tmp_path_factory.mktemp("made") / "student"
+    make_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(made_folder: Path) -> Student:
+    """That pipeline, loaded from its folder."""
+    from sprint_export.students import load_student
+
+    return load_student(made_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_student() -> Student:
+    """The two-layer student with seeded handles."""
+    from sprint_export.students.presets import tiny
+
+    return tiny()

@@ -1,0 +1,59 @@
+"""A report as tables for the terminal: whole pictures with their gates first, then one column per component."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sprint_export.schema import Measurement, Report
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def render_report(report: Report) -> list[Table]:
+    """One or two tables; a table without rows is left out."""
+    whole = [row for row in report.rows if not row.component]
+    parts = [row for row in report.rows if row.component]
+    tables = [_render_pictures(report, whole)] if whole else []
+    return tables + ([_render_components(parts)] if parts else [])
+
+
+def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        title=f"{report.target}: {report.prompts} pictures on {report.runtime}", title_justify="left", caption=report.machine
+    )
+    for title in ("metric", "value", "gate", "what it is"):
+        table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
+    for row in rows:
+        gate = "" if row.passed is None else f"{'met' if row.passed else 'NOT MET'} ({row.limit})"
+        table.add_row(row.metric, _number(row.value), gate, row.note)
+    return table
+
+
+def _render_components(rows: list[Measurement]) -> Table:
+    from rich.table import Table
+
+    roles = list(dict.fromkeys(row.component for row in rows))
+    table = Table(title="components", title_justify="left")
+    table.add_column("metric", overflow="fold")
+    for role in roles:
+        table.add_column(role, justify="right")
+    table.add_column("what it is", overflow="fold")
+    for metric in dict.fromkeys(row.metric for row in rows):
+        found = {row.component: row for row in rows if row.metric == metric}
+        values = [_number(found[role].value) if role in found else "" for role in roles]
+        table.add_row(metric, *values, next(iter(found.values())).note)
+    return table
+
+
+def _number(value: float) -> str:
+    """Four figures that say something; whole numbers whole."""
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
+
+
+def name_failures(report: Report) -> str:
+    """The gates that were not met, with what was found."""
+    failed = [row for row in report.rows if row.passed is False]
+    return ", ".join(f"{row.metric} is {row.value:.4g}, demanded {row.limit}" for row in failed)
