@@ -73,7 +73,7 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         if found != FORMAT:
             raise BundleError(f"{path} has format {found!r}, this version reads {FORMAT}; export the student again")
         bundle = replace(from_json(Bundle, value), folder=folder)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged ({error}); export the student again") from error
     for artifact in bundle.artifacts:
         _check(folder, artifact, verify)
@@ -82,7 +82,7 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
 
 def _check(folder: Path, artifact: Artifact, verify: bool) -> None:
     path = folder / artifact.path
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if "\0" in artifact.path or not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{folder / MANIFEST} names {artifact.path!r}, which lies outside the bundle; do not use this bundle")
     if not path.is_file():
         raise BundleError(f"{path} is missing; the bundle is incomplete, copy or export it again")
@@ -100,9 +100,12 @@ def find_artifact(bundle: Bundle, role: str, kind: str) -> Artifact | None:
 
 
 def add_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> Bundle:
-    """A new bundle in which these take the place of those with the same paths."""
-    new = {a.path: a for a in artifacts}
-    kept = tuple(a for a in bundle.artifacts if a.path not in new)
+    """A new bundle in which these take the place of those with the same path and kind.
+
+    One file may have several kinds: an engine serves every device of its compute capability.
+    """
+    new = {(a.path, a.kind): a for a in artifacts}
+    kept = tuple(a for a in bundle.artifacts if (a.path, a.kind) not in new)
     return replace(bundle, artifacts=kept + tuple(new.values()))
 
 
@@ -111,8 +114,11 @@ def read_record(folder: Path) -> tuple[ComponentRecord, tuple[str, ...]] | None:
     path = folder / "component.json"
     if not path.is_file():
         return None
-    value = json.loads(path.read_text("utf-8"))
-    return from_json(ComponentRecord, value["record"]), tuple(value["files"])
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        return from_json(ComponentRecord, value["record"]), tuple(value["files"])
+    except (ValueError, TypeError, KeyError):  # damaged: the component is made again
+        return None
 
 
 def write_record(folder: Path, record: ComponentRecord) -> None:

@@ -9,11 +9,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from sprint_export.errors import InputError, RefusedError
+from sprint_export.errors import InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import (
     find_artifact,
     make_artifact,
     open_work_folder,
+    read_bundle,
     read_record,
     write_bundle,
     write_record,
@@ -21,6 +22,7 @@ from sprint_export.export.bundle import (
 from sprint_export.export.shadow import write_shadow
 from sprint_export.export.to_onnx import count_precisions, make_graph, write_graph
 from sprint_export.progress import Progress, quiet
+from sprint_export.registry import load_member
 from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Student, Target, to_json
 
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers", "onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")
@@ -72,12 +74,13 @@ def export_student(
         The bundle in the work folder. Components that an interrupted run finished are taken over.
 
     Raises:
-        InputError: the student is not specialized. RefusedError: the target refuses the pair.
+        InputError: the student is not specialized, or not quantized for this pair. RefusedError: the target refuses the pair.
     """
     if student.plan is None:
         raise InputError("the student is not specialized; call specialize_student(student) before export_student")
     if (reason := target.refuses(precision, device)) is not None:
         raise RefusedError(reason)
+    _check_quantized(student, target, precision)
     key = bundle_key(student, target, precision, device)
     work = open_work_folder(out, key)
     records, artifacts = [], []
@@ -90,7 +93,7 @@ def export_student(
             if (work / role / name).is_file()
         ]
     progress("exporting", len(student.components), len(student.components))
-    artifacts += _copy_surroundings(student, work)
+    artifacts += [*_copy_surroundings(student, work), *_find_built(work)]
     bundle = Bundle(
         folder=work,
         family=student.family,
@@ -115,6 +118,21 @@ def export_student(
     return bundle
 
 
+def _check_quantized(student: Student, target: Target, precision: str) -> None:
+    """Refuse a float student under a quantized name, and scales rounded for a graph of another type."""
+    if load_member("precision", precision).PRECISION.is_quantized and student.recipe is None:
+        raise InputError(
+            f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
+        )
+    dtype = target.graph_dtype[precision]
+    found = {layer.scale_dtype for component in student.components.values() for layer in component.layers.values()} - {dtype}
+    if found:
+        raise InputError(
+            f"the student is quantized for a {found.pop()} graph, {target.name}-{precision} computes in {dtype}; "
+            "quantize it for this target"
+        )
+
+
 def _export_component(component: Component, dtype: str, folder: Path, config: object) -> ComponentRecord:
     """Write one component's folder, under another name until it is whole."""
     finished = read_record(folder)
@@ -134,6 +152,15 @@ def _export_component(component: Component, dtype: str, folder: Path, config: ob
     write_record(part, record)
     part.rename(folder)
     return record
+
+
+def _find_built(work: Path) -> list[Artifact]:
+    """Engines and kernel tables that an interrupted run built from these very graphs."""
+    try:
+        before = read_bundle(work)
+    except SprintExportError:  # no manifest yet, or files that do not fit it: they are made again
+        return []
+    return [artifact for artifact in before.artifacts if artifact.kind.startswith(("engine:", "kernels:"))]
 
 
 def _copy_surroundings(student: Student, work: Path) -> list[Artifact]:

@@ -6,10 +6,11 @@ name and cached on disk under a hash of (weights, plan, prompts, seed): a recipe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,8 @@ import torch
 from sprint_export.errors import InputError
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.sampler import sample
 from sprint_export.schema import ROLES, Student, to_json
-from sprint_export.session import PromptReader, make_noise
+from sprint_export.session import OneAtATime, Pipeline, PromptReader, Session
 
 CACHE_FORMAT = 1
 
@@ -47,9 +47,10 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), list(prompts), seed, sorted(student.components)])
     path = cache_folder() / "calibration" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     if path.is_file():
-        stored: dict[str, float] = json.loads(path.read_text())
-        return stored
-    measured = _Measurement(student, prompts, seed, progress).run()
+        with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
+            stored: dict[str, float] = json.loads(path.read_text())
+            return stored
+    measured = _measure(student, prompts, seed, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(measured, indent=1))
@@ -57,52 +58,47 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     return measured
 
 
-class _Measurement:
-    """One pass over the prompts, component after component, keeping what the next one needs."""
+def _measure(student: Student, prompts: Sequence[str], seed: int, progress: Progress) -> dict[str, float]:
+    """Draw the prompts with one component in memory at a time, watching what goes into its layers."""
+    assert student.plan is not None
+    seen: dict[str, dict[str, torch.Tensor]] = {}
 
-    def __init__(self, student: Student, prompts: Sequence[str], seed: int, progress: Progress) -> None:
-        assert student.plan is not None
-        self.student, self.plan, self.progress, self.count = student, student.plan, progress, len(prompts)
-        self.ids, self.mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
-        self.noise = make_noise(seed, len(self.plan.times), self.count, student.latent_shape)
-        self.amax: dict[str, float] = {}
+    def open_session(role: str) -> Session:
+        if role not in student.components:
+            return _Absent(role, (1, student.prompt.keep, student.configs["text_encoder"]["hidden_size"]))
+        session = TorchSession(student.components[role], watch=True)
+        seen[role] = session.amax
+        return session
 
-    def run(self) -> dict[str, float]:
-        hidden = self.student.configs["text_encoder"]["hidden_size"]
-        rng = np.random.default_rng(0)
-        embeds = [rng.standard_normal((1, self.student.prompt.keep, hidden), np.float32) for _ in range(self.count)]
-        latents = [self.noise[0, i : i + 1] for i in range(self.count)]
-        for role in ROLES:
-            if role not in self.student.components:
-                continue
-            session = TorchSession(self.student.components[role], watch=True)
-            for i in range(self.count):
-                self.progress(f"calibrating {role}", i, self.count)
-                if role == "text_encoder":
-                    embeds[i] = session.run({"input_ids": self.ids[i : i + 1]})["prompt_embeds"]
-                elif role == "transformer":
-                    latents[i] = self._denoise(session, embeds[i], i)
-                else:
-                    session.run({"latents": latents[i]})
-            self.progress(f"calibrating {role}", self.count, self.count)
-            self._keep(role, session.amax)
-        return self.amax
+    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
+    pipeline = Pipeline(OneAtATime(ROLES, open_session), reader, student.plan, student.latent_shape)
+    pipeline(prompts, seed=seed, progress=lambda stage, done, total: progress("calibrating", *_overall(stage, done, total)))
+    return {f"{role}.{name}": _finite(role, name, value) for role, layers in seen.items() for name, value in layers.items()}
 
-    def _denoise(self, session: TorchSession, embeds: np.ndarray, i: int) -> np.ndarray:
-        def denoise(x: np.ndarray, step: int) -> np.ndarray:
-            feeds = {"latents": x, "prompt_embeds": embeds, "prompt_mask": self.mask[i : i + 1]}
-            if len(self.plan.times) > 1:
-                feeds["step"] = np.array([step], np.int64)
-            return session.run(feeds)["denoised"]
 
-        result: np.ndarray = sample(denoise, [n[i : i + 1] for n in self.noise], self.plan.times)
-        return result
+def _overall(stage: str, done: int, total: int) -> tuple[int, int]:
+    """Progress over all three components, from that of one."""
+    return ROLES.index(stage.rpartition(" ")[2]) * total + done, len(ROLES) * total
 
-    def _keep(self, role: str, amax: dict[str, torch.Tensor]) -> None:
-        for name, value in amax.items():
-            if not torch.isfinite(value):
-                raise InputError(
-                    f"{role}.{name}: its input is {value.item()} on the calibration prompts; the weights are damaged "
-                    "or overflow float32, so no scale can be measured"
-                )
-            self.amax[f"{role}.{name}"] = value.item()
+
+def _finite(role: str, name: str, value: torch.Tensor) -> float:
+    if not torch.isfinite(value):
+        raise InputError(
+            f"{role}.{name}: its input is {value.item()} on the calibration prompts; the weights are damaged or overflow "
+            "float32, so no scale can be measured"
+        )
+    return value.item()
+
+
+class _Absent:
+    """Stands in for a component that is not exported: unit noise for texts, latents as they come, a grey picture."""
+
+    description = "absent"
+
+    def __init__(self, role: str, embeds_shape: tuple[int, ...]) -> None:
+        self.role, self.embeds_shape, self._rng = role, embeds_shape, np.random.default_rng(0)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.role == "text_encoder":
+            return {"prompt_embeds": self._rng.standard_normal(self.embeds_shape, np.float32)}
+        return {"denoised": feeds["latents"], "image": np.zeros((1, 3, 1, 1), np.float32)}

@@ -17,7 +17,7 @@ from pathlib import Path
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import Recipe, Rule, Student
+from sprint_export.schema import Recipe, Rule, Student, from_json
 
 CALIBRATION_PROMPTS = 32
 
@@ -50,18 +50,17 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, ValueError) as error:
         raise InputError(f"--recipe {path}: cannot be read as TOML ({error})") from error
     try:
-        rules = tuple(Rule(**rule) for rule in value.pop("rules"))
-        recipe = Recipe(
-            name=value.pop("name", path.stem), rules=rules, prompts=tuple(value.pop("prompts", ())), seed=value.pop("seed", 1)
-        )
+        rules = [{"reason": ""} | rule for rule in value.pop("rules")]
+        plain = {"name": value.pop("name", path.stem), "prompts": value.pop("prompts", []), "seed": value.pop("seed", 1)}
+        recipe = from_json(Recipe, plain | {"rules": rules})
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"--recipe {path}: expected name, seed, prompts and [[rules]] with pattern, precision, reason ({error})"
+            f"--recipe {path}: expected name, seed, prompts (a list) and [[rules]] with pattern, precision, reason ({error})"
         ) from error
     if value:
         raise unknown_choice(f"key in recipe {path}:", next(iter(value)), ("name", "seed", "prompts", "rules"))
     choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]
-    for rule in rules:
+    for rule in recipe.rules:
         if rule.precision not in choices:
             raise unknown_choice(f"precision in rule {rule.pattern!r} of {path}:", rule.precision, choices)
     return recipe

@@ -2,7 +2,7 @@
 
     scale = round_to_graph_type(amax / qmax)          q(x) = clip(round(x / scale), qmin, qmax)          x' = q(x) scale
 Rounding is to the nearest even integer for INT8 and to the nearest E4M3 value for FP8. Values are clipped before the FP8
-cast: a plain cast turns what lies beyond 448 into NaN.
+cast: what a plain cast makes of values beyond 448 is NaN in ml_dtypes and 448 in torch 2.13.
 """
 
 from __future__ import annotations
@@ -43,4 +43,5 @@ def fake_quantize(value: torch.Tensor, scale: torch.Tensor, precision: Precision
 
 
 def _round(scale: torch.Tensor, dtype: str) -> torch.Tensor:
-    return scale.to(getattr(torch, FLOAT_DTYPES[dtype])).float()
+    graph_type = getattr(torch, FLOAT_DTYPES[dtype])
+    return scale.to(graph_type).float().clamp_min(torch.finfo(graph_type).tiny)  # float16 would round the smallest to zero

@@ -5,7 +5,6 @@ One file is one target: TARGET, build, can_run, open_session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +17,8 @@ from sprint_export.errors import BundleError, MachineError, RefusedError, unknow
 from sprint_export.export.bundle import add_artifacts, find_artifact, make_artifact, read_bundle, write_bundle
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Bundle
-from sprint_export.session import Pipeline, PromptReader
+from sprint_export.schema import ROLES, Artifact, Bundle, Device, Target
+from sprint_export.session import OneAtATime, Pipeline, PromptReader
 
 if TYPE_CHECKING:
     from sprint_export.session import Session
@@ -57,21 +56,42 @@ def build_bundle(
         graph = find_artifact(bundle, record.role, "graph")
         assert graph is not None
         progress(f"building {record.role} for {chosen.name}", i, len(bundle.components))
-        done = [bundle.folder / a.path for a in bundle.artifacts if (a.role, a.kind) == (record.role, f"engine:{chosen.name}")]
-        if done:
+        if find_artifact(bundle, record.role, f"engine:{chosen.name}") is not None:
             continue
-        engine, table = member.build(bundle.folder / graph.path, chosen, builder, lambda message: None)
-        made = [
-            make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", "engine")
-            for path, kind in ((engine, "engine"), (table, "kernels"))
-        ]
+        made = _find_alike(bundle, record.role, chosen)
+        if not made:
+            files = member.build(bundle.folder / graph.path, chosen, builder, lambda message: None)
+            made = [
+                make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", "engine")
+                for path, kind in zip(files, ("engine", "kernels"), strict=True)
+            ]
         bundle = add_artifacts(bundle, made)
         write_bundle(bundle)  # after each: a killed run keeps what it built
     progress(f"building for {chosen.name}", len(bundle.components), len(bundle.components))
     return replace(bundle, device=chosen.name)
 
 
-def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = True) -> Pipeline:
+def _find_alike(bundle: Bundle, role: str, device: Device) -> list[Artifact]:
+    """Files built for another device of the same compute capability, under this device's name: they are the same files."""
+    alike = {}
+    for artifact in bundle.artifacts:
+        kind, _, name = artifact.kind.partition(":")
+        if artifact.role == role and name and find_device(name).compute_capability == device.compute_capability:
+            alike[artifact.path] = replace(artifact, kind=f"{kind}:{device.name}")
+    return list(alike.values())
+
+
+def check_builder(target: Target, device: Device, builder: str) -> None:
+    """Refuse a builder that cannot build for the device here, before there is anything to build.
+
+    Raises:
+        InputError: no such builder. MachineError: it needs a GPU that is not here.
+    """
+    if target.needs_build:
+        load_member("target", target.name).check_builder(device, builder)
+
+
+def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = True, one_at_a_time: bool = False) -> Pipeline:
     """A text-to-image pipeline over a bundle's files, on a runtime that can run here.
 
     Args:
@@ -79,6 +99,7 @@ def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = T
         runtime: a target's name, "trt" or "onnx"; default: the bundle's own where this machine can run it, else "onnx" on the
             CPU. `pipe.description` says which was taken.
         verify: compare all files with their sha256 first.
+        one_at_a_time: keep one component in memory and load the next when it is needed: for students larger than memory.
 
     Raises:
         InputError, BundleError: no bundle there, or its files do not fit its manifest.
@@ -91,11 +112,11 @@ def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = T
     chosen = runtime or next(name for name in names if _refuse(bundle, name) is None)
     if (reason := _refuse(bundle, chosen)) is not None:
         raise MachineError(f"{chosen} cannot run here: {reason}")
-    return open_pipeline(bundle, chosen)
+    return open_pipeline(bundle, chosen, one_at_a_time)
 
 
-def open_pipeline(bundle: Bundle, runtime: str) -> Pipeline:
-    """All sessions of a bundle on one runtime, chained.
+def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> Pipeline:
+    """A bundle's sessions on one runtime, chained.
 
     Raises:
         BundleError: the bundle lacks a component of the chain.
@@ -105,26 +126,30 @@ def open_pipeline(bundle: Bundle, runtime: str) -> Pipeline:
         raise BundleError(
             f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component and cannot draw pictures"
         )
+    lazy = OneAtATime(ROLES, lambda role: open_session(bundle, runtime, role))
+    reader = PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json")
     return Pipeline(
-        open_sessions(bundle, runtime),
-        PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json"),
+        lazy if one_at_a_time else {role: open_session(bundle, runtime, role) for role in ROLES},
+        reader,
         bundle.plan,
         bundle.latent_shape,
     )
 
 
-def open_sessions(bundle: Bundle, runtime: str) -> Mapping[str, Session]:
-    """One session per component: engines on `trt`; on `onnx` the shadow where there is one, else the graph."""
-    member, sessions = load_member("target", runtime), {}
-    for record in bundle.components:
-        kinds = (f"engine:{bundle.device}",) if member.TARGET.needs_build else ("shadow", "graph")
-        files = [a for kind in kinds if (a := find_artifact(bundle, record.role, kind)) is not None]
-        if not files:
-            raise BundleError(
-                f"{bundle.folder} has no {kinds[0]} for {record.role}; build it with: sprint-export build {bundle.folder}"
-            )
-        sessions[record.role] = member.open_session(bundle.folder / files[0].path, record.inputs, record.outputs)
-    return sessions
+def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
+    """One component: its engine on `trt`; on `onnx` its shadow where there is one, else its graph.
+
+    Raises:
+        BundleError: the bundle has no such file.
+    """
+    member = load_member("target", runtime)
+    record = next(record for record in bundle.components if record.role == role)
+    kinds = (f"engine:{bundle.device}",) if member.TARGET.needs_build else ("shadow", "graph")
+    files = [a for kind in kinds if (a := find_artifact(bundle, role, kind)) is not None]
+    if not files:
+        raise BundleError(f"{bundle.folder} has no {kinds[0]} for {role}; build it with: sprint-export build {bundle.folder}")
+    session: Session = member.open_session(bundle.folder / files[0].path, record.inputs, record.outputs)
+    return session
 
 
 def _refuse(bundle: Bundle, runtime: str) -> str | None:

@@ -72,9 +72,13 @@ class OnnxRuntimeSession:
             raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
             raise BundleError(f"ONNX Runtime cannot load {graph}: {error}") from error
-        found = sorted(value.name for value in self._session.get_inputs())
-        if found != sorted(spec.name for spec in inputs):
-            raise BundleError(f"{graph} has inputs {found}, the manifest says {sorted(spec.name for spec in inputs)}")
+        for side, values, specs in (
+            ("inputs", self._session.get_inputs(), inputs),
+            ("outputs", self._session.get_outputs(), outputs),
+        ):
+            found, wanted = sorted(value.name for value in values), sorted(spec.name for spec in specs)
+            if found != wanted:
+                raise BundleError(f"{graph} has {side} {found}, the manifest says {wanted}; export the student again")
         self._outputs = [spec.name for spec in outputs]
         shadow = ", fp32-compute shadow" if graph.name.endswith(".shadow.onnx") else ""
         self.description = f"ONNX Runtime {ort.__version__} CPU{shadow}"

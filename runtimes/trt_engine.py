@@ -99,14 +99,9 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
         InputError: unknown builder, a graph the builder cannot read, free axes, a device without compute capability.
         MachineError: the library is missing; no GPU for the classic builder; the disk is full.
     """
-    if builder not in _BUILDERS:
-        raise unknown_choice("builder", builder, _BUILDERS)
-    if device.compute_capability is None:
-        raise InputError(str(refuse_pair("bf16", device)))
+    check_builder(device, builder)
     if not graph.is_file():
         raise InputError(f"no ONNX graph at {graph}; export the student first")
-    if builder == "tensorrt":
-        _require_gpu(device)
     trt = _load_library(builder)
     start = time.perf_counter()
     with _BUILD_LOCK:
@@ -121,6 +116,20 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
     _write_whole(paths[0], memoryview(engine))  # last: where there is an engine, there is its table
     progress(f"built {paths[0].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
     return paths
+
+
+def check_builder(device: Device, builder: str) -> None:
+    """Refuse what `build` would refuse whatever the graph.
+
+    Raises:
+        InputError: unknown builder, or a device without compute capability. MachineError: no GPU for the classic builder.
+    """
+    if builder not in _BUILDERS:
+        raise unknown_choice("builder", builder, _BUILDERS)
+    if device.compute_capability is None:
+        raise InputError(str(refuse_pair("bf16", device)))
+    if builder == "tensorrt":
+        _require_gpu(device)
 
 
 def _load_library(builder: str) -> ModuleType:

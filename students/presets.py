@@ -7,6 +7,8 @@ embedded student's (no Gemma tokenizer can be made offline); shapes, not picture
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +155,8 @@ def build_preset(preset: Preset, source: str, seed: int) -> Student:
     if preset.transformer["interpolation_scale"] is not None:
         weights["transformer"]["patch_embed.pos_embed"] = constant(sana_sprint.position_table(preset.transformer))
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
-    student = sana_sprint.assemble(configs, weights, TOKENIZER, source, None, f"{source}:{seed}", "random weights, none needed")
+    fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
+    student = sana_sprint.assemble(configs, weights, TOKENIZER, source, None, fingerprint, "random weights, none needed")
     prompts = sana_sprint.read_prompts(sana_sprint.GENERAL_PROMPTS)
     return dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
 

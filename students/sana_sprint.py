@@ -57,7 +57,8 @@ def load(folder: Path, source: str, revision: str | None) -> Student:
         InputError: a file is missing or damaged, or a config does not fit its weights; the message names it.
     """
     configs = {role: read_json(folder / name / "config.json") for role, (name, _) in FOLDERS.items()}
-    weights = {role: _read_weights(role, folder / name, stem) for role, (name, stem) in FOLDERS.items()}
+    configs["transformer"] = _fill_defaults(configs["transformer"])
+    weights = {role: _read_weights(role, folder / name, stem, configs[role]) for role, (name, stem) in FOLDERS.items()}
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "tokenizer.json").is_file():
         raise InputError(f"{tokenizer}/tokenizer.json is missing; save the pipeline's fast tokenizer there")
@@ -86,13 +87,16 @@ def assemble(
             f"{source}: transformer/config.json has guidance_embeds={transformer.get('guidance_embeds')!r}; expected "
             "true: this is a multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint"
         )
-    with torch.device("meta"):
-        denoiser = SanaTransformer2DModel.from_config(dict(transformer)).eval()
-    modules: dict[str, torch.nn.Module] = {
-        "text_encoder": make_gemma2(configs["text_encoder"]),
-        "transformer": denoiser,
-        "vae_decoder": make_autoencoder(configs["vae_decoder"]),
-    }
+    makers = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}
+    modules: dict[str, torch.nn.Module] = {}
+    for role, make in makers.items():
+        try:
+            modules[role] = make(configs[role])
+        except Exception as error:  # the model classes check nothing; what they stumble over is a value of the config
+            raise InputError(
+                f"{source}: {FOLDERS[role][0]}/config.json describes no {role} that can be built ({error!r}); "
+                f"found {dict(configs[role])}"
+            ) from error
     for role, module in modules.items():
         wanted = module.get_submodule("decoder") if role == "vae_decoder" else module
         inner = (
@@ -119,10 +123,23 @@ def assemble(
 
 
 def plan_prompt(tokenizer: Path) -> PromptPlan:
-    """SANA's prompt: instruction prefix, lower case, right padding to len(prefix tokens) + 300 - 2 positions."""
+    """SANA's prompt: instruction prefix, lower case, right padding to len(prefix tokens) + 300 - 2 positions.
+
+    Raises:
+        InputError: the tokenizer is damaged or has no pad token.
+    """
     defaults = inspect.signature(SanaSprintPipeline.__call__).parameters
     prefix = "\n".join(defaults["complex_human_instruction"].default)
-    reader = AutoTokenizer.from_pretrained(tokenizer)
+    try:
+        reader = AutoTokenizer.from_pretrained(tokenizer)
+    except Exception as error:  # tokenizers raises plain Exception for a damaged file
+        raise InputError(
+            f"{tokenizer} holds no tokenizer that can be read ({error}); save the pipeline's fast tokenizer there"
+        ) from error
+    if reader.pad_token_id is None:
+        raise InputError(
+            f"{tokenizer} names no pad token; expected one, as Gemma's tokenizer has (tokenizer_config.json: pad_token)"
+        )
     return PromptPlan(
         prefix=prefix, lower=True, tokens=len(reader.encode(prefix)) + MAX_TOKENS - 2, keep=MAX_TOKENS, pad_id=reader.pad_token_id
     )
@@ -209,9 +226,8 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
     module = materialize(component.module.get_submodule("time_embed"), handles, dtype)
     scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
     with torch.no_grad():
-        six, embedded = module(
-            torch.tensor([s], dtype=torch.float32) * config["timestep_scale"], guidance=scaled, hidden_dtype=dtype
-        )
+        # diffusers registers timestep_scale but never reads it (0.39), so s goes in as it is
+        six, embedded = module(torch.tensor([s], dtype=torch.float32), guidance=scaled, hidden_dtype=dtype)
     rows = [
         component.weights[f"transformer_blocks.{i}.scale_shift_table"].load().to(dtype) + six.reshape(6, -1)
         for i in range(config["num_layers"])
@@ -241,12 +257,24 @@ def make_reference(student: Student) -> SanaSprintPipeline:
     )
 
 
-def _read_weights(role: str, folder: Path, stem: str) -> dict[str, Handle]:
+def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
+    """The stock denoiser on `meta`."""
+    with torch.device("meta"):
+        return SanaTransformer2DModel.from_config(dict(config)).eval()
+
+
+def _fill_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with what diffusers would assume for keys it lacks: an older diffusers wrote fewer of them."""
+    parameters = inspect.signature(SanaTransformer2DModel.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
+
+
+def _read_weights(role: str, folder: Path, stem: str, config: Mapping[str, Any]) -> dict[str, Handle]:
     handles = open_safetensors(folder, stem)
     if role == "text_encoder":
         handles = {name.removeprefix("model."): handle for name, handle in handles.items()}
-        handles |= rotary_handles(read_json(folder / "config.json"))
-    elif role == "transformer" and (config := read_json(folder / "config.json"))["interpolation_scale"] is not None:
+        handles |= rotary_handles(config)
+    elif role == "transformer" and config["interpolation_scale"] is not None:
         handles["patch_embed.pos_embed"] = constant(position_table(config))
     return handles
 

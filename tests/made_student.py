@@ -27,7 +27,26 @@ from sprint_export.students.presets import DC_AE
 
 Array = npt.NDArray[Any]
 PREFIX = "\n".join(inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default)
-WORDS = "a red green blue circle square above below the on is at left right small large of in".split()
+WORDS = [
+    "a",
+    "red",
+    "green",
+    "blue",
+    "circle",
+    "square",
+    "above",
+    "below",
+    "the",
+    "on",
+    "is",
+    "at",
+    "left",
+    "right",
+    "small",
+    "large",
+    "of",
+    "in",
+]
 
 TRANSFORMER = {
     "in_channels": 4,

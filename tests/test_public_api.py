@@ -47,15 +47,6 @@ def test_an_error_derives_from_the_one_base(name: str) -> None:
     assert error.exit_status in (2, 3)
 
 
-def test_convert_stays_the_function_when_its_module_is_imported_first() -> None:
-    code = (
-        "import sprint_export.convert, sys; from sprint_export import convert;"
-        "print(convert is sys.modules['sprint_export.convert'].convert)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.stdout.strip() == "True", done.stderr
-
-
 def test_an_unknown_name_is_refused_by_name() -> None:
     with pytest.raises(AttributeError, match="module 'sprint_export' has no attribute 'load_students'"):
         sprint_export.load_students  # noqa: B018 the access is what is tested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_the_sampler_is_diffusers_scheduler(steps: int, monkeypatch: pytest.Monk
 def test_times_fall_from_noise_to_picture(steps: int) -> None:
     times = trigflow_times(steps)
     assert times[0] == pytest.approx(1.0, abs=1e-5)
-    assert all(later < earlier for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(times))
     assert min(times) > 0
     assert all(type(time) is float for time in times)
 

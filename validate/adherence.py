@@ -25,6 +25,7 @@ SIZE_EDGE = sum(RADII.values())  # box width between small (16) and large (26)
 CORNER_SHARE = 0.2  # side of a corner box, of the bounding box: 3 px of a small form
 SQUARE_CORNERS = 0.45  # mean coverage of the upper corner boxes: 1.0 in a square, 0.15 in a circle, 0 in a triangle
 TRIANGLE_TOP = 0.4  # share of the mass in the upper half: 0.25 in a triangle, 0.5 in the others
+MIN_OTHER = 10  # pixels of a second colour, edges (which blend into anything) eroded: another shape touches this one
 MIN_FILL = 0.3  # of the bounding box; the least of the forms, a triangle, fills 0.5
 
 
@@ -49,7 +50,7 @@ def detect_scene(image: npt.NDArray[np.uint8]) -> Scene | None:
         image: uint8 [64, 64, 3].
 
     Returns:
-        The scene, or None when no component can be named.
+        The scene, or None when there is no component, or one that cannot be named: of no form, or of two colours.
     """
     pixels = image.astype(np.float64)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
@@ -70,6 +71,8 @@ def detect_scene(image: npt.NDArray[np.uint8]) -> Scene | None:
 def _name_region(pixels: npt.NDArray[np.float64], region: npt.NDArray[np.bool_], base: npt.NDArray[np.float64]) -> Shape | None:
     inside = ndimage.binary_erosion(region, iterations=2)
     colour = _nearest(np.median(pixels[inside if inside.any() else region], axis=0), COLOURS)
+    if ndimage.binary_erosion(_find_other(pixels, region, colour)).sum() >= MIN_OTHER:
+        return None
     towards = np.array(COLOURS[colour]) - base
     blend = (pixels - base) @ towards / (towards @ towards)  # 0 background, 1 full colour
     solid = ndimage.binary_dilation(region, iterations=2) & (blend > 0.5)
@@ -84,6 +87,14 @@ def _name_region(pixels: npt.NDArray[np.float64], region: npt.NDArray[np.bool_],
     centre = np.array([columns.mean() + 0.5, rows.mean() + 0.5])
     place = min(PLACES, key=lambda name: float(np.linalg.norm(centre - PLACES[name])))
     return Shape(form, colour, "large" if max(height, width) > SIZE_EDGE else "small", place)
+
+
+def _find_other(pixels: npt.NDArray[np.float64], region: npt.NDArray[np.bool_], colour: str) -> npt.NDArray[np.bool_]:
+    """Pixels of the region that are nearest to another colour of the palette."""
+    distances = np.linalg.norm(pixels[region][:, None] - np.array(list(COLOURS.values()), np.float64), axis=-1)
+    other = region.copy()
+    other[region] = distances.argmin(-1) != list(COLOURS).index(colour)
+    return other
 
 
 def _name_form(box: npt.NDArray[np.float64], fill: float) -> str | None:

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import read_bundle, write_text
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
-from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes import open_bundle, open_pipeline
 from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student, to_json
-from sprint_export.session import Pipeline, make_noise
+from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
-    ROLE_SAMPLES,
     compare_adherence,
-    compare_components,
     compare_pictures,
     summarize_kernels,
     time_components,
     weigh_files,
 )
 from sprint_export.validate.reference import draw_reference
+from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
 
 if TYPE_CHECKING:
-    from sprint_export.session import Array, Session
+    from sprint_export.session import Array
 
 REPORT, SHEET = "report.json", "contact_sheet.png"
 SMALL_PICTURE = 128  # pixels; up to this size all validation prompts are drawn, above it LARGE_COUNT
@@ -82,13 +76,12 @@ def validate_bundle(
             "give the right one with --student, or export again"
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
-    pipeline = open_bundle(folder, runtime, verify=False)
-    rows = _compare(bundle, student, prompts, pipeline, progress)
+    rows, description = _compare(bundle, student, prompts, runtime, progress)
     rows += weigh_files(bundle) + summarize_kernels(bundle)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",
-        pipeline.description,
+        description,
         describe_machine(),
         len(prompts),
         apply_gates(rows, chosen_gates, [text.strip().split(">")[0].split("<")[0].strip() for text in gates]),
@@ -119,75 +112,35 @@ def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int 
     return chosen[:count]
 
 
-def _compare(bundle: Bundle, student: Student, prompts: list[str], pipeline: Pipeline, progress: Progress) -> list[Measurement]:
+def _compare(
+    bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress
+) -> tuple[list[Measurement], str]:
+    """All rows that need pictures, and what ran the exported side."""
     steps = len(bundle.plan.times)
     noise = make_noise(NOISE_SEED, steps, len(prompts), bundle.latent_shape)
     reference = draw_reference(student, prompts, noise, steps, bundle.plan.guidance, progress)
-    rounded, feeds, torch_sessions = _draw_rounded(bundle, student, prompts, noise, progress)
-    ours = _Noting(pipeline.sessions["vae_decoder"])
-    pipeline = dataclasses.replace(pipeline, sessions={**pipeline.sessions, "vae_decoder": ours})
-    pictures = _draw(pipeline, prompts, noise, "exported", progress)
-    rows = compare_components(pipeline.sessions, torch_sessions, feeds)
-    rows.append(
-        Measurement(
-            "denoised_relative_error",
-            relative_error(ours.stack("latents", len(prompts)), reference.latents),
-            "",
-            "transformer",
-            note="text encoder and transformer together vs PyTorch float32, largest",
-        )
-    )
-    rows += compare_pictures(pictures, rounded, reference.pictures)
-    rows += compare_adherence(prompts, pictures, reference.pictures)
-    rows.append(
-        Measurement("quantized_share", quantized_share(bundle, student), "", note="of matmul and 1x1-convolution weights")
-    )
-    rows += time_components(pipeline.seconds, reference.seconds)
+    rounded = draw_rounded(bundle, student, prompts, noise, progress)
+    exported = draw_exported(bundle, runtime, prompts, noise, progress)
+    rows = compare_components(bundle, runtime, rounded)
+    error = relative_error(exported.stack("vae_decoder", "latents"), reference.latents)
+    note = "text encoder and transformer together vs PyTorch float32, the largest"
+    rows.append(Measurement("denoised_relative_error", error, "", "transformer", note=note))
+    rows += compare_pictures(exported.pictures, rounded.pictures, reference.pictures)
+    rows += compare_adherence(prompts, exported.pictures, reference.pictures)
+    share = quantized_share(bundle, student)
+    rows.append(Measurement("quantized_share", share, "", note="of matmul and 1x1-convolution weights"))
+    rows += time_components(exported.seconds, reference.seconds)
+    _write_sheet(bundle, [("PyTorch float32", reference.pictures), (f"{bundle.target}-{bundle.precision}", exported.pictures)])
+    return rows, exported.description
+
+
+def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
     sheet = bundle.folder / f".{SHEET}.part.png"
-    draw_contact_sheet([("PyTorch float32", reference.pictures), (f"{bundle.target}-{bundle.precision}", pictures)], sheet)
-    sheet.replace(bundle.folder / SHEET)
-    return rows
-
-
-def _draw_rounded(
-    bundle: Bundle, student: Student, prompts: list[str], noise: Array, progress: Progress
-) -> tuple[Array, Mapping[str, list[Mapping[str, Array]]], Mapping[str, Session]]:
-    """Pictures of torch with the bundle's own rounding, and what went into each component for the first prompts."""
-    specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance)
-    dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
-    sessions = {}
-    for record in bundle.components:
-        component = dataclasses.replace(specialized.components[record.role], layers=record.layers)
-        sessions[record.role] = _Noting(TorchSession(component, fake=True, dtype=dtype), keep=ROLE_SAMPLES)
-    base = open_pipeline(bundle, "onnx")
-    pictures = _draw(dataclasses.replace(base, sessions=sessions, seconds={}), prompts, noise, "torch, rounded", progress)
-    return pictures, {role: session.feeds for role, session in sessions.items()}, {r: s.inner for r, s in sessions.items()}
-
-
-def _draw(pipeline: Pipeline, prompts: list[str], noise: Array, stage: str, progress: Progress) -> Array:
-    pictures = []
-    for i, prompt in enumerate(prompts):
-        progress(stage, i, len(prompts))
-        pictures.append(pipeline([prompt], noise=noise[:, i : i + 1]))
-    progress(stage, len(prompts), len(prompts))
-    return np.concatenate(pictures)
-
-
-class _Noting:
-    """A session that remembers what it was fed, the first `keep` times."""
-
-    def __init__(self, inner: Session, keep: int | None = None) -> None:
-        self.inner, self.keep, self.description = inner, keep, inner.description
-        self.feeds: list[Mapping[str, Array]] = []
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        if self.keep is None or len(self.feeds) < self.keep:
-            self.feeds.append(dict(feeds))
-        return self.inner.run(feeds)
-
-    def stack(self, name: str, count: int) -> Array:
-        """One input of the first `count` runs, [count, ...]."""
-        return np.concatenate([feed[name] for feed in self.feeds[:count]])
+    try:
+        draw_contact_sheet(rows, sheet)
+        sheet.replace(bundle.folder / SHEET)
+    finally:
+        sheet.unlink(missing_ok=True)  # there still where writing failed
 
 
 def quantized_share(bundle: Bundle, student: Student) -> float:

@@ -11,39 +11,14 @@ from sprint_export.devices import find_device
 from sprint_export.export.bundle import find_artifact
 from sprint_export.schema import Bundle, Measurement
 from sprint_export.validate.adherence import measure_adherence
-from sprint_export.validate.images import psnr_arrays, psnr_images, relative_error, ssim_images
+from sprint_export.validate.images import psnr_images, ssim_images
 from sprint_export.validate.kernels import parse_kernels, price_kernels
 from sprint_export.validate.shapes_world import IMAGE_SIZE, read_caption
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sprint_export.session import Array, Session
-
     UInt8 = npt.NDArray[np.uint8]
-
-ROLE_SAMPLES = 4  # prompts on which single components are compared; whole pictures use all prompts
-
-
-def compare_components(
-    exported: Mapping[str, Session], torch_sessions: Mapping[str, Session], feeds: Mapping[str, Sequence[Mapping[str, Array]]]
-) -> list[Measurement]:
-    """Converter error: each exported graph against torch with the same rounding, given identical inputs."""
-    rows = []
-    for role, samples in feeds.items():
-        found = np.concatenate([_first(exported[role].run(feed)) for feed in samples])
-        wanted = np.concatenate([_first(torch_sessions[role].run(feed)) for feed in samples])
-        rows.append(
-            Measurement(
-                "converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note="exported graph vs torch, same rounding"
-            )
-        )
-        rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="largest, same inputs"))
-    return rows
-
-
-def _first(outputs: Mapping[str, Array]) -> Array:
-    return next(iter(outputs.values()))
 
 
 def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -> list[Measurement]:

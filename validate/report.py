@@ -27,7 +27,11 @@ def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
     for title in ("metric", "value", "gate", "what it is"):
         table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
     for row in rows:
-        gate = "" if row.passed is None else f"{'met' if row.passed else 'NOT MET'} ({row.limit})"
+        gate = (
+            ""
+            if row.passed is None
+            else f"{'met' if row.passed else 'NOT MET'}: {row.limit.removeprefix(row.metric) if row.limit else ''}"
+        )
         table.add_row(row.metric, _number(row.value), gate, row.note)
     return table
 

@@ -21,7 +21,9 @@ from sprint_export.progress import Progress
 from sprint_export.schema import Bundle, Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
-stdout, stderr = Console(), Console(stderr=True)
+PIPE_WIDTH = 120  # columns of a table that goes to a file or a pipe
+stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stderr = Console(stderr=True)
 STOPPED = 130  # the shell's status for a program that Ctrl-C ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -303,10 +305,11 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
+    from sprint_export.road import clear_disk_errors
     from sprint_export.students import load_student
     from sprint_export.validate import validate_bundle
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, clear_disk_errors(bundle):
         report = validate_bundle(
             bundle,
             None if student is None else load_student(student),
@@ -342,9 +345,10 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a bundle's engines for another device."""
+    from sprint_export.road import clear_disk_errors
     from sprint_export.runtimes import build_bundle
 
-    with progress_bars() as progress:
+    with progress_bars() as progress, clear_disk_errors(bundle):
         built: Bundle = build_bundle(bundle, device, builder, progress)
     files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
     if as_json:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.devices import find_device
-from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import ROLES, Bundle, Device, Recipe, Student, Target
@@ -142,7 +142,7 @@ def _make_bundle(
     say: Callable[[str], None],
 ) -> Bundle:
     from sprint_export.export import export_student
-    from sprint_export.export.bundle import MANIFEST, read_bundle, write_bundle
+    from sprint_export.export.bundle import write_bundle
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
@@ -156,16 +156,12 @@ def _make_bundle(
     quantized = quantize_student(specialized, precision, target, recipe, progress)
     key = bundle_key(quantized, target, precision, device)
     if folder.exists() and any(folder.iterdir()):
-        found = None if overwrite and not _is_whole(folder) else read_bundle(folder) if (folder / MANIFEST).is_file() else None
+        found = _read_present(folder, overwrite)
         if found is not None and found.key == key:
             say(f"{folder} was made from the same inputs; nothing to do but validate it")
             return build_bundle(found, device.name, builder, progress)
         if not overwrite:
-            raise InputError(
-                f"{folder} exists and holds something else; choose another --out, or --overwrite a bundle that is there"
-            )
-        if not (folder / MANIFEST).is_file():
-            raise InputError(f"{folder} is not a bundle, so it is not overwritten; choose another --out or empty it yourself")
+            raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(quantized, target, precision, device, folder, progress)
     bundle = build_bundle(bundle, device.name, builder, progress)
     if folder.exists():
@@ -176,6 +172,18 @@ def _make_bundle(
     bundle = dataclasses.replace(bundle, folder=folder)
     write_bundle(bundle)
     return bundle
+
+
+def _read_present(folder: Path, overwrite: bool) -> Bundle | None:
+    """The bundle that is there; None where it is damaged and about to be replaced anyway."""
+    from sprint_export.export.bundle import read_bundle
+
+    try:
+        return read_bundle(folder)
+    except BundleError as error:
+        if overwrite:
+            return None
+        raise BundleError(f"{error}; to replace it, add --overwrite") from error
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:
@@ -192,18 +200,29 @@ def keep_components(student: Student, roles: Sequence[str]) -> Student:
     return dataclasses.replace(student, components={r: c for r, c in student.components.items() if r in roles})
 
 
-def check_out(folder: Path) -> None:
-    """Refuse an output path that cannot become a folder, before any work is done.
+def check_out(folder: Path) -> Path:
+    """Refuse an output path that cannot become a bundle, before any work is done; a link is followed.
 
     Raises:
-        InputError: it is a file, or its parent is missing, a file or not writable.
+        InputError: it is a file, the working directory or a folder around it, or holds files that are no bundle; or its
+            parent is a file or not writable.
     """
+    from sprint_export.export.bundle import MANIFEST
+
     if folder.is_file():
         raise InputError(f"--out {folder} is a file; expected a folder that is new, empty or holds a bundle")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise InputError(f"--out {folder} is where you are working, or around it; expected a folder of the bundle's own")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise InputError(
+            f"--out {folder} holds files but no {MANIFEST}, so it is not a bundle and is left alone; choose another "
+            "folder, or empty it yourself"
+        )
     parent = folder.absolute().parent
     nearest = next(p for p in (parent, *parent.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError(f"--out {folder}: {nearest} is not a folder that can be written to; choose another")
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 @contextmanager
@@ -218,6 +237,6 @@ def clear_disk_errors(folder: Path) -> Iterator[None]:
                 f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "
                 "free some space and run the same command again: it goes on where it stopped"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR):
             raise InputError(f"cannot write to {error.filename or folder} ({error.strerror}); choose another --out") from error
         raise

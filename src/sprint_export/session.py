@@ -7,12 +7,13 @@ model's code: prompts are prepared from the bundle's PromptPlan and its `tokeniz
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import InputError
+from sprint_export.progress import Progress, quiet
 from sprint_export.sampler import sample
 from sprint_export.schema import PromptPlan, StepPlan
 
@@ -31,6 +32,32 @@ class Session(Protocol):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name, with the dtypes and shapes of the component's TensorSpecs."""
         ...
+
+
+class OneAtATime(Mapping[str, Session]):
+    """Sessions opened when asked for, each closing the one before it.
+
+    Memory is then the largest component and not their sum: what makes calibrating and validating a full-size student fit.
+    """
+
+    def __init__(self, roles: Sequence[str], open_session: Callable[[str], Session]) -> None:
+        self._roles, self._open = tuple(roles), open_session
+        self._role: str | None = None
+        self._session: Session | None = None
+
+    def __getitem__(self, role: str) -> Session:
+        if role not in self._roles:
+            raise KeyError(role)
+        if self._session is None or role != self._role:
+            self._session = None  # freed before the next one is loaded
+            self._session, self._role = self._open(role), role
+        return self._session
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._roles)
+
+    def __len__(self) -> int:
+        return len(self._roles)
 
 
 class PromptReader:
@@ -80,19 +107,24 @@ class Pipeline:
     plan: StepPlan
     latent_shape: tuple[int, int, int]
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    ran_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
         """What runs the components; one phrase when all agree."""
-        return "; ".join(dict.fromkeys(session.description for session in self.sessions.values()))
+        phrases = self.ran_on or {role: session.description for role, session in self.sessions.items()}
+        return "; ".join(dict.fromkeys(phrases.values()))
 
-    def __call__(self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None) -> npt.NDArray[np.uint8]:
-        """Draw one picture per prompt.
+    def __call__(
+        self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None, progress: Progress = quiet
+    ) -> npt.NDArray[np.uint8]:
+        """Draw one picture per prompt: all texts first, then all latents, then all pictures.
 
         Args:
             prompts: B texts.
             seed: picture i uses `seed + i`; ignored when `noise` is given.
             noise: unit-variance float32 [B, C, h, w], or [steps, B, C, h, w] for more than one step.
+            progress: is told (stage, done, total).
 
         Returns:
             uint8 [B, H, W, 3].
@@ -102,30 +134,49 @@ class Pipeline:
         """
         import numpy as np
 
+        noise = self._check_noise(prompts, seed, noise)
+        ids, mask = self.reader.read(prompts)
+        rows = [slice(i, i + 1) for i in range(len(prompts))]
+
+        def tell(role: str, done: int) -> None:
+            progress(f"drawing: {role}", done, len(rows))
+
+        embeds, latents, pictures = [], [], []
+        for i, row in enumerate(rows):
+            tell("text_encoder", i)
+            embeds.append(self._run("text_encoder", {"input_ids": ids[row]})["prompt_embeds"])
+        for i, row in enumerate(rows):
+            tell("transformer", i)
+            latents.append(self._sample(embeds[i], mask[row], noise[:, row]))
+        for i, _ in enumerate(rows):
+            tell("vae_decoder", i)
+            pictures.append(to_uint8(self._run("vae_decoder", {"latents": latents[i]})["image"]))
+        tell("vae_decoder", len(rows))
+        return np.concatenate(pictures)
+
+    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None) -> Array:
+        """The noise to use, float32 [steps, B, C, h, w]."""
+        import numpy as np
+
         if isinstance(prompts, str) or not prompts:
             raise InputError(f"prompts={prompts!r}: expected a non-empty list of texts, e.g. ['a red circle']")
         wanted = (len(self.plan.times), len(prompts), *self.latent_shape)
-        if noise is None:
-            noise = make_noise(seed, *wanted[:2], self.latent_shape)
-        noise = np.asarray(noise, np.float32)
-        if noise.shape == wanted[1:]:
+        noise = np.asarray(make_noise(seed, *wanted[:2], self.latent_shape) if noise is None else noise, np.float32)
+        if noise.shape == wanted[1:] and wanted[0] == 1:
             noise = noise[None]
         if noise.shape != wanted:
             raise InputError(
                 f"noise has shape {noise.shape}, expected [steps, B, C, h, w] = {wanted}"
                 + (f" or {wanted[1:]}" if wanted[0] == 1 else "")
             )
-        ids, mask = self.reader.read(prompts)
-        pictures = [self._draw(ids[i : i + 1], mask[i : i + 1], noise[:, i : i + 1]) for i in range(len(prompts))]
-        return np.concatenate(pictures)
+        return noise
 
-    def _draw(self, ids: Array, mask: Array, noise: Array) -> npt.NDArray[np.uint8]:
-        embeds = self._run("text_encoder", {"input_ids": ids})["prompt_embeds"]
-
+    def _sample(self, embeds: Array, mask: Array, noise: Array) -> Array:
         def denoise(x: Array, step: int) -> Array:
             return self.denoise(x, step, embeds, mask)
 
-        return to_uint8(self._run("vae_decoder", {"latents": sample(denoise, list(noise), self.plan.times)})["image"])
+        latents: Array = sample(denoise, list(noise), self.plan.times)
+        return latents
 
     def denoise(self, x: Array, step: int, embeds: Array, mask: Array) -> Array:
         """x0 from x at the plan's time `step`; all float32 [1, C, h, w]."""
@@ -137,8 +188,10 @@ class Pipeline:
         return self._run("transformer", feeds)["denoised"]
 
     def _run(self, role: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        session = self.sessions[role]
         start = time.perf_counter()
-        result = self.sessions[role].run(feeds)
+        result = session.run(feeds)
+        self.ran_on[role] = session.description
         self.seconds.setdefault(role, []).append(time.perf_counter() - start)
         return result
 

@@ -100,13 +100,16 @@ def open_safetensors(folder: Path, stem: str) -> dict[str, Handle]:
     """Handles of `<stem>.safetensors` or of the shards its index names.
 
     Raises:
-        InputError: no such file, a shard is missing, or a file is truncated or not safetensors.
+        InputError: no such file, a shard is missing, or a file (or the index) is truncated or damaged.
     """
     index = folder / f"{stem}.safetensors.index.json"
     single = folder / f"{stem}.safetensors"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        paths = [folder / Path(name).name for name in names]
+        try:
+            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            paths = [folder / Path(name).name for name in names]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{index} is damaged ({error!r}), expected a weight_map of file names; download it again") from error
     elif single.is_file():
         paths = [single]
     else:

@@ -1,0 +1,73 @@
+"""What tests of the right half share: bundles that are made once per run, the real command, and a view on a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sprint_export.road import convert
+
+COMMAND = Path(sys.executable).with_name("sprint-export")
+COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
+COUNT = 4
+
+
+def shared_bundle(base: Path, target: str) -> Path:
+    """A validated sprint-tiny bundle, made by the first test that asks for it; tests that change files copy it first."""
+    folder = base / "shared" / target
+    if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
+        convert("sprint-tiny", target, folder, count=COUNTS.get(target, COUNT))
+    return folder
+
+
+def copy_bundle(source: Path, target: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(source, target))
+
+
+def run_command(
+    *arguments: object, folder: Path, environment: dict[str, str] | None = None, prepare: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The console script in a process of its own, in `folder`; `prepare` runs in it before the command does."""
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+        preexec_fn=prepare,
+        timeout=300,
+    )
+
+
+def check_refused(done: subprocess.CompletedProcess[str], status: int, *parts: str) -> str:
+    """The last line on stderr is the one error, names all `parts`, and is no traceback; nothing is on stdout."""
+    assert "Traceback" not in done.stderr, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert done.stderr.rstrip("\n").endswith(errors[0]), "the message is not the last line, or is broken over several"
+    for part in parts:
+        assert part in errors[0], f"{part!r} is not in: {errors[0]}"
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    return errors[0]
+
+
+def read_rows(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of a bundle's report by (component, metric)."""
+    rows = json.loads((folder / "report.json").read_text("utf-8"))["rows"]
+    found = {(row["component"], row["metric"]): row for row in rows}
+    assert len(found) == len(rows), "two rows of one name"
+    return found
+
+
+def list_files(folder: Path) -> set[str]:
+    """Relative paths of all files, hidden ones too."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,184 @@
+"""export_student: a work folder beside the output that a killed run is taken up in, and a bundle that reads back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sprint_export.devices import find_device
+from sprint_export.errors import InputError, RefusedError
+from sprint_export.export import export_student
+from sprint_export.export import student as export_module
+from sprint_export.export.bundle import read_bundle
+from sprint_export.export.student import bundle_key
+from sprint_export.registry import load_member
+from sprint_export.schema import Bundle, Recipe, Rule, Student, Target
+from tests.export.graphs import quantize_small, small_component
+
+ONNX: Target = load_member("target", "onnx").TARGET
+CPU = find_device("cpu")
+
+
+@pytest.fixture
+def student(tiny_special: Student) -> Student:
+    """Two components that are captured in a second."""
+    components = {role: dataclasses.replace(small_component(), role=role) for role in ("transformer", "vae_decoder")}
+    return dataclasses.replace(tiny_special, components=components)
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Roles whose graph was made, in order."""
+    roles: list[str] = []
+    original = export_module.make_graph
+
+    def make_graph(component: Any, dtype: str) -> Any:
+        roles.append(component.role)
+        return original(component, dtype)
+
+    monkeypatch.setattr(export_module, "make_graph", make_graph)
+    return roles
+
+
+def export(student: Student, out: Path, precision: str = "fp32") -> Bundle:
+    return export_student(student, ONNX, precision, CPU, out)
+
+
+def kill_while_writing(count: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The `count`-th graph is half written when the end comes."""
+    written: list[Path] = []
+    original = export_module.write_graph
+
+    def write_graph(model: Any, path: Path) -> None:
+        written.append(path)
+        if len(written) == count:
+            path.write_bytes(b"half a graph")
+            raise error
+        original(model, path)
+
+    monkeypatch.setattr(export_module, "write_graph", write_graph)
+
+
+def files_under(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bundle_reads_back_and_is_laid_out_as_diffusers_does(student: Student, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    bundle = export_student(student, ONNX, "fp32", CPU, tmp_path / "out", lambda *event: told.append(event))
+    assert read_bundle(bundle.folder) == bundle
+    assert not (tmp_path / "out").exists(), "a later stage renames the work folder"
+    assert {
+        "bundle.json",
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer.json",
+        "transformer/model.onnx",
+        "transformer/model.onnx.data",
+        "transformer/config.json",
+        "vae_decoder/model.onnx",
+    } <= files_under(bundle.folder)
+    assert {(a.role, a.kind) for a in bundle.artifacts} == {
+        *((role, kind) for role in ("transformer", "vae_decoder") for kind in ("graph", "weights")),
+        ("tokenizer", "tokenizer"),
+    }
+    assert [record.role for record in bundle.components] == ["transformer", "vae_decoder"]
+    assert bundle.components[0].precision_counts["FLOAT"] > 5000
+    assert (bundle.target, bundle.precision, bundle.device, bundle.plan) == ("onnx", "fp32", "cpu", student.plan)
+    assert json.loads((bundle.folder / "model_index.json").read_text())["_class_name"] == "SanaSprintPipeline"
+    assert told == [("exporting transformer", 0, 2), ("exporting vae_decoder", 1, 2), ("exporting", 2, 2)]
+    assert all(version != "absent" for name, version in bundle.tools.items() if name in ("torch", "onnx", "onnx-ir"))
+
+
+def test_a_killed_run_is_taken_up_where_it_stopped(student: Student, tmp_path: Path, captured: list[str]) -> None:
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_while_writing(2, patch, KeyboardInterrupt())
+        export(student, out)
+    assert captured == ["transformer", "vae_decoder"]
+    assert not out.exists(), "nothing half-written where the bundle will be"
+    (work,) = tmp_path.iterdir()
+    assert not (work / "vae_decoder").exists(), "a folder has its name only when it is whole"
+    first = (work / "transformer" / "model.onnx").stat()
+    captured.clear()
+    bundle = export(student, out)
+    assert captured == ["vae_decoder"], "the finished component is taken over"
+    assert (bundle.folder / "transformer" / "model.onnx").stat().st_mtime_ns == first.st_mtime_ns
+    assert read_bundle(bundle.folder) == bundle
+    assert not [name for name in files_under(tmp_path) if ".part/" in name], "no remains of the killed run"
+    whole = export(student, tmp_path / "other")
+    assert {a.path: a.sha256 for a in whole.artifacts} == {a.path: a.sha256 for a in bundle.artifacts}
+
+
+def test_a_component_that_lost_a_file_is_made_again(student: Student, tmp_path: Path, captured: list[str]) -> None:
+    bundle = export(student, tmp_path / "out")
+    (bundle.folder / "transformer" / "model.onnx.data").unlink()
+    (bundle.folder / "vae_decoder" / "component.json").write_text("{")
+    captured.clear()
+    assert read_bundle(export(student, tmp_path / "out").folder) == bundle
+    assert captured == ["transformer", "vae_decoder"]
+
+
+def test_what_another_run_left_is_not_mixed_in(student: Student, tmp_path: Path, captured: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        kill_while_writing(2, patch, OSError(28, "No space left on device"))
+        export(student, tmp_path / "out")
+    captured.clear()
+    bundle = export(student, tmp_path / "out", "fp16")
+    assert captured == ["transformer", "vae_decoder"]
+    assert "FLOAT16" in bundle.components[0].precision_counts
+    assert find_shadows(bundle) == {"transformer", "vae_decoder"}
+
+
+def find_shadows(bundle: Bundle) -> set[str]:
+    return {artifact.role for artifact in bundle.artifacts if artifact.kind == "shadow"}
+
+
+def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
+    layers = dataclasses.replace(quantize_small("int8", "fp32", 0), role="vae_decoder")
+    assert student.plan is not None
+    changed = {
+        "weights": dataclasses.replace(student, fingerprint="other"),
+        "plan": dataclasses.replace(student, plan=dataclasses.replace(student.plan, guidance=1.0)),
+        "recipe": dataclasses.replace(student, recipe=Recipe("r", (Rule("*", "int8"),))),
+        "layers": dataclasses.replace(student, components={**student.components, "vae_decoder": layers}),
+        "components": dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]}),
+    }
+    keys = {name: bundle_key(value, ONNX, "fp32", CPU) for name, value in changed.items()}
+    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU)
+    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU)
+    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"))
+    keys["target"] = bundle_key(student, load_member("target", "trt").TARGET, "fp32", CPU)
+    assert len(set(keys.values())) == len(keys), keys
+    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU)
+
+
+def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not specialized; call specialize_student\(student\) before export_student"):
+        export(tiny_student, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pair_the_target_refuses_writes_nothing(student: Student, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="8.9"):
+        export_student(student, load_member("target", "trt").TARGET, "fp8", find_device("rtx-3090"), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_float_student_is_not_passed_off_as_quantized(student: Student, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"not quantized; call quantize_student\(student, 'int8', target\) before export_student"
+    ):
+        export(student, tmp_path / "out", "int8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scales_of_another_graph_type_are_refused(student: Student, tmp_path: Path) -> None:
+    component = dataclasses.replace(quantize_small("fp8", "bf16", None), role="transformer")
+    mixed = dataclasses.replace(student, components={"transformer": component}, recipe=Recipe("r", (Rule("*", "fp8"),)))
+    with pytest.raises(InputError, match=r"quantized for a bf16 graph, onnx-fp8 computes in fp32; quantize it for this target"):
+        export(mixed, tmp_path / "out", "fp8")

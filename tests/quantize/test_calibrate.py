@@ -1,0 +1,126 @@
+"""Measured ranges are the true maxima, are measured once, and are refused where they are no numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.quantize import calibrate as calibrate_module
+from sprint_export.quantize.calibrate import cache_folder, calibrate
+from sprint_export.schema import Student
+from sprint_export.session import make_noise
+from sprint_export.specialize import specialize_student
+from sprint_export.weights import LazyHandle
+from tests.made_student import PROMPTS, open_torch
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def student(made: Student) -> Student:
+    return specialize_student(made)
+
+
+def refuse(*_: object, **__: object) -> Any:
+    raise AssertionError("the model ran")
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_ranges_are_the_maxima_over_all_prompts_and_steps(made: Student, steps: int) -> None:
+    student = specialize_student(made, steps)
+    pipe = open_torch(student)
+    seen: dict[str, list[float]] = {}
+    for role, session in pipe.sessions.items():
+        for name, module in session.module.named_modules():  # type: ignore[attr-defined]
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                module.register_forward_pre_hook(
+                    lambda _, x, layer=f"{role}.{name}": seen.setdefault(layer, []).append(x[0].abs().max().item())
+                )
+    for i, prompt in enumerate(PROMPTS):
+        pipe([prompt], noise=make_noise(3 + i, steps, 1, student.latent_shape))
+    found = calibrate(student, PROMPTS, seed=3)
+    assert found == {layer: max(values) for layer, values in seen.items()}
+    assert {len(values) for layer, values in seen.items() if layer.startswith("transformer")} == {2 * steps}
+    assert len({round(value, 6) for value in found.values()}) > 20, "ranges that are all alike prove nothing"
+
+
+def test_a_second_call_runs_nothing(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = calibrate(student, PROMPTS[:1], 1)
+    monkeypatch.setattr(calibrate_module, "TorchSession", refuse)
+    assert calibrate(student, PROMPTS[:1], 1) == first
+    assert len(list((cache_folder() / "calibration").iterdir())) == 1, "one file, nothing half-written beside it"
+
+
+@pytest.mark.parametrize("what", ["seed", "prompts", "weights", "plan", "components"])
+def test_another_question_is_measured_anew(student: Student, made: Student, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    calibrate(student, PROMPTS[:1], 1)
+    monkeypatch.setattr(calibrate_module, "TorchSession", refuse)
+    part = {"vae_decoder": student.components["vae_decoder"]}
+    changed = {
+        "weights": dataclasses.replace(student, fingerprint="other"),
+        "plan": specialize_student(made, 1, 2.0),
+        "components": dataclasses.replace(student, components=part),
+    }.get(what, student)
+    with pytest.raises(AssertionError, match="the model ran"):
+        calibrate(changed, PROMPTS[1:] if what == "prompts" else PROMPTS[:1], 2 if what == "seed" else 1)
+
+
+def test_a_damaged_cache_is_replaced(student: Student) -> None:
+    first = calibrate(student, PROMPTS[:1], 1)
+    (path,) = (cache_folder() / "calibration").iterdir()
+    path.write_text(path.read_text()[:100])
+    assert calibrate(student, PROMPTS[:1], 1) == first
+    assert path.stat().st_size > 100
+
+
+def test_no_prompts() -> None:
+    with pytest.raises(InputError, match=r"calibration needs prompts and got none; give --prompts FILE"):
+        calibrate(None, [], 1)  # type: ignore[arg-type]  # refused before the student is looked at
+
+
+@pytest.mark.parametrize("value", [float("nan"), 3e38])
+def test_an_activation_that_is_no_number_names_its_layer(student: Student, value: float) -> None:
+    component = student.components["transformer"]
+    name = "transformer_blocks.0.attn1.to_v.weight"
+    shape = component.weights[name].shape
+    broken = LazyHandle(shape, torch.float32, lambda: torch.full(shape, value))
+    component = dataclasses.replace(component, weights={**component.weights, name: broken})
+    student = dataclasses.replace(
+        student, fingerprint=f"broken {value}", components={**student.components, "transformer": component}
+    )
+    with pytest.raises(
+        InputError, match=r"transformer\.transformer_blocks\.0\.attn1\.to_out\.0: its input is (nan|inf|-inf) on the"
+    ):
+        calibrate(student, PROMPTS[:1], 1)
+    assert not cache_folder().exists(), "a failed measurement is not kept"
+
+
+def test_a_part_of_a_student_is_measured_with_unit_noise(student: Student) -> None:
+    part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
+    found = calibrate(part, PROMPTS, 1)
+    assert {layer.split(".")[0] for layer in found} == {"vae_decoder"}
+    noise = np.abs(make_noise(1, 1, 2, student.latent_shape)).max()
+    factor = student.configs["vae_decoder"]["scaling_factor"]
+    assert found["vae_decoder.decoder.conv_in"] == pytest.approx(noise / factor, rel=1e-5)  # the first x is s_0 noise
+
+
+def test_progress_is_told_for_each_component(student: Student) -> None:
+    told: list[tuple[str, int, int]] = []
+    calibrate(student, PROMPTS, 9, lambda *event: told.append(event))
+    assert {stage for stage, _, _ in told} == {"calibrating"}
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert told[-1] == ("calibrating", 6, 6), "three components, two prompts"
+
+
+def test_the_cache_folder_is_the_homes_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPRINT_EXPORT_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "sprint-export"

@@ -1,0 +1,161 @@
+"""quantize_student attaches what the recipe decides and the calibration measured; TorchSession computes with it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.quantize import quantize_student
+from sprint_export.quantize.calibrate import calibrate
+from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.registry import list_members, load_member
+from sprint_export.schema import Component, Precision, QuantizedLayer, Recipe, Rule, Student, Target, TensorSpec
+from sprint_export.specialize import specialize_student
+from sprint_export.weights import constant
+from tests.made_student import PROMPTS, open_torch, snr_db
+
+INT8: Precision = load_member("precision", "int8").PRECISION
+FP8: Precision = load_member("precision", "fp8").PRECISION
+ONNX: Target = load_member("target", "onnx").TARGET
+PAIRS = [
+    (target, precision)
+    for target in list_members("target")
+    for precision in load_member("target", target).TARGET.precisions
+    if load_member("precision", precision).PRECISION.is_quantized
+]
+
+
+@pytest.fixture(scope="module")
+def student(made: Student) -> Student:
+    return dataclasses.replace(specialize_student(made), calibration_prompts=tuple(PROMPTS))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_float_precision_changes_nothing(student: Student, precision: str) -> None:
+    assert quantize_student(student, precision, ONNX) is student
+
+
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_layers_carry_range_axis_and_type(student: Student, name: str, precision: str) -> None:
+    target = load_member("target", name).TARGET
+    quantized = quantize_student(student, precision, target)
+    assert quantized.recipe is not None
+    amax = calibrate(student, PROMPTS, quantized.recipe.seed)
+    axes = set()
+    for role, component in quantized.components.items():
+        assert component.layers, role
+        for layer, found in component.layers.items():
+            module = component.module.get_submodule(layer)
+            is_conv = isinstance(module, torch.nn.Conv2d)
+            assert not (is_conv and module.groups != 1), f"{layer} is depthwise"  # type: ignore[union-attr]
+            axis = None if is_conv and not target.conv_per_channel else 0
+            precise = load_member("precision", precision).PRECISION
+            assert found == QuantizedLayer(precise, amax[f"{role}.{layer}"], axis, target.graph_dtype[precision])
+            axes.add((is_conv, axis))
+    assert axes == {(False, 0), (True, 0 if target.conv_per_channel else None)}
+    assert all(not component.layers for component in student.components.values()), "the input is left alone"
+    assert student.recipe is None
+
+
+def test_an_unspecialized_student_is_refused(made: Student) -> None:
+    with pytest.raises(InputError, match=r"is not specialized; call specialize_student\(student\) first"):
+        quantize_student(made, "int8", ONNX)
+
+
+def test_an_unknown_precision_lists_them(student: Student) -> None:
+    with pytest.raises(InputError, match="unknown precision 'int7'; choose from: bf16, fp16, fp32, fp8, int8"):
+        quantize_student(student, "int7", ONNX)
+
+
+def test_an_own_recipe_decides_and_keeps_its_prompts(student: Student) -> None:
+    rules = (Rule("transformer.*.to_q", "fp8"), Rule("transformer.*.to_k", "int8"), Rule("*", "float"))
+    mine = quantize_student(student, "int8", ONNX, Recipe("mine", rules, (PROMPTS[0],), 5))
+    layers = mine.components["transformer"].layers
+    assert {(name.rpartition(".")[2], layer.precision.name) for name, layer in layers.items()} == {
+        ("to_q", "fp8"),
+        ("to_k", "int8"),
+    }
+    assert not mine.components["vae_decoder"].layers
+    amax = calibrate(student, PROMPTS[:1], 5)
+    assert {name: layer.input_amax for name, layer in layers.items()} == {name: amax[f"transformer.{name}"] for name in layers}
+
+
+def test_an_own_recipe_without_prompts_uses_the_students(student: Student) -> None:
+    mine = quantize_student(student, "int8", ONNX, Recipe("mine", (Rule("*", "int8"),)))
+    assert mine.recipe is not None
+    assert mine.recipe.prompts == tuple(PROMPTS)
+
+
+def test_a_rule_of_another_students_layers_is_refused(student: Student) -> None:
+    with pytest.raises(InputError, match=r"pattern 'text_encoder_2\.\*' matches no layer"):
+        quantize_student(student, "int8", ONNX, Recipe("mine", (Rule("text_encoder_2.*", "int8"), Rule("*", "float"))))
+
+
+def one_linear(layer: QuantizedLayer | None, dtype: torch.dtype = torch.float32) -> Component:
+    random = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        module = torch.nn.Sequential(torch.nn.Linear(32, 16))
+    weights = {"0.weight": torch.randn(16, 32, generator=random), "0.bias": torch.randn(16, generator=random)}
+    return Component(
+        "vae_decoder",
+        module,
+        {name: constant(value.to(dtype)) for name, value in weights.items()},
+        (TensorSpec("x", "float32", (4, 32), "in"),),
+        (TensorSpec("y", "float32", (4, 16), "out"),),
+        {} if layer is None else {"0": layer},
+    )
+
+
+@pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
+def test_a_fake_layer_is_the_formula(precision: Precision) -> None:
+    """Input clipped at its range, weight rounded per channel, bias rounded to the graph's type."""
+    component = one_linear(QuantizedLayer(precision, 2.0, 0, "bf16"))
+    x = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32) * 2
+    assert np.abs(x).max() > 2.5, "some input must lie beyond the range"
+    found = TorchSession(component, fake=True, dtype="bf16").run({"x": x})["y"]
+
+    def rounded(value: torch.Tensor, amax: torch.Tensor) -> torch.Tensor:
+        scale = (amax / precision.qmax).bfloat16().float()
+        q = value / scale
+        q = q.clamp(-448, 448).to(torch.float8_e4m3fn).float() if precision.is_float else q.round().clamp(-128, 127)
+        return q * scale
+
+    weight, bias = (component.weights[f"0.{name}"].load() for name in ("weight", "bias"))
+    w = rounded(weight, weight.abs().amax(1, keepdim=True))
+    wanted = rounded(torch.from_numpy(x), torch.tensor(2.0)) @ w.T + bias.bfloat16().float()
+    np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_session_that_is_not_fake_ignores_layers() -> None:
+    x = {"x": np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)}
+    plain = TorchSession(one_linear(None)).run(x)["y"]
+    np.testing.assert_array_equal(plain, TorchSession(one_linear(QuantizedLayer(INT8, 0.1, 0, "fp32"))).run(x)["y"])
+
+
+def test_sampling_times_keep_float32_in_a_16_bit_graph(student: Student) -> None:
+    fake = TorchSession(student.components["transformer"], fake=True, dtype="bf16").module
+    assert fake.get_buffer("times").tolist() == student.components["transformer"].weights["times"].load().tolist()
+    weight = fake.get_parameter("proj_out.weight")
+    assert torch.equal(weight, weight.bfloat16().float())
+
+
+@pytest.mark.parametrize(("precision", "least"), [("int8", 20.0), ("fp8", 20.0)])
+def test_the_fake_student_stays_near_the_float_one(student: Student, precision: str, least: float) -> None:
+    """The loss of the recipe on the picture; random weights amplify it, so the floor is low."""
+    quantized = quantize_student(student, precision, ONNX)
+    pipe, float_pipe = open_torch(quantized), open_torch(student)
+    pipe.sessions = {role: TorchSession(c, fake=True) for role, c in quantized.components.items()}
+    ids, mask = pipe.reader.read(PROMPTS[:1])
+    noise = np.random.default_rng(0).standard_normal((1, *student.latent_shape)).astype(np.float32)
+    drawn = []
+    for each in (pipe, float_pipe):
+        embeds = each.sessions["text_encoder"].run({"input_ids": ids})["prompt_embeds"]
+        x0 = each.denoise(noise, 0, embeds, mask)
+        drawn.append(each.sessions["vae_decoder"].run({"latents": x0})["image"])
+    found = snr_db(*drawn)
+    assert found >= least, f"{found:.1f} dB, at least {least}"
+    assert found < 80, "nothing was quantized"

@@ -1,0 +1,171 @@
+"""One contract for all targets, whatever files there are; and what opening and building a bundle chooses."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sprint_export.devices import find_device
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
+from sprint_export.export.bundle import find_artifact, read_bundle
+from sprint_export.registry import list_members, load_member
+from sprint_export.road import convert
+from sprint_export.runtimes import build_bundle, open_bundle, trt_engine
+from sprint_export.schema import FLOAT_DTYPES, ROLES, Student, Target
+from tests.bundles import copy_bundle, list_files, shared_bundle
+
+TARGETS = list(list_members("target"))
+HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt_rtx", "tensorrt", "cuda", "openvino", "coremltools", "numpy"}
+
+
+@pytest.fixture
+def fp8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("tensorrt_rtx")
+    return shared_bundle(tmp_path_factory.getbasetemp(), "trt-fp8")
+
+
+@pytest.fixture(scope="module")
+def int8(tiny_student: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One component of a two-layer student as trt-int8: engines of it build in a second."""
+    pytest.importorskip("tensorrt_rtx")
+    folder = tmp_path_factory.mktemp("int8") / "bundle"
+    convert(tiny_student, "trt-int8", folder, components=("vae_decoder",), prompts=["a red circle"])
+    return folder
+
+
+def test_the_targets_of_this_tree() -> None:
+    assert {"onnx", "trt"} <= set(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_file_offers_all_a_target_needs(name: str) -> None:
+    member = load_member("target", name)
+    target = member.TARGET
+    assert isinstance(target, Target)
+    assert target.name == name
+    assert "-" not in name, "a target string is <target>-<precision>"
+    assert set(target.graph_dtype) == set(target.precisions) <= set(list_members("precision"))
+    assert set(target.graph_dtype.values()) <= set(FLOAT_DTYPES)
+    assert len(target.precisions) == len(set(target.precisions)) > 0
+    assert target.title
+    for function, arguments in (("build", 4), ("can_run", 0), ("open_session", 3)):
+        assert len(inspect.signature(getattr(member, function)).parameters) == arguments, function
+        assert getattr(member, function).__doc__, function
+    assert not target.needs_build or callable(member.check_builder)
+    reason = member.can_run()
+    assert reason is None or len(reason) > 10
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_accepts_its_own_defaults_and_gives_reasons_for_the_rest(name: str) -> None:
+    target = load_member("target", name).TARGET
+    device = find_device(target.default_device)
+    for precision in target.precisions:
+        assert target.refuses(precision, device) is None, precision
+    for precision in set(list_members("precision")) - set(target.precisions):
+        assert f"no precision {precision!r}; choose from: {', '.join(target.precisions)}" in target.refuses(precision, device)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_importing_a_target_loads_none_of_its_libraries(name: str) -> None:
+    code = (
+        f"import sys, importlib; importlib.import_module({list_members('target')[name]!r});"
+        f"print(sorted({HEAVY!r} & {{m.split('.')[0] for m in sys.modules}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_a_gpu_an_engine_bundle_opens_on_its_shadows_and_says_so(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trt_engine, "_find_gpus", tuple)
+    pipe = open_bundle(fp8)
+    assert tuple(pipe.sessions) == ROLES
+    assert pipe.description.startswith("ONNX Runtime ")
+    assert pipe.description.endswith(" CPU, fp32-compute shadow"), "one phrase for all three"
+    picture = pipe(["a large red circle in the center"], seed=3)
+    assert (picture.dtype, picture.shape) == (np.uint8, (1, 64, 64, 3))
+    np.testing.assert_array_equal(picture, open_bundle(fp8, "onnx")(["a large red circle in the center"], seed=3))
+    assert picture.std() > 10, "a flat picture proves nothing"
+
+
+def test_a_runtime_that_was_asked_for_is_not_replaced(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trt_engine, "_find_gpus", tuple)
+    with pytest.raises(MachineError, match="trt cannot run here: no NVIDIA GPU or no driver") as caught:
+        open_bundle(fp8, "trt")
+    assert caught.value.exit_status == 3
+
+
+def test_an_unknown_runtime_lists_the_bundles_own(fp8: Path) -> None:
+    with pytest.raises(InputError, match="unknown runtime for a trt bundle: 'coreml'; choose from: onnx, trt"):
+        open_bundle(fp8, "coreml")
+
+
+def test_with_a_gpu_the_engine_is_taken(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which file is opened for which component; running one is test_trt_engine's."""
+    opened = []
+    monkeypatch.setattr(trt_engine, "can_run", lambda: None)
+    monkeypatch.setattr(trt_engine, "open_session", lambda path, inputs, outputs: opened.append(path.relative_to(fp8)))
+    open_bundle(fp8)
+    assert [str(path) for path in opened] == [f"{role}/model.sm89.engine" for role in ROLES]
+
+
+def test_a_bundle_of_one_component_cannot_draw_and_says_why(int8: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no text_encoder, transformer: it was exported with --component"):
+        open_bundle(int8)
+
+
+def test_a_second_device_gets_its_engine_beside_the_first(int8: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(int8, tmp_path / "bundle")
+    before, files = read_bundle(folder), list_files(folder)
+    built = build_bundle(folder, "rtx-3090")
+    stem = "vae_decoder/model.sm86"
+    assert list_files(folder) - files == {f"{stem}.engine", f"{stem}.layers.txt"}
+    after = read_bundle(folder)
+    assert {(a.path, a.kind) for a in after.artifacts} - {(a.path, a.kind) for a in before.artifacts} == {
+        (f"{stem}.engine", "engine:rtx-3090"),
+        (f"{stem}.layers.txt", "kernels:rtx-3090"),
+    }
+    assert set(before.artifacts) <= set(after.artifacts), "what was there stays as it was"
+    assert (built.device, after.device) == ("rtx-3090", "rtx-4090")
+
+
+def test_a_device_of_the_same_capability_shares_the_engine(int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine is for sm89, not for a card: a 4070's is not built again, and the 4090's is not lost."""
+    folder = copy_bundle(int8, tmp_path / "bundle")
+    monkeypatch.setattr(trt_engine, "build", lambda *arguments: pytest.fail("built again"))
+    build_bundle(folder, "rtx-4070")
+    engines = {device: find_artifact(read_bundle(folder), "vae_decoder", f"engine:rtx-{device}") for device in ("4070", "4090")}
+    assert engines["4070"] is not None
+    assert engines["4090"] is not None
+    assert engines["4070"].path == engines["4090"].path == "vae_decoder/model.sm89.engine"
+
+
+def test_an_engine_that_is_there_is_not_built_again(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trt_engine, "build", lambda *arguments: pytest.fail("built again"))
+    manifest = (int8 / "bundle.json").read_bytes()
+    assert build_bundle(int8).device == "rtx-4090"
+    assert (int8 / "bundle.json").read_bytes() == manifest
+
+
+def test_a_device_the_precision_cannot_use_is_refused_with_what_can(fp8: Path) -> None:
+    files = list_files(fp8)
+    with pytest.raises(RefusedError, match=r"FP8 needs compute capability 8\.9 or newer; rtx-3090 has 8\.6; use trt-int8"):
+        build_bundle(fp8, "rtx-3090")
+    with pytest.raises(InputError, match=r"unknown device 'rtx-9090'; choose from: cpu, rtx-2080-ti, "):
+        build_bundle(fp8, "rtx-9090")
+    assert list_files(fp8) == files
+
+
+def test_a_bundle_without_its_engine_falls_back_only_when_nothing_was_asked(int8: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(int8, tmp_path / "bundle")
+    value = json.loads((folder / "bundle.json").read_text())
+    value["artifacts"] = [a for a in value["artifacts"] if not a["kind"].startswith("engine:")]
+    (folder / "bundle.json").write_text(json.dumps(value))
+    with pytest.raises(MachineError, match=r"trt cannot run here: the bundle has no engine; build it with: sprint-export build"):
+        open_bundle(folder, "trt")

@@ -1,0 +1,88 @@
+"""Gates: their defaults, what a user may write, and the verdict on every row."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sprint_export.errors import InputError
+from sprint_export.registry import list_members
+from sprint_export.schema import Measurement, Report
+from sprint_export.validate.gates import DEFAULT_GATES, Gate, apply_gates, read_gates
+
+ROWS = (
+    Measurement("psnr_db", 30.0, "dB"),
+    Measurement("converter_psnr_db", 61.0, "dB", "transformer"),
+    Measurement("converter_psnr_db", 42.0, "dB", "vae_decoder"),
+)
+
+
+def test_every_precision_has_gates_each_with_its_reason() -> None:
+    assert set(DEFAULT_GATES) == set(list_members("precision"))
+    for precision, gates in DEFAULT_GATES.items():
+        assert read_gates([], precision) == gates
+        assert len({gate.metric for gate in gates}) == len(gates)
+        assert all(len(gate.reason) > 20 for gate in gates)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("psnr_db>=30", ("psnr_db", ">=", 30.0)),
+        ("  ssim >  0.9 ", ("ssim", ">", 0.9)),
+        ("denoised_relative_error<=1e-4", ("denoised_relative_error", "<=", 1e-4)),
+        ("adherence_drop_points<-1.5", ("adherence_drop_points", "<", -1.5)),
+        ("kernels_16-bit<=3", ("kernels_16-bit", "<=", 3.0)),
+    ],
+)
+def test_a_users_gate_is_read(text: str, expected: tuple[str, str, float]) -> None:
+    gate = read_gates([text], "fp32")[-1]
+    found = next(g for g in read_gates([text], "fp32") if g.metric == expected[0])
+    assert (found.metric, found.sign, found.limit) == expected
+    assert found.reason == "asked for"
+    assert gate.text.startswith(gate.metric)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "psnr_db", "psnr_db=30", "psnr_db>=", ">=30", "psnr_db>=high", "psnr_db>=30dB", "a b>=3", "x==3"]
+)
+def test_a_malformed_gate_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30'")):
+        read_gates([text], "int8")
+
+
+def test_a_users_gate_takes_the_place_of_the_default_on_its_metric_only() -> None:
+    gates = {gate.metric: gate for gate in read_gates(["psnr_db>=12"], "fp8")}
+    assert gates["psnr_db"].text == "psnr_db>=12"
+    others = {gate.metric: gate for gate in DEFAULT_GATES["fp8"] if gate.metric != "psnr_db"}
+    assert {name: gate for name, gate in gates.items() if name != "psnr_db"} == others
+
+
+@pytest.mark.parametrize(
+    ("sign", "limit", "passed"), [(">=", 30, True), (">", 30, False), ("<=", 30, True), ("<", 30, False), (">=", 30.01, False)]
+)
+def test_the_verdict_at_the_limit(sign: str, limit: float, passed: bool) -> None:
+    row = apply_gates(ROWS, [Gate("psnr_db", sign, limit, "why")])[0]
+    assert (row.passed, row.limit) == (passed, f"psnr_db{sign}{limit:g}")
+
+
+def test_a_gate_holds_for_every_row_of_its_name_and_no_other() -> None:
+    judged = apply_gates(ROWS, [Gate("converter_psnr_db", ">=", 50, "why")])
+    assert [row.passed for row in judged] == [None, True, False]
+    assert [row.limit for row in judged] == [None, "converter_psnr_db>=50", "converter_psnr_db>=50"]
+    assert [(row.metric, row.value, row.component) for row in judged] == [(r.metric, r.value, r.component) for r in ROWS]
+    assert not Report("b", "t", "r", "m", 1, judged).passed
+    assert Report("b", "t", "r", "m", 1, judged[:2]).passed
+
+
+def test_a_value_that_is_no_number_fails_its_gate() -> None:
+    judged = apply_gates([Measurement("psnr_db", float("nan"), "dB")], [Gate("psnr_db", ">=", 0, "why")])
+    assert judged[0].passed is False
+
+
+def test_a_default_gate_without_its_metric_is_silent_but_a_demanded_one_lists_the_metrics() -> None:
+    gate = Gate("adherence_percent", ">=", 80, "why")
+    assert apply_gates(ROWS, [gate]) == ROWS
+    with pytest.raises(InputError, match="unknown gate metric 'adherence_percent'; choose from: converter_psnr_db, psnr_db"):
+        apply_gates(ROWS, [gate], ["adherence_percent"])

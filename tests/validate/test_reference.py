@@ -1,0 +1,38 @@
+"""The reference is the stock SanaSprintPipeline on the same prompts and noise, to the last grey level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sprint_export.schema import ROLES, Student
+from sprint_export.session import make_noise
+from sprint_export.specialize import DEFAULT_GUIDANCE
+from sprint_export.validate.reference import draw_reference
+from tests.made_student import PROMPTS, draw_stock, relative_error
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_it_draws_what_the_stock_pipeline_draws(made: Student, steps: int) -> None:
+    """The pipeline itself scales the noise by sigma_data: whoever scales it before halves it."""
+    noise = make_noise(3, steps, len(PROMPTS), made.latent_shape)
+    found = draw_reference(made, PROMPTS, noise, steps, DEFAULT_GUIDANCE)
+    assert made.make_reference is not None
+    stock = made.make_reference(made)
+    stock.set_progress_bar_config(disable=True)
+    for i, prompt in enumerate(PROMPTS):
+        latents, picture = draw_stock(stock, prompt, noise[:, i : i + 1], found.pictures.shape[1])
+        deviation = relative_error(found.latents[i : i + 1], latents)
+        assert deviation <= 1e-6, f"latents deviate by {deviation:.1e} of their range, tolerance 1e-6"
+        np.testing.assert_array_equal(found.pictures[i : i + 1], picture)
+    assert found.pictures.std() > 10, "a flat picture proves nothing"
+    assert {role: len(seconds) for role, seconds in found.seconds.items()} == {
+        role: len(PROMPTS) * (steps if role == "transformer" else 1) for role in ROLES
+    }
+
+
+def test_guidance_and_noise_reach_the_picture(made: Student) -> None:
+    noise = make_noise(3, 1, 1, made.latent_shape)
+    base = draw_reference(made, PROMPTS[:1], noise, 1, 4.5).latents
+    assert relative_error(draw_reference(made, PROMPTS[:1], noise, 1, 9.0).latents, base) > 1e-4
+    assert relative_error(draw_reference(made, PROMPTS[:1], -noise, 1, 4.5).latents, base) > 0.1
