@@ -94,6 +94,15 @@ def _check(folder: Path, artifact: Artifact, verify: bool) -> None:
         raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}; copy or export it again")
 
 
+def place_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Move a finished bundle from its work folder to where it belongs, replacing what is there, in one rename."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    (bundle.folder / "key").unlink(missing_ok=True)
+    bundle.folder.rename(folder)
+    return replace(bundle, folder=folder)
+
+
 def find_artifact(bundle: Bundle, role: str, kind: str) -> Artifact | None:
     """The component's file of that kind, or None."""
     return next((a for a in bundle.artifacts if (a.role, a.kind) == (role, kind)), None)

@@ -115,23 +115,13 @@ def widen_config(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_layers": 5}))
 
 
-def break_config(folder: Path) -> None:
-    (folder / "vae" / "config.json").write_text("{")
-
-
-def drop_folder(folder: Path) -> None:
-    shutil.rmtree(folder / "text_encoder")
-
-
 @pytest.mark.parametrize(
     ("damage", "parts"),
     [
         (truncate_weights, ["diffusion_pytorch_model.safetensors is truncated", "download it again"]),
         (widen_config, ["transformer: the config does not fit its weights", "missing: transformer_blocks.4."]),
-        (break_config, ["vae/config.json is not readable JSON", "download it again"]),
-        (drop_folder, ["text_encoder/config.json is missing; expected a diffusers folder"]),
     ],
-    ids=["truncated", "misfit", "bad JSON", "no folder"],
+    ids=["truncated", "misfit"],
 )
 def test_a_damaged_student_is_one_clear_line(tmp_path: Path, damage: Callable[[Path], None], parts: list[str]) -> None:
     student = Path(shutil.copytree(TINY, tmp_path / "student"))

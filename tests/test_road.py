@@ -137,6 +137,8 @@ def test_disk_errors_become_clear_ones(tmp_path: Path) -> None:
             clear_disk_errors(tmp_path / "out"),
         ):
             raise OSError(number, "no")
+    with pytest.raises(MachineError, match="the disk is full"), clear_disk_errors(tmp_path / "out"):
+        raise OSError("131072 requested and 25360 written")  # as numpy's tofile says it, without a number
     with pytest.raises(InputError, match=r"cannot write to /x \(Read-only file system\)"), clear_disk_errors(tmp_path / "out"):
         raise OSError(errno.EROFS, "Read-only file system", "/x")
     with pytest.raises(OSError, match="odd"), clear_disk_errors(tmp_path / "out"):

@@ -142,7 +142,7 @@ def _make_bundle(
     say: Callable[[str], None],
 ) -> Bundle:
     from sprint_export.export import export_student
-    from sprint_export.export.bundle import write_bundle
+    from sprint_export.export.bundle import place_bundle
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
@@ -164,14 +164,7 @@ def _make_bundle(
             raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(quantized, target, precision, device, folder, progress)
     bundle = build_bundle(bundle, device.name, builder, progress)
-    if folder.exists():
-        shutil.rmtree(folder)
-    work = bundle.folder
-    (work / "key").unlink(missing_ok=True)
-    work.rename(folder)
-    bundle = dataclasses.replace(bundle, folder=folder)
-    write_bundle(bundle)
-    return bundle
+    return place_bundle(bundle, folder)
 
 
 def _read_present(folder: Path, overwrite: bool) -> Bundle | None:
@@ -231,7 +224,9 @@ def clear_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        # numpy's tofile says "131072 requested and 25360 written" and gives no number
+        cut_short = error.errno is None and "requested and" in str(error)
+        if cut_short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())).free
             raise MachineError(
                 f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "

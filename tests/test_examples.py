@@ -1,0 +1,37 @@
+"""The examples run as their docstrings say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sprint_export.quantize.patterns import explain_recipe
+from sprint_export.quantize.recipes import read_recipe
+from sprint_export.specialize import specialize_student
+from sprint_export.students import load_student
+from sprint_export.validate.adherence import measure_adherence
+from tests.tree import ROOT
+
+
+def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "export_and_draw.py"
+    done = subprocess.run([sys.executable, str(script), "--out", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "draws with ONNX Runtime" in done.stdout
+    picture = Image.open(tmp_path / "picture.png").resize((64, 64), Image.Resampling.NEAREST)
+    prompt = "a small red circle above a large blue square on a white background"
+    assert measure_adherence([prompt], [np.asarray(picture)]).everything == 1.0
+
+
+def test_the_example_recipe_fits_the_embedded_student() -> None:
+    recipe = read_recipe(ROOT / "examples" / "own_recipe.toml")
+    decisions = explain_recipe(recipe, specialize_student(load_student("sprint-tiny")))
+    chosen: dict[str, set[str]] = {d.layer.split(".")[0]: set() for d in decisions}
+    for decision in decisions:
+        chosen[decision.layer.split(".")[0]].add(decision.precision)
+    assert chosen["text_encoder"] == {"float"}
+    assert "int8" in chosen["transformer"]
