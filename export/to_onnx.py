@@ -87,7 +87,7 @@ def write_graph(model: ir.Model, path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
     for file in (path, path.parent / data):
         if file.exists():
-            with file.open("rb") as handle:
+            with file.open("r+b") as handle:
                 os.fsync(handle.fileno())
 
 

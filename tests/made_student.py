@@ -1,6 +1,6 @@
 """A student the presets do not know: real classes, other widths, depths and head counts, a tokenizer with a long prefix.
 
-text     3 layers of 40, 2 heads of 24 over 1, window 64 (shorter than the prompt, so the two attention biases differ)
+text     2 layers of 40, 2 heads of 24 over 1, window 64 (shorter than the prompt, so the two attention biases differ)
 denoiser 3 layers of 48, 3 heads of 16; 4 cross heads of 12; 4 channels, 16 x 16
 decoder  3 levels (16, 32, 64): 64 x 64 pixels
 """
@@ -84,7 +84,7 @@ VAE = DC_AE | {
 TEXT = {
     "hidden_size": 40,
     "intermediate_size": 72,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "head_dim": 24,

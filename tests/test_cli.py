@@ -70,7 +70,7 @@ def here(tmp_path: Path) -> Path:
         ("--target onnx-fp32 --gate psnr=30", 2, ["gate 'psnr=30' is not of the form metric>=number"]),
         ("--target onnx-fp32 --count 0", 2, ["count=0: expected at least one prompt"]),
         ("--target onnx-fp32 --steps 9", 2, ["steps=9", "choose one of 1, 2, 3, 4"]),
-        ("--target onnx-fp32 --steps many", 2, ["'many'", "See: sprint-export --help"]),
+        ("--target onnx-fp32 --steps many", 2, ["Invalid value for '--steps'", "See: sprint-export --help"]),
         (
             "--target onnx-fp32 --component unet",
             2,
@@ -252,12 +252,6 @@ def test_a_gate_that_is_not_met_is_status_1_and_the_bundle_is_kept(fp8: Path, tm
     assert [row["limit"] for row in report["rows"] if row["passed"] is False] == ["psnr_db>=99"]
     assert list_files(folder) == list_files(fp8)
     assert run_command("inspect", "bundle", folder=tmp_path).returncode == 0
-
-
-def test_a_gate_on_an_unknown_metric_lists_the_metrics(fp8: Path, tmp_path: Path) -> None:
-    copy_bundle(fp8, tmp_path / "bundle")
-    done = run_command("validate", "bundle", "--count", 1, "--gate", "beauty>=9", folder=tmp_path)
-    check_refused(done, 2, "unknown gate metric 'beauty'; choose from: adherence_drop_points, ", "psnr_db", "ssim")
 
 
 def test_inspect_says_what_is_in_a_bundle(fp8: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,12 @@ def test_the_made_student_draws_what_diffusers_draws(made: Student, steps: int) 
     wanted_latents, wanted = draw_stock(reference, PROMPTS[0], noise, 64)
     seen: list[np.ndarray] = []
     decode = pipe.sessions["vae_decoder"].run
-    pipe.sessions["vae_decoder"].run = lambda feeds: (seen.append(feeds["latents"]), decode(feeds))[1]  # type: ignore[method-assign]
+
+    def noting(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        seen.append(feeds["latents"])
+        return decode(feeds)
+
+    pipe.sessions["vae_decoder"].run = noting  # type: ignore[method-assign]
     picture = pipe([PROMPTS[0]], noise=noise)
     deviation = relative_error(seen[0], wanted_latents)
     assert deviation <= 1e-5, f"latents deviate by {deviation:.2e} of their range, tolerance 1e-5"
@@ -113,7 +119,8 @@ def pipe(tiny_student: Student) -> Pipeline:
 
 def test_a_batch_is_its_prompts_alone(pipe: Pipeline) -> None:
     together = pipe(PROMPTS, seed=3)
-    assert (together.shape, together.dtype) == ((2, 32, 32, 3), np.uint8)
+    assert together.shape == (2, 32, 32, 3)
+    assert together.dtype == np.uint8
     np.testing.assert_array_equal(together[1:], pipe(PROMPTS[1:], seed=4))
     assert not np.array_equal(together[0], together[1])
 
@@ -149,7 +156,8 @@ def test_noise_of_another_shape_names_both(pipe: Pipeline) -> None:
 
 def test_noise_of_a_picture_depends_on_its_own_seed_only() -> None:
     noise = make_noise(10, 2, 3, (4, 8, 8))
-    assert (noise.shape, noise.dtype) == ((2, 3, 4, 8, 8), np.float32)
+    assert noise.shape == (2, 3, 4, 8, 8)
+    assert noise.dtype == np.float32
     np.testing.assert_array_equal(noise[:, 1:], make_noise(11, 2, 2, (4, 8, 8)))
     assert not np.array_equal(noise[0, 0], noise[1, 0])
     assert make_noise(0, 1, 1, (32, 32, 32)).std() == pytest.approx(1.0, abs=0.02)

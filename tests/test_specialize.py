@@ -159,7 +159,9 @@ def test_a_gate_folds_into_the_layer_before(shape: tuple[int, ...], has_bias: bo
     random = torch.Generator().manual_seed(0)
     weight = torch.randn(shape, dtype=torch.float64, generator=random)
     bias, gate = (torch.randn(5, dtype=torch.float64, generator=random) for _ in range(2))
-    weights: dict[str, Handle] = {"l.weight": constant(weight)} | ({"l.bias": constant(bias)} if has_bias else {})
+    weights: dict[str, Handle] = {"l.weight": constant(weight)}
+    if has_bias:
+        weights["l.bias"] = constant(bias)
     folded = fold_gate(weights, "l", gate)
     assert set(folded) == set(weights), "without a bias there is no second term"
     x = torch.randn(weight[0].numel(), dtype=torch.float64, generator=random)

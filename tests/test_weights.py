@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sprint_export import weights as weights_module
@@ -55,7 +56,7 @@ class Spy:
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spy]:
-    spy = Spy(weights_module.safe_open)
+    spy = Spy(safe_open)
     monkeypatch.setattr(weights_module, "safe_open", spy)
     yield spy
 
@@ -238,7 +239,12 @@ def test_buffers_are_filled_and_integers_keep_their_type() -> None:
 
 def test_a_lazy_handle_computes_at_every_load() -> None:
     calls: list[int] = []
-    handle = LazyHandle((1,), torch.float32, lambda: (calls.append(1), torch.ones(1))[1])
+
+    def compute() -> torch.Tensor:
+        calls.append(1)
+        return torch.ones(1)
+
+    handle = LazyHandle((1,), torch.float32, compute)
     assert not calls
     handle.load()
     handle.load()

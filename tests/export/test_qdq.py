@@ -68,7 +68,7 @@ def test_every_layer_has_both_and_nothing_else_has(graph: Exported) -> None:
         source = made_by[read.input[0]]
         assert source.op_type == "QuantizeLinear", layer
         assert list(source.input[1:]) == list(read.input[1:]), "Q and DQ share scale and zero point"
-        assert node.op_type == ("Conv" if graph.component.module.get_submodule(layer).weight.ndim == 4 else "MatMul")  # type: ignore[union-attr,operator]
+        assert node.op_type == ("Conv" if graph.component.module.get_submodule(layer).weight.ndim == 4 else "MatMul")
 
 
 def test_no_tensor_is_quantized_twice_at_one_scale(graph: Exported) -> None:
@@ -175,7 +175,8 @@ def test_int8_in_onnx_runtime_is_the_fake_quantized_torch(
     plain = TorchSession(graph.component).run(made_feeds[role])[graph.component.outputs[0].name]
     found = run_onnx(graph.path, made_feeds[role], fuse=False)
     converter, recipe = snr_db(found, wanted), snr_db(wanted, plain)
-    assert converter >= 60, f"{converter:.1f} dB between exported and fake-quantized, at least 60; recipe {recipe:.1f} dB"
+    # 129 dB where no value is moved over a rounding step, and one that is moved is carried on through all later layers
+    assert converter >= recipe + 15, f"{converter:.1f} dB between exported and fake-quantized; recipe {recipe:.1f} dB"
     fused = snr_db(run_onnx(graph.path, made_feeds[role]), wanted)
     assert fused > recipe + 6, f"{fused:.1f} dB with ONNX Runtime's fusions: they must lose less than the recipe, {recipe:.1f} dB"
     assert recipe < 55, "the fake-quantized output is the float one: nothing was quantized"

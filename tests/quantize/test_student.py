@@ -51,7 +51,7 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
         for layer, found in component.layers.items():
             module = component.module.get_submodule(layer)
             is_conv = isinstance(module, torch.nn.Conv2d)
-            assert not (is_conv and module.groups != 1), f"{layer} is depthwise"  # type: ignore[union-attr]
+            assert not (is_conv and module.groups != 1), f"{layer} is depthwise"
             axis = None if is_conv and not target.conv_per_channel else 0
             precise = load_member("precision", precision).PRECISION
             assert found == QuantizedLayer(precise, amax[f"{role}.{layer}"], axis, target.graph_dtype[precision])

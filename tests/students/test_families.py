@@ -38,7 +38,7 @@ def test_its_pipelines_are_read_without_importing_it(family: str) -> None:
     assert module.__file__ is not None
     names = [
         node.targets[0].id
-        for node in ast.parse(Path(module.__file__).read_text()).body  # type: ignore[attr-defined]
+        for node in ast.parse(Path(module.__file__).read_text()).body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     ]
     assert {"FAMILY", "PIPELINES"} <= set(names)
@@ -66,5 +66,5 @@ def test_specialize_returns_a_student_with_the_plan(tiny_student: Student) -> No
 
 
 def test_an_unknown_family_lists_the_families() -> None:
-    with pytest.raises(InputError, match="unknown student 'nobody'; choose from: .*sana_sprint"):
+    with pytest.raises(InputError, match=r"unknown student 'nobody'; choose from: .*sana_sprint"):
         load_member("student", "nobody")

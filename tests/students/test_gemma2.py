@@ -50,7 +50,7 @@ def test_kept_rows_are_encode_prompts(student: Student) -> None:
 def real_gemma(student: Student, attention: str, **changes: Any) -> Gemma2Model:
     component = student.components["text_encoder"]
     module = make_gemma2({**student.configs["text_encoder"], **changes})
-    real = materialize(module, component.weights)
+    real: Any = materialize(module, component.weights)
     real.set_attn_implementation(attention)
     return real
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def test_tiny_is_a_picture_the_stock_pipeline_accepts() -> None:
 
 
 @pytest.mark.parametrize("other", [{"patch_size": 2}, {"num_layers": 3}, {"qk_norm": None}])
-def test_students_that_differ_have_different_fingerprints(other: dict[str, object]) -> None:
+def test_students_that_differ_have_different_fingerprints(other: dict[str, Any]) -> None:
     """Calibrations are cached under the fingerprint."""
     assert tiny().fingerprint == tiny().fingerprint
     assert len({tiny().fingerprint, tiny(1).fingerprint, tiny(**other).fingerprint}) == 3

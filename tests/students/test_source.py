@@ -46,10 +46,11 @@ def test_a_folder(made: Student, made_folder: Path) -> None:
 
 
 def test_depths_and_widths_come_from_the_folder(made: Student) -> None:
-    text, transformer, vae = (made.components[role].module for role in ROLES)
-    assert len(text.layers) == TEXT["num_hidden_layers"]  # type: ignore[arg-type]
-    assert len(transformer.transformer_blocks) == TRANSFORMER["num_layers"]  # type: ignore[arg-type]
-    assert tuple(vae.config.decoder_block_out_channels) == VAE["decoder_block_out_channels"]  # type: ignore[union-attr]
+    modules: list[Any] = [made.components[role].module for role in ROLES]
+    text, transformer, vae = modules
+    assert len(text.layers) == TEXT["num_hidden_layers"]
+    assert len(transformer.transformer_blocks) == TRANSFORMER["num_layers"]
+    assert tuple(vae.config.decoder_block_out_channels) == VAE["decoder_block_out_channels"]
 
 
 def test_loaded_weights_are_the_files_bytes(made: Student, made_folder: Path) -> None:

@@ -1,0 +1,69 @@
+"""validate_bundle: what it writes, what it refuses, and that a few prompts are as good a question as many."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sprint_export.errors import BundleError, InputError
+from sprint_export.road import convert
+from sprint_export.schema import ROLES, Report, Student, from_json
+from sprint_export.validate import validate_bundle
+from tests.bundles import list_files, read_rows
+from tests.made_student import PROMPTS
+
+
+@pytest.fixture(scope="module")
+def folder(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made student in float16: a graph, its shadow, no report yet."""
+    out = tmp_path_factory.mktemp("validate") / "bundle"
+    convert(str(made_folder), "onnx-fp16", out, prompts=PROMPTS, validate=False)
+    return out
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_any_number_of_prompts_will_do(folder: Path, count: int) -> None:
+    """Fewer than are compared component by component, and more."""
+    report = validate_bundle(folder, prompts=[*PROMPTS] * 3, count=count)
+    assert report.prompts == count
+    found = read_rows(folder)
+    assert {role for role in ROLES if (role, "converter_psnr_db") in found} == set(ROLES)
+    assert found["", "psnr_worst_db"]["value"] <= found["", "psnr_db"]["value"]
+
+
+def test_the_report_on_disk_is_the_one_returned(folder: Path) -> None:
+    report = validate_bundle(folder, prompts=PROMPTS, gates=["psnr_db>=1", "denoised_relative_error<=1e-9"])
+    value = json.loads((folder / "report.json").read_text("utf-8"))
+    assert value.pop("passed") is report.passed is False
+    assert from_json(Report, value) == report
+    verdicts = {row.metric: (row.limit, row.passed) for row in report.rows if row.limit}
+    assert verdicts["psnr_db"] == ("psnr_db>=1", True), "the user's gate took the default's place"
+    assert verdicts["denoised_relative_error"] == ("denoised_relative_error<=1e-09", False)
+    assert "fp32-compute shadow" in report.runtime
+    assert {"report.json", "contact_sheet.png"} <= list_files(folder)
+    assert not [name for name in list_files(folder) if ".part" in name]
+
+
+def test_wrong_questions_are_refused_before_any_picture(folder: Path, tiny_student: Student) -> None:
+    for named, message in (
+        ({"count": 0}, "count=0: expected at least one prompt to validate with"),
+        ({"prompts": []}, "no prompts to validate with; give --prompts FILE"),
+        ({"gates": ["psnr_db"]}, "gate 'psnr_db' is not of the form"),
+        ({"runtime": "trt"}, "unknown runtime for a onnx bundle: 'trt'; choose from: onnx"),
+        ({"student": tiny_student}, "is not the student this bundle was made from"),
+    ):
+        with pytest.raises(InputError, match=message):
+            validate_bundle(folder, **named)  # type: ignore[arg-type]  # one wrong argument at a time
+
+
+def test_a_gate_on_an_unknown_metric_lists_the_metrics(folder: Path) -> None:
+    with pytest.raises(InputError, match="unknown gate metric 'beauty'; choose from: converter_image_psnr_db, .*psnr_db, .*ssim"):
+        validate_bundle(folder, prompts=PROMPTS[:1], gates=["beauty>=9"])
+
+
+def test_a_bundle_without_all_networks_cannot_be_validated(tiny_student: Student, tmp_path: Path) -> None:
+    bundle = convert(tiny_student, "onnx-fp32", tmp_path / "out", components=("vae_decoder",))
+    with pytest.raises(BundleError, match="the bundle has no text_encoder, transformer: no picture can be drawn"):
+        validate_bundle(bundle, tiny_student)
