@@ -110,7 +110,8 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
         progress(f"reading {graph.name}")
         engine = _compile(trt, log, graph, device, progress)
         table = _find_table(log, graph)
-    stem = f"{graph.stem}.sm{device.compute_capability[0]}{device.compute_capability[1]}"
+    major, minor = device.compute_capability or (0, 0)  # never (0, 0): check_builder refuses a device without
+    stem = f"{graph.stem}.sm{major}{minor}"
     paths = graph.with_name(f"{stem}.engine"), graph.with_name(f"{stem}.layers.txt")
     _write_whole(paths[1], table.encode())
     _write_whole(paths[0], memoryview(engine))  # last: where there is an engine, there is its table

@@ -74,11 +74,11 @@ class Block(nn.Module):
         return y.clip(-65504, 65504) if x.dtype == torch.float16 else y
 
     def attend_text(self, x: torch.Tensor, text: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Cross-attention to the text rows; `bias` [B, 1, 1, T] hides the padded ones."""
+        """Cross-attention to the text rows; `bias` [B, 1, 1, T] hides the padded ones, 1/sqrt(d) is in the weights of q."""
         attn = self.attn2
         q, k, v = attn.norm_q(attn.to_q(x)), attn.norm_k(attn.to_k(text)), attn.to_v(text)
         q, k, v = (split_heads(part, self.cross_heads) for part in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y = torch.softmax(q @ k.transpose(-1, -2) + bias, dim=-1) @ v
         result: torch.Tensor = attn.to_out[0](y.transpose(1, 2).flatten(2))
         return result
 

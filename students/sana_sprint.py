@@ -200,6 +200,7 @@ def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle
     folded["times"] = constant(torch.tensor(plan.times, dtype=tables[0].dtype))
     if config["interpolation_scale"] is not None:
         folded["positions"] = constant(position_table(config))
+    folded |= _fold_attention_scale(weights, config)
     if len(plan.times) > 1:
         folded["modulation"] = tabulate(tables)
         return folded, (f"time path: {len(plan.times)} tables gathered by step (a fold serves one step only)",)
@@ -213,6 +214,17 @@ def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle
         folded |= fold_gate(weights, f"{block}.ff.conv_point", ff_gate)
     folded |= fold_scale_shift(weights, "proj_out", tables[0][-1], tables[0][-2])
     return folded, (f"time path: {6 * layers + 2} modulation vectors folded into {6 * layers + 1} layers",)
+
+
+def _fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, Any]) -> dict[str, Handle]:
+    """softmax(q k^T / sqrt(d)): the 1 / sqrt(d) goes into the weights that make q, where 16 bits do not round it as a constant."""
+    width = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
+    scale = torch.full((width,), config["cross_attention_head_dim"] ** -0.5, dtype=torch.float64)
+    last = "norm_q" if config["qk_norm"] is not None else "to_q"
+    folded: dict[str, Handle] = {}
+    for i in range(config["num_layers"]):
+        folded |= fold_gate(weights, f"transformer_blocks.{i}.attn2.{last}", scale)
+    return folded
 
 
 def modulation_table(component: Component, config: Mapping[str, Any], s: float, guidance: float) -> torch.Tensor:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import metrics
 
 from sprint_export.validate.images import CAP_DB, draw_contact_sheet, psnr_arrays, psnr_images, relative_error, ssim_images
 
+SKIMAGE: Any = metrics  # untyped
 RNG = np.random.default_rng(0)
 WANTED = RNG.integers(0, 256, (3, 32, 40, 3), dtype=np.uint8)
 FOUND = np.clip(WANTED.astype(int) + RNG.integers(-9, 10, WANTED.shape), 0, 255).astype(np.uint8)
 
 
 def test_psnr_of_every_picture_is_scikit_images() -> None:
-    expected = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(WANTED, FOUND, strict=True)]
+    expected = [SKIMAGE.peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(WANTED, FOUND, strict=True)]
     np.testing.assert_allclose(psnr_images(FOUND, WANTED), expected, rtol=1e-12)
 
 
@@ -37,14 +39,14 @@ def test_identical_is_capped_not_infinite() -> None:
 
 
 def test_ssim_of_every_picture_is_scikit_images() -> None:
-    expected = [structural_similarity(a, b, channel_axis=-1, data_range=255) for a, b in zip(FOUND, WANTED, strict=True)]
+    expected = [SKIMAGE.structural_similarity(a, b, channel_axis=-1, data_range=255) for a, b in zip(FOUND, WANTED, strict=True)]
     found = ssim_images(FOUND, WANTED)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert (found < 0.9999).all()
 
 
 def test_sets_of_other_sizes_are_an_error() -> None:
-    with pytest.raises(ValueError, match="shorter|argument"):
+    with pytest.raises(ValueError, match="argument 2 is longer"):
         ssim_images(WANTED[:2], WANTED)
 
 

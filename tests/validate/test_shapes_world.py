@@ -146,7 +146,8 @@ def test_held_out_captions_depend_on_their_seed_only() -> None:
 def test_a_rendered_shape_has_its_colour_its_box_and_its_background() -> None:
     scene = Scene((Shape("square", "green", "large", "left"),), "black")
     image = render_scene(scene, np.random.default_rng(0))
-    assert (image.dtype, image.shape) == (np.uint8, (IMAGE_SIZE, IMAGE_SIZE, 3))
+    assert image.dtype == np.uint8
+    assert image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
     assert tuple(image[32, 16]) == COLOURS["green"]
     assert tuple(image[0, 63]) == BACKGROUNDS["black"]
     columns = np.flatnonzero((image == COLOURS["green"]).all(-1).any(0))
