@@ -1,6 +1,6 @@
 """From a student to a picture in five calls: the stages one by one, as `sprint-export --target onnx-int8` runs them.
 
-    python examples/export_and_draw.py --out my-folder
+python examples/export_and_draw.py --out my-folder
 """
 
 from __future__ import annotations

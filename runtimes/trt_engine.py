@@ -339,16 +339,8 @@ class EngineSession:
         for spec in self._inputs:
             _check_feed(spec, feeds)
             host[spec.name] = np.ascontiguousarray(feeds[spec.name])  # kept alive until the stream is done
-            array = host[spec.name]
-            _call(
-                cuda,
-                "cudaMemcpyAsync",
-                self._buffers[spec.name],
-                array.ctypes.data,
-                array.nbytes,
-                kind.cudaMemcpyHostToDevice,
-                self._stream,
-            )
+            place, array = self._buffers[spec.name], host[spec.name]
+            _call(cuda, "cudaMemcpyAsync", place, array.ctypes.data, array.nbytes, kind.cudaMemcpyHostToDevice, self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise MachineError(f"{self.description}: the engine did not start: {_join_messages(self._log.errors)}")
         results = {spec.name: _make_array(spec) for spec in self._outputs}

@@ -108,6 +108,9 @@ def convert(
     read_gates(gates, precision)  # a mistake in one is said now, not after the export
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
+    if out is not None:
+        with clear_disk_errors(Path(out)):
+            check_out(Path(out))  # a mistake in it is said before the student is loaded
     loaded = student if isinstance(student, Student) else load_student(student)
     if prompts is not None:
         loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
