@@ -56,13 +56,14 @@ def build_bundle(
         graph = find_artifact(bundle, record.role, "graph")
         assert graph is not None
         progress(f"building {record.role} for {chosen.name}", i, len(bundle.components))
-        if find_artifact(bundle, record.role, f"engine:{chosen.name}") is not None:
+        present = find_artifact(bundle, record.role, f"engine:{chosen.name}")
+        if present is not None and present.format == builder:
             continue
-        made = _find_alike(bundle, record.role, chosen)
+        made = _find_alike(bundle, record.role, chosen, builder)
         if not made:
             files = member.build(bundle.folder / graph.path, chosen, builder, lambda message: None)
             made = [
-                make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", "engine")
+                make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", builder)
                 for path, kind in zip(files, ("engine", "kernels"), strict=True)
             ]
         bundle = add_artifacts(bundle, made)
@@ -71,12 +72,13 @@ def build_bundle(
     return replace(bundle, device=chosen.name)
 
 
-def _find_alike(bundle: Bundle, role: str, device: Device) -> list[Artifact]:
-    """Files built for another device of the same compute capability, under this device's name: they are the same files."""
+def _find_alike(bundle: Bundle, role: str, device: Device, builder: str) -> list[Artifact]:
+    """Files the builder made for another device of the same compute capability, under this device's name: they are the same."""
     alike = {}
     for artifact in bundle.artifacts:
         kind, _, name = artifact.kind.partition(":")
-        if artifact.role == role and name and find_device(name).compute_capability == device.compute_capability:
+        is_built = artifact.role == role and artifact.format == builder and name != ""
+        if is_built and find_device(name).compute_capability == device.compute_capability:
             alike[artifact.path] = replace(artifact, kind=f"{kind}:{device.name}")
     return list(alike.values())
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,80 +20,10 @@ from sprint_export.schema import Student
 from sprint_export.students import sana_sprint
 from sprint_export.students.dc_ae import make_autoencoder
 from sprint_export.students.gemma2 import make_gemma2, rotary_handles
+from sprint_export.students.published import DC_AE, PRESETS, Preset, transformer_config
 from sprint_export.weights import Handle, constant, random_handle
 
 TOKENIZER = Path(__file__).parent / "sprint_tiny" / "tokenizer"
-_BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
-_SCALES: tuple[tuple[int, ...], ...] = ((), (), (), (5,), (5,), (5,))
-DC_AE = {  # mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers
-    "in_channels": 3,
-    "latent_channels": 32,
-    "attention_head_dim": 32,
-    "encoder_block_types": _BLOCKS,
-    "decoder_block_types": _BLOCKS,
-    "encoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
-    "decoder_block_out_channels": (128, 256, 512, 512, 1024, 1024),
-    "encoder_layers_per_block": (2, 2, 2, 3, 3, 3),
-    "decoder_layers_per_block": (3,) * 6,
-    "encoder_qkv_multiscales": _SCALES,
-    "decoder_qkv_multiscales": _SCALES,
-    "upsample_block_type": "interpolate",
-    "downsample_block_type": "Conv",
-    "decoder_norm_types": "rms_norm",
-    "decoder_act_fns": "silu",
-    "scaling_factor": 0.41407,
-}
-GEMMA_2_2B = {
-    "vocab_size": 256000,
-    "hidden_size": 2304,
-    "intermediate_size": 9216,
-    "num_hidden_layers": 26,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "query_pre_attn_scalar": 256,
-}
-
-
-def _transformer(heads: int, layers: int, cross_heads: int, cross_dim: int, **other: Any) -> dict[str, Any]:
-    return {
-        "in_channels": 32,
-        "out_channels": 32,
-        "num_attention_heads": heads,
-        "attention_head_dim": 32,
-        "num_layers": layers,
-        "num_cross_attention_heads": cross_heads,
-        "cross_attention_head_dim": cross_dim,
-        "cross_attention_dim": heads * 32,
-        "caption_channels": 2304,
-        "mlp_ratio": 2.5,
-        "attention_bias": False,
-        "sample_size": 32,
-        "patch_size": 1,
-        "norm_elementwise_affine": False,
-        "norm_eps": 1e-6,
-        "interpolation_scale": None,
-        "guidance_embeds": True,
-        "guidance_embeds_scale": 0.1,
-        "qk_norm": "rms_norm_across_heads",
-        "timestep_scale": 1.0,
-    } | other
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Configs of the three networks."""
-
-    title: str
-    transformer: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    text_encoder: Mapping[str, Any]
-
-
-PRESETS = {
-    "sana-sprint-0.6b": Preset("SANA-Sprint 0.6B, 1024 px", _transformer(36, 28, 16, 72), DC_AE, GEMMA_2_2B),
-    "sana-sprint-1.6b": Preset("SANA-Sprint 1.6B, 1024 px", _transformer(70, 20, 20, 112), DC_AE, GEMMA_2_2B),
-}
 
 
 def load_preset(name: str, seed: int = 0) -> Student:
@@ -134,7 +62,7 @@ def tiny(seed: int = 0, **transformer: Any) -> Student:
         "head_dim": 16,
         "query_pre_attn_scalar": 16,
     }
-    config = _transformer(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 16, "caption_channels": 48}
+    config = transformer_config(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 16, "caption_channels": 48}
     return build_preset(Preset("tiny", config | transformer, vae, text), "tiny", seed)
 
 

@@ -217,7 +217,7 @@ def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle
 
 
 def _fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, Any]) -> dict[str, Handle]:
-    """softmax(q k^T / sqrt(d)): the 1 / sqrt(d) goes into the weights that make q, where 16 bits do not round it as a constant."""
+    """softmax(q k^T / sqrt(d)): 1 / sqrt(d) goes into the weights that make q, where 16 bits do not round it alone."""
     width = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
     scale = torch.full((width,), config["cross_attention_head_dim"] ** -0.5, dtype=torch.float64)
     last = "norm_q" if config["qk_norm"] is not None else "to_q"

@@ -22,7 +22,7 @@ _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
 def list_students() -> dict[str, str]:
     """Names `load_student` knows without a path -> what they are."""
-    from sprint_export.students.presets import PRESETS
+    from sprint_export.students.published import PRESETS
 
     embedded = {path.parent.name.replace("_", "-"): "embedded, trained, 64 px" for path in HERE.glob("*/model_index.json")}
     random = {f"random:{name}": f"{preset.title}, random weights" for name, preset in PRESETS.items()}
@@ -53,7 +53,7 @@ def load_student(source: str | Path = "sprint-tiny") -> Student:
         return _load_folder(embedded, name, None)
     folder = Path(source).expanduser()
     if folder.exists():
-        return _load_folder(folder, name, None)
+        return _load_folder(folder.resolve(), str(folder.resolve()), None)  # so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
     if hub is None or name.startswith((".", "/", "~")):
         raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")

@@ -23,7 +23,7 @@ from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.schema import Student
 from sprint_export.session import Pipeline, PromptReader
-from sprint_export.students.presets import DC_AE
+from sprint_export.students.published import DC_AE
 
 Array = npt.NDArray[Any]
 PREFIX = "\n".join(inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default)

@@ -117,7 +117,9 @@ def read_caption(caption: str) -> Scene:
             "'a small red circle above a large blue square on a white background'"
         )
     part = match.groupdict()
-    places: tuple[str, ...] = (part["place1"] or "center",)
+    if not part["link"] and not part["place1"]:
+        raise ValueError(f"caption {caption!r} does not say where; end it e.g. with {PREPOSITIONS['center']!r}")
+    places: tuple[str, ...] = (part["place1"],)
     if part["link"] == "and":
         places = (part["place1"], part["place2"])
         if places not in RELATIONS:

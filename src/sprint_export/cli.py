@@ -150,15 +150,15 @@ def convert_command(
             progress=progress,
             say=lambda text: stderr.print(text, markup=False, highlight=False, soft_wrap=True),
         )
-    _finish(bundle.folder, as_json)
+    _finish(bundle.folder, not no_validate, as_json)
 
 
-def _finish(folder: Path, as_json: bool) -> None:
-    """Print the report that lies in the bundle, if there is one, and leave with its status."""
+def _finish(folder: Path, validated: bool, as_json: bool) -> None:
+    """Print the report that this run left in the bundle, if it did, and leave with its status."""
     from sprint_export.schema import from_json
 
     path = folder / "report.json"
-    if not path.is_file():
+    if not validated or not path.is_file():
         if as_json:
             stdout.print_json(json.dumps({"bundle": str(folder)}))
         else:

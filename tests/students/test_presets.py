@@ -9,7 +9,8 @@ import torch
 
 from sprint_export.schema import ROLES
 from sprint_export.specialize import specialize_student
-from sprint_export.students.presets import PRESETS, load_preset, tiny
+from sprint_export.students.presets import load_preset, tiny
+from sprint_export.students.published import PRESETS
 
 
 def test_tiny_is_the_same_every_time_and_its_seed_matters() -> None:
