@@ -159,7 +159,7 @@ class Pipeline:
         import numpy as np
 
         if isinstance(prompts, str) or not prompts:
-            raise InputError(f"prompts={prompts!r}: expected a list of texts, e.g. ['a red circle above a blue square']")
+            raise InputError(f"prompts={prompts!r}: expected a non-empty list, e.g. ['a red circle above a blue square']")
         wanted = (len(self.plan.times), len(prompts), *self.latent_shape)
         noise = np.asarray(make_noise(seed, *wanted[:2], self.latent_shape) if noise is None else noise, np.float32)
         if noise.shape == wanted[1:] and wanted[0] == 1:

@@ -85,7 +85,7 @@ def test_shapes_that_changed_places_are_wrong_in_all_they_carry() -> None:
 @pytest.mark.parametrize("place", sorted(set(PLACES) - {"center"}))
 def test_a_moved_shape_is_wrong_in_place_only(place: str) -> None:
     scene = Scene((Shape("triangle", "purple", "small", place),), "white")
-    assert wrong_parts("a small purple triangle", draw(scene)) == {"place"}
+    assert wrong_parts("a small purple triangle in the center", draw(scene)) == {"place"}
 
 
 def test_a_third_shape_is_wrong() -> None:
@@ -104,7 +104,7 @@ def test_a_third_shape_that_touches_another_is_wrong(colour: str) -> None:
 def test_a_picture_without_a_shape_is_wrong_in_all() -> None:
     blank = np.full((64, 64, 3), 245, np.uint8)
     assert detect_scene(blank) is None
-    assert wrong_parts("a red circle", blank) == set(PARTS)
+    assert wrong_parts("a red circle on the left", blank) == set(PARTS)
 
 
 def test_noise_is_no_scene() -> None:

@@ -57,8 +57,11 @@ def test_every_caption_means_its_scene() -> None:
 @pytest.mark.parametrize(
     ("caption", "scene"),
     [
-        ("A  Red circle.", Scene((Shape("circle", "red", "large", "center"),), "white")),
-        ("an small cyan square, on a gray background", Scene((Shape("square", "cyan", "small", "center"),), "gray")),
+        ("A  Red circle in  the center.", Scene((Shape("circle", "red", "large", "center"),), "white")),
+        (
+            "an small cyan square in the center, on a gray background",
+            Scene((Shape("square", "cyan", "small", "center"),), "gray"),
+        ),
         (
             "a blue square below a small red circle",
             Scene((Shape("square", "blue", "large", "bottom"), Shape("circle", "red", "small", "top")), "white"),
@@ -88,6 +91,11 @@ def test_captions_as_people_write_them(caption: str, scene: Scene) -> None:
 def test_a_caption_outside_the_grammar_is_an_error_with_an_example(caption: str) -> None:
     with pytest.raises(ValueError, match="is not in the shapes grammar; an example of it is 'a small red circle above"):
         read_caption(caption)
+
+
+def test_a_caption_without_a_place_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="'a red circle' does not say where; end it e.g. with 'in the center'"):
+        read_caption("a red circle")
 
 
 @pytest.mark.parametrize(
