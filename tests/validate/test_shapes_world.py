@@ -94,7 +94,7 @@ def test_a_caption_outside_the_grammar_is_an_error_with_an_example(caption: str)
 
 
 def test_a_caption_without_a_place_says_what_is_missing() -> None:
-    with pytest.raises(ValueError, match="'a red circle' does not say where; end it e.g. with 'in the center'"):
+    with pytest.raises(ValueError, match=r"'a red circle' does not say where; end it e\.g\. with 'in the center'"):
         read_caption("a red circle")
 
 
