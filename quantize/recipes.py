@@ -20,6 +20,7 @@ from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Recipe, Rule, Student, from_json
 
 CALIBRATION_PROMPTS = 32
+LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early
 
 
 def default_recipe(precision: str, student: Student) -> Recipe:
@@ -35,8 +36,9 @@ def default_recipe(precision: str, student: Student) -> Recipe:
         Rule("vae_decoder.decoder.conv_out*", FLOAT, "exit layer: writes the pixels"),
         Rule("*", precision, "all other Linear and dense Conv2d layers"),
     )
+    count = CALIBRATION_PROMPTS if student.latent_shape[1] <= LARGE_LATENTS else LARGE_PROMPTS
     rules = tuple(rule for rule in rules if rule.pattern.partition(".")[0] in (*student.components, "*"))
-    return Recipe(f"{precision}-default", rules, student.calibration_prompts[:CALIBRATION_PROMPTS], seed=1)
+    return Recipe(f"{precision}-default", rules, student.calibration_prompts[:count], seed=1)
 
 
 def read_recipe(path: Path) -> Recipe:

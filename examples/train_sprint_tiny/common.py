@@ -70,3 +70,12 @@ class Average:
         """Move towards `source`; early steps move faster so that the start does not linger."""
         decay = min(self.decay, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(self.module.parameters()), list(source.parameters()), 1 - decay)
+
+
+def take_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average, loss: torch.Tensor, step: int) -> None:
+    """One update with gradients clipped to norm 1, and the average after it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    average.update(model, step)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import LATENT_CHANNELS, LATENT_SIZE, Average, Log, draw_examples, steps_within
+from common import LATENT_CHANNELS, LATENT_SIZE, Average, Log, draw_examples, steps_within, take_step
 from diffusers import SanaTransformer2DModel
 from teacher import Frozen, describe, sample_euler, score, velocity
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -70,11 +70,7 @@ def regress(folder: Path, seconds: float, batch: int, log: Log, device: str) -> 
         x, x0 = data["points"][pick, index].float(), data["points"][pick, -1].float()
         v = velocity(model, x, s, 0.1 + 0.4 * torch.rand_like(s), data["text"][pick], data["mask"][pick])
         loss = (v * s[:, None, None, None] - (x - x0)).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
+        take_step(model, optimizer, average, loss, step)
         losses.append(loss.detach())
         if step % 100 == 0:
             log(f"regression step {step} ({share:.0%}): loss {torch.stack(losses[-100:]).mean().item():.4f}")
@@ -113,11 +109,7 @@ def consistency(folder: Path, seconds: float, batch: int, log: Log, device: str,
         g = v_now - u + min(1.0, 2 * share) * wide * dv
         g = g / (g.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.1)
         loss = (network(x, s) - (v_now - g)).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
+        take_step(model, optimizer, average, loss, step)
         if step % 100 == 99:
             log(f"sCM step {step} ({share:.0%}): 1 step: {describe(score(average.module, frozen, captions, noise, 1))}")
     average.module.save_pretrained(folder / "consistency")

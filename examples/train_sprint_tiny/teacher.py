@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import LATENT_CHANNELS, LATENT_SIZE, TEXT_WIDTH, Average, Log, draw_examples, steps_within
+from common import LATENT_CHANNELS, LATENT_SIZE, TEXT_WIDTH, Average, Log, draw_examples, steps_within, take_step
 from diffusers import AutoencoderDC, SanaTransformer2DModel
 from text import tokenize
 from transformers import AutoTokenizer, Gemma2Model
@@ -161,11 +161,7 @@ def train_teacher(folder: Path, seconds: float, batch: int, log: Log, device: st
         x = torch.lerp(x0, eps, s[:, None, None, None])
         v = velocity(model, x, s, 0.1 + 0.4 * torch.rand_like(s), text_all[pick], mask_all[pick])
         loss = (v - (eps - x0)).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model, step)
+        take_step(model, optimizer, average, loss, step)
         losses.append(loss.detach())
         if step % 100 == 0:
             log(f"teacher step {step} ({share:.0%}): loss {torch.stack(losses[-100:]).mean().item():.4f}")
