@@ -86,7 +86,7 @@ def export_student(
     records, artifacts = [], []
     for i, (role, component) in enumerate(student.components.items()):
         progress("exporting " + role, i, len(student.components))
-        records.append(_export_component(component, target.graph_dtype[precision], work / role, student.configs[role]))
+        records.append(_export_component(component, target, precision, work / role, student.configs[role]))
         artifacts += [
             make_artifact(work, work / role / name, role, kind, "onnx")
             for name, kind in KINDS.items()
@@ -133,7 +133,7 @@ def _check_quantized(student: Student, target: Target, precision: str) -> None:
         )
 
 
-def _export_component(component: Component, dtype: str, folder: Path, config: object) -> ComponentRecord:
+def _export_component(component: Component, target: Target, precision: str, folder: Path, config: object) -> ComponentRecord:
     """Write one component's folder, under another name until it is whole."""
     finished = read_record(folder)
     if finished is not None and all((folder / name).is_file() for name in finished[1]):
@@ -142,12 +142,13 @@ def _export_component(component: Component, dtype: str, folder: Path, config: ob
     shutil.rmtree(part, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     part.mkdir(parents=True)
-    model = make_graph(component, dtype)
+    model = make_graph(component, target.graph_dtype[precision])
     record = ComponentRecord(
         component.role, component.inputs, component.outputs, count_precisions(model), component.layers, component.notes
     )
     write_graph(model, part / "model.onnx")
-    write_shadow(part / "model.onnx")
+    if target.needs_build:  # the graph is for another runtime than the one that can check it here
+        write_shadow(part / "model.onnx")
     (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
     write_record(part, record)
     part.rename(folder)

@@ -139,7 +139,7 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
 
 
 def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
-    """One component: its engine on `trt`; on `onnx` its shadow where there is one, else its graph.
+    """One component: its engine on `trt`; on `onnx` its graph, or the shadow of a graph that was made for another target.
 
     Raises:
         BundleError: the bundle has no such file.

@@ -17,7 +17,7 @@ from tests.made_student import PROMPTS
 
 @pytest.fixture(scope="module")
 def folder(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The made student in float16: a graph, its shadow, no report yet."""
+    """The made student in float16: graphs, no report yet."""
     out = tmp_path_factory.mktemp("validate") / "bundle"
     convert(str(made_folder), "onnx-fp16", out, prompts=PROMPTS, validate=False)
     return out
@@ -41,7 +41,7 @@ def test_the_report_on_disk_is_the_one_returned(folder: Path) -> None:
     verdicts = {row.metric: (row.limit, row.passed) for row in report.rows if row.limit}
     assert verdicts["psnr_db"] == ("psnr_db>=1", True), "the user's gate took the default's place"
     assert verdicts["denoised_relative_error"] == ("denoised_relative_error<=1e-09", False)
-    assert "fp32-compute shadow" in report.runtime
+    assert report.runtime.startswith("ONNX Runtime") and "shadow" not in report.runtime, "the graph itself ran"
     assert {"report.json", "contact_sheet.png"} <= list_files(folder)
     assert not [name for name in list_files(folder) if ".part" in name]
 
