@@ -57,6 +57,13 @@ def measure(work: Path, students: list[str], log: Log, device: str) -> dict[str,
     return rows
 
 
+def write_figures(work: Path, student: str, out: Path, log: Log, device: str) -> None:
+    """Measure the packaged stage beside its teacher and the other candidate; write figures.json."""
+    others = [name for name in ("regression", "consistency") if (work / name).exists() and name != student]
+    rows = measure(work, [student, *others], log, device)
+    (out / "figures.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,9 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     package(options.work, options.student, options.out)
     if not options.skip_figures:
-        others = [name for name in ("regression", "consistency") if (options.work / name).exists() and name != options.student]
-        rows = measure(options.work, [options.student, *others], Log(options.work / "train.log"), options.device)
-        (options.out / "figures.json").write_text(json.dumps(rows, indent=1) + "\n")
+        write_figures(options.work, options.student, options.out, Log(options.work / "train.log"), options.device)
 
 
 if __name__ == "__main__":
