@@ -40,7 +40,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
-    except Exception as error:
+    except Exception as error:  # typer carries its own copy of click, whose errors have no public name
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
             text = f"error: {error.format_message().rstrip('.')}. See: sprint-export --help"
             stderr.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -36,8 +36,8 @@ def _rtx(model: str, compute_capability: tuple[int, int], fp32: float, gigabytes
     )
 
 
-# fp32 peaks and bandwidths: NVIDIA's architecture whitepapers "Turing" (WP-09183, Founders Edition clock), "Ampere
-# GA102" (v2.1), "Ada GPU Architecture" (v2) and "RTX Blackwell GPU Architecture" (v1.1), the tables of the appendices.
+# fp32 peaks and bandwidths as NVIDIA publishes them in its Turing, Ampere GA102, Ada and RTX Blackwell whitepapers. Only the
+# RTX 4090's have been held against a source (DESIGN's budget); check the others before quoting a price for them.
 _DEVICES = (
     # The project's reference: the whitepaper's 165.2 / 330.3 / 660.6 / 82.6, rounded as the budget in DESIGN.md rounds.
     Device(
