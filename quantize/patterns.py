@@ -11,7 +11,7 @@ from sprint_export.errors import InputError
 from sprint_export.schema import Recipe, Rule, Student
 
 FLOAT = "float"
-MIN_CHANNELS = 16  # an 8-bit kernel reads 16 values at a time (gpu facts D1); thinner layers stay float
+MIN_CHANNELS = 16  # an 8-bit kernel reads 16 values at a time, as modelopt assumes too; thinner layers stay float
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ def _rtx(model: str, compute_capability: tuple[int, int], fp32: float, gigabytes
 
 
 # fp32 peaks and bandwidths as NVIDIA publishes them in its Turing, Ampere GA102, Ada and RTX Blackwell whitepapers. Only the
-# RTX 4090's have been held against a source (DESIGN's budget); check the others before quoting a price for them.
+# RTX 4090's have been checked (they are the project's budget figures); check the others before quoting a price for them.
 _DEVICES = (
-    # The project's reference: the whitepaper's 165.2 / 330.3 / 660.6 / 82.6, rounded as the budget in DESIGN.md rounds.
+    # The project's reference: the whitepaper's 165.2 / 330.3 / 660.6 / 82.6, rounded as the project's budget rounds.
     Device(
         name="rtx-4090",
         title="NVIDIA GeForce RTX 4090",

@@ -2,7 +2,7 @@
 
 The algebra is general (an affine-free norm, a scale and shift, a matmul; a matmul, a gate); which modules it applies to is
 the family's business. Each rule wraps weight handles in weight handles, computes in at least float32 and is exact.
-Sources: facts on adaLN (arXiv 2212.09748), measured against diffusers in float64 in tests/test_specialize.py.
+Source of adaLN: arXiv 2212.09748; the folds are measured against diffusers in float64 in tests/test_specialize.py.
 """
 
 from __future__ import annotations
