@@ -18,7 +18,7 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.schema import Artifact, Bundle, ComponentRecord, from_json, to_json
 
 MANIFEST = "bundle.json"
-FORMAT = 1
+FORMAT = 2
 
 
 def make_artifact(folder: Path, path: Path, role: str, kind: str, format: str) -> Artifact:
@@ -106,6 +106,11 @@ def place_bundle(bundle: Bundle, folder: Path) -> Bundle:
 def find_artifact(bundle: Bundle, role: str, kind: str) -> Artifact | None:
     """The component's file of that kind, or None."""
     return next((a for a in bundle.artifacts if (a.role, a.kind) == (role, kind)), None)
+
+
+def find_file(bundle: Bundle, path: str) -> Artifact | None:
+    """The file at a path of the bundle, or None."""
+    return next((a for a in bundle.artifacts if a.path == path), None)
 
 
 def add_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> Bundle:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from sprint_export.errors import InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import (
@@ -19,17 +23,14 @@ from sprint_export.export.bundle import (
     write_bundle,
     write_record,
 )
-from sprint_export.export.shadow import write_shadow
-from sprint_export.export.to_onnx import count_precisions, make_graph, write_graph
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_member
-from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Student, Target, to_json
+from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target, to_json
 
-TOOLS = ("sprint-export", "torch", "diffusers", "transformers", "onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")
-KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx": "shadow"}
+TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
 
 
-def bundle_key(student: Student, target: Target, precision: str, device: Device) -> str:
+def bundle_key(student: Student, target: Target, precision: str, device: Device, options: Options) -> str:
     """A hash of all that decides a bundle's bytes: two runs with one key make the same files."""
     layers = {role: {name: asdict(layer) for name, layer in c.layers.items()} for role, c in student.components.items()}
     parts = [
@@ -40,16 +41,18 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device)
         target.name,
         precision,
         device.name,
-        tool_versions(),
+        to_json(options),
+        student.layout,
+        tool_versions(target),
         sorted(student.components),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def tool_versions() -> dict[str, str]:
-    """Installed versions of what shapes the files."""
+def tool_versions(target: Target) -> dict[str, str]:
+    """Installed versions of what shapes the target's files."""
     found = {}
-    for name in TOOLS:
+    for name in (*TOOLS, *_exporter(target).TOOLS):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -57,8 +60,19 @@ def tool_versions() -> dict[str, str]:
     return found
 
 
+def _exporter(target: Target) -> ModuleType:
+    """The module of this folder that writes the target's format."""
+    return importlib.import_module(f"sprint_export.export.{target.exporter}")
+
+
 def export_student(
-    student: Student, target: Target, precision: str, device: Device, out: Path, progress: Progress = quiet
+    student: Student,
+    target: Target,
+    precision: str,
+    device: Device,
+    out: Path,
+    progress: Progress = quiet,
+    options: Options | None = None,
 ) -> Bundle:
     """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage renames it.
 
@@ -69,6 +83,7 @@ def export_student(
         device: recorded, and asked whether it can.
         out: the final folder; nothing is written there yet.
         progress: is told (stage, done, total).
+        options: what the target offers beside the precision; what is left open is the target's or the device's choice.
 
     Returns:
         The bundle in the work folder. Components that an interrupted run finished are taken over.
@@ -80,20 +95,17 @@ def export_student(
         raise InputError("the student is not specialized; call specialize_student(student) before export_student")
     if (reason := target.refuses(precision, device)) is not None:
         raise RefusedError(reason)
+    options = complete_options(target, precision, device, options or Options())
     _check_quantized(student, target, precision)
-    key = bundle_key(student, target, precision, device)
+    key = bundle_key(student, target, precision, device, options)
     work = open_work_folder(out, key)
     records, artifacts = [], []
     for i, (role, component) in enumerate(student.components.items()):
         progress("exporting " + role, i, len(student.components))
-        records.append(_export_component(component, target, precision, work / role, student.configs[role]))
-        artifacts += [
-            make_artifact(work, work / role / name, role, kind, "onnx")
-            for name, kind in KINDS.items()
-            if (work / role / name).is_file()
-        ]
+        records.append(_export_component(component, target, precision, options, work / role, student.configs[role]))
+        artifacts += _describe_files(work, role, _exporter(target))
     progress("exporting", len(student.components), len(student.components))
-    artifacts += [*_copy_surroundings(student, work), *_find_built(work)]
+    artifacts += [*_copy_surroundings(student, work, _exporter(target).FORMAT), *_find_built(work)]
     bundle = Bundle(
         folder=work,
         family=student.family,
@@ -103,6 +115,8 @@ def export_student(
         target=target.name,
         precision=precision,
         device=device.name,
+        options=options,
+        layout=student.layout,
         plan=student.plan,
         prompt=student.prompt,
         latent_shape=student.latent_shape,
@@ -111,11 +125,31 @@ def export_student(
         recipe=student.recipe,
         fingerprint=student.fingerprint,
         key=key,
-        tools=tool_versions(),
+        tools=tool_versions(target),
     )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return bundle
+
+
+def complete_options(target: Target, precision: str, device: Device, options: Options) -> Options:
+    """The options with the target's or the device's choice where they were left open.
+
+    Raises:
+        InputError: the target has no such option, or the option no such value. RefusedError: one cannot work with the pair.
+    """
+    if target.complete is not None:
+        return target.complete(precision, device, options)
+    for name, value in asdict(options).items():
+        if value is not None:
+            raise InputError(f"{name}={value}: {target.name} targets have no such option; it is for coreml and coreai targets")
+    return options
+
+
+def _describe_files(work: Path, role: str, exporter: ModuleType) -> list[Artifact]:
+    files = [path for path in sorted((work / role).rglob("*")) if path.is_file()]
+    kinds = {path: exporter.kind_of(path.relative_to(work / role)) for path in files}
+    return [make_artifact(work, path, role, kind, exporter.FORMAT) for path, kind in kinds.items() if kind is not None]
 
 
 def _check_quantized(student: Student, target: Target, precision: str) -> None:
@@ -133,22 +167,18 @@ def _check_quantized(student: Student, target: Target, precision: str) -> None:
         )
 
 
-def _export_component(component: Component, target: Target, precision: str, folder: Path, config: object) -> ComponentRecord:
+def _export_component(
+    component: Component, target: Target, precision: str, options: Options, folder: Path, config: object
+) -> ComponentRecord:
     """Write one component's folder, under another name until it is whole."""
     finished = read_record(folder)
-    if finished is not None and all((folder / name).is_file() for name in finished[1]):
+    if finished is not None and all((folder / name).exists() for name in finished[1]):
         return finished[0]
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     part.mkdir(parents=True)
-    model = make_graph(component, target.graph_dtype[precision])
-    record = ComponentRecord(
-        component.role, component.inputs, component.outputs, count_precisions(model), component.layers, component.notes
-    )
-    write_graph(model, part / "model.onnx")
-    if target.needs_build:  # the graph is for another runtime than the one that can check it here
-        write_shadow(part / "model.onnx")
+    record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, part)
     (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
     write_record(part, record)
     part.rename(folder)
@@ -164,7 +194,12 @@ def _find_built(work: Path) -> list[Artifact]:
     return [artifact for artifact in before.artifacts if artifact.kind.startswith(("engine:", "kernels:"))]
 
 
-def _copy_surroundings(student: Student, work: Path) -> list[Artifact]:
+def name_format(index: Mapping[str, Any], format: str) -> dict[str, Any]:
+    """A diffusers model index whose networks are files of this format: ["onnx", "model"] and the like."""
+    return {role: [format, value[1]] if role in ROLES else value for role, value in index.items()}
+
+
+def _copy_surroundings(student: Student, work: Path, format: str) -> list[Artifact]:
     """Tokenizer, scheduler and model index, laid out as diffusers lays out a pipeline."""
     target = work / "tokenizer"
     target.mkdir(exist_ok=True)
@@ -175,7 +210,7 @@ def _copy_surroundings(student: Student, work: Path) -> list[Artifact]:
             files.append(target / path.name)
     (work / "scheduler").mkdir(exist_ok=True)
     for name, content in (
-        ("model_index.json", student.configs["model_index"]),
+        ("model_index.json", name_format(student.configs["model_index"], format)),
         ("scheduler/scheduler_config.json", student.configs["scheduler"]),
     ):
         (work / name).write_text(json.dumps(to_json(content), indent=1) + "\n")

@@ -13,7 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import onnx
@@ -24,12 +24,32 @@ from onnx_ir import external_data
 from sprint_export.errors import InputError
 from sprint_export.export.passes import run_passes
 from sprint_export.export.qdq import insert_qdq
+from sprint_export.export.shadow import write_shadow
 from sprint_export.export.tensors import lazy_tensor
-from sprint_export.schema import FLOAT_DTYPES, Component
+from sprint_export.schema import FLOAT_DTYPES, Component, ComponentRecord, Options, Part, Target
 
 OPSET = 22  # the first whose Conv takes bfloat16; from 23 on attention is one op, which few runtimes can quantize
 FLOAT32_LEAVES = ("times",)  # sampling times keep their precision in a 16-bit graph
 INLINE_BYTES = 1024  # smaller tensors stay in the graph file
+FORMAT = "onnx"
+TOOLS = ("onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")  # whose versions shape the files
+KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx": "shadow"}
+
+
+def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
+    """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
+    model = make_graph(component, target.graph_dtype[precision])
+    parts = (Part("model.onnx", component.inputs, component.outputs),)
+    counts = count_precisions(model)
+    write_graph(model, folder / "model.onnx")
+    if target.needs_build:  # the graph is for another runtime than the one that can check it here
+        write_shadow(folder / "model.onnx")
+    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+
+
+def kind_of(path: PurePath) -> str | None:
+    """What a file of a component's folder is to the bundle; None for what is not the format's."""
+    return KINDS.get(path.as_posix())
 
 
 def make_graph(component: Component, dtype: str) -> ir.Model:

@@ -2,13 +2,16 @@
 
     scale = round_to_graph_type(amax / qmax)          q(x) = clip(round(x / scale), qmin, qmax)          x' = q(x) scale
 Rounding is to the nearest even integer for INT8 and to the nearest E4M3 value for FP8. Values are clipped before the FP8
-cast: what a plain cast makes of values beyond 448 is NaN in ml_dtypes and 448 in torch 2.13.
+cast: what a plain cast makes of values beyond 448 is NaN in ml_dtypes and 448 in torch 2.13. A palette has no scale
+(quantize/palettes.py).
 """
 
 from __future__ import annotations
 
 import torch
 
+from sprint_export.quantize.graph_types import round_to_graph
+from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.schema import FLOAT_DTYPES, Precision, QuantizedLayer
 
 SMALLEST_AMAX = 1e-6  # an input that was never anything but zero still needs a positive scale
@@ -16,21 +19,25 @@ SMALLEST_AMAX = 1e-6  # an input that was never anything but zero still needs a 
 
 def input_scale(layer: QuantizedLayer) -> torch.Tensor:
     """The activation's scale, a float32 scalar that the graph's type holds exactly."""
+    assert layer.input_amax is not None, "a layer whose weight alone is compressed has no input scale"
     return _round(torch.tensor(max(layer.input_amax, SMALLEST_AMAX)) / layer.precision.qmax, layer.scale_dtype)
 
 
 def weight_scale(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
-    """Scales of a weight [out, in, ...]: float32 [out] for weight_axis 0, a scalar for None."""
+    """Scales of a weight [out, in, ...]: float32 [out] for weight_axis 0, [out, in / group] with a group, a scalar for None."""
     magnitude = weight.float().abs()
-    amax = magnitude.amax() if layer.weight_axis is None else magnitude.flatten(1).amax(1)
+    if layer.weight_axis is None:
+        amax = magnitude.amax()
+    elif layer.group:
+        amax = magnitude.unflatten(1, (-1, layer.group)).flatten(2).amax(2)
+    else:
+        amax = magnitude.flatten(1).amax(1)
     return _round(amax.clamp_min(SMALLEST_AMAX) / layer.precision.qmax, layer.scale_dtype)
 
 
 def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """q(x) in the precision's storage type; a vector of scales belongs to axis 0."""
-    if scale.ndim:
-        scale = scale.reshape(-1, *(1,) * (value.ndim - 1))
-    scaled = value.float() / scale
+    """q(x) in the precision's storage type; scales belong to axis 0, or [rows, blocks] to axes 0 and 1."""
+    scaled = value.float() / _spread(scale, value)
     if not precision.is_float:
         scaled = scaled.round()
     return scaled.clamp(precision.qmin, precision.qmax).to(getattr(torch, precision.storage))
@@ -38,10 +45,23 @@ def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, precision: Precisi
 
 def fake_quantize(value: torch.Tensor, scale: torch.Tensor, precision: Precision) -> torch.Tensor:
     """x' = q(x) scale, in the value's own dtype."""
-    wide = scale.reshape(-1, *(1,) * (value.ndim - 1)) if scale.ndim else scale
-    return (quantize_tensor(value, scale, precision).float() * wide).to(value.dtype)
+    return (quantize_tensor(value, scale, precision).float() * _spread(scale, value)).to(value.dtype)
+
+
+def round_weight(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
+    """What the exported graph computes with in place of a weight, in the weight's own dtype."""
+    if layer.precision.is_palette:
+        return look_up(*palettize(weight, layer)).to(weight.dtype)
+    return fake_quantize(weight, weight_scale(weight, layer), layer.precision)
+
+
+def _spread(scale: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Scales in a shape that broadcasts with the value."""
+    if scale.ndim == 2:
+        scale = scale.repeat_interleave(value.shape[1] // scale.shape[1], dim=1)
+    return scale.reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim)) if scale.ndim else scale
 
 
 def _round(scale: torch.Tensor, dtype: str) -> torch.Tensor:
-    graph_type = getattr(torch, FLOAT_DTYPES[dtype])
-    return scale.to(graph_type).float().clamp_min(torch.finfo(graph_type).tiny)  # float16 would round the smallest to zero
+    smallest = torch.finfo(getattr(torch, FLOAT_DTYPES[dtype])).tiny  # float16 would round the smallest to zero
+    return round_to_graph(scale, dtype).clamp_min(smallest)

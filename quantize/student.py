@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from sprint_export.errors import InputError
+import torch
+
+from sprint_export.errors import InputError, unknown_choice
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
@@ -20,13 +22,13 @@ def quantize_student(
 
     Args:
         student: specialized.
-        precision: "int8" or "fp8"; a float precision returns the student as it is.
+        precision: e.g. "int8" or "fp8"; a float precision returns the student as it is.
         target: its graph type rounds the scales, and its kernels decide whether a convolution may have a scale a channel.
         recipe: which layers; default: all but the entry and exit layers.
         progress: is told (stage, done, total).
 
     Raises:
-        InputError: the student is not specialized, or the recipe does not fit it.
+        InputError: the student is not specialized, or the recipe does not fit it or the target.
     """
     if student.plan is None:
         raise InputError(
@@ -37,19 +39,36 @@ def quantize_student(
         return student
     default = default_recipe(precision, student)
     recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
-    decisions = {d.layer: d.precision for d in explain_recipe(recipe, student) if d.precision != FLOAT}
-    amax = calibrate(student, recipe.prompts, recipe.seed, progress)
+    _check_precisions(recipe, target)
+    # What `int8` means for a whole bundle it means for a rule of its recipe.
+    weight_only = set(target.weight_only)
+    decisions = {d.layer: d.precision for d in explain_recipe(recipe, student, weight_only) if d.precision != FLOAT}
+    measured = set(decisions.values()) - weight_only
+    amax = calibrate(student, recipe.prompts, recipe.seed, progress) if measured else {}
     precisions = {name: load_member("precision", name).PRECISION for name in set(decisions.values())}
-    scale_dtype = target.graph_dtype[precision]
 
     def quantize(component: Component) -> Component:
         layers = {}
         for layer, name in decisions.items():
             role, _, module = layer.partition(".")
             if role == component.role:
-                is_conv = component.module.get_submodule(module).weight.ndim == 4
-                axis = 0 if target.conv_per_channel or not is_conv else None
-                layers[module] = QuantizedLayer(precisions[name], amax[layer], axis, scale_dtype)
+                weight: torch.Tensor = component.module.get_submodule(module).weight  # type: ignore[assignment]  # a Layer's
+                axis = 0 if target.conv_per_channel or weight.ndim != 4 else None
+                group = target.groups.get(name, 0)
+                # a group that does not divide the weight would leave a shorter one, which no format can say
+                divides = group and weight.shape[0 if precisions[name].is_palette else 1] % group == 0
+                seen = None if name in weight_only else amax[layer]
+                layers[module] = QuantizedLayer(
+                    precisions[name], seen, axis, target.graph_dtype[precision], group if divides else 0
+                )
         return dataclasses.replace(component, layers=layers)
 
     return dataclasses.replace(student, recipe=recipe, components={r: quantize(c) for r, c in student.components.items()})
+
+
+def _check_precisions(recipe: Recipe, target: Target) -> None:
+    """Refuse a rule whose precision the target's format or kernels do not have."""
+    for rule in recipe.rules:
+        if rule.precision not in (FLOAT, *target.layer_precisions):
+            what = f"precision in rule {rule.pattern!r} of recipe {recipe.name!r} for a {target.name} target:"
+            raise unknown_choice(what, rule.precision, (FLOAT, *target.layer_precisions))

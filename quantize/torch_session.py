@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sprint_export.quantize.scales import fake_quantize, input_scale, weight_scale
+from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.schema import FLOAT_DTYPES, Component
 from sprint_export.weights import materialize
 
@@ -57,8 +57,10 @@ class TorchSession:
     def _fake_quantize(self) -> None:
         for name, layer in self.component.layers.items():
             module = self.module.get_submodule(name)
-            weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's or Conv2d's
-            module.weight = torch.nn.Parameter(fake_quantize(weight, weight_scale(weight, layer), layer.precision), False)
+            weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
+            module.weight = torch.nn.Parameter(round_weight(weight, layer), False)
+            if layer.input_amax is None:
+                continue
             scale, precision = input_scale(layer), layer.precision
             module.register_forward_pre_hook(
                 lambda _, arguments, scale=scale, precision=precision: (fake_quantize(arguments[0], scale, precision),)

@@ -1,6 +1,7 @@
 """Stage 5, build and open: what a target needs beside its graphs, and a pipeline over whatever can run here.
 
-One file is one target: TARGET, build, can_run, open_session.
+One file is one target (TARGET, build, can_run, open_session), or a runtime that only runs what others build (RUNTIME,
+can_run, open_session).
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ if __name__ != "sprint_export.runtimes":
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
-from sprint_export.export.bundle import add_artifacts, find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.bundle import add_artifacts, find_artifact, find_file, make_artifact, read_bundle, write_bundle
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Artifact, Bundle, Device, Target
-from sprint_export.session import OneAtATime, Pipeline, PromptReader
+from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
+from sprint_export.session import Chain, OneAtATime, Pipeline, PromptReader
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
     from sprint_export.session import Session
 
 __all__ = ["build_bundle", "open_bundle"]
@@ -98,8 +102,8 @@ def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = T
 
     Args:
         folder: the bundle.
-        runtime: a target's name, "trt" or "onnx"; default: the bundle's own where this machine can run it, else "onnx" on the
-            CPU. `pipe.description` says which was taken.
+        runtime: one that runs the bundle's target, e.g. "trt" or "onnx"; default: the first that can run here, with the
+            target's own before those that check it elsewhere. `pipe.description` says which was taken.
         verify: compare all files with their sha256 first.
         one_at_a_time: keep one component in memory and load the next when it is needed: for students larger than memory.
 
@@ -108,13 +112,23 @@ def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = T
         MachineError: the runtime that was asked for cannot run here, or a component is missing.
     """
     bundle = read_bundle(Path(folder), verify)
-    names = tuple(dict.fromkeys((bundle.target, "onnx")))
+    return open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time)
+
+
+def choose_runtime(bundle: Bundle, runtime: str | None) -> str:
+    """The runtime that was asked for, or the first of the target's that can run here.
+
+    Raises:
+        InputError: the target has no such runtime. MachineError: it, or none of them, can run here.
+    """
+    names = load_member("target", bundle.target).TARGET.runtimes
     if runtime is not None and runtime not in names:
         raise unknown_choice(f"runtime for a {bundle.target} bundle:", runtime, names)
-    chosen = runtime or next(name for name in names if _refuse(bundle, name) is None)
-    if (reason := _refuse(bundle, chosen)) is not None:
-        raise MachineError(f"{chosen} cannot run here: {reason}")
-    return open_pipeline(bundle, chosen, one_at_a_time)
+    reasons = {name: _refuse(bundle, name) for name in ((runtime,) if runtime else names)}
+    chosen = next((name for name, reason in reasons.items() if reason is None), None)
+    if chosen is None:
+        raise MachineError("; ".join(f"{name} cannot run here: {reason}" for name, reason in reasons.items()))
+    return chosen
 
 
 def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> Pipeline:
@@ -129,34 +143,52 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
             f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component and cannot draw pictures"
         )
     lazy = OneAtATime(ROLES, lambda role: open_session(bundle, runtime, role))
+    return chain_sessions(bundle, lazy if one_at_a_time else {role: open_session(bundle, runtime, role) for role in ROLES})
+
+
+def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
+    """The text-to-image chain a bundle describes, over sessions of any kind."""
     reader = PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json")
-    return Pipeline(
-        lazy if one_at_a_time else {role: open_session(bundle, runtime, role) for role in ROLES},
-        reader,
-        bundle.plan,
-        bundle.latent_shape,
-    )
+    return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape)
 
 
 def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
-    """One component: its engine on `trt`; on `onnx` its graph, or the shadow of a graph that was made for another target.
+    """One component on one runtime: its engine, its graph, or the shadow of a graph that was made for another target.
+
+    A component in several parts becomes one session that runs them in turn.
 
     Raises:
         BundleError: the bundle has no such file.
     """
-    member = load_member("target", runtime)
+    member = load_member("runtime", runtime)
     record = next(record for record in bundle.components if record.role == role)
-    kinds = (f"engine:{bundle.device}",) if member.TARGET.needs_build else ("shadow", "graph")
-    files = [a for kind in kinds if (a := find_artifact(bundle, role, kind)) is not None]
-    if not files:
-        raise BundleError(f"{bundle.folder} has no {kinds[0]} for {role}; build it with: sprint-export build {bundle.folder}")
-    session: Session = member.open_session(bundle.folder / files[0].path, record.inputs, record.outputs)
+    if len(record.parts) > 1:
+        return Chain([_open_part(bundle, member, role, part) for part in record.parts])
+    return _open_part(bundle, member, role, record.parts[0])
+
+
+def _open_part(bundle: Bundle, member: ModuleType, role: str, part: Part) -> Session:
+    engine = f"engine:{bundle.device}"
+    if runs_engines(member):
+        path = find_artifact(bundle, role, engine)
+    else:
+        path = find_artifact(bundle, role, "shadow") or find_file(bundle, f"{role}/{part.graph}")
+    if path is None:
+        what = engine if runs_engines(member) else part.graph
+        raise BundleError(f"{bundle.folder} has no {what} for {role}; build it with: sprint-export build {bundle.folder}")
+    session: Session = member.open_session(bundle.folder / path.path, part.inputs, part.outputs)
     return session
 
 
+def runs_engines(member: ModuleType) -> bool:
+    """Whether a runtime opens what `build` made and not the graph itself."""
+    target = getattr(member, "TARGET", None)
+    return target is not None and target.needs_build
+
+
 def _refuse(bundle: Bundle, runtime: str) -> str | None:
-    member = load_member("target", runtime)
-    if member.TARGET.needs_build and find_artifact(bundle, bundle.components[0].role, f"engine:{bundle.device}") is None:
+    member = load_member("runtime", runtime)
+    if runs_engines(member) and find_artifact(bundle, bundle.components[0].role, f"engine:{bundle.device}") is None:
         return f"the bundle has no engine; build it with: sprint-export build {bundle.folder}"
     reason: str | None = member.can_run()
     return reason

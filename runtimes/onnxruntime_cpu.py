@@ -35,6 +35,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="cpu",
     extra="runtime",
+    runtimes=("onnx",),
 )
 
 

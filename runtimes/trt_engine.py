@@ -15,37 +15,30 @@ Written without a GPU: running an engine has been tested against a stand-in, the
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
 from sprint_export.registry import require
+from sprint_export.runtimes.trt.gpus import find_gpus
+from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, join_messages, load_library, open_log
+from sprint_export.runtimes.trt.session import EngineSession
 from sprint_export.schema import Device, Target, TensorSpec
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from sprint_export.session import Array, Session
+    from sprint_export.session import Session
 
 # What TensorRT for RTX 1.7 compiles for: Turing, Ampere, Ada, Blackwell.
 _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 # What the tensor cores need at least, with the reason: bf16 since Ampere, FP8 since Ada.
 _NEEDS = {"bf16": ((8, 0), "onnx-int8"), "int8": ((8, 0), "onnx-int8"), "fp8": ((8, 9), "trt-int8")}
-_BUILDERS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}  # name -> library
-_DTYPES = {  # TensorRT's name -> numpy's (with ml_dtypes)
-    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8_e4m3fn", "INT8": "int8", "UINT8": "uint8",
-    "INT32": "int32", "INT64": "int64", "BOOL": "bool",
-}  # fmt: skip
-_BUILD_LOCK = threading.Lock()  # one logger per process (see _open_log), so one build at a time
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
@@ -85,6 +78,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="rtx-4090",
     extra="trt",
+    runtimes=("trt", "onnx"),
     needs_build=True,
 )
 
@@ -102,10 +96,10 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
     check_builder(device, builder)
     if not graph.is_file():
         raise InputError(f"no ONNX graph at {graph}; export the student first")
-    trt = _load_library(builder)
+    trt = load_library(builder)
     start = time.perf_counter()
-    with _BUILD_LOCK:
-        log = _open_log(trt)
+    with LOG_LOCK:
+        log = open_log(trt)
         log.clear()
         progress(f"reading {graph.name}")
         engine = _compile(trt, log, graph, device, progress)
@@ -125,44 +119,12 @@ def check_builder(device: Device, builder: str) -> None:
     Raises:
         InputError: unknown builder, or a device without compute capability. MachineError: no GPU for the classic builder.
     """
-    if builder not in _BUILDERS:
-        raise unknown_choice("builder", builder, _BUILDERS)
+    if builder not in BUILDERS:
+        raise unknown_choice("builder", builder, BUILDERS)
     if device.compute_capability is None:
         raise InputError(str(refuse_pair("bf16", device)))
     if builder == "tensorrt":
         _require_gpu(device)
-
-
-def _load_library(builder: str) -> ModuleType:
-    if builder == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
-        # No extra has it: its package is a stub that downloads gigabytes from NVIDIA while it installs.
-        raise MachineError("tensorrt is not installed; run: pip install tensorrt, or use --builder tensorrt-rtx")
-    return require(_BUILDERS[builder], TARGET.extra)
-
-
-@cache
-def _open_log(trt: ModuleType) -> Any:
-    """The process's one logger, keeping errors and the kernel table of the build under way.
-
-    TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others.
-    """
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]  # known at run time only
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.clear()
-
-        def clear(self) -> None:
-            self.errors: list[str] = []
-            self.tables: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-            elif message.startswith("Layers:\n"):
-                self.tables.append(message)
-
-    return Log()
 
 
 def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: Callable[[str], None]) -> Any:
@@ -178,7 +140,7 @@ def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: C
     progress(f"compiling {graph.name} for {device.title}: {network.num_layers} layers")
     engine = builder.build_serialized_network(network, _make_config(trt, builder, device))
     if engine is None:
-        raise InputError(f"TensorRT cannot compile {graph} for {device.name}: {_join_messages(log.errors)}")
+        raise InputError(f"TensorRT cannot compile {graph} for {device.name}: {join_messages(log.errors)}")
     return engine
 
 
@@ -209,13 +171,7 @@ def _explain_parser(parser: Any) -> str:
     for error in (parser.get_error(i) for i in range(parser.num_errors)):
         at = f"node {error.node_name() or error.node()!r} ({error.node_operator()}): " if error.node() >= 0 else ""
         messages.append(at + error.desc())
-    return _join_messages(messages)
-
-
-def _join_messages(messages: Iterable[str]) -> str:
-    """One line, without the remark (cudaError 35) that there is no driver: a build for a named device needs none."""
-    lines = (line.strip() for message in messages for line in message.splitlines() if "catchCudaError" not in line)
-    return "; ".join(dict.fromkeys(line for line in lines if line)) or "it gave no reason"
+    return join_messages(messages)
 
 
 def _find_table(log: Any, graph: Path) -> str:
@@ -242,28 +198,8 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
         part.unlink(missing_ok=True)
 
 
-def _find_gpus() -> tuple[tuple[int, int], ...]:
-    """Compute capabilities of this machine's NVIDIA GPUs, asked of the driver itself: no CUDA library is needed."""
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue
-        count = ctypes.c_int()
-        if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-            return ()
-        return tuple((_ask_driver(driver, 75, i), _ask_driver(driver, 76, i)) for i in range(count.value))
-    return ()
-
-
-def _ask_driver(driver: ctypes.CDLL, attribute: int, gpu: int) -> int:
-    value = ctypes.c_int()  # attributes 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-    driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, gpu)
-    return value.value
-
-
 def _require_gpu(device: Device) -> None:
-    found = _find_gpus()
+    found = find_gpus()
     if device.compute_capability not in found:
         has = f"GPUs of compute capability {', '.join(map(_dotted, found))}" if found else "no NVIDIA GPU or no driver"
         raise MachineError(
@@ -275,9 +211,9 @@ def _require_gpu(device: Device) -> None:
 
 def can_run() -> str | None:
     """Why engines cannot run on this machine, or None when they can. Cheap: asks the driver, imports nothing."""
-    if not _find_gpus():
+    if not find_gpus():
         return "no NVIDIA GPU or no driver (libcuda lists no device)"
-    if not any(importlib.util.find_spec(library) for library in _BUILDERS.values()):
+    if not any(importlib.util.find_spec(library) for library in BUILDERS.values()):
         return "tensorrt_rtx is not installed; run: pip install 'sprint-export[trt]'"
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
         return "cuda-python is not installed; run: pip install 'sprint-export[trt]'"
@@ -295,106 +231,8 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
     if magic is None or magic[1:] != b"trt":
         found = "no file" if magic is None else repr(magic)
         raise BundleError(f"{engine}: expected a TensorRT engine, found {found}; build it again")
-    if not _find_gpus():
+    if not find_gpus():
         raise MachineError(f"{engine.name} cannot run here: {can_run()}; run it on the RTX PC it was built for")
     # TensorRT for RTX begins its engines with "vtrt"; any other letter is classic TensorRT's.
-    trt = _load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
+    trt = load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
     return EngineSession(trt, require("cuda.bindings.runtime", "trt"), engine, inputs, outputs)
-
-
-class EngineSession:
-    """One engine on one GPU with its own stream and a device buffer per tensor, all of fixed size."""
-
-    def __init__(
-        self, trt: ModuleType, cuda: ModuleType, engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> None:
-        self.description = f"{trt.__name__} {trt.__version__} GPU"
-        self._cuda, self._inputs, self._outputs = cuda, inputs, outputs
-        self._log = log = _open_log(trt)
-        self._runtime = trt.Runtime(log)
-        with _BUILD_LOCK:
-            log.clear()
-            self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
-        if self._engine is None:
-            raise MachineError(
-                f"{engine.name} cannot be loaded: {_join_messages(log.errors)}; it is tied to a GPU "
-                f"generation and a version of {trt.__name__} (here {trt.__version__}): build it again"
-            )
-        _check_tensors(self._engine, engine, (*inputs, *outputs))
-        self._context = self._engine.create_execution_context()
-        self._stream = _call(cuda, "cudaStreamCreate")
-        self._buffers: dict[str, int] = {}
-        # Before the buffers: what has been taken is given back even when the memory runs out half-way.
-        weakref.finalize(self, _release, cuda, self._stream, self._buffers)
-        for spec in (*inputs, *outputs):
-            self._buffers[spec.name] = _call(cuda, "cudaMalloc", _make_array(spec).nbytes)
-            self._context.set_tensor_address(spec.name, self._buffers[spec.name])
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs by name -> outputs by name, with the dtypes and shapes of the specs."""
-        import numpy as np
-
-        cuda, host = self._cuda, {}
-        kind = cuda.cudaMemcpyKind
-        for spec in self._inputs:
-            _check_feed(spec, feeds)
-            host[spec.name] = np.ascontiguousarray(feeds[spec.name])  # kept alive until the stream is done
-            place, array = self._buffers[spec.name], host[spec.name]
-            _call(cuda, "cudaMemcpyAsync", place, array.ctypes.data, array.nbytes, kind.cudaMemcpyHostToDevice, self._stream)
-        if not self._context.execute_async_v3(int(self._stream)):
-            raise MachineError(f"{self.description}: the engine did not start: {_join_messages(self._log.errors)}")
-        results = {spec.name: _make_array(spec) for spec in self._outputs}
-        for name, array in results.items():
-            _call(
-                cuda,
-                "cudaMemcpyAsync",
-                array.ctypes.data,
-                self._buffers[name],
-                array.nbytes,
-                kind.cudaMemcpyDeviceToHost,
-                self._stream,
-            )
-        _call(cuda, "cudaStreamSynchronize", self._stream)
-        return results
-
-
-def _call(cuda: ModuleType, name: str, *arguments: Any) -> Any:
-    """Call the CUDA runtime; its functions return (status, result...)."""
-    status, *result = getattr(cuda, name)(*arguments)
-    if int(status) != 0:
-        raise MachineError(f"{name} failed: {status.name} ({int(status)}); check the GPU with nvidia-smi")
-    return result[0] if result else None
-
-
-def _release(cuda: ModuleType, stream: Any, buffers: Mapping[str, int]) -> None:
-    for address in buffers.values():
-        cuda.cudaFree(address)
-    cuda.cudaStreamDestroy(stream)
-
-
-def _make_array(spec: TensorSpec) -> Array:
-    import numpy as np
-
-    if spec.dtype in ("bfloat16", "float8_e4m3fn"):
-        require("ml_dtypes", "trt")  # registers the name with numpy
-    return np.empty([int(size) for size in spec.shape], np.dtype(spec.dtype))
-
-
-def _check_feed(spec: TensorSpec, feeds: Mapping[str, Array]) -> None:
-    if spec.name not in feeds:
-        raise InputError(
-            f"input {spec.name!r} is missing; expected {spec.dtype} {list(spec.shape)}, found: {', '.join(feeds) or '(none)'}"
-        )
-    found = feeds[spec.name]
-    if found.shape != spec.shape or found.dtype.name != spec.dtype:
-        raise InputError(
-            f"input {spec.name!r} is {found.dtype.name} {list(found.shape)}, expected {spec.dtype} {list(spec.shape)}"
-        )
-
-
-def _check_tensors(engine: Any, path: Path, specs: tuple[TensorSpec, ...]) -> None:
-    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    found = {n: (_DTYPES.get(engine.get_tensor_dtype(n).name), tuple(engine.get_tensor_shape(n))) for n in names}
-    expected = {spec.name: (spec.dtype, spec.shape) for spec in specs}
-    if found != expected:
-        raise BundleError(f"{path}: its tensors are {found}, expected {expected}; build it again from this bundle")

@@ -5,6 +5,11 @@
 The mask input is gone. Padding is on the right and attention is causal, so padded positions cannot reach valid rows; the
 rows they do change are hidden by the transformer's cross-attention mask. Attention is the eager form on purpose: it is the one
 that applies Gemma-2's soft cap (transformers' SDPA drops it; tests/students/test_gemma2.py measures the difference).
+
+Half precision holds nothing beyond 65504, and a norm squares its input: 256 is too much already. A norm does not care how its
+input is scaled, so what feeds one is scaled down, exactly (powers of two), in weights that are there anyway:
+    residual stream / R:    embedding / R, gain of both post-norms / R, eps of the norms that read it / R^2
+    input of post-norms / P:    o_proj / P, down_proj / P, eps of the post-norms / P^2
 """
 
 from __future__ import annotations
@@ -15,11 +20,15 @@ from typing import Any
 
 import torch
 from transformers import Gemma2Config, Gemma2Model
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
-from sprint_export.weights import Handle, constant
+from sprint_export.weights import Handle, LazyHandle, constant
 
 ATTENTION = "eager"
 HIDDEN = -10000.0  # a bias that hides a position and that half precision can hold
+RESIDUAL = 64.0  # R: published Gemma-2 checkpoints reach a few thousand in the residual stream; squares fit up to 16,000
+PROJECTED = 16.0  # P: smaller, because it makes the weights smaller too
+POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
 def make_gemma2(config: Mapping[str, Any]) -> Gemma2Model:
@@ -53,6 +62,45 @@ def rotation_handles(config: Mapping[str, Any], length: int) -> dict[str, Handle
     return {"rotary_emb.cos": constant(angles.cos()), "rotary_emb.sin": constant(angles.sin())}
 
 
+def fold_text_range(weights: Mapping[str, Handle], layers: int) -> dict[str, Handle]:
+    """The weights that change when the residual stream is divided by R and the post-norms' input by P; norms become gains.
+
+    Gemma stores a norm's gain as w = gain - 1, which cannot be scaled without losing bits in 16-bit types; stored is the gain.
+    """
+    folded = {"embed_tokens.weight": _scale(weights["embed_tokens.weight"], 1 / RESIDUAL)}
+    folded["norm.weight"] = _make_gain(weights["norm.weight"], 1.0)
+    for layer in (f"layers.{i}" for i in range(layers)):
+        for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
+            folded[f"{layer}.{name}"] = _scale(weights[f"{layer}.{name}"], 1 / PROJECTED)
+        for name in ("input_layernorm", "pre_feedforward_layernorm"):
+            folded[f"{layer}.{name}.weight"] = _make_gain(weights[f"{layer}.{name}.weight"], 1.0)
+        for name in POST_NORMS:
+            folded[f"{layer}.{name}.weight"] = _make_gain(weights[f"{layer}.{name}.weight"], 1 / RESIDUAL)
+    return folded
+
+
+def _scale(handle: Handle, factor: float) -> Handle:
+    return LazyHandle(handle.shape, handle.dtype, lambda: handle.load() * factor)
+
+
+def _make_gain(handle: Handle, factor: float) -> Handle:
+    dtype = torch.float64 if handle.dtype == torch.float64 else torch.float32
+    return LazyHandle(handle.shape, dtype, lambda: (1.0 + handle.load().to(dtype)) * factor)
+
+
+class GainNorm(torch.nn.Module):
+    """Stands in for Gemma2RMSNorm: x gain / sqrt(mean(x^2) + eps), in at least float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = torch.nn.Parameter(torch.empty(width, device="meta")), eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., width] -> the same shape and dtype."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+
+
 class FixedRotation(torch.nn.Module):
     """Stands in for Gemma2RotaryEmbedding: returns the stored tables instead of computing them."""
 
@@ -75,6 +123,10 @@ class PromptEncoder(torch.nn.Module):
     def __init__(self, model: Gemma2Model, tokens: int, keep: int) -> None:
         super().__init__()
         self.model, self.keep = copy.deepcopy(model), keep
+        for name, norm in list(self.model.named_modules()):
+            if isinstance(norm, Gemma2RMSNorm):
+                scale = PROJECTED if name.endswith(POST_NORMS) else RESIDUAL
+                self.model.set_submodule(name, GainNorm(norm.weight.shape[0], norm.eps / scale**2))
         self.model.rotary_emb = FixedRotation(tokens, model.config.head_dim)
         self.register_buffer("full_bias", torch.empty(1, 1, tokens, tokens, device="meta"))
         self.register_buffer("sliding_bias", torch.empty(1, 1, tokens, tokens, device="meta"))

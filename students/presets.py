@@ -21,6 +21,7 @@ from sprint_export.students import sana_sprint
 from sprint_export.students.dc_ae import make_autoencoder
 from sprint_export.students.gemma2 import make_gemma2, rotary_handles
 from sprint_export.students.published import DC_AE, PRESETS, Preset, transformer_config
+from sprint_export.students.sana_folds import position_table
 from sprint_export.weights import Handle, constant, random_handle
 
 TOKENIZER = Path(__file__).parent / "sprint_tiny" / "tokenizer"
@@ -81,7 +82,7 @@ def build_preset(preset: Preset, source: str, seed: int) -> Student:
     }
     weights["text_encoder"] |= rotary_handles(preset.text_encoder)
     if preset.transformer["interpolation_scale"] is not None:
-        weights["transformer"]["patch_embed.pos_embed"] = constant(sana_sprint.position_table(preset.transformer))
+        weights["transformer"]["patch_embed.pos_embed"] = constant(position_table(preset.transformer))
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
     fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
     student = sana_sprint.assemble(configs, weights, TOKENIZER, source, None, fingerprint, "random weights, none needed")

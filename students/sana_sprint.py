@@ -18,15 +18,22 @@ from typing import Any
 
 import torch
 from diffusers import SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
-from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from transformers import AutoTokenizer
 
 from sprint_export.errors import InputError
-from sprint_export.schema import ROLES, Component, PromptPlan, StepPlan, Student, TensorSpec
-from sprint_export.specialize import fold_gate, fold_scale_shift, tabulate
-from sprint_export.students.dc_ae import LatentDecoder, make_autoencoder
-from sprint_export.students.gemma2 import PromptEncoder, bias_handles, make_gemma2, rotary_handles, rotation_handles
+from sprint_export.schema import CHANNELS_FIRST, ROLES, Component, PromptPlan, StepPlan, Student, TensorSpec
+from sprint_export.students.dc_ae import LatentDecoder, fold_decoder_range, make_autoencoder
+from sprint_export.students.gemma2 import (
+    PromptEncoder,
+    bias_handles,
+    fold_text_range,
+    make_gemma2,
+    rotary_handles,
+    rotation_handles,
+)
 from sprint_export.students.sana_blocks import OneStepSana
+from sprint_export.students.sana_channels_first import to_channels_first
+from sprint_export.students.sana_folds import fold_transformer, position_table
 from sprint_export.weights import Handle, check_fit, constant, materialize, open_safetensors
 
 FAMILY = "sana_sprint"
@@ -159,18 +166,21 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         transformer = OneStepSana(config, len(plan.times)).eval()
     weights, notes = fold_transformer(student, plan)
     text_config, tokens = student.configs["text_encoder"], student.prompt.tokens
-    text_weights = {
-        f"model.{k}": v
-        for k, v in (dict(text.weights) | rotation_handles(text_config, tokens)).items()
-        if k != "rotary_emb.inv_freq"
-    } | bias_handles(text_config, tokens)
+    ranged = fold_text_range(text.weights, text_config["num_hidden_layers"])
+    named = dict(text.weights) | ranged | rotation_handles(text_config, tokens)
+    text_weights = {f"model.{k}": v for k, v in named.items() if k != "rotary_emb.inv_freq"}
+    text_weights |= bias_handles(text_config, tokens)
     encoder = Component(
         "text_encoder",
         PromptEncoder(text.module, tokens, keep).eval(),
         text_weights,
         (TensorSpec("input_ids", "int64", (1, tokens), "prefix + prompt, padded right"),),
         (embeds,),
-        notes=("attention: eager (applies the soft cap)", "mask input dropped: causal, padded right"),
+        notes=(
+            "attention: eager (applies the soft cap)",
+            "mask input dropped: causal, padded right",
+            "range: residual stream and post-norm inputs scaled down, norms compensated",
+        ),
     )
     denoiser = Component(
         "transformer",
@@ -180,81 +190,24 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),),
         notes=notes,
     )
+    painting = LatentDecoder(decoder.module).eval()
+    painted = fold_decoder_range(decoder.weights, painting, student.latent_shape)
     painter = Component(
         "vae_decoder",
-        LatentDecoder(decoder.module).eval(),
-        {k: v for k, v in decoder.weights.items() if k.startswith("decoder.")},
+        painting,
+        {k: v for k, v in (dict(decoder.weights) | painted).items() if k.startswith("decoder.")},
         (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
         (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),),
+        notes=(f"range: {len(painted) // 4} linear attentions sum means",) if painted else (),
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
 
 
-def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle], tuple[str, ...]]:
-    """The specialized transformer's weights, and a note per rule that says what it did."""
-    component, config = student.components["transformer"], student.configs["transformer"]
-    weights, layers = component.weights, config["num_layers"]
-    gone = ("time_embed.", "patch_embed.pos_embed")
-    folded = {k: v for k, v in weights.items() if not k.startswith(gone) and "scale_shift_table" not in k}
-    tables = [modulation_table(component, config, s, plan.guidance) for s in plan.times]  # each [6 L + 2, D]
-    folded["times"] = constant(torch.tensor(plan.times, dtype=tables[0].dtype))
-    if config["interpolation_scale"] is not None:
-        folded["positions"] = constant(position_table(config))
-    folded |= _fold_attention_scale(weights, config)
-    if len(plan.times) > 1:
-        folded["modulation"] = tabulate(tables)
-        return folded, (f"time path: {len(plan.times)} tables gathered by step (a fold serves one step only)",)
-    for i in range(layers):
-        block = f"transformer_blocks.{i}"
-        shift, scale, gate, ff_shift, ff_scale, ff_gate = tables[0][6 * i : 6 * i + 6]
-        for layer in ("to_q", "to_k", "to_v"):
-            folded |= fold_scale_shift(weights, f"{block}.attn1.{layer}", scale, shift)
-        folded |= fold_gate(weights, f"{block}.attn1.to_out.0", gate)
-        folded |= fold_scale_shift(weights, f"{block}.ff.conv_inverted", ff_scale, ff_shift)
-        folded |= fold_gate(weights, f"{block}.ff.conv_point", ff_gate)
-    folded |= fold_scale_shift(weights, "proj_out", tables[0][-1], tables[0][-2])
-    return folded, (f"time path: {6 * layers + 2} modulation vectors folded into {6 * layers + 1} layers",)
-
-
-def _fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, Any]) -> dict[str, Handle]:
-    """softmax(q k^T / sqrt(d)): 1 / sqrt(d) goes into the weights that make q, where 16 bits do not round it alone."""
-    width = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
-    scale = torch.full((width,), config["cross_attention_head_dim"] ** -0.5, dtype=torch.float64)
-    last = "norm_q" if config["qk_norm"] is not None else "to_q"
-    folded: dict[str, Handle] = {}
-    for i in range(config["num_layers"]):
-        folded |= fold_gate(weights, f"transformer_blocks.{i}.attn2.{last}", scale)
-    return folded
-
-
-def modulation_table(component: Component, config: Mapping[str, Any], s: float, guidance: float) -> torch.Tensor:
-    """[6 L + 2, D]: six rows a block (shift, scale, gate; twice), then the output's shift and scale, at time s.
-
-    Runs the stock time embedding once, so its sinusoids and roundings are diffusers' own.
-    """
-    prefix = "time_embed."
-    handles = {k.removeprefix(prefix): v for k, v in component.weights.items() if k.startswith(prefix)}
-    dtype = torch.float64 if next(iter(handles.values())).dtype == torch.float64 else torch.float32
-    module = materialize(component.module.get_submodule("time_embed"), handles, dtype)
-    scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
-    with torch.no_grad():
-        # diffusers registers timestep_scale but never reads it (0.39), so s goes in as it is
-        six, embedded = module(torch.tensor([s], dtype=torch.float32), guidance=scaled, hidden_dtype=dtype)
-    rows = [
-        component.weights[f"transformer_blocks.{i}.scale_shift_table"].load().to(dtype) + six.reshape(6, -1)
-        for i in range(config["num_layers"])
-    ]
-    final = component.weights["scale_shift_table"].load().to(dtype) + embedded
-    return torch.cat([*rows, final])
-
-
-def position_table(config: Mapping[str, Any]) -> torch.Tensor:
-    """Sine-cosine positions float32 [1, N, D], as diffusers' PatchEmbed computes them for its native size."""
-    width, side = config["num_attention_heads"] * config["attention_head_dim"], config["sample_size"] // config["patch_size"]
-    table: torch.Tensor = get_2d_sincos_pos_embed(
-        width, side, base_size=side, interpolation_scale=config["interpolation_scale"], output_type="pt"
-    )
-    return table.float().unsqueeze(0)
+def arrange_channels_first(student: Student) -> Student:
+    """A specialized student with its transformer laid out for Apple's Neural Engine; the other networks stay."""
+    transformer = to_channels_first(student.components["transformer"], student.configs["transformer"])
+    components = {**student.components, "transformer": transformer}
+    return dataclasses.replace(student, components=components, layout=CHANNELS_FIRST)
 
 
 def make_reference(student: Student) -> SanaSprintPipeline:

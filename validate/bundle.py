@@ -27,6 +27,7 @@ from sprint_export.validate.measure import (
     time_components,
     weigh_files,
 )
+from sprint_export.validate.neural_engine import check_packages
 from sprint_export.validate.reference import draw_reference
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
 
@@ -77,7 +78,7 @@ def validate_bundle(
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
     rows, description = _compare(bundle, student, prompts, runtime, progress)
-    rows += weigh_files(bundle) + summarize_kernels(bundle)
+    rows += weigh_files(bundle) + summarize_kernels(bundle) + check_packages(bundle)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",
@@ -146,7 +147,7 @@ def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
 def quantized_share(bundle: Bundle, student: Student) -> float:
     """Share of the values in Linear and dense 1x1 Conv2d weights that are stored quantized, over all components."""
     stored = total = 0
-    specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance)
+    specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance, bundle.layout)
     for record in bundle.components:
         for name, module in specialized.components[record.role].module.named_modules():
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and is_pointwise(module):

@@ -47,7 +47,26 @@ _QUANTIZED = (
     Gate("adherence_drop_points", "<=", 2.0, "the picture may change, what it shows may not"),
     Gate("quantized_share", ">=", 0.9, "a bundle called 8-bit has its matmul and 1x1-convolution weights in 8 bits"),
 )
-DEFAULT_GATES = {"fp32": _FLOAT, "fp16": _HALF, "bf16": _HALF, "int8": _QUANTIZED, "fp8": _QUANTIZED}
+_SMALL = (
+    Gate("psnr_db", ">=", 20.0, "6 and 4 bits a weight: visible side by side, but the same picture"),
+    Gate(
+        "adherence_drop_points",
+        "<=",
+        2.0,
+        "4-bit text encoders are known to lose the prompt (FLUX.2 klein on Core AI); this one may not",
+    ),
+    _QUANTIZED[2],
+)
+_FINITE = (
+    Gate("infinities", "<=", 0.0, "half precision overflowed somewhere, and a device need not forgive it as this machine did"),
+    Gate("nans", "<=", 0.0, "and this would be seen in the picture"),
+)
+DEFAULT_GATES = {
+    "fp32": _FLOAT,
+    **dict.fromkeys(("fp16", "bf16"), (*_HALF, *_FINITE)),
+    **dict.fromkeys(("int8", "fp8", "w8a8"), (*_QUANTIZED, *_FINITE)),
+    **dict.fromkeys(("w6", "w4"), (*_SMALL, *_FINITE)),
+}
 
 
 def read_gates(texts: Sequence[str], precision: str) -> tuple[Gate, ...]:

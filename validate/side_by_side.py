@@ -16,7 +16,7 @@ import numpy as np
 from sprint_export.progress import Progress
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.runtimes import open_bundle
+from sprint_export.runtimes import chain_sessions, open_bundle
 from sprint_export.schema import ROLES, Bundle, Measurement, Student
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
@@ -74,7 +74,7 @@ def draw_exported(bundle: Bundle, runtime: str | None, prompts: Sequence[str], n
 
 def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
     """In torch, float32 arithmetic, with inputs and weights rounded as the bundle's manifest says."""
-    specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance)
+    specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance, bundle.layout)
     dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
     layers = {record.role: record.layers for record in bundle.components}
 
@@ -82,8 +82,7 @@ def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise
         component = dataclasses.replace(specialized.components[role], layers=layers[role])
         return TorchSession(component, fake=True, dtype=dtype)
 
-    base = open_bundle(bundle.folder, "onnx", verify=False, one_at_a_time=True)  # for its prompt reader and plan
-    pipeline = dataclasses.replace(base, sessions=OneAtATime(ROLES, open_session), seconds={}, ran_on={})
+    pipeline = chain_sessions(bundle, OneAtATime(ROLES, open_session))
     return _draw(pipeline, "torch, rounded", ROLE_SAMPLES, prompts, noise, progress)
 
 
@@ -110,7 +109,14 @@ def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> l
         note = "exported graph vs torch with the same rounding, same inputs"
         rows.append(Measurement("converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note=note))
         rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="the largest"))
+        rows += [dataclasses.replace(row, component=role) for row in find_more(sessions[role])]
     return rows
+
+
+def find_more(session: Session) -> list[Measurement]:
+    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
+    found: list[Measurement] = getattr(session, "findings", list)()
+    return found
 
 
 def _first(outputs: Mapping[str, Array]) -> Array:

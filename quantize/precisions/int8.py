@@ -10,5 +10,5 @@ PRECISION = Precision(
     qmax=127.0,
     storage="int8",
     is_quantized=True,
-    meaning="8-bit integer weights and activations of Linear and Conv, the rest in the graph's float type",
+    meaning="8-bit integer weights and activations of Linear and Conv (Core ML and Core AI: weights only)",
 )

@@ -28,7 +28,9 @@ STOPPED = 130  # the shell's status for a program that Ctrl-C ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made.")]
-Runtime = Annotated[str | None, typer.Option(help="trt or onnx; default: the bundle's own where it can run here, else onnx.")]
+Runtime = Annotated[
+    str | None, typer.Option(help="trt, onnx, coreml, coreml-checker or coreai; default: the first that can run here.")
+]
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def read_prompts(path: Path | None) -> list[str] | None:
 @app.callback()
 def convert_command(
     context: typer.Context,
-    target: Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, trt-int8, onnx-int8; see: list targets.")] = None,
+    target: Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, onnx-int8, coreml-int8; see: list targets.")] = None,
     student: Annotated[
         str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")
     ] = "sprint-tiny",
@@ -106,6 +108,15 @@ def convert_command(
     builder: Annotated[
         str, typer.Option(help="tensorrt-rtx (needs no GPU) or tensorrt (on the GPU it is for).")
     ] = "tensorrt-rtx",
+    deployment_target: Annotated[
+        str | None, typer.Option(help="Apple targets: the oldest system it must run on, e.g. iOS17; default iOS18.")
+    ] = None,
+    compute_unit: Annotated[
+        str | None, typer.Option(help="Apple targets: neural-engine, gpu, cpu or all; default: what suits the device.")
+    ] = None,
+    part_mb: Annotated[
+        int | None, typer.Option(help="Apple targets: largest weight file in MB; a larger network becomes several files.")
+    ] = None,
     gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts to validate with.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle made from other inputs.")] = False,
@@ -129,7 +140,7 @@ def convert_command(
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
     from sprint_export.quantize.recipes import read_recipe
     from sprint_export.road import convert
-    from sprint_export.schema import ROLES
+    from sprint_export.schema import ROLES, Options
 
     with progress_bars() as progress:
         bundle = convert(
@@ -143,6 +154,7 @@ def convert_command(
             recipe=None if recipe is None else read_recipe(recipe),
             components=component or ROLES,
             builder=builder,
+            options=Options(deployment_target, compute_unit, part_mb),
             gates=gate or [],
             count=count,
             overwrite=overwrite,

@@ -5,13 +5,17 @@ here owns. `tflops` are dense peaks (no structured sparsity) with float32 accumu
 compiled: on GeForce cards that is half the rate of the advertised float16-accumulate figure. A type the device has no
 units for is absent from `tflops`.
 
-Covered: GeForce RTX cards and a plain CPU. Not covered: laptop and workstation parts, whose clocks depend on the maker.
+Apple's devices are never priced: no figures of their units are published. What counts there is the chip's generation, the unit
+that suits the device, and how large one weight file may be (a Neural Engine refuses 2 GB, and phones fail well before).
+
+Covered: GeForce RTX cards, iPhones and Macs by chip, a plain CPU. Not covered: laptop and workstation RTX parts, whose clocks
+depend on the maker.
 """
 
 from __future__ import annotations
 
 from sprint_export.errors import unknown_choice
-from sprint_export.schema import Device
+from sprint_export.schema import NEURAL_ENGINE, Device
 
 KERNEL_US = 2.0  # the cost of one kernel in a stream: launch gap and tail; set once for all cards
 
@@ -36,6 +40,19 @@ def _rtx(model: str, compute_capability: tuple[int, int], fp32: float, gigabytes
     )
 
 
+def _apple(name: str, title: str, chip: tuple[str, int]) -> Device:
+    """An iPhone (A chips: Neural Engine, files up to 1 GB) or a Mac (M chips: GPU, files up to 2 GB)."""
+    is_phone = chip[0] == "A"
+    return Device(
+        name=name,
+        title=title,
+        compute_capability=None,
+        apple_chip=chip,
+        compute_unit=NEURAL_ENGINE if is_phone else "gpu",
+        part_megabytes=1000 if is_phone else 2000,
+    )
+
+
 # fp32 peaks and bandwidths as NVIDIA publishes them in its Turing, Ampere GA102, Ada and RTX Blackwell whitepapers. Only the
 # RTX 4090's have been checked (they are the project's budget figures); check the others before quoting a price for them.
 _DEVICES = (
@@ -54,6 +71,11 @@ _DEVICES = (
     _rtx("4080", (8, 9), 48.7, 716.8),
     _rtx("5080", (12, 0), 56.3, 960.0),
     _rtx("5090", (12, 0), 104.8, 1792.0),
+    _apple("iphone-14", "Apple iPhone 14 (A15, 6 GB)", ("A", 15)),
+    _apple("iphone-15-pro", "Apple iPhone 15 Pro (A17 Pro, 8 GB)", ("A", 17)),
+    _apple("iphone-16", "Apple iPhone 16 (A18, 8 GB)", ("A", 18)),
+    _apple("mac-m1", "Apple Mac with M1 to M3", ("M", 1)),
+    _apple("mac-m4", "Apple Mac with M4 or later", ("M", 4)),
     # A CPU's peak depends on the part and its clocks; latency there is measured, never priced.
     Device(name="cpu", title="any x86-64 or Arm CPU", compute_capability=None),
 )

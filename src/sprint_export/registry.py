@@ -15,7 +15,8 @@ from types import ModuleType
 
 from sprint_export.errors import MachineError, unknown_choice
 
-KINDS = {"student": "students", "precision": "quantize.precisions", "target": "runtimes"}
+KINDS = {"student": "students", "precision": "quantize.precisions", "target": "runtimes", "runtime": "runtimes"}
+CONSTANTS = {"student": ("FAMILY",), "precision": ("PRECISION",), "target": ("TARGET",), "runtime": ("TARGET", "RUNTIME")}
 
 
 @cache
@@ -27,19 +28,19 @@ def list_members(kind: str) -> dict[str, str]:
     found = {}
     for location in spec.submodule_search_locations:
         for path in sorted((Path(location) / inner).glob("*.py")):
-            name = _declared_name(path)
+            name = _declared_name(path, CONSTANTS[kind])
             if name is not None:
                 found[name] = f"sprint_export.{KINDS[kind]}.{path.stem}"
     return dict(sorted(found.items()))
 
 
-def _declared_name(path: Path) -> str | None:
-    """The literal of `FAMILY = "x"`, `PRECISION = Precision(name="x", ...)` or `TARGET = Target(name="x", ...)`."""
+def _declared_name(path: Path, constants: tuple[str, ...]) -> str | None:
+    """The literal of `FAMILY = "x"`, `RUNTIME = "x"`, `PRECISION = Precision(name="x", ...)` or `TARGET = Target(name="x")`."""
     for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id == "FAMILY" and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in constants:
+            if isinstance(node.value, ast.Constant):
                 return str(node.value.value)
-            if node.targets[0].id in ("PRECISION", "TARGET") and isinstance(node.value, ast.Call):
+            if isinstance(node.value, ast.Call):
                 return next(
                     (str(k.value.value) for k in node.value.keywords if k.arg == "name" and isinstance(k.value, ast.Constant)),
                     None,

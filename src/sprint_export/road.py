@@ -19,14 +19,15 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import ROLES, Bundle, Device, Recipe, Student, Target
+from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
-    "coreml-fp8": "Core ML has no FP8 type; for Apple devices use coreml-w8a8 (8-bit integers), or coreai-fp8 on iOS 27, "
-    "when those targets are added; today the nearest is onnx-int8",
+    "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
+    "activations) and, on iOS 27 and macOS 27, coreai-fp8",
+    "coreml-bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
 }
 
 
@@ -62,6 +63,7 @@ def convert(
     prompts: Sequence[str] | None = None,
     components: Sequence[str] = ROLES,
     builder: str = "tensorrt-rtx",
+    options: Options | None = None,
     overwrite: bool = False,
     gates: Sequence[str] = (),
     count: int | None = None,
@@ -82,6 +84,7 @@ def convert(
         prompts: calibrate and validate with these instead of the student's own.
         components: which networks to export; a bundle without all three cannot draw or be validated.
         builder: "tensorrt-rtx" or "tensorrt".
+        options: what a target offers beside the precision, e.g. Options(deployment_target="iOS17").
         overwrite: replace a bundle at `out` that was made from other inputs.
         gates: as in `validate_bundle`.
         count: as in `validate_bundle`.
@@ -96,6 +99,7 @@ def convert(
         InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
         MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
     """
+    from sprint_export.export.student import complete_options
     from sprint_export.runtimes import check_builder
     from sprint_export.students import load_student
     from sprint_export.validate.gates import read_gates
@@ -105,6 +109,7 @@ def convert(
     if (reason := goal.refuses(precision, place)) is not None:
         raise RefusedError(f"{target} --device {place.name}: {reason}")
     check_builder(goal, place, builder)
+    chosen = complete_options(goal, precision, place, options or Options())
     read_gates(gates, precision)  # a mistake in one is said now, not after the export
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
@@ -118,7 +123,7 @@ def convert(
     with clear_disk_errors(folder):
         folder = check_out(folder)
         bundle = _make_bundle(
-            loaded, goal, precision, place, folder, steps, guidance, recipe, components, builder, overwrite, progress, say
+            loaded, goal, precision, place, chosen, folder, steps, guidance, recipe, components, builder, overwrite, progress, say
         )
         if validate and set(components) == set(ROLES):
             from sprint_export.validate import validate_bundle
@@ -134,6 +139,7 @@ def _make_bundle(
     target: Target,
     precision: str,
     device: Device,
+    options: Options,
     folder: Path,
     steps: int,
     guidance: float | None,
@@ -151,13 +157,13 @@ def _make_bundle(
     from sprint_export.runtimes import build_bundle
     from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
 
-    specialized = specialize_student(student, steps, DEFAULT_GUIDANCE if guidance is None else guidance)
+    specialized = specialize_student(student, steps, DEFAULT_GUIDANCE if guidance is None else guidance, options.layout)
     specialized = keep_components(specialized, components)
     for role, component in specialized.components.items():
         for note in component.notes:
             say(f"{role}: {note}")
     quantized = quantize_student(specialized, precision, target, recipe, progress)
-    key = bundle_key(quantized, target, precision, device)
+    key = bundle_key(quantized, target, precision, device, options)
     if folder.exists() and any(folder.iterdir()):
         found = _read_present(folder, overwrite)
         if found is not None and found.key == key:
@@ -165,7 +171,7 @@ def _make_bundle(
             return build_bundle(found, device.name, builder, progress)
         if not overwrite:
             raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
-    bundle = export_student(quantized, target, precision, device, folder, progress)
+    bundle = export_student(quantized, target, precision, device, folder, progress, options)
     bundle = build_bundle(bundle, device.name, builder, progress)
     return place_bundle(bundle, folder)
 

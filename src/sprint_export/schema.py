@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sprint_export.weights import Handle
 
 ROLES = ("text_encoder", "transformer", "vae_decoder")  # in the order a picture passes through them
+CHANNELS_LAST, CHANNELS_FIRST = "channels-last", "channels-first"  # tokens [B, N, D] as trained; [B, D, h, w] for Neural Engines
+NEURAL_ENGINE = "neural-engine"
+UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of an Apple file: the unit it is made for
 FLOAT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -37,7 +40,8 @@ class TensorSpec:
 class Precision:
     """A numeric format as a value, e.g. int8: bits 8, qmin -128, qmax 127, storage "int8".
 
-    `qmax` is the largest magnitude a scale maps to: scale = amax / qmax. `storage` is numpy's (or ml_dtypes') name.
+    `qmax` is the largest magnitude a scale maps to: scale = amax / qmax. `storage` is numpy's (or ml_dtypes') name. A palette
+    has no scale: its values are indices 0..qmax into a table of the weight's own values.
     """
 
     name: str
@@ -48,21 +52,24 @@ class Precision:
     storage: str
     is_quantized: bool
     meaning: str
+    is_palette: bool = False
 
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """How one Linear or Conv2d is quantized.
+    """How one Linear, Conv2d or Embedding is quantized.
 
-    `input_amax` is the largest magnitude its input took over the calibration prompts. `weight_axis` is the output-channel
-    axis of the weight scales (0, as torch stores weights), or None for one scale per tensor. Scales are rounded to
-    `scale_dtype`, the type the graph computes in.
+    `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
+    compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
+    None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
+    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in.
     """
 
     precision: Precision
-    input_amax: float
+    input_amax: float | None
     weight_axis: int | None
     scale_dtype: str
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ class Student:
     calibration_prompts: tuple[str, ...] = ()
     validation_prompts: tuple[str, ...] = ()
     plan: StepPlan | None = None
+    layout: str = CHANNELS_LAST
     recipe: Recipe | None = None
     make_reference: Callable[[Student], Any] | None = None
 
@@ -144,7 +152,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Device:
-    """Published peak figures of a device, for pricing a kernel table: TFLOP/s by type, GB/s, microseconds a kernel."""
+    """Published figures of a device.
+
+    Peaks price a kernel table (TFLOP/s by type, GB/s, microseconds a kernel). Apple's devices have a chip generation, the
+    compute unit that suits them and the largest weight file (in 10^6 bytes) one of their models should have.
+    """
 
     name: str
     title: str
@@ -152,11 +164,33 @@ class Device:
     tflops: Mapping[str, float] = field(default_factory=dict)
     gigabytes_per_s: float = 0.0
     kernel_us: float = 0.0
+    apple_chip: tuple[str, int] | None = None  # ("A", 17), ("M", 4)
+    compute_unit: str | None = None
+    part_megabytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one asks of a target beside the precision; None leaves it to the target or the device."""
+
+    deployment_target: str | None = None  # "iOS18": the oldest system the files must run on
+    compute_unit: str | None = None  # one of the target's
+    part_megabytes: int | None = None  # a component with more weights becomes several files that run one after the other
+
+    @property
+    def layout(self) -> str:
+        """How the networks lay out what they compute: a Neural Engine wants channels first."""
+        return CHANNELS_FIRST if self.compute_unit == NEURAL_ENGINE else CHANNELS_LAST
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a student can go. `refuses(precision, device)` gives the reason a pair cannot work, or None."""
+    """Where a student can go.
+
+    `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
+    the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
+    its files; `runtimes` the members of runtimes/ that can run them, best first.
+    """
 
     name: str
     format: str
@@ -167,7 +201,13 @@ class Target:
     refuses: Callable[[str, Device], str | None]
     default_device: str
     extra: str
+    exporter: str = "to_onnx"
+    runtimes: tuple[str, ...] = ()
     needs_build: bool = False
+    weight_only: tuple[str, ...] = ()  # precisions that leave activations in float
+    layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
+    groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
+    complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
 
 
 @dataclass(frozen=True)
@@ -183,12 +223,25 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One graph file of a component, in the order they run; `graph` is its path in the component's folder.
+
+    A part's inputs are the component's inputs or outputs of parts before it.
+    """
+
+    graph: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
 class ComponentRecord:
     """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded."""
 
     role: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    parts: tuple[Part, ...]
     precision_counts: Mapping[str, int]
     layers: Mapping[str, QuantizedLayer]
     notes: tuple[str, ...] = ()
@@ -206,6 +259,8 @@ class Bundle:
     target: str
     precision: str
     device: str
+    options: Options
+    layout: str
     plan: StepPlan
     prompt: PromptPlan
     latent_shape: tuple[int, int, int]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import InputError
 from sprint_export.progress import Progress, quiet
 from sprint_export.sampler import sample
-from sprint_export.schema import PromptPlan, StepPlan
+from sprint_export.schema import Measurement, PromptPlan, StepPlan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,33 @@ class Session(Protocol):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name, with the dtypes and shapes of the component's TensorSpecs."""
         ...
+
+
+class Chain:
+    """Several graphs as one: each takes what it needs from the inputs and from what ran before; the last one's outputs count."""
+
+    def __init__(self, parts: Sequence[Session]) -> None:
+        self.parts, self.description = tuple(parts), parts[0].description
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs by name -> outputs by name."""
+        known, last = dict(feeds), {}
+        for part in self.parts:
+            last = part.run(known)
+            known |= last
+        return last
+
+    def findings(self) -> list[Measurement]:
+        """What the parts noticed, put together: sums, and of what is called the largest the largest."""
+        merged: dict[str, Measurement] = {}
+        for row in (row for part in self.parts for row in getattr(part, "findings", list)()):
+            old = merged.get(row.metric)
+            if old is None:
+                merged[row.metric] = row
+            else:
+                value = max(old.value, row.value) if row.metric.startswith("largest") else old.value + row.value
+                merged[row.metric] = replace(old if old.value else row, value=value)
+        return list(merged.values())
 
 
 class OneAtATime(Mapping[str, Session]):

@@ -11,36 +11,44 @@ from collections.abc import Mapping
 
 import torch
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, unknown_choice
 from sprint_export.registry import load_member
 from sprint_export.sampler import trigflow_times
-from sprint_export.schema import StepPlan, Student
+from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, StepPlan, Student
 from sprint_export.weights import Handle, LazyHandle, constant
 
 DEFAULT_GUIDANCE = 4.5  # SanaSprintPipeline.__call__'s default
 
 
-def specialize_student(student: Student, steps: int = 1, guidance: float = DEFAULT_GUIDANCE) -> Student:
+def specialize_student(
+    student: Student, steps: int = 1, guidance: float = DEFAULT_GUIDANCE, layout: str = CHANNELS_LAST
+) -> Student:
     """Fix the number of steps and the guidance, and fold what that makes constant.
 
     Args:
         student: as `load_student` returns it.
         steps: 1 folds the whole time path into weights; 2 to 4 keep one small table a step, gathered by step index.
         guidance: the scale the student's guidance embedding is fed, as in the pipeline's `guidance_scale`.
+        layout: "channels-last", or "channels-first" for Apple's Neural Engine: the same function and layer names.
 
     Returns:
         A new student with a plan; the input is unchanged.
 
     Raises:
-        InputError: the student is specialized already, or steps is not 1 to 4.
+        InputError: the student is specialized already, steps is not 1 to 4, or there is no such layout.
     """
+    if layout not in (CHANNELS_LAST, CHANNELS_FIRST):
+        raise unknown_choice("layout", layout, (CHANNELS_LAST, CHANNELS_FIRST))
     if student.plan is not None:
         raise InputError(
             f"student {student.source!r} is specialized already (to {len(student.plan.times)} steps); "
             "load it again to specialize it differently"
         )
     plan = StepPlan(times=trigflow_times(steps), guidance=guidance)
-    specialized: Student = load_member("student", student.family).specialize(student, plan)
+    family = load_member("student", student.family)
+    specialized: Student = family.specialize(student, plan)
+    if layout == CHANNELS_FIRST:
+        specialized = family.arrange_channels_first(specialized)
     return specialized
 
 

@@ -31,6 +31,8 @@ from sprint_export.schema import (
     Bundle,
     ComponentRecord,
     Measurement,
+    Options,
+    Part,
     PromptPlan,
     QuantizedLayer,
     Recipe,
@@ -44,7 +46,15 @@ from sprint_export.schema import (
 
 SPEC = TensorSpec("latents", "float32", (1, "height", 8), "noise")
 LAYER = QuantizedLayer(load_member("precision", "fp8").PRECISION, 1 / 3, None, "bf16")
-RECORD = ComponentRecord("transformer", (SPEC,), (SPEC,), {"FLOAT8E4M3FN": 12}, {"blocks.0": LAYER}, ("a note",))
+RECORD = ComponentRecord(
+    "transformer",
+    (SPEC,),
+    (SPEC,),
+    (Part("model.onnx", (SPEC,), (SPEC,)),),
+    {"FLOAT8E4M3FN": 12},
+    {"blocks.0": LAYER},
+    ("a note",),
+)
 RECIPE = Recipe("mine", (Rule("transformer.*", "float", "why"), Rule("*", "fp8")), ("ein grüner Kreis",), 3)
 
 
@@ -64,6 +74,8 @@ def bundle(tmp_path: Path) -> Bundle:
         target="trt",
         precision="fp8",
         device="rtx-4090",
+        options=Options(part_megabytes=900),
+        layout="channels-first",
         plan=StepPlan((1.0000036732185957, 1 / 3), 4.5),
         prompt=PromptPlan("prefix\n", True, 490, 300, 0),
         latent_shape=(4, 16, 16),

@@ -16,7 +16,7 @@ from sprint_export.export import student as export_module
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.registry import load_member
-from sprint_export.schema import Bundle, Recipe, Rule, Student, Target
+from sprint_export.schema import Bundle, Options, Recipe, Rule, Student, Target
 from tests.export.graphs import quantize_small, small_component
 
 ONNX: Target = load_member("target", "onnx").TARGET
@@ -145,13 +145,14 @@ def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
         "layers": dataclasses.replace(student, components={**student.components, "vae_decoder": layers}),
         "components": dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]}),
     }
-    keys = {name: bundle_key(value, ONNX, "fp32", CPU) for name, value in changed.items()}
-    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU)
-    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU)
-    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"))
-    keys["target"] = bundle_key(student, load_member("target", "trt").TARGET, "fp32", CPU)
+    keys = {name: bundle_key(value, ONNX, "fp32", CPU, Options()) for name, value in changed.items()}
+    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU, Options())
+    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU, Options())
+    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"), Options())
+    keys["option"] = bundle_key(student, ONNX, "fp32", CPU, Options(deployment_target="iOS17"))
+    keys["target"] = bundle_key(student, load_member("target", "trt").TARGET, "fp32", CPU, Options())
     assert len(set(keys.values())) == len(keys), keys
-    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU)
+    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU, Options())
 
 
 def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Path) -> None:

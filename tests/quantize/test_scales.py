@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.quantize.scales import SMALLEST_AMAX, fake_quantize, input_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.scales import SMALLEST_AMAX, fake_quantize, input_scale, quantize_tensor, round_weight, weight_scale
 from sprint_export.registry import load_member
 from sprint_export.schema import Precision, QuantizedLayer
 
@@ -103,3 +103,15 @@ def test_zeros_still_get_a_positive_scale(precision: Precision, dtype: str) -> N
 
 def test_the_values_own_type_is_kept() -> None:
     assert fake_quantize(values(4).bfloat16(), torch.tensor(0.1), INT8).dtype == torch.bfloat16
+
+
+def test_scales_in_blocks_belong_to_input_values_of_a_row() -> None:
+    weight = values(6, 8, 3, 3)
+    int4 = load_member("precision", "int4").PRECISION
+    layer = QuantizedLayer(int4, None, 0, "fp32", 4)
+    scale = weight_scale(weight, layer)
+    magnitude = np.abs(weight.numpy()).reshape(6, 2, -1)  # a block: 4 input channels and their kernels
+    np.testing.assert_array_equal(scale.numpy(), magnitude.max(2) / np.float32(7))
+    wide = scale.numpy().repeat(4, axis=1)[..., None, None]
+    wanted = np.clip(np.rint(weight.numpy() / wide), -8, 7) * wide
+    np.testing.assert_array_equal(round_weight(weight, layer).numpy(), wanted)

@@ -1,0 +1,150 @@
+"""Layers whose weight is stored in 8 bits, in the form Core AI's converter reads: q with its scales, and the op that multiplies them.
+
+    Linear, Conv2d    w = q scale                     one blockwise_shift_scale in the file, fed by two constants
+    Embedding         row = q[id] scale[id]           gathered first: the table is never expanded
+    activations       x' = q(x / s) s                 quantize and dequantize, only where the layer has an input range
+Scales are the project's own (quantize/scales.py), rounded to the type the graph computes in.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+
+from sprint_export.errors import InputError
+from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
+from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
+from sprint_export.weights import Handle
+
+STORED, SCALE, INPUT_SCALE = "stored", "scale", "input_scale"
+EXACT = ("times",)  # sampling times keep float32 in a 16-bit graph
+
+
+def make_module(component: Component, dtype: str) -> torch.nn.Module:
+    """A copy of a component's module that computes in `dtype`, its quantized layers replaced; values are not filled in yet.
+
+    Raises:
+        InputError: a layer is quantized in a way Core AI's files cannot hold.
+    """
+    wanted = getattr(torch, FLOAT_DTYPES[dtype])
+    module = copy.deepcopy(component.module)
+    for name, layer in component.layers.items():
+        module.set_submodule(name, _replace(name, module.get_submodule(name), layer, wanted))
+    for owner in module.modules():
+        for values in (owner._parameters, owner._buffers):
+            for name, value in values.items():
+                if value is not None and value.dtype == torch.float32 and name not in EXACT:
+                    cast = value.to(wanted)
+                    values[name] = torch.nn.Parameter(cast, requires_grad=False) if values is owner._parameters else cast  # type: ignore[assignment]  # one dict holds Parameters, the other Tensors
+    # Untouched memory, not `meta`: the shape functions of Core AI's ops answer on the CPU whatever they are given.
+    return module.to_empty(device="cpu").eval()
+
+
+def load_values(component: Component, dtypes: Mapping[str, torch.dtype]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The values of parameters and buffers of such a module, by name, one weight in memory at a time.
+
+    Args:
+        component: its weights and layers.
+        dtypes: what the module wants, by name.
+    """
+    for name, dtype in dtypes.items():
+        owner, _, leaf = name.rpartition(".")
+        layer = component.layers.get(owner)
+        if layer is None or leaf == "bias":
+            yield name, component.weights[name].load().to(dtype)
+        elif leaf == STORED:
+            weight = component.weights[f"{owner}.weight"].load().float()
+            scale = weight_scale(weight, layer)
+            yield name, quantize_tensor(weight, scale, layer.precision)
+            yield f"{owner}.{SCALE}", scale.reshape(_scale_shape(weight, layer)).to(dtypes[f"{owner}.{SCALE}"])
+        elif leaf == INPUT_SCALE:
+            yield name, input_scale(layer).to(dtype)
+
+
+def stored_type(layer: QuantizedLayer) -> torch.dtype:
+    """What a weight is kept as: torch.int8 or torch.float8_e4m3fn."""
+    dtype: torch.dtype = getattr(torch, layer.precision.storage)
+    return dtype
+
+
+def _scale_shape(weight: torch.Tensor | Handle, layer: QuantizedLayer) -> tuple[int, ...]:
+    """As many axes as the weight: a length on the axis of the output channels, 1 elsewhere."""
+    return tuple(size if axis == layer.weight_axis else 1 for axis, size in enumerate(weight.shape))
+
+
+def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype) -> StoredLayer:
+    if layer.precision.bits != 8 or layer.precision.is_palette or layer.group:
+        raise InputError(
+            f"layer {name!r} is quantized to {layer.precision.name}, expected int8, w8a8 or fp8 with one scale for each output "
+            "channel: that is what .aimodel files are written with; use a coreml target, or change the recipe"
+        )
+    kinds = {torch.nn.Linear: StoredLinear, torch.nn.Conv2d: StoredConv2d, torch.nn.Embedding: StoredEmbedding}
+    if type(module) not in kinds:
+        raise InputError(f"layer {name!r} is a {type(module).__name__}, expected {', '.join(k.__name__ for k in kinds)}")
+    return kinds[type(module)](module, layer, dtype)
+
+
+class StoredLayer(torch.nn.Module):
+    """What the three replacements share: q, its scales, and the float weight they stand for."""
+
+    stored: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight: torch.Tensor = module.weight  # type: ignore[assignment]  # the three kinds have one
+        self.dtype, self.kind, self.quantizes_input = dtype, stored_type(layer), layer.input_amax is not None
+        self.register_buffer(STORED, torch.empty(weight.shape, dtype=self.kind, device="meta"))
+        self.register_buffer(SCALE, torch.empty(_scale_shape(weight, layer), dtype=dtype, device="meta"))
+        self.register_buffer(INPUT_SCALE, torch.empty((), dtype=dtype, device="meta") if self.quantizes_input else None)
+        self.bias = getattr(module, "bias", None)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """q scale, in the graph's type."""
+        # Unless told that 8-bit integers are meant, the converter takes small ones for 4 bits.
+        named = self.kind if self.kind == torch.int8 else None
+        weight: torch.Tensor = torch.ops.coreai.constexpr_blockwise_shift_scale(
+            self.stored, self.scale, None, None, named, self.dtype
+        )
+        return weight
+
+    def round_input(self, x: torch.Tensor) -> torch.Tensor:
+        """Quantize and dequantize, where the layer has a range for it; values beyond the range are clipped to it."""
+        if not self.quantizes_input:
+            return x
+        scale = self.get_buffer(INPUT_SCALE)
+        stored = torch.ops.coreai.quantize(x, scale, self.kind, None, None, 0)
+        rounded: torch.Tensor = torch.ops.coreai.dequantize(stored, scale, None, None, 0, None, self.dtype)
+        return rounded
+
+
+class StoredLinear(StoredLayer):
+    """Stands in for a Linear."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out]."""
+        return F.linear(self.round_input(x), self.weight, self.bias)
+
+
+class StoredConv2d(StoredLayer):
+    """Stands in for a Conv2d with zero padding."""
+
+    def __init__(self, module: torch.nn.Conv2d, layer: QuantizedLayer, dtype: torch.dtype) -> None:
+        super().__init__(module, layer, dtype)
+        self.settings = (module.stride, module.padding, module.dilation, module.groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W']."""
+        return F.conv2d(self.round_input(x), self.weight, self.bias, *self.settings)
+
+
+class StoredEmbedding(StoredLayer):
+    """Stands in for an Embedding."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """[B, L] -> [B, L, D]."""
+        return self.stored[ids].to(self.dtype) * self.scale[ids]

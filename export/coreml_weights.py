@@ -1,0 +1,126 @@
+"""Compressed weights and quantized inputs in an ML program, from the student's own ranges.
+
+    linear, conv:   w -> constexpr_blockwise_shift_scale (iOS 18) or constexpr_affine_dequantize (before): q scale
+    palette:        w -> constexpr_lut_to_dense: table[index]
+    input:          x -> dequantize(quantize(x)), one pair for all layers that read x at one scale
+A coremltools graph pass that runs last, when every weight is a const in the graph's type. What is written is computed from the
+weight as the student holds it (float32), so nothing is rounded twice, and only layers the recipe names are touched:
+coremltools' own compression goes by size, and would quantize folded tables too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from sprint_export.errors import InputError
+from sprint_export.quantize.palettes import palettize
+from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
+from sprint_export.schema import QuantizedLayer
+from sprint_export.weights import Handle
+
+PASS = "sprint_export::compress_layers"
+WEIGHT_INPUTS = {"linear": "weight", "conv": "weight", "gather": "x"}
+NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16}
+
+
+def make_pipeline(names: Mapping[str, str], layers: Mapping[str, QuantizedLayer], weights: Mapping[str, Handle]) -> Any:
+    """coremltools' default passes, followed by the compression of these layers.
+
+    Args:
+        names: of weight constants in the graph -> of the component's weights.
+        layers: by module name; those whose weight is not in `names` are another part's.
+        weights: the component's.
+    """
+    import coremltools as ct
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+    class CompressLayers(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types
+        """Runs once, on the main function."""
+
+        def apply(self, program: Any) -> None:
+            compress_layers(program.functions["main"], names, layers, weights)
+
+    PASS_REGISTRY.passes[PASS] = CompressLayers()
+    pipeline = ct.PassPipeline()
+    pipeline.passes = [*pipeline.passes, PASS]
+    return pipeline
+
+
+def compress_layers(
+    function: Any, names: Mapping[str, str], layers: Mapping[str, QuantizedLayer], weights: Mapping[str, Handle]
+) -> None:
+    """Replace the weights, and quantize the inputs, of these layers in a MIL function, in place.
+
+    Raises:
+        InputError: a layer's weight is in the part but no linear, conv or gather of its graph reads it.
+    """
+    here = set(names.values())
+    todo = {f"{name}.weight": layer for name, layer in layers.items() if f"{name}.weight" in here}
+    shared: dict[tuple[str, float], Any] = {}
+    with function:
+        for operation, weight in list(_find_weights(function, names)):
+            layer = todo.pop(weight, None)
+            if layer is None:
+                continue
+            replaced = operation.inputs[WEIGHT_INPUTS[operation.op_type]]
+            compressed = _write_weight(weights[weight], layer, replaced, operation)
+            _replace(operation, replaced, compressed)
+            if layer.input_amax is not None:
+                source = operation.inputs["x"]
+                _replace(operation, source, _round_input(source, layer, operation, shared))
+    if todo:
+        raise InputError(
+            f"layer {next(iter(todo)).removesuffix('.weight')!r}: expected its weight to be read by one linear, conv or gather "
+            "of the graph; leave the layer 'float' in the recipe"
+        )
+
+
+def _find_weights(function: Any, names: Mapping[str, str]) -> Iterator[tuple[Any, str]]:
+    """Operations that read a named weight, with the weight's name in the component."""
+    for operation in function.operations:
+        if operation.op_type in WEIGHT_INPUTS:
+            const = operation.inputs[WEIGHT_INPUTS[operation.op_type]].name
+            name = names.get(const) or names.get(const.removesuffix("_to_fp16"))
+            if name is not None:
+                yield operation, name
+
+
+def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: Any) -> Any:
+    from coremltools.converters.mil.frontend import _utils as lowering
+
+    value, dtype = handle.load().float(), NUMPY_TYPES[layer.scale_dtype]
+    if layer.precision.is_palette:
+        indices, tables = palettize(value, layer)
+        table = tables.numpy().astype(dtype).reshape(tables.shape[0], *(1,) * (value.ndim - 1), -1, 1)
+        return lowering._construct_constexpr_lut_op(indices.numpy(), table, name=replaced.name, before_op=before)
+    scale = weight_scale(value, layer)
+    stored = quantize_tensor(value, scale, layer.precision).numpy()
+    if layer.precision.bits == 4:
+        from coremltools.converters.mil.mil import types
+
+        stored = stored.astype(types.nptype_from_builtin(types.int4))
+    wide = scale.numpy().astype(dtype).reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))
+    return lowering._construct_constexpr_dequant_op(stored, None, wide, axis=0, name=replaced.name, before_op=before)
+
+
+def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[tuple[str, float], Any]) -> Any:
+    from coremltools.converters.mil import Builder
+
+    scale = input_scale(layer).numpy().astype(NUMPY_TYPES[layer.scale_dtype])
+    key = (source.name, float(scale))
+    if key not in shared:
+        name = f"{source.name}_q{len(shared)}"
+        stored = Builder.quantize(input=source, scale=scale, output_dtype="int8", name=name, before_op=before)
+        shared[key] = Builder.dequantize(input=stored, scale=scale, name=f"{name}_dq", before_op=before)
+    return shared[key]
+
+
+def _replace(operation: Any, old: Any, new: Any) -> None:
+    """Let one operation read another value."""
+    operation.enclosing_block.replace_uses_of_var_after_op(
+        anchor_op=new.op, old_var=old, new_var=new, end_op=operation, force_replace=True
+    )

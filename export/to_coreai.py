@@ -1,0 +1,172 @@
+"""A component becomes a Core AI asset (`model.aimodel`, iOS 27 and macOS 27), on any system the converter is published for.
+
+    module --replace quantized layers--> --torch.export--> program --fill in weights--> --coreai-torch--> main.mlirb
+The graph is captured without weights; they are pulled one at a time when it is whole. Inputs and outputs are float32 and int32
+whatever the graph computes in. Nothing of the asset depends on the clock, so two runs of one version write the same bytes.
+
+Not covered: several files for one component; free axes; Apple's composite ops for norms and attention.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from sprint_export.errors import InputError
+from sprint_export.export.coreai_layers import load_values, make_module
+from sprint_export.registry import require
+from sprint_export.schema import Component, ComponentRecord, Options, Part, Target, TensorSpec
+
+FORMAT = "aimodel"
+TOOLS = ("coreai-core", "coreai-torch")
+ASSET, GRAPH, HASH, METADATA = "model.aimodel", "main.mlirb", "main.hash", "metadata.json"
+KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/{HASH}": "package", f"{ASSET}/{METADATA}": "package"}
+UNIT_KEY = "sprint_export.compute_unit"  # in the asset's custom metadata: what an app should prefer
+FUNCTION = "main"
+STRUCTURE = ("si", "ui", "i1")  # element types of axes, shapes and indices, not of weights
+
+
+def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
+    """Write `model.aimodel` into an empty folder.
+
+    Raises:
+        InputError: the component is not specialized, or a layer's quantization is not one the format holds.
+        MachineError: coreai-torch is missing.
+        OSError: the disk is full or the folder is not writable.
+    """
+    if not component.inputs:
+        raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
+    program = make_program(component, target.graph_dtype[precision])
+    counts = count_precisions(program)
+    _write_asset(program, component, options, folder / ASSET)
+    inputs = tuple(replace(spec, dtype="int32") if spec.dtype == "int64" else spec for spec in component.inputs)
+    parts = (Part(f"{ASSET}/{GRAPH}", inputs, component.outputs),)
+    return ComponentRecord(component.role, inputs, component.outputs, parts, counts, component.layers, component.notes)
+
+
+def kind_of(path: PurePath) -> str | None:
+    """What a file of a component's folder is to the bundle; None for what is not the format's."""
+    return KINDS.get(path.as_posix())
+
+
+def make_program(component: Component, dtype: str) -> Any:
+    """A component as a coreai.authoring.AIProgram with its weights.
+
+    Args:
+        component: specialized.
+        dtype: "fp32", "fp16" or "bf16": what the graph computes in.
+    """
+    with _quiet():
+        coreai_torch: Any = require("coreai_torch", "coreai")
+        require("coreai_torch._compression.custom_layers", "coreai")  # registers torch.ops.coreai
+        program = _fill(_capture(component, dtype, coreai_torch.get_decomp_table()), component)
+        converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)  # no paths of this machine
+        names = {"input_names": [s.name for s in component.inputs], "output_names": [s.name for s in component.outputs]}
+        return converter.add_exported_program(program, entrypoint_name=FUNCTION, **names).to_coreai()
+
+
+def count_precisions(program: Any) -> dict[str, int]:
+    """How many weight values an AIProgram stores in each type: {"FLOAT16": 120, "INT8": 2300000, ...}."""
+    counts: Counter[str] = Counter()
+    for operation in _walk(program._module._mlir_module.operation):
+        if operation.name == "coreai.constant":
+            kind = operation.results[0].type
+            name = str(kind.element_type)
+            if kind.rank and (name in _STORED_TYPES or not name.startswith(STRUCTURE)):
+                counts[_STORED_TYPES.get(name, name.upper())] += math.prod(kind.shape)
+    return dict(sorted(counts.items()))
+
+
+_STORED_TYPES = {
+    "f32": "FLOAT",
+    "f16": "FLOAT16",
+    "bf16": "BFLOAT16",
+    "si8": "INT8",
+    "f8E4M3FN": "FLOAT8E4M3FN",
+}
+
+
+def _walk(operation: Any) -> Iterator[Any]:
+    """An MLIR operation and all within it."""
+    yield operation
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _walk(inner.operation)
+
+
+def _capture(component: Component, dtype: str, decompositions: dict[Any, Any]) -> ExportedProgram:
+    """The graph in the ops Core AI knows; its values are untouched memory."""
+    module = make_module(component, dtype)
+    example = tuple(
+        torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype)) for spec in component.inputs
+    )
+    with torch.no_grad():
+        program = torch.export.export(module, example, strict=False)
+        return program.run_decompositions({**decompositions, torch.ops.aten.linear.default: _flat_linear})
+
+
+def _flat_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """A Linear as one matrix product, whatever axes come before: [..., in] -> [..., out].
+
+    torch's own decomposition of a Linear over four axes (DC-AE's attention) repeats the weight for each row of the picture, and
+    the converter then stores every copy: 16 in the tiny decoder, up to 128 at 1024 px.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    product = rows @ weight.T if bias is None else torch.addmm(bias, rows, weight.T)
+    return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _fill(program: ExportedProgram, component: Component) -> ExportedProgram:
+    """Put the component's weights in the place of untouched memory, in place."""
+    values: dict[str, Any] = {**program.state_dict, **program.constants}
+    kinds = (InputKind.PARAMETER, InputKind.BUFFER)
+    names = [str(spec.target) for spec in program.graph_signature.input_specs if spec.kind in kinds]
+    for name, value in load_values(component, {name: values[name].dtype for name in names}):
+        assert value.shape == values[name].shape, f"{name}: {tuple(value.shape)}, expected {tuple(values[name].shape)}"
+        holder: Any = program.state_dict if name in program.state_dict else program.constants
+        holder[name] = torch.nn.Parameter(value, False) if isinstance(values[name], torch.nn.Parameter) else value
+    return program
+
+
+def _write_asset(program: Any, component: Component, options: Options, path: Path) -> None:
+    """Save a program, without a creation date, and flush it to the disk."""
+    runtime: Any = require("coreai.runtime", "coreai")
+    metadata = runtime.AIModelAssetMetadata()
+    metadata.author = "sprint-export"
+    metadata.model_description = f"{component.role}: {', '.join(spec.meaning for spec in component.outputs)}"
+    metadata.set_custom(UNIT_KEY, options.compute_unit or "all")
+    program.save_asset(path, metadata)
+    kept = json.loads((path / METADATA).read_text("utf-8"))
+    kept.pop("creationDate", None)
+    (path / METADATA).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", "utf-8")
+    for file in path.iterdir():
+        with file.open("r+b") as handle:
+            os.fsync(handle.fileno())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """coreai-torch draws progress bars on stdout, doubts the torch it was tested with, and says that FP8 is no integer."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,161 @@
+"""A component becomes one or more Core ML packages (`.mlpackage`), on any system: nothing here needs a Mac.
+
+    module on meta --torch.export--> program --cut--> parts --fill in weights--> --coremltools--> ML program --> package
+Weights are pulled when their part is converted, so memory is that of one part. Inputs and outputs are float32 and int32 whatever
+the graph computes in, except what one part hands to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.export.coreml_fixes import TANH_FORM, drop_aliases, gelu_keeps_its_form
+from sprint_export.export.coreml_weights import make_pipeline
+from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
+from sprint_export.registry import require
+from sprint_export.schema import UNIT_KEY, Component, ComponentRecord, Options, Part, Target, TensorSpec
+
+FORMAT = "coreml"
+TOOLS = ("coremltools",)
+KINDS = {".mlmodel": "graph", ".bin": "weights", ".json": "package"}
+MODEL = "Data/com.apple.CoreML/model.mlmodel"  # where a package keeps its program
+DEBUG_FILE = "executorch_debug_handle_mapping.json"  # coremltools leaves it for ExecuTorch; nothing on a device reads it
+UNLIMITED = float("inf")
+STRUCTURE = ("int32", "bool", "string")  # axes, shapes and names, not weights
+
+
+def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
+    """Write `model.mlpackage`, or `model_1.mlpackage` and so on, into an empty folder.
+
+    Raises:
+        InputError: the component is not specialized, or a layer cannot be compressed.
+        MachineError: coremltools is missing.
+    """
+    if not component.inputs:
+        raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
+    dtype = target.graph_dtype[precision]
+    limit = UNLIMITED if options.part_megabytes is None else options.part_megabytes * 1e6
+    with _quiet():
+        program = capture_program(component.module, component.inputs)
+        drop_aliases(program)
+        weight_bytes = partial(stored_bytes, component, dtype)
+        graphs = cut_program(program, component.inputs, component.outputs, weight_bytes, limit)
+        parts, counts = [], Counter[str]()
+        for i, graph in enumerate(graphs):
+            package = folder / ("model.mlpackage" if len(graphs) == 1 else f"model_{i + 1}.mlpackage")
+            inputs, outputs = (tuple(_as_stored(spec, dtype) for spec in side) for side in (graph.inputs, graph.outputs))
+            model = _convert(graph, outputs, component, dtype, options)
+            counts += count_precisions(model._mil_program)
+            model.save(str(package))
+            (package / DEBUG_FILE).unlink(missing_ok=True)
+            parts.append(Part(f"{package.name}/{MODEL}", inputs, outputs))
+    return ComponentRecord(
+        component.role,
+        tuple(_as_stored(spec, dtype) for spec in component.inputs),
+        component.outputs,
+        tuple(parts),
+        dict(sorted(counts.items())),
+        component.layers,
+        component.notes,
+    )
+
+
+def kind_of(path: PurePath) -> str | None:
+    """What a file of a component's folder is to the bundle; None for what is not the format's."""
+    return KINDS.get(path.suffix) if any(parent.suffix == ".mlpackage" for parent in path.parents) else None
+
+
+def stored_bytes(component: Component, dtype: str, name: str) -> float:
+    """Size of a weight in the file: what its layer's precision says, else the graph's type."""
+    layer = component.layers.get(name.removesuffix(".weight"))
+    bits = layer.precision.bits if layer is not None and name.endswith(".weight") else (32 if dtype == "fp32" else 16)
+    return bits / 8 * float(torch.Size(component.weights[name].shape).numel())
+
+
+def _as_stored(spec: TensorSpec, dtype: str) -> TensorSpec:
+    """Core ML takes 32-bit integers, and what parts hand on stays in the graph's type."""
+    if spec.dtype == "int64":
+        return replace(spec, dtype="int32")
+    is_inner = spec.meaning == INNER and dtype == "fp16" and spec.dtype == "float32"
+    return replace(spec, dtype="float16") if is_inner else spec
+
+
+def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Component, dtype: str, options: Options) -> Any:
+    """One part as a coremltools model."""
+    ct = require("coremltools", "coreml")
+    program = _fill(graph.program, component)
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    numpy_types = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
+    wanted = [
+        ct.TensorType(name=spec.name, dtype=getattr(ct.converters.mil.mil.types, numpy_types[spec.dtype])) for spec in outputs
+    ]
+    with gelu_keeps_its_form(), torch.no_grad():
+        model = ct.convert(
+            program,
+            outputs=wanted,
+            minimum_deployment_target=getattr(ct.target, str(options.deployment_target)),
+            compute_precision=ct.precision.FLOAT16 if dtype == "fp16" else ct.precision.FLOAT32,
+            pass_pipeline=make_pipeline(names, component.layers, component.weights),
+            skip_model_load=True,
+        )
+    _check_gelu(graph.program, model._mil_program)
+    model.user_defined_metadata[UNIT_KEY] = str(options.compute_unit)
+    model.author, model.short_description = "sprint-export", f"{component.role}: {', '.join(spec.meaning for spec in outputs)}"
+    return model
+
+
+def _fill(program: torch.export.ExportedProgram, component: Component) -> torch.export.ExportedProgram:
+    """The program with the component's weights in the place of meta tensors."""
+    filled = copy.copy(program)
+    filled._state_dict = {
+        name: torch.nn.Parameter(component.weights[name].load().float(), requires_grad=False) for name in program.state_dict
+    }
+    return filled
+
+
+def _check_gelu(program: torch.export.ExportedProgram, converted: Any) -> None:
+    """The converter is known to lose a gelu's form; this says so if it happens again."""
+    nodes = [node for node in program.graph.nodes if node.target is torch.ops.aten.gelu.default]
+    wanted = sum(node.kwargs.get("approximate") == "tanh" for node in nodes)
+    found = [op.mode.val for op in converted.functions["main"].operations if op.op_type == "gelu"].count(TANH_FORM)
+    assert found == wanted, f"{wanted} gelus have the tanh form, {found} after conversion; coremltools changed, see coreml_fixes"
+
+
+def count_precisions(program: Any) -> dict[str, int]:
+    """How many weight values a MIL program stores in each type: {"FP16": 120, "INT8": 2300000, ...}."""
+    from coremltools.converters.mil.mil import types
+
+    counts: Counter[str] = Counter()
+    for operation in program.functions["main"].operations:
+        value = operation.outputs[0]
+        if operation.op_type == "const" and value.rank > 0 and (name := types.builtin_to_string(value.dtype)) not in STRUCTURE:
+            counts[name.upper()] += int(math.prod(value.shape))
+    return dict(sorted(counts.items()))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """coremltools draws progress bars of its own and warns that it was not tested with this torch; our tests do that."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

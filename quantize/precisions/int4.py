@@ -1,0 +1,14 @@
+"""Symmetric INT4 weights in blocks: scale = amax / 7 for every 32 input values; the form that suits Apple's GPUs."""
+
+from sprint_export.schema import Precision
+
+PRECISION = Precision(
+    name="int4",
+    bits=4,
+    is_float=False,
+    qmin=-8.0,
+    qmax=7.0,
+    storage="int8",  # torch has no 4-bit type; the file does
+    is_quantized=True,
+    meaning="4-bit integer weights with a scale for every 32 input values; activations stay float",
+)

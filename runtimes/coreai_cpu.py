@@ -1,0 +1,207 @@
+"""Target `coreai`: Core AI assets (`.aimodel`) for iOS 27 and macOS 27, run here by the CPU runtime of Apple's own package.
+
+    made, checked    on x86-64 Linux and on Macs, by coreai-core's runtime: the one vendor runtime for an Apple format off a Mac
+    run              on macOS 27, by the system's Core AI, on the unit the asset prefers: not run yet, no Mac was at hand
+On Linux half precision is emulated, hundreds of times slower than float32; `coreai-fp32` is what checks a conversion there.
+
+The runtime ends the whole process when it meets a damaged program, so an asset's hash is compared before it is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.devices import list_devices
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.registry import require
+from sprint_export.schema import NEURAL_ENGINE, Device, Options, Target, TensorSpec
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array, Session
+
+SYSTEMS = ("iOS27", "macOS27")
+UNITS = (NEURAL_ENGINE, "gpu", "cpu", "all")
+UNIT_KEY = "sprint_export.compute_unit"  # in an asset's metadata, as export/to_coreai writes it
+FUNCTION = "main"
+_INTEGER_CHIPS = {"A": 17, "M": 4}  # the first that multiply 8-bit integers
+_OLDER = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "w8a8": "w8a8", "fp8": "int8"}  # the nearest coreml precision
+
+
+def refuse_pair(precision: str, device: Device) -> str | None:
+    """Apple devices run all of them; W8A8 pays only where integers are multiplied as such."""
+    if precision not in TARGET.precisions:
+        return f"coreai has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
+    if device.apple_chip is None:
+        known = ", ".join(d.name for d in list_devices() if d.apple_chip is not None)
+        return f"Core AI runs on Apple devices and {device.name} is none; choose from: {known}; elsewhere use onnx-int8"
+    letter, generation = device.apple_chip
+    if precision == "w8a8" and generation < _INTEGER_CHIPS[letter]:
+        return (
+            f"8-bit arithmetic begins with A17 Pro and M4, {device.name} has {letter}{generation} and would run it slower than "
+            "16-bit; use coreai-int8, which stores weights in 8 bits"
+        )
+    return None
+
+
+def complete_options(precision: str, device: Device, options: Options) -> Options:
+    """Fill in the deployment target (iOS 27) and the compute unit ("all": the system chooses).
+
+    Raises:
+        InputError: no such compute unit, or an option assets do not have. RefusedError: the system is too old, or unknown.
+    """
+    system = options.deployment_target or "iOS27"
+    if system not in SYSTEMS:
+        raise RefusedError(
+            f"--deployment-target {system}: Core AI begins with {' and '.join(SYSTEMS)}; for older systems the nearest is "
+            f"coreml-{_OLDER[precision]}"
+        )
+    unit = options.compute_unit or "all"
+    if unit not in UNITS:
+        raise unknown_choice("compute unit", unit, UNITS)
+    if options.part_megabytes is not None:
+        raise InputError(
+            f"part_megabytes={options.part_megabytes}: a coreai component is one file; use a coreml target for several"
+        )
+    return replace(options, deployment_target=system, compute_unit=unit)
+
+
+TARGET = Target(
+    name="coreai",
+    format="aimodel",
+    title="Core AI asset for iOS 27 and macOS 27",
+    precisions=("fp32", "fp16", "int8", "w8a8", "fp8"),
+    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "fp8": "fp16"},
+    conv_per_channel=True,
+    refuses=refuse_pair,
+    default_device="mac-m4",
+    extra="coreai",
+    exporter="to_coreai",
+    runtimes=("coreai",),
+    weight_only=("int8", "fp8"),
+    layer_precisions=("int8", "w8a8", "fp8"),
+    complete=complete_options,
+)
+
+
+def build(graph: Path, device: Device, builder: str, progress: Callable[[str], None]) -> tuple[Path, ...]:
+    """Nothing to build: the device specializes an asset when it first loads it."""
+    return ()
+
+
+def can_run() -> str | None:
+    """Why Core AI cannot run here, or None: Apple publishes its package for x86-64 Linux and for Macs."""
+    if importlib.util.find_spec("coreai") is None:
+        return f"coreai-core is not installed; run: pip install 'sprint-export[{TARGET.extra}]' (x86-64 Linux, Apple silicon)"
+    return None
+
+
+def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+    """Load an asset by its program file.
+
+    Raises:
+        BundleError: the asset is damaged, or its interface is not the manifest's. MachineError: coreai-core is missing.
+    """
+    return CoreAISession(graph.parent, inputs, outputs)
+
+
+class CoreAISession:
+    """The session protocol over coreai.runtime.InferenceFunction.
+
+    The library is asynchronous. A thread with an event loop of its own keeps the model open, so that a session works inside a
+    program that has a loop as well; both end with the session.
+    """
+
+    def __init__(self, asset: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        authoring: Any = require("coreai.authoring", TARGET.extra)
+        self._runtime: Any = require("coreai.runtime", TARGET.extra)
+        self._inputs, self._outputs = inputs, outputs
+        unit = _read_unit(asset)
+        self._loop = _Loop()
+        self._close = weakref.finalize(self, _Loop.close, self._loop)
+        try:
+            loaded = authoring.AIModelAsset.load(asset)
+            model = self._loop.run(self._loop.stack.enter_async_context(loaded.executable(_specialize(self._runtime, unit))))
+            self._function = model.load_function(FUNCTION)
+        except MemoryError as error:
+            raise MachineError(f"not enough memory to load {asset}") from error
+        except Exception as error:  # the runtime raises RuntimeError, KeyError and bare Exceptions for a bad asset
+            self._close()
+            raise BundleError(f"Core AI cannot load {asset}: {error}; export the student again") from error
+        found = self._function.desc
+        for side, names, specs in (("inputs", found.input_names, inputs), ("outputs", found.output_names, outputs)):
+            if sorted(names) != sorted(spec.name for spec in specs):
+                self._close()
+                wanted = sorted(spec.name for spec in specs)
+                raise BundleError(f"{asset} has {side} {sorted(names)}, the manifest says {wanted}; export the student again")
+        version = importlib.metadata.version("coreai-core")
+        is_system = self._runtime.SpecializationOptions.is_supported()
+        self.description = f"Core AI on macOS {platform.mac_ver()[0]}, {unit}" if is_system else f"Core AI {version} CPU"
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs by name -> outputs by name."""
+        import numpy as np
+
+        arrays = {s.name: self._runtime.NDArray(np.ascontiguousarray(feeds[s.name], s.dtype)) for s in self._inputs}
+        found = self._loop.run(self._function(inputs=arrays))
+        return {spec.name: np.array(found[spec.name].numpy(), spec.dtype) for spec in self._outputs}  # a copy: views die with it
+
+
+class _Loop:
+    """An event loop in a thread, and what has to be closed in it."""
+
+    def __init__(self) -> None:
+        self.stack = AsyncExitStack()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="core-ai")
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for a coroutine's result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        """Leave what was entered, then end the thread."""
+        self.run(self.stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _read_unit(asset: Path) -> str:
+    """The compute unit an asset prefers, once its program has the SHA-256 that stands beside it."""
+    try:
+        wanted = (asset / "main.hash").read_bytes()
+        with (asset / "main.mlirb").open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").digest()
+        unit = str(json.loads((asset / "metadata.json").read_text("utf-8"))["creatorDefinedMetadata"][UNIT_KEY])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{asset} is not a whole Core AI asset ({error!r}); export the student again") from error
+    if found != wanted:
+        raise BundleError(
+            f"{asset}/main.mlirb has SHA-256 {found.hex()[:16]}..., main.hash says {wanted.hex()[:16]}...: "
+            "the file is truncated or altered; export the student again"
+        )
+    return unit
+
+
+def _specialize(runtime: Any, unit: str) -> Any:
+    """The system's options for a unit; None where the package's own CPU runtime is what runs."""
+    options = runtime.SpecializationOptions
+    if not options.is_supported():
+        return None
+    if unit in ("all", "cpu"):
+        return options.default() if unit == "all" else options.cpu_only()
+    kinds = runtime.ComputeUnitKind
+    return options.from_preferred_compute_unit_kind(kinds.neural_engine() if unit == NEURAL_ENGINE else kinds.gpu())

@@ -1,0 +1,80 @@
+"""How far one op may be from PyTorch: what its constants' rounding and float32 arithmetic do, measured by moving them.
+
+    error     |found - wanted|: its maximum over max |wanted|, and its rms over rms |wanted|
+    allowed   FLOOR + FACTOR * the same of the noise: op(moved operands) - op(operands)
+
+A float16 constant stands for anything within half a unit of its last place, so it moves by up to that; other operands move by
+a few float32 units. Whole numbers and powers of two among the literals (an exponent 2, a mask of -1e4) stay: nobody rounded
+them. One rounding leaves no constant to move: a factor within half a float16 unit of 1 is rounded to 1, and coremltools removes
+the multiplication. What is parallel to such a factor on one operand is therefore no error in a float16 result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LARGEST_FLOOR = 1e-5  # of max |wanted|: float32 sums in another order
+RMS_FLOOR = 1e-5  # of rms |wanted|: coremltools fuses x * a + b to a batch_norm with epsilon 1e-5, which takes 5e-6
+FACTOR = 3.0  # what rounding did, over what moving at random does
+INPUT_STEP = 2.0**-22  # relative: four float32 roundings
+NEAR_ONE = 2.0**-11  # a factor this near to 1 is 1 in float16
+UNLIKE = 0.5  # of rms |wanted|: beyond it a value is another one
+
+
+@dataclass(frozen=True)
+class Excess:
+    """An error over its tolerance; `measure` is "largest" (of max |wanted|) or "rms" (of rms |wanted|)."""
+
+    measure: str
+    error: float
+    tolerance: float
+
+
+def find_excess(error: Tensor, noise: Tensor, wanted: Tensor) -> Excess | None:
+    """The first measure by which the error is more than is allowed."""
+    for measure, size, floor in (("largest", largest, LARGEST_FLOOR), ("rms", rms, RMS_FLOOR)):
+        whole = size(wanted) or 1.0
+        tolerance = floor + FACTOR * size(noise) / whole
+        if not size(error) / whole <= tolerance:  # a NaN is too much, too
+            return Excess(measure, size(error) / whole, tolerance)
+    return None
+
+
+def is_lost_factor(error: Tensor, noise: Tensor, wanted: Tensor, effects: Sequence[Callable[[], Tensor]]) -> bool:
+    """Whether the error is a factor near 1 on one operand. Each effect is what a factor of 1 + NEAR_ONE on it changes."""
+    for effect in effects:
+        change = effect()
+        along = float((error * change).sum() / change.square().sum().clamp(min=1e-30))
+        if abs(along) <= 1 and find_excess(error - along * change, noise, wanted) is None:
+            return True
+    return False
+
+
+def is_unlike(error: Tensor, wanted: Tensor) -> bool:
+    """Whether this cannot be the wanted value with an error, but is another value."""
+    return not rms(error) <= UNLIKE * rms(wanted)
+
+
+def half_unit(tensor: Tensor) -> Tensor:
+    """Half a float16 unit in the last place of each element: what rounding to float16 may have taken."""
+    exponent = torch.frexp(tensor).exponent.clamp(min=-13)  # 2^-14 is the smallest normal; below it the unit stays
+    return torch.ldexp(torch.ones_like(tensor), exponent - 12)
+
+
+def is_exact(tensor: Tensor) -> Tensor:
+    """Where a literal is surely what was meant, and not rounded: whole numbers and powers of two."""
+    return (tensor == tensor.round()) | (torch.frexp(tensor).mantissa.abs() == 0.5)
+
+
+def largest(tensor: Tensor) -> float:
+    """max |x|."""
+    return float(tensor.abs().max())
+
+
+def rms(tensor: Tensor) -> float:
+    """The root of the mean square."""
+    return float(tensor.square().mean().sqrt())

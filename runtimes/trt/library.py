@@ -1,0 +1,59 @@
+"""TensorRT as a library: which package a builder is, and the process's one logger.
+
+TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.errors import MachineError
+from sprint_export.registry import require
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+BUILDERS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}  # name -> library
+LOG_LOCK = threading.Lock()  # one logger, so one build or load at a time
+
+
+def load_library(builder: str) -> ModuleType:
+    if builder == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
+        # No extra has it: its package is a stub that downloads gigabytes from NVIDIA while it installs.
+        raise MachineError("tensorrt is not installed; run: pip install tensorrt, or use --builder tensorrt-rtx")
+    return require(BUILDERS[builder], "trt")
+
+
+@cache
+def open_log(trt: ModuleType) -> Any:
+    """The process's one logger, keeping errors and the kernel table of the build under way.
+
+    TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others.
+    """
+
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined]  # known at run time only
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.clear()
+
+        def clear(self) -> None:
+            self.errors: list[str] = []
+            self.tables: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif message.startswith("Layers:\n"):
+                self.tables.append(message)
+
+    return Log()
+
+
+def join_messages(messages: Iterable[str]) -> str:
+    """One line, without the remark (cudaError 35) that there is no driver: a build for a named device needs none."""
+    lines = (line.strip() for message in messages for line in message.splitlines() if "catchCudaError" not in line)
+    return "; ".join(dict.fromkeys(line for line in lines if line)) or "it gave no reason"
