@@ -2,16 +2,16 @@
 
     module --replace quantized layers--> --torch.export--> program --fill in weights--> --coreai-torch--> main.mlirb
 The graph is captured without weights; they are pulled one at a time when it is whole. Inputs and outputs are float32 and int32
-whatever the graph computes in. Nothing of the asset depends on the clock, so two runs of one version write the same bytes.
+whatever the graph computes in.
 
-Not covered: several files for one component; free axes; Apple's composite ops for norms and attention.
+Not covered: several files for one component; free axes; Apple's composite ops for norms. Two runs write the same program, not the
+same bytes: the converter names constants and inner functions at random, and dates the asset.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import math
 import os
@@ -29,15 +29,15 @@ from torch.export.graph_signature import InputKind
 from sprint_export.errors import InputError
 from sprint_export.export.coreai_layers import load_values, make_module
 from sprint_export.registry import require
-from sprint_export.schema import Component, ComponentRecord, Options, Part, Target, TensorSpec
+from sprint_export.schema import Component, ComponentRecord, Options, Part, Target
 
 FORMAT = "aimodel"
 TOOLS = ("coreai-core", "coreai-torch")
-ASSET, GRAPH, HASH, METADATA = "model.aimodel", "main.mlirb", "main.hash", "metadata.json"
-KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/{HASH}": "package", f"{ASSET}/{METADATA}": "package"}
+ASSET, GRAPH = "model.aimodel", "main.mlirb"
+KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/main.hash": "package", f"{ASSET}/metadata.json": "package"}
 UNIT_KEY = "sprint_export.compute_unit"  # in the asset's custom metadata: what an app should prefer
 FUNCTION = "main"
-STRUCTURE = ("si", "ui", "i1")  # element types of axes, shapes and indices, not of weights
+TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "si8": "INT8", "f8E4M3FN": "FLOAT8E4M3FN"}  # of weights
 
 
 def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
@@ -80,24 +80,18 @@ def make_program(component: Component, dtype: str) -> Any:
 
 
 def count_precisions(program: Any) -> dict[str, int]:
-    """How many weight values an AIProgram stores in each type: {"FLOAT16": 120, "INT8": 2300000, ...}."""
+    """How many weight values an AIProgram stores in each type: {"FLOAT16": 120, "INT8": 2300000, ...}.
+
+    Axes, shapes and indices are no weights; neither are constants of one repeated value, which is stored once.
+    """
     counts: Counter[str] = Counter()
     for operation in _walk(program._module._mlir_module.operation):
-        if operation.name == "coreai.constant":
+        if operation.name == "coreai.constant" and not getattr(operation.attributes["value"], "is_splat", False):
             kind = operation.results[0].type
-            name = str(kind.element_type)
-            if kind.rank and (name in _STORED_TYPES or not name.startswith(STRUCTURE)):
-                counts[_STORED_TYPES.get(name, name.upper())] += math.prod(kind.shape)
+            name = TYPES.get(str(kind.element_type))
+            if name is not None:
+                counts[name] += math.prod(kind.shape)
     return dict(sorted(counts.items()))
-
-
-_STORED_TYPES = {
-    "f32": "FLOAT",
-    "f16": "FLOAT16",
-    "bf16": "BFLOAT16",
-    "si8": "INT8",
-    "f8E4M3FN": "FLOAT8E4M3FN",
-}
 
 
 def _walk(operation: Any) -> Iterator[Any]:
@@ -144,16 +138,13 @@ def _fill(program: ExportedProgram, component: Component) -> ExportedProgram:
 
 
 def _write_asset(program: Any, component: Component, options: Options, path: Path) -> None:
-    """Save a program, without a creation date, and flush it to the disk."""
+    """Save a program with what an app wants to know about it, and flush it to the disk."""
     runtime: Any = require("coreai.runtime", "coreai")
     metadata = runtime.AIModelAssetMetadata()
     metadata.author = "sprint-export"
     metadata.model_description = f"{component.role}: {', '.join(spec.meaning for spec in component.outputs)}"
     metadata.set_custom(UNIT_KEY, options.compute_unit or "all")
     program.save_asset(path, metadata)
-    kept = json.loads((path / METADATA).read_text("utf-8"))
-    kept.pop("creationDate", None)
-    (path / METADATA).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", "utf-8")
     for file in path.iterdir():
         with file.open("r+b") as handle:
             os.fsync(handle.fileno())

@@ -121,10 +121,15 @@ def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Compo
 
 def _fill(program: torch.export.ExportedProgram, component: Component) -> torch.export.ExportedProgram:
     """The program with the component's weights in the place of meta tensors."""
+
+    def fill(name: str, value: torch.Tensor) -> torch.Tensor:
+        if name in component.weights:
+            value = component.weights[name].load().float()
+        assert not value.is_meta, f"{name} has no weight"  # what tracing computed is real already
+        return torch.nn.Parameter(value, requires_grad=False) if value.is_floating_point() else value
+
     filled = copy.copy(program)
-    filled._state_dict = {
-        name: torch.nn.Parameter(component.weights[name].load().float(), requires_grad=False) for name in program.state_dict
-    }
+    filled._state_dict = {name: fill(name, value) for name, value in program.state_dict.items()}
     return filled
 
 

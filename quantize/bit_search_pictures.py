@@ -2,32 +2,68 @@
 
     error(layers) = mean over prompts, pixels and colours of (picture with these layers rounded - picture)^2,  pictures in [-1, 1]
 Pictures are drawn in torch, float32, with fixed noise. What a layer cannot change is kept and not drawn again: a decoder layer
-runs the decoder alone, a transformer layer the transformer and the decoder.
-All three networks are in memory throughout, in float32; rounding takes no second copy, the weights come back from their handles.
+runs the decoder alone, a transformer layer the transformer and the decoder. All three networks stay in memory, in float32;
+rounding takes no second copy, the weights come back from their handles. Of several step counts the default is drawn.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from sprint_export.errors import InputError
+from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.sampler import sample
-from sprint_export.schema import ROLES, QuantizedLayer, Student
+from sprint_export.schema import ROLES, QuantizedLayer, Student, to_json
 from sprint_export.session import Pipeline, PromptReader, make_noise
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
+CACHE_FORMAT = 1
+
+
+class KeptErrors:
+    """Picture errors, each measured once and written to the cache before the next: a killed search goes on where it stopped.
+
+    One file a (weights, plan, layout, prompts, seed); an entry a set of layers with how they are rounded, so that a search with
+    other choices or another budget takes what it shares with an earlier one. Nothing is drawn before something is missing.
+    """
+
+    def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
+        self._student, self._prompts, self._seed = student, prompts, seed
+        key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed])
+        self.path = cache_folder() / "bit_search" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        self._pictures: Pictures | None = None
+        self._errors: dict[str, float] = {}
+        if self.path.is_file():
+            with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
+                self._errors = json.loads(self.path.read_text())
+
+    def measure(self, layers: Mapping[str, QuantizedLayer]) -> float:
+        """The error with the weights of these layers, by `role.module`, rounded and all others float32."""
+        key = hashlib.sha256(json.dumps(to_json(layers), sort_keys=True).encode()).hexdigest()
+        if key not in self._errors:
+            if self._pictures is None:
+                self._pictures = Pictures(self._student, self._prompts, self._seed)
+            self._errors[key] = self._pictures.measure_error(layers)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part = self.path.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps(self._errors, indent=1))
+            part.replace(self.path)
+        return self._errors[key]
+
 
 class Pictures:
-    """The pictures of a specialized student, drawn once, and their distance from those of the same student with rounded weights.
+    """The pictures of a specialized student, drawn once, to compare those of the same student with rounded weights with.
 
     Args:
         student: specialized, with all three networks.
@@ -40,25 +76,26 @@ class Pictures:
 
     def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
         assert student.plan is not None
-        self.components = student.components
-        self.sessions = {role: TorchSession(student.components[role]) for role in ROLES}
+        self._components = student.components
+        self._sessions = {role: TorchSession(student.components[role]) for role in ROLES}
         reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-        self.pipeline = Pipeline(self.sessions, reader, student.plan, student.latent_shape)
-        self.ids, self.mask = reader.read(prompts)
-        self.noise = make_noise(seed, len(student.plan.times), len(prompts), student.latent_shape)
-        self.embeds = self._encode()
-        self.latents = self._denoise(self.embeds)
-        self.pictures = self._decode(self.latents)
-        if not all(np.isfinite(picture).all() for picture in self.pictures):
+        self._pipeline = Pipeline(self._sessions, reader, student.plan, student.latent_shape)
+        self._ids, self._mask = reader.read(prompts)
+        self._noise = make_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
+        self._rows = [slice(i, i + 1) for i in range(len(prompts))]
+        self._embeds = self._encode()
+        self._latents = self._denoise(self._embeds)
+        self._pictures = self._decode(self._latents)
+        if not all(np.isfinite(picture).all() for picture in self._pictures):
             raise InputError(
-                f"student {student.source!r} draws NaN or infinite values in float32; the weights are damaged, "
-                "so no error can be measured"
+                f"student {student.source!r} draws NaN or infinite values in float32; its weights are damaged, "
+                "so no picture error can be measured"
             )
 
     def measure_error(self, layers: Mapping[str, QuantizedLayer]) -> float:
         """The error with the weights of these layers, by `role.module`, rounded and all others float32."""
         first = min((ROLES.index(layer.partition(".")[0]) for layer in layers), default=len(ROLES))
-        embeds, latents, pictures = self.embeds, self.latents, self.pictures
+        embeds, latents, pictures = self._embeds, self._latents, self._pictures
         if first == 0:
             with self._rounded("text_encoder", layers):
                 embeds = self._encode()
@@ -68,39 +105,38 @@ class Pictures:
         if first <= 2:
             with self._rounded("vae_decoder", layers):
                 pictures = self._decode(latents)
-        return float(np.mean([np.square(a - b).mean() for a, b in zip(pictures, self.pictures, strict=True)]))
+        return float(np.mean([np.square(a - b).mean() for a, b in zip(pictures, self._pictures, strict=True)]))
 
     @contextlib.contextmanager
     def _rounded(self, role: str, layers: Mapping[str, QuantizedLayer]) -> Iterator[None]:
         """The role's session with its share of the layers rounded, for the time of the block."""
-        names = {layer.partition(".")[2]: how for layer, how in layers.items() if layer.startswith(f"{role}.")}
-        weights = {f"{name}.weight": self.sessions[role].module.get_parameter(f"{name}.weight") for name in names}
+        mine = {f"{layer.partition('.')[2]}.weight": how for layer, how in layers.items() if layer.startswith(f"{role}.")}
+        module, handles = self._sessions[role].module, self._components[role].weights
         try:
-            for name, how in names.items():
-                weight = weights[f"{name}.weight"]
-                weight.data.copy_(round_weight(weight.data, how))
+            for name, how in mine.items():
+                weight = module.get_parameter(name).data
+                weight.copy_(round_weight(weight, how))
             yield
         finally:
-            for key, weight in weights.items():
-                weight.data.copy_(self.components[role].weights[key].load())
+            for name in mine:
+                module.get_parameter(name).data.copy_(handles[name].load())
 
     def _encode(self) -> list[Array]:
-        session = self.sessions["text_encoder"]
-        return [session.run({"input_ids": self.ids[row]})["prompt_embeds"] for row in self._rows()]
+        session = self._sessions["text_encoder"]
+        return [session.run({"input_ids": self._ids[row]})["prompt_embeds"] for row in self._rows]
 
     def _denoise(self, embeds: Sequence[Array]) -> list[Array]:
-        return [self._denoise_one(embeds[i], row) for i, row in enumerate(self._rows())]
+        return [self._sample(embeds[i], row) for i, row in enumerate(self._rows)]
 
-    def _denoise_one(self, embeds: Array, row: slice) -> Array:
+    def _sample(self, embeds: Array, row: slice) -> Array:
+        plan = self._pipeline.plan
+
         def denoise(x: Array, step: int) -> Array:
-            return self.pipeline.denoise(x, step, embeds, self.mask[row])
+            return self._pipeline.denoise(x, plan.rows()[step], embeds, self._mask[row])
 
-        latents: Array = sample(denoise, list(self.noise[:, row]), self.pipeline.plan.times)
+        latents: Array = sample(denoise, list(self._noise[:, row]), [plan.times[i] for i in plan.rows()])
         return latents
 
     def _decode(self, latents: Sequence[Array]) -> list[Array]:
-        session = self.sessions["vae_decoder"]
+        session = self._sessions["vae_decoder"]
         return [session.run({"latents": each})["image"].clip(-1, 1) for each in latents]
-
-    def _rows(self) -> list[slice]:
-        return [slice(i, i + 1) for i in range(len(self.ids))]

@@ -71,9 +71,15 @@ def _measure(student: Student, prompts: Sequence[str], seed: int, progress: Prog
         return session
 
     reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    pipeline = Pipeline(OneAtATime(ROLES, open_session), reader, student.plan, student.latent_shape)
-    pipeline(prompts, seed=seed, progress=lambda stage, done, total: progress("calibrating", *_overall(stage, done, total)))
-    return {f"{role}.{name}": _finite(role, name, value) for role, layers in seen.items() for name, value in layers.items()}
+    largest: dict[str, float] = {}
+    for steps in student.plan.counts or (student.plan.steps,):
+        pipeline = Pipeline(OneAtATime(ROLES, open_session), reader, student.plan, student.latent_shape, steps)
+        pipeline(prompts, seed=seed, progress=lambda stage, done, total: progress("calibrating", *_overall(stage, done, total)))
+        for role, layers in seen.items():
+            for name, value in layers.items():
+                layer = f"{role}.{name}"
+                largest[layer] = max(largest.get(layer, 0.0), _finite(role, name, value))
+    return largest
 
 
 def _overall(stage: str, done: int, total: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ reason = "text outliers"
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -66,3 +67,18 @@ def read_recipe(path: Path) -> Recipe:
         if rule.precision not in choices:
             raise unknown_choice(f"precision in rule {rule.pattern!r} of {path}:", rule.precision, choices)
     return recipe
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """A recipe as TOML, which `read_recipe` turns back into the same recipe."""
+    lines = [f"name = {_quote(recipe.name)}", f"seed = {recipe.seed}", "prompts = ["]
+    lines += [f"    {_quote(prompt)}," for prompt in recipe.prompts] + ["]"]
+    for rule in recipe.rules:
+        lines += ["", "[[rules]]"]
+        lines += [f"{key} = {_quote(getattr(rule, key))}" for key in ("pattern", "precision", "reason")]
+    return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    """A TOML string: JSON's escapes are among TOML's, which also wants the delete character escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

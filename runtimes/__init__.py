@@ -97,7 +97,13 @@ def check_builder(target: Target, device: Device, builder: str) -> None:
         load_member("target", target.name).check_builder(device, builder)
 
 
-def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = True, one_at_a_time: bool = False) -> Pipeline:
+def open_bundle(
+    folder: str | Path,
+    runtime: str | None = None,
+    verify: bool = True,
+    one_at_a_time: bool = False,
+    steps: int | None = None,
+) -> Pipeline:
     """A text-to-image pipeline over a bundle's files, on a runtime that can run here.
 
     Args:
@@ -106,13 +112,15 @@ def open_bundle(folder: str | Path, runtime: str | None = None, verify: bool = T
             target's own before those that check it elsewhere. `pipe.description` says which was taken.
         verify: compare all files with their sha256 first.
         one_at_a_time: keep one component in memory and load the next when it is needed: for students larger than memory.
+        steps: one of the step counts the bundle was made for; default: its first.
 
     Raises:
         InputError, BundleError: no bundle there, or its files do not fit its manifest.
         MachineError: the runtime that was asked for cannot run here, or a component is missing.
     """
     bundle = read_bundle(Path(folder), verify)
-    return open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time)
+    bundle.plan.rows(steps)  # a step count it was not made for is said before anything is loaded
+    return replace(open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time), steps=steps)
 
 
 def choose_runtime(bundle: Bundle, runtime: str | None) -> str:

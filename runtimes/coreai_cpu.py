@@ -1,8 +1,9 @@
 """Target `coreai`: Core AI assets (`.aimodel`) for iOS 27 and macOS 27, run here by the CPU runtime of Apple's own package.
 
-    made, checked    on x86-64 Linux and on Macs, by coreai-core's runtime: the one vendor runtime for an Apple format off a Mac
-    run              on macOS 27, by the system's Core AI, on the unit the asset prefers: not run yet, no Mac was at hand
-On Linux half precision is emulated, hundreds of times slower than float32; `coreai-fp32` is what checks a conversion there.
+    run        on macOS 27, by the system's Core AI, on the unit the asset prefers: not run yet, no Mac was at hand
+    checked    on x86-64 Linux, by the CPU runtime in Apple's own package: the one vendor runtime for an Apple format off a Mac
+That runtime emulates half precision, a hundred times slower than float32. So it is given a widened copy of a 16-bit asset: the same
+stored weights and the same graph, computed in float32; `description` says so.
 
 The runtime ends the whole process when it meets a damaged program, so an asset's hash is compared before it is loaded.
 """
@@ -15,9 +16,10 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,10 @@ SYSTEMS = ("iOS27", "macOS27")
 UNITS = (NEURAL_ENGINE, "gpu", "cpu", "all")
 UNIT_KEY = "sprint_export.compute_unit"  # in an asset's metadata, as export/to_coreai writes it
 FUNCTION = "main"
+CAST_GRAPH = (
+    'coreai.graph private noinline @{name}(%arg0: {half} {{coreai.name = "x"}}) -> ({wide} {{coreai.name = "y"}}) '
+    "{{ %0 = coreai.cast %arg0 : {half} to {wide}\n coreai.output %0 : {wide} }}"
+)
 _INTEGER_CHIPS = {"A": 17, "M": 4}  # the first that multiply 8-bit integers
 _OLDER = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "w8a8": "w8a8", "fp8": "int8"}  # the nearest coreml precision
 
@@ -123,17 +129,22 @@ class CoreAISession:
     program that has a loop as well; both end with the session.
     """
 
-    def __init__(self, asset: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(self, asset: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], widen: bool = True) -> None:
         authoring: Any = require("coreai.authoring", TARGET.extra)
         self._runtime: Any = require("coreai.runtime", TARGET.extra)
         self._inputs, self._outputs = inputs, outputs
-        unit = _read_unit(asset)
+        unit, is_system = _read_unit(asset), self._runtime.SpecializationOptions.is_supported()
         self._loop = _Loop()
         self._close = weakref.finalize(self, _Loop.close, self._loop)
         try:
-            loaded = authoring.AIModelAsset.load(asset)
-            model = self._loop.run(self._loop.stack.enter_async_context(loaded.executable(_specialize(self._runtime, unit))))
-            self._function = model.load_function(FUNCTION)
+            with tempfile.TemporaryDirectory() as folder:  # needed until the model is open
+                loaded = authoring.AIModelAsset.load(asset)
+                is_wide = widen and not is_system and widen_program(program := loaded.program)
+                if is_wide:
+                    loaded = program.save_asset(Path(folder) / asset.name)
+                opening = loaded.executable(_specialize(self._runtime, unit) if is_system else None)
+                model = self._loop.run(self._loop.stack.enter_async_context(opening))
+                self._function = model.load_function(FUNCTION)
         except MemoryError as error:
             raise MachineError(f"not enough memory to load {asset}") from error
         except Exception as error:  # the runtime raises RuntimeError, KeyError and bare Exceptions for a bad asset
@@ -146,8 +157,8 @@ class CoreAISession:
                 wanted = sorted(spec.name for spec in specs)
                 raise BundleError(f"{asset} has {side} {sorted(names)}, the manifest says {wanted}; export the student again")
         version = importlib.metadata.version("coreai-core")
-        is_system = self._runtime.SpecializationOptions.is_supported()
-        self.description = f"Core AI on macOS {platform.mac_ver()[0]}, {unit}" if is_system else f"Core AI {version} CPU"
+        here = f"Core AI {version} CPU" + (", fp32-compute copy" if is_wide else "")
+        self.description = f"Core AI on macOS {platform.mac_ver()[0]}, {unit}" if is_system else here
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""
@@ -196,11 +207,65 @@ def _read_unit(asset: Path) -> str:
     return unit
 
 
+def widen_program(program: Any) -> bool:
+    """Let an AIProgram compute in float32 what it computes in half precision, in place; constants stay as stored and are cast.
+
+    The casts stand in graphs of their own that may not be inlined: where the compiler sees one it does it at once, and that gets
+    every value below 6.1e-5, the smallest normal number, wrong (coreai-core 1.0.0b3: 6.0e-5 becomes 2.4e-7).
+
+    Returns:
+        Whether there was anything to widen.
+    """
+    ir: Any = require("coreai._compiler.ir", TARGET.extra)
+    dialect: Any = require("coreai._compiler.dialects.coreai", TARGET.extra)
+    module = program._module._mlir_module
+    casts: dict[str, str] = {}  # type -> the graph that widens it
+    found = False
+
+    def wide(kind: Any) -> Any:
+        is_half = isinstance(kind, ir.RankedTensorType) and str(kind.element_type) == "f16"
+        return ir.RankedTensorType.get(kind.shape, ir.F32Type.get()) if is_half else kind
+
+    def invoke_cast(value: Any, kind: Any, before: Any) -> Any:
+        name = casts.setdefault(str(value.type), f"widen_{len(casts)}")
+        return dialect.InvokeOp([kind], ir.Attribute.parse(f"#param.constant<@{name}> : !param.symbol"), [value], ip=before)
+
+    with module.context, ir.Location.unknown():
+        for operation in list(_walk(module.operation)):
+            for argument in (a for region in operation.regions for block in region.blocks for a in block.arguments):
+                argument.set_type(wide(argument.type))
+            if operation.name == "coreai.graph":
+                kind = operation.attributes["function_type"].value
+                kind = ir.FunctionType.get([wide(k) for k in kind.inputs], [wide(k) for k in kind.results])
+                operation.attributes["function_type"] = ir.TypeAttr.get(kind)
+            for result in operation.results:
+                if (kind := wide(result.type)) == result.type:
+                    continue
+                found = True
+                if operation.name == "coreai.constant":
+                    cast = invoke_cast(result, kind, ir.InsertionPoint.after(operation)).operation
+                    result.replace_all_uses_except(cast.results[0], [cast])
+                else:
+                    result.set_type(kind)
+        for half, name in casts.items():
+            text = CAST_GRAPH.format(name=name, half=half, wide=half.replace("f16", "f32"))
+            parsed = ir.Module.parse(f"module {{ {text} }}")
+            parsed.body.operations[0].clone(ip=ir.InsertionPoint(module.body))
+    return found
+
+
+def _walk(operation: Any) -> Iterator[Any]:
+    """An MLIR operation and all within it."""
+    yield operation
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _walk(inner.operation)
+
+
 def _specialize(runtime: Any, unit: str) -> Any:
-    """The system's options for a unit; None where the package's own CPU runtime is what runs."""
+    """The system's options for a unit."""
     options = runtime.SpecializationOptions
-    if not options.is_supported():
-        return None
     if unit in ("all", "cpu"):
         return options.default() if unit == "all" else options.cpu_only()
     kinds = runtime.ComputeUnitKind

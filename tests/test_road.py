@@ -47,7 +47,7 @@ def test_an_unknown_target_lists_the_pairs(text: str) -> None:
 
 
 def test_core_ml_in_fp8_is_refused_with_the_reason_and_the_nearest() -> None:
-    with pytest.raises(RefusedError, match=r"coreml-fp8: Core ML has no FP8 type; .*coreml-w8a8 .*nearest is onnx-int8"):
+    with pytest.raises(RefusedError, match=r"coreml-fp8: Core ML has no FP8 type .*nearest are coreml-w8a8 .*coreai-fp8"):
         parse_target("coreml-fp8")
 
 
@@ -77,7 +77,7 @@ def test_wrong_input_is_refused_and_nothing_is_written(
     error: type[Exception],
     message: str,
 ) -> None:
-    monkeypatch.setattr(trt_engine, "_find_gpus", tuple)
+    monkeypatch.setattr(trt_engine, "find_gpus", tuple)
     options = {"target": "trt-fp8", "components": ONE, **named}
     with pytest.raises(error, match=re.escape(message)):
         convert(tiny_student, out=tmp_path / "out", **options)  # type: ignore[arg-type]  # one wrong argument at a time

@@ -127,7 +127,10 @@ def test_the_time_path_is_gone() -> None:
     names = set(after.module.state_dict())
     assert names == set(after.weights)
     assert not [name for name in names if "time_embed" in name or "scale_shift_table" in name or "modulation" in name]
-    assert after.notes == ("time path: 14 modulation vectors folded into 13 layers",)
+    assert after.notes == (
+        "time path: 14 modulation vectors folded into 13 layers",
+        "range: keys of 2 linear attentions scaled by 1 / N",
+    )
 
 
 def test_more_steps_keep_one_table_a_step() -> None:

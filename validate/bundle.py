@@ -117,7 +117,7 @@ def _compare(
     bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
-    steps = len(bundle.plan.times)
+    steps = bundle.plan.steps
     noise = make_noise(NOISE_SEED, steps, len(prompts), bundle.latent_shape)
     reference = draw_reference(student, prompts, noise, steps, bundle.plan.guidance, progress)
     rounded = draw_rounded(bundle, student, prompts, noise, progress)
@@ -147,7 +147,7 @@ def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
 def quantized_share(bundle: Bundle, student: Student) -> float:
     """Share of the values in Linear and dense 1x1 Conv2d weights that are stored quantized, over all components."""
     stored = total = 0
-    specialized = specialize_student(student, len(bundle.plan.times), bundle.plan.guidance, bundle.layout)
+    specialized = specialize_student(student, bundle.plan.counts or bundle.plan.steps, bundle.plan.guidance, bundle.layout)
     for record in bundle.components:
         for name, module in specialized.components[record.role].module.named_modules():
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and is_pointwise(module):

@@ -65,7 +65,7 @@ DEFAULT_GATES = {
     "fp32": _FLOAT,
     **dict.fromkeys(("fp16", "bf16"), (*_HALF, *_FINITE)),
     **dict.fromkeys(("int8", "fp8", "w8a8"), (*_QUANTIZED, *_FINITE)),
-    **dict.fromkeys(("w6", "w4"), (*_SMALL, *_FINITE)),
+    **dict.fromkeys(("w6", "w4", "int4"), (*_SMALL, *_FINITE)),
 }
 
 

@@ -39,6 +39,8 @@ from sprint_export.runtimes.mil.evaluate import Evaluator, compute_op
 from sprint_export.runtimes.mil.program import Op, Value
 from sprint_export.runtimes.mil.record import find_value
 
+LOOK_UP = "gather"  # moves what it found and not its table, of which a vocabulary's is a quarter of a text encoder
+
 
 @dataclass(frozen=True)
 class Departure:
@@ -103,13 +105,14 @@ class _Search:
         self._weights_exact = weights_exact
         self._random = torch.Generator().manual_seed(seed)
         self._suspects: list[Departure] = []
+        self._constants = {*self._program.constants, *self._program.compressed}
 
     @torch.no_grad()
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Departure | None:
         values = {value.name: self._take(tensor) for value, tensor in self._evaluator.read_feeds(feeds)}
         last_use = {name: i for i, op in enumerate(self._program.ops) for name in op.operands}
         for i, op in enumerate(self._program.ops):
-            held = {name: values[name] if name in values else self._read_constant(name) for name in op.operands}
+            held = {name: values[name] if name in values else self._read_constant(name, op) for name in op.operands}
             for value, result in self._compute(op, held):
                 values[value.name], guilty = self._judge(op, value, result, held)
                 if guilty is not None:
@@ -122,6 +125,8 @@ class _Search:
     def _compute(self, op: Op, held: Mapping[str, _Held]) -> list[tuple[Value, _Held]]:
         plain = self._run_op(op, {name: one.plain for name, one in held.items()})
         moved = self._run_op(op, {name: one.moved for name, one in held.items()})
+        if op.type == LOOK_UP and op.inputs["x"][0] in self._constants:
+            moved = (self._move(op.inputs["x"][0], held[op.inputs["x"][0]].plain.dtype, plain[0]),)
         claimed: Sequence[Tensor | None] = [None] * len(plain)
         if any(one.claimed is not None for one in held.values()):
             claimed = self._run_op(op, {name: one.plain if one.claimed is None else one.claimed for name, one in held.items()})
@@ -160,9 +165,10 @@ class _Search:
         plain = {name: one.plain for name, one in held.items()}
 
         def scale(name: str) -> Tensor:
-            return self._run_op(op, plain | {name: plain[name] * (1 + NEAR_ONE)})[place] - result.plain
+            scaled: Tensor = self._run_op(op, plain | {name: plain[name] * (1 + NEAR_ONE)})[place]
+            return scaled.sub(result.plain)
 
-        computed = [name for name in held if name not in self._program.constants and name not in self._program.compressed]
+        computed = [name for name in held if name not in self._constants]
         floats = [name for name in dict.fromkeys(computed) if plain[name].is_floating_point()]
         effects: list[Callable[[], Tensor]] = [partial(scale, name) for name in floats]
         return is_lost_factor(result.plain - wanted, result.moved - result.plain, wanted, effects)
@@ -173,18 +179,22 @@ class _Search:
         tensor = tensor.to(self._evaluator.compute)
         return _Held(tensor, tensor + tensor.abs() * INPUT_STEP * self._draw(tensor))
 
-    def _read_constant(self, name: str) -> _Held:
+    def _read_constant(self, name: str, op: Op) -> _Held:
         stored = read_constant(self._program, name)
-        if isinstance(stored, str) or not stored.is_floating_point():
-            return _Held(stored, stored)
+        weights = feeding_weights(self._program, name)
+        if isinstance(stored, str) or not stored.is_floating_point() or op.type == LOOK_UP:
+            return _Held(stored, stored, weights=weights)
         tensor = stored.to(self._evaluator.compute)
+        return _Held(tensor, self._move(name, stored.dtype, tensor), weights=weights)
+
+    def _move(self, name: str, dtype: torch.dtype, tensor: Tensor) -> Tensor:
+        """A constant, or what was looked up in it, moved by what rounding may have taken."""
         is_compressed = name in self._program.compressed
         is_weight = is_compressed or self._program.constants[name].on_disk
-        is_rounded = stored.dtype == torch.float16 and not (is_weight and self._weights_exact)
+        is_rounded = dtype == torch.float16 and not (is_weight and self._weights_exact)
         step = half_unit(tensor) if is_rounded else tensor.abs() * INPUT_STEP
         step = step * (1 + is_compressed)  # two roundings: its scale or palette, and the product
-        step = step if is_weight else step * ~is_exact(tensor)
-        return _Held(tensor, tensor + step * self._draw(tensor), weights=feeding_weights(self._program, name))
+        return tensor + step * (not is_exact(tensor)) * self._draw(tensor)
 
     def _draw(self, like: Tensor) -> Tensor:
         return torch.empty_like(like).uniform_(-1, 1, generator=self._random)

@@ -69,7 +69,8 @@ def _leaky_relu(given: Arguments) -> Tensor:
 
 
 def _sigmoid_hard(given: Arguments) -> Tensor:
-    return (given.number("alpha", 0.2) * given.tensor("x") + given.number("beta", 0.5)).clamp(0, 1)
+    x = given.tensor("x") * given.number("alpha", 0.2) + given.number("beta", 0.5)
+    return x.clamp(0, 1)
 
 
 OPS: dict[str, Function] = {

@@ -91,7 +91,8 @@ class Evaluator:
             if op.type not in OPS:
                 raise RefusedError(
                     f"{package}: the checker does not cover op type {op.type!r} (op {op.name!r}); "
-                    f"convert the student without it, or teach it to sprint_export.runtimes.mil. It covers: {', '.join(sorted(OPS))}"
+                    f"convert the student without it, or add it to sprint_export.runtimes.mil. "
+                    f"It covers: {', '.join(sorted(OPS))}"
                 )
         self._last_use = {name: i for i, op in enumerate(self.program.ops) for name in op.operands}
 
@@ -189,7 +190,9 @@ def compute_op(program: Program, op: Op, held: Mapping[str, Tensor | str], compu
         raise BundleError(f"{program.package}: op {op.name!r} ({op.type}) does not compute: {error}") from error
     results = found if isinstance(found, tuple) else (found,)
     if len(results) != len(op.outputs):
-        raise BundleError(f"{program.package}: op {op.name!r} ({op.type}) gives {len(results)} values, declared {len(op.outputs)}")
+        raise BundleError(
+            f"{program.package}: op {op.name!r} ({op.type}) gives {len(results)} values, declared {len(op.outputs)}"
+        )
     return tuple(check_shape(program, op, value, tensor) for value, tensor in zip(op.outputs, results, strict=True))
 
 

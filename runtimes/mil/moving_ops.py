@@ -1,5 +1,6 @@
-"""Ops that move elements and compute nothing: shapes, slices, joins, look-ups. They obey the program's arguments, not the
-declared result, which is then compared: a wrong permutation of equal sizes is seen.
+"""Ops that move elements and compute nothing: shapes, slices, joins, look-ups.
+
+They obey the program's arguments and not the declared result, which is compared afterwards.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def _squeeze(given: Arguments) -> Tensor:
 def _split(given: Arguments) -> tuple[Tensor, ...]:
     x, axis = given.tensor("x"), given.number("axis")
     if given.has("split_sizes"):
-        return x.split(given.numbers("split_sizes"), axis)
-    return x.split(x.shape[axis] // given.number("num_splits"), axis)
+        return tuple(torch.split(x, given.numbers("split_sizes"), axis))
+    return tuple(torch.split(x, x.shape[axis] // given.number("num_splits"), axis))
 
 
 def _concat(given: Arguments) -> Tensor:
@@ -69,7 +70,11 @@ def _slice_by_index(given: Arguments) -> Tensor:
             continue
         first, last = (None if mask[axis] else side[axis] for side, mask in ((begin, masks[0]), (end, masks[1])))
         places = range(*slice(first, last, stride[axis]).indices(x.shape[axis]))
-        x = x.index_select(axis, torch.tensor(list(places), dtype=torch.int64)) if len(places) < x.shape[axis] or stride[axis] < 0 else x
+        x = (
+            x.index_select(axis, torch.tensor(list(places), dtype=torch.int64))
+            if len(places) < x.shape[axis] or stride[axis] < 0
+            else x
+        )
     return x.squeeze(tuple(squeezed)) if squeezed else x
 
 

@@ -33,6 +33,7 @@ from sprint_export.runtimes.mil.weights_file import WeightsFile, read_bits
 
 Array = npt.NDArray[Any]
 
+
 @dataclass(frozen=True)
 class Value:
     """A name with the type the file declares for it: dtype as torch spells it, or "string", "int4", "uint6", ..."""
@@ -132,7 +133,7 @@ def read_model(package: Path) -> Any:
     except DecodeError as error:
         raise BundleError(f"{file} is damaged ({file.stat().st_size} bytes: {error}); export the student again") from error
     if model.WhichOneof("Type") != "mlProgram":
-        kind = model.WhichOneof("Type") or "empty model"
+        kind = model.WhichOneof("Type") or "model of no type"
         raise BundleError(f"{file} holds a {kind}, expected an mlProgram; export the student again")
     return model
 
@@ -147,7 +148,7 @@ class _Reader:
         self._compressed: dict[str, Op] = {}
 
     def read(self, function: str, inputs: Iterable[Any], block: Any) -> Program:
-        ops = []
+        given, ops = tuple(self._read_value(value) for value in inputs), []
         for operation in block.operations:
             op = self._read_op(operation)
             if operation.type == "const":
@@ -156,7 +157,6 @@ class _Reader:
                 self._compressed |= {value.name: op for value in op.outputs}
             else:
                 ops.append(op)
-        given = tuple(self._read_value(value) for value in inputs)
         program = Program(self._package, function, given, tuple(block.outputs), tuple(ops), self._constants, self._compressed)
         _check_names(program)
         return program

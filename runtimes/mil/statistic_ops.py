@@ -1,9 +1,9 @@
 """Ops that look along axes: norms, reductions, softmax; and quantize and dequantize, whose scale lies along one axis.
 
-    layer_norm   (x - mean) / sqrt(var + epsilon) * gamma + beta, over `axes`
-    batch_norm   (x - mean[c]) / sqrt(variance[c] + epsilon) * gamma[c] + beta[c], c = axis 1
-    quantize     clip(round(x / scale) + zero_point), halves to even
-    dequantize   scale * (x - zero_point)
+layer_norm   (x - mean) / sqrt(var + epsilon) * gamma + beta, over `axes`
+batch_norm   (x - mean[c]) / sqrt(variance[c] + epsilon) * gamma[c] + beta[c], c = axis 1
+quantize     clip(round(x / scale) + zero_point), halves to even
+dequantize   scale * (x - zero_point)
 """
 
 from __future__ import annotations

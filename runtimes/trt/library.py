@@ -22,6 +22,11 @@ LOG_LOCK = threading.Lock()  # one logger, so one build or load at a time
 
 
 def load_library(builder: str) -> ModuleType:
+    """The package a builder is.
+
+    Raises:
+        MachineError: it is not installed.
+    """
     if builder == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
         # No extra has it: its package is a stub that downloads gigabytes from NVIDIA while it installs.
         raise MachineError("tensorrt is not installed; run: pip install tensorrt, or use --builder tensorrt-rtx")

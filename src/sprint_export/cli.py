@@ -91,6 +91,18 @@ def read_prompts(path: Path | None) -> list[str] | None:
     return prompts
 
 
+def read_steps(text: str) -> tuple[int, ...]:
+    """Step counts of `2` or `1,2,4`.
+
+    Raises:
+        InputError: it is not a list of whole numbers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--steps {text}: expected a number from 1 to 4, or several with commas, e.g. 1,2,4") from error
+
+
 @app.callback()
 def convert_command(
     context: typer.Context,
@@ -99,7 +111,7 @@ def convert_command(
         str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")
     ] = "sprint-tiny",
     out: Annotated[Path | None, typer.Option(help="The bundle's folder; default STUDENT-TARGET here.")] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps to specialize to, 1 to 4.")] = 1,
+    steps: Annotated[str, typer.Option(help="Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")] = "1",
     guidance: Annotated[float | None, typer.Option(help="Guidance scale to fix; default 4.5.")] = None,
     device: Annotated[str | None, typer.Option(help="What to build for; see: list devices.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML): which layers are quantized.")] = None,
@@ -147,7 +159,7 @@ def convert_command(
             student,
             target,
             out,
-            steps=steps,
+            steps=read_steps(steps),
             guidance=guidance,
             device=device,
             prompts=read_prompts(prompts),
@@ -259,7 +271,7 @@ def inspect(
         return
     stdout.print(
         f"{found.source} ({found.family}) as {found.target}-{found.precision} for {found.device}; "
-        f"{len(found.plan.times)} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}",
+        f"{' or '.join(map(str, found.plan.counts or (found.plan.steps,)))} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}",
         highlight=False,
     )
     for record in found.components:
@@ -285,6 +297,7 @@ def run(
         "out.png"
     ),
     seed: Annotated[int, typer.Option(help="Picture i uses seed + i.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
     runtime: Runtime = None,
 ) -> None:
     """Draw pictures."""
@@ -294,7 +307,7 @@ def run(
 
     if not output.absolute().parent.is_dir():
         raise InputError(f"-o {output}: the folder {output.absolute().parent} does not exist")
-    pipeline = open_bundle(bundle, runtime)
+    pipeline = open_bundle(bundle, runtime, steps=steps)
     stderr.print(f"runs on {pipeline.description}", highlight=False)
     pictures = pipeline(prompts, seed=seed)
     for i, picture in enumerate(pictures):

@@ -56,7 +56,7 @@ def convert(
     target: str = "trt-fp8",
     out: str | Path | None = None,
     *,
-    steps: int = 1,
+    steps: int | Sequence[int] = 1,
     guidance: float | None = None,
     device: str | None = None,
     recipe: Recipe | None = None,
@@ -77,7 +77,7 @@ def convert(
         student: what `load_student` takes, or its result.
         target: `<target>-<precision>`, e.g. "trt-fp8"; see `list_targets`.
         out: the bundle's folder; default `<student>-<target>` in the working directory.
-        steps: 1 to 4.
+        steps: 1 to 4, or several of them, e.g. (1, 2, 4), that share the weights.
         guidance: the guidance scale to fix; default: the pipeline's own.
         device: what it is built for; default: the target's.
         recipe: which layers are quantized; default: the precision's.
@@ -141,7 +141,7 @@ def _make_bundle(
     device: Device,
     options: Options,
     folder: Path,
-    steps: int,
+    steps: int | Sequence[int],
     guidance: float | None,
     recipe: Recipe | None,
     components: Sequence[str],

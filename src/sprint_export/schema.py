@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sprint_export.errors import unknown_choice
+
 if TYPE_CHECKING:
     import torch
 
@@ -87,11 +89,33 @@ class Component:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are."""
+    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are.
+
+    One network may serve several step counts: their times then stand one after the other, and `counts` says how many belong to
+    each, the default first. Empty means that all times are one schedule.
+    """
 
     times: tuple[float, ...]
     guidance: float
     dtype: str = "float32"
+    counts: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """The default number of steps."""
+        return self.counts[0] if self.counts else len(self.times)
+
+    def rows(self, steps: int | None = None) -> range:
+        """Where a schedule's times stand in `times`.
+
+        Raises:
+            InputError: the network was not specialized to that many steps.
+        """
+        counts, wanted = self.counts or (len(self.times),), steps or self.steps
+        if wanted not in counts:
+            raise unknown_choice("number of steps", str(wanted), map(str, counts))
+        start = sum(counts[: counts.index(wanted)])
+        return range(start, start + wanted)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def make_noise(seed: int, steps: int, batch: int, latent_shape: tuple[int, int, 
 
 @dataclass
 class Pipeline:
-    """Prompts to pictures over one session per component.
+    """Prompts to pictures over one session per component, in `steps` steps or the plan's default.
 
     Source of the chain: SanaSprintPipeline.__call__ (diffusers 0.39), with the sampler of `sprint_export.sampler`.
     """
@@ -133,6 +133,7 @@ class Pipeline:
     reader: PromptReader
     plan: StepPlan
     latent_shape: tuple[int, int, int]
+    steps: int | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
     ran_on: dict[str, str] = field(default_factory=dict)
 
@@ -187,7 +188,7 @@ class Pipeline:
 
         if isinstance(prompts, str) or not prompts:
             raise InputError(f"prompts={prompts!r}: expected a non-empty list, e.g. ['a red circle above a blue square']")
-        wanted = (len(self.plan.times), len(prompts), *self.latent_shape)
+        wanted = (len(self.plan.rows(self.steps)), len(prompts), *self.latent_shape)
         noise = np.asarray(make_noise(seed, *wanted[:2], self.latent_shape) if noise is None else noise, np.float32)
         if noise.shape == wanted[1:] and wanted[0] == 1:
             noise = noise[None]
@@ -199,10 +200,12 @@ class Pipeline:
         return noise
 
     def _sample(self, embeds: Array, mask: Array, noise: Array) -> Array:
-        def denoise(x: Array, step: int) -> Array:
-            return self.denoise(x, step, embeds, mask)
+        rows = self.plan.rows(self.steps)
 
-        latents: Array = sample(denoise, list(noise), self.plan.times)
+        def denoise(x: Array, step: int) -> Array:
+            return self.denoise(x, rows[step], embeds, mask)
+
+        latents: Array = sample(denoise, list(noise), [self.plan.times[row] for row in rows])
         return latents
 
     def denoise(self, x: Array, step: int, embeds: Array, mask: Array) -> Array:

@@ -7,7 +7,7 @@ Source of adaLN: arXiv 2212.09748; the folds are measured against diffusers in f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -21,13 +21,14 @@ DEFAULT_GUIDANCE = 4.5  # SanaSprintPipeline.__call__'s default
 
 
 def specialize_student(
-    student: Student, steps: int = 1, guidance: float = DEFAULT_GUIDANCE, layout: str = CHANNELS_LAST
+    student: Student, steps: int | Sequence[int] = 1, guidance: float = DEFAULT_GUIDANCE, layout: str = CHANNELS_LAST
 ) -> Student:
     """Fix the number of steps and the guidance, and fold what that makes constant.
 
     Args:
         student: as `load_student` returns it.
-        steps: 1 folds the whole time path into weights; 2 to 4 keep one small table a step, gathered by step index.
+        steps: 1 folds the whole time path into weights; 2 to 4 keep one small table a step, gathered by step index. Several,
+            e.g. (1, 2, 4), share all weights and keep the tables of each; the first is the default.
         guidance: the scale the student's guidance embedding is fed, as in the pipeline's `guidance_scale`.
         layout: "channels-last", or "channels-first" for Apple's Neural Engine: the same function and layer names.
 
@@ -41,10 +42,14 @@ def specialize_student(
         raise unknown_choice("layout", layout, (CHANNELS_LAST, CHANNELS_FIRST))
     if student.plan is not None:
         raise InputError(
-            f"student {student.source!r} is specialized already (to {len(student.plan.times)} steps); "
+            f"student {student.source!r} is specialized already (to {student.plan.steps} steps); "
             "load it again to specialize it differently"
         )
-    plan = StepPlan(times=trigflow_times(steps), guidance=guidance)
+    counts = (steps,) if isinstance(steps, int) else tuple(dict.fromkeys(steps))
+    if not counts:
+        raise InputError("steps=(): expected at least one step count from 1 to 4")
+    times = tuple(s for count in counts for s in trigflow_times(count))
+    plan = StepPlan(times, guidance, counts=counts if len(counts) > 1 else ())
     family = load_member("student", student.family)
     specialized: Student = family.specialize(student, plan)
     if layout == CHANNELS_FIRST:

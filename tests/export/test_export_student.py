@@ -12,7 +12,6 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export import export_student, to_onnx
-from sprint_export.export import student as export_module
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.registry import load_member
@@ -40,7 +39,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         roles.append(component.role)
         return original(component, dtype)
 
-    monkeypatch.setattr(export_module, "make_graph", make_graph)
+    monkeypatch.setattr(to_onnx, "make_graph", make_graph)
     return roles
 
 
@@ -60,7 +59,7 @@ def kill_while_writing(count: int, monkeypatch: pytest.MonkeyPatch, error: BaseE
             raise error
         original(model, path)
 
-    monkeypatch.setattr(export_module, "write_graph", write_graph)
+    monkeypatch.setattr(to_onnx, "write_graph", write_graph)
 
 
 def files_under(folder: Path) -> set[str]:

@@ -45,16 +45,19 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
     quantized = quantize_student(student, precision, target)
     assert quantized.recipe is not None
     amax = calibrate(student, PROMPTS, quantized.recipe.seed)
-    axes = set()
+    axes, alone = set(), precision in target.weight_only
     for role, component in quantized.components.items():
         assert component.layers, role
         for layer, found in component.layers.items():
             module = component.module.get_submodule(layer)
             is_conv = isinstance(module, torch.nn.Conv2d)
-            assert not (is_conv and module.groups != 1), f"{layer} is depthwise"
+            assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
             axis = None if is_conv and not target.conv_per_channel else 0
             precise = load_member("precision", precision).PRECISION
-            assert found == QuantizedLayer(precise, amax[f"{role}.{layer}"], axis, target.graph_dtype[precision])
+            group = target.groups.get(precision, 0)
+            group = group if group and module.weight.shape[0 if precise.is_palette else 1] % group == 0 else 0
+            seen = None if alone else amax[f"{role}.{layer}"]
+            assert found == QuantizedLayer(precise, seen, axis, target.graph_dtype[precision], group)
             axes.add((is_conv, axis))
     assert axes == {(False, 0), (True, 0 if target.conv_per_channel else None)}
     assert all(not component.layers for component in student.components.values()), "the input is left alone"
@@ -67,7 +70,7 @@ def test_an_unspecialized_student_is_refused(made: Student) -> None:
 
 
 def test_an_unknown_precision_lists_them(student: Student) -> None:
-    with pytest.raises(InputError, match="unknown precision 'int7'; choose from: bf16, fp16, fp32, fp8, int8"):
+    with pytest.raises(InputError, match="unknown precision 'int7'; choose from: bf16, fp16, fp32, fp8, int4, int8, w4, w6"):
         quantize_student(student, "int7", ONNX)
 
 

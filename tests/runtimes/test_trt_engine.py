@@ -14,6 +14,8 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.runtimes import trt_engine
+from sprint_export.runtimes.trt import session as engine_session
+from sprint_export.runtimes.trt.session import EngineSession
 from sprint_export.schema import TensorSpec
 from tests import small_graphs
 
@@ -145,7 +147,7 @@ def test_wrong_arguments_say_what_to_do(tmp_path: Path) -> None:
 def test_the_classic_builder_needs_the_gpu_it_builds_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small_graphs.save_linear(tmp_path / "g.onnx")
     for gpus, found in [((), "no NVIDIA GPU or no driver"), (((8, 6),), "GPUs of compute capability 8.6")]:
-        monkeypatch.setattr(trt_engine, "_find_gpus", lambda gpus=gpus: gpus)
+        monkeypatch.setattr(trt_engine, "find_gpus", lambda gpus=gpus: gpus)
         with pytest.raises(MachineError) as caught:
             build(graph, builder="tensorrt")
         assert str(caught.value) == (
@@ -167,7 +169,7 @@ SPECS = (TensorSpec("x", "float32", (2, 3), "in"),), (TensorSpec("y", "float32",
 
 def test_without_a_gpu_an_engine_says_why_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _ = build(small_graphs.save_linear(tmp_path / "g.onnx"))
-    monkeypatch.setattr(trt_engine, "_find_gpus", lambda: ())
+    monkeypatch.setattr(trt_engine, "find_gpus", lambda: ())
     reason = "no NVIDIA GPU or no driver (libcuda lists no device)"
     assert trt_engine.can_run() == reason
     with pytest.raises(MachineError) as caught:
@@ -252,13 +254,13 @@ class StandInGpu:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> StandInGpu:
     gpu = StandInGpu()
     log = SimpleNamespace(errors=["wrong version"], clear=lambda: None)
-    monkeypatch.setattr(trt_engine, "_open_log", lambda trt: log)
+    monkeypatch.setattr(engine_session, "open_log", lambda trt: log)
     return gpu
 
 
-def open_stand_in(gpu: Any, path: Path) -> trt_engine.EngineSession:
+def open_stand_in(gpu: Any, path: Path) -> EngineSession:
     path.write_bytes(b"vtrt")
-    return trt_engine.EngineSession(gpu, gpu, path, *SPECS)
+    return EngineSession(gpu, gpu, path, *SPECS)
 
 
 def test_a_session_runs_and_gives_its_memory_back(gpu: StandInGpu, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Bits searched per layer against one precision for all, at equal size: image PSNR of the embedded student's pictures.
+
+python benchmarks/bit_search_sprint_tiny.py --count 32 --out benchmarks/results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from sprint_export.quantize.bit_search import BitSearch, search_bits
+from sprint_export.quantize.bit_search_layers import round_layers
+from sprint_export.quantize.bit_search_sizes import student_bytes
+from sprint_export.quantize.recipes import default_recipe
+from sprint_export.quantize.student import quantize_student
+from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.registry import load_member
+from sprint_export.schema import Recipe, Student
+from sprint_export.session import Pipeline, PromptReader
+from sprint_export.specialize import specialize_student
+from sprint_export.students import load_student
+from sprint_export.validate.images import UInt8, psnr_images
+from sprint_export.validate.machine import describe_machine
+
+COREML = load_member("target", "coreml").TARGET
+UNIFORM = ("w4", "w6", "int8")  # with their default recipes: doors stay float
+
+
+def draw(student: Student, count: int, dtype: str = "fp32") -> UInt8:
+    """Pictures of the validation prompts, weights rounded as the student says and the rest to `dtype`."""
+    assert student.plan is not None
+    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
+    sessions = {role: TorchSession(component, True, dtype) for role, component in student.components.items()}
+    return Pipeline(sessions, reader, student.plan, student.latent_shape)(student.validation_prompts[:count], seed=1000)
+
+
+def judge(student: Student, recipe: Recipe, wanted: UInt8) -> dict[str, float]:
+    """Bytes of the weights, and mean and worst PSNR against the float pictures."""
+    size = student_bytes(student, round_layers(student, COREML, recipe))
+    psnr = psnr_images(draw(quantize_student(student, "w4", COREML, recipe), len(wanted), "fp16"), wanted)
+    return {"bytes": size, "psnr_db": round(float(psnr.mean()), 2), "psnr_worst_db": round(float(psnr.min()), 2)}
+
+
+def describe(found: BitSearch, seconds: float) -> dict[str, object]:
+    """What the search says of itself: on its own prompts, unlike the PSNR above."""
+    counts: dict[str, int] = {}
+    for unit in found.layers:
+        counts[unit.precision] = counts.get(unit.precision, 0) + len(unit.layers)
+    errors = {"summed_error": found.chosen.summed, "measured_error": found.chosen.error}
+    return {**errors, "layers": counts, "rules": len(found.recipe.rules), "search_s": round(seconds, 1), "notes": found.notes}
+
+
+def main() -> None:
+    """Search at three sizes and write one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=32)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    student = specialize_student(load_student("sprint-tiny"))
+    wanted = draw(student, options.count)
+    rows = {f"uniform {name}": judge(student, default_recipe(name, student), wanted) for name in UNIFORM}
+    sizes = {name: int(rows[f"uniform {name}"]["bytes"]) for name in UNIFORM}
+    budgets = {"w4": sizes["w4"], "5 bits": (sizes["w4"] + sizes["w6"]) // 2, "w6": sizes["w6"]}
+    found: dict[str, object] = {
+        "command": f"python benchmarks/bit_search_sprint_tiny.py --count {options.count}",
+        "machine": describe_machine(),
+        **rows,
+    }
+    for name, budget in budgets.items():
+        start = time.perf_counter()
+        search = search_bits(student, COREML, budget)
+        seconds = time.perf_counter() - start  # the first measures all layers, the others take them from the cache
+        found[f"searched, size of {name}"] = {**judge(student, search.recipe, wanted), **describe(search, seconds)}
+    for name, row in found.items():
+        print(name, row)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "bit_search_sprint_tiny.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
