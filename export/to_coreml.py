@@ -7,14 +7,9 @@ the graph computes in, except what one part hands to the next.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import math
-import os
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -26,7 +21,7 @@ from sprint_export.errors import InputError
 from sprint_export.export.coreml_fixes import TANH_FORM, drop_aliases, gelu_keeps_its_form
 from sprint_export.export.coreml_weights import make_pipeline
 from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
-from sprint_export.registry import require
+from sprint_export.registry import hush, require
 from sprint_export.schema import UNIT_KEY, Component, ComponentRecord, Options, Part, Target, TensorSpec
 
 FORMAT = "coreml"
@@ -49,7 +44,7 @@ def write_component(component: Component, target: Target, precision: str, option
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     dtype = target.graph_dtype[precision]
     limit = UNLIMITED if options.part_megabytes is None else options.part_megabytes * 1e6
-    with _quiet():
+    with hush():  # coremltools draws its own progress bars and warns of this torch; our tests do the checking
         program = capture_program(component.module, component.inputs)
         drop_aliases(program)
         weight_bytes = partial(stored_bytes, component, dtype)
@@ -151,16 +146,3 @@ def count_precisions(program: Any) -> dict[str, int]:
         if operation.op_type == "const" and value.rank > 0 and (name := types.builtin_to_string(value.dtype)) not in STRUCTURE:
             counts[name.upper()] += int(math.prod(value.shape))
     return dict(sorted(counts.items()))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """coremltools draws progress bars of its own and warns that it was not tested with this torch; our tests do that."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

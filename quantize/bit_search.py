@@ -50,8 +50,8 @@ class Mix:
 class BitSearch:
     """What a search found.
 
-    `recipe` decides every layer and is what `chosen` measures; `uniform` gives all layers the same; `frontier` holds pairs (bytes,
-    least sum of errors) over all sizes the choices can make; `notes` say what was simplified or departs.
+    `recipe` decides every layer and is what `chosen` measures; `uniform` gives all layers the same; `frontier` holds pairs
+    (bytes, least sum of errors) over all sizes the choices can make; `notes` say what was simplified or departs.
     """
 
     recipe: Recipe

@@ -242,7 +242,12 @@ def widen_program(program: Any) -> bool:
                 if (kind := wide(result.type)) == result.type:
                     continue
                 found = True
-                if operation.name == "coreai.constant":
+                value = operation.attributes["value"] if operation.name == "coreai.constant" else None
+                if value is not None and getattr(value, "is_splat", False):  # one value, which some operations want to see
+                    number = ir.FloatAttr.get(ir.F32Type.get(), ir.FloatAttr(value.get_splat_value()).value)
+                    operation.attributes["value"] = ir.DenseElementsAttr.get_splat(kind, number)
+                    result.set_type(kind)
+                elif value is not None:
                     cast = invoke_cast(result, kind, ir.InsertionPoint.after(operation)).operation
                     result.replace_all_uses_except(cast.results[0], [cast])
                 else:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sprint_export.registry import require
+from sprint_export.registry import hush, require
 from sprint_export.runtimes.coreml_package import package_of
 from sprint_export.schema import Measurement, TensorSpec
 
@@ -35,7 +35,8 @@ def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Ten
         BundleError: it cannot be read. MachineError: coremltools or torch is missing.
     """
     require("torch", "export")
-    require("coremltools", "coreml")
+    with hush():  # coremltools reports each macOS library it lacks
+        require("coremltools", "coreml")
     return CheckerSession(package_of(graph), inputs, outputs)
 
 

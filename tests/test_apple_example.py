@@ -56,14 +56,15 @@ SWIFT_TYPES = {
 
 
 def decoded_fields(source: str) -> dict[str, dict[str, str]]:
-    """Struct -> its stored properties under their JSON names -> Swift type, for every public Decodable struct."""
+    """Struct -> its stored properties -> Swift type, for every public Decodable struct."""
     structs = re.findall(r"^public struct (\w+): Decodable[^{]*\{\n(.*?)^\}", source, re.MULTILINE | re.DOTALL)
-    return {name: {snake(field): kind for field, kind in re.findall(r"public let (\w+): (\S+)", body)} for name, body in structs}
+    return {name: dict(re.findall(r"public let (\w+): (\S+)", body)) for name, body in structs}
 
 
-def snake(name: str) -> str:
-    """The name JSONDecoder's convertFromSnakeCase came from."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+def camel(name: str) -> str:
+    """What JSONDecoder's convertFromSnakeCase makes of a name: pad_id -> padId, never padID."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def literals() -> dict[str, Any]:
@@ -86,7 +87,7 @@ def test_every_decoded_field_is_in_the_manifest() -> None:
     structs = decoded_fields(SOURCES["Manifest.swift"])
     assert set(structs) == set(SWIFT_NAMES)
     for name, fields in structs.items():
-        known = {field.name: str(field.type) for field in dataclasses.fields(SWIFT_NAMES[name])}
+        known = {camel(field.name): str(field.type) for field in dataclasses.fields(SWIFT_NAMES[name])}
         if name == "Manifest":
             known["format"] = "int"  # written beside the dataclass's fields
         assert fields, name
@@ -201,7 +202,7 @@ def test_a_reference_holds_what_swift_reads(fixture_bundle: Bundle) -> None:
     pipe = Pipeline(sessions, reader, fixture_bundle.plan, fixture_bundle.latent_shape)
     values = literals()
     reference = json.loads(json.dumps(make_reference(pipe, values["prompt"], seed=3)))
-    assert set(reference) == set(decoded_fields(SOURCES["Reference.swift"])["Reference"])
+    assert {camel(name) for name in reference} == set(decoded_fields(SOURCES["Reference.swift"])["Reference"])
     assert (reference["ids"], reference["mask"]) == (values["ids"], values["mask"])
     noise = np.array(reference["noise"], np.float32).reshape(1, 1, *fixture_bundle.latent_shape)
     assert reference["picture"] == pipe([values["prompt"]], noise=noise).ravel().tolist()

@@ -197,7 +197,8 @@ class _Search:
         return tensor + step * (not is_exact(tensor)) * self._draw(tensor)
 
     def _draw(self, like: Tensor) -> Tensor:
-        return torch.empty_like(like).uniform_(-1, 1, generator=self._random)
+        """1 or -1."""
+        return torch.empty_like(like).bernoulli_(0.5, generator=self._random) * 2 - 1
 
 
 def _accuse(op: Op, value: Value, excess: Excess, weights: tuple[str, ...]) -> Departure:

@@ -69,7 +69,7 @@ def _leaky_relu(given: Arguments) -> Tensor:
 
 
 def _sigmoid_hard(given: Arguments) -> Tensor:
-    x = given.tensor("x") * given.number("alpha", 0.2) + given.number("beta", 0.5)
+    x: Tensor = given.tensor("x") * given.number("alpha", 0.2) + given.number("beta", 0.5)
     return x.clamp(0, 1)
 
 

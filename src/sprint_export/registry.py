@@ -7,8 +7,13 @@ only the member that is asked for is imported.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +63,19 @@ def load_member(kind: str, name: str) -> ModuleType:
     if name not in members:
         raise unknown_choice(kind, name, members)
     return importlib.import_module(members[name])
+
+
+@contextlib.contextmanager
+def hush() -> Iterator[None]:
+    """Keep a library's remarks about itself off the user's screen: warnings, log messages and what it writes to stderr."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def require(library: str, extra: str) -> ModuleType:

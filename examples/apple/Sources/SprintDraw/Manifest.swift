@@ -28,14 +28,16 @@ public struct StepPlan: Decodable, Sendable {
 
     /// Where a schedule's times stand in `times`; the place is also what the network's input `step` takes.
     func rows(_ steps: Int?) throws -> Range<Int> {
-        let counts = counts.flatMap { $0.isEmpty ? nil : $0 } ?? [times.count]
-        guard let place = steps.map({ counts.firstIndex(of: $0) }) ?? 0, counts.reduce(0, +) == times.count else {
+        var known = self.counts ?? []
+        if known.isEmpty { known = [times.count] }
+        let wanted = steps ?? known[0]
+        guard let place = known.firstIndex(of: wanted), known.allSatisfy({ $0 > 0 }), known.reduce(0, +) == times.count else {
             throw DrawError(
-                found: "\(steps ?? counts[0]) steps, \(times.count) times", expected: "one of \(counts)",
+                found: "\(wanted) steps, \(times.count) times", expected: "one of \(known)",
                 remedy: "choose one of these, or export with --steps")
         }
-        let start = counts[..<place].reduce(0, +)
-        return start..<(start + counts[place])
+        let start = known[..<place].reduce(0, +)
+        return start..<(start + wanted)
     }
 }
 

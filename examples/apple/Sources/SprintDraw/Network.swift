@@ -22,8 +22,9 @@ final class Network {
     private var seconds: [Timing.Phase: Double] = [:]
 
     init(bundle: ModelBundle, role: String, keepsParts: Bool) throws {
+        let component = try bundle.component(role)
         self.bundle = bundle
-        component = try bundle.component(role)
+        self.component = component
         self.keepsParts = keepsParts || component.parts.count == 1
     }
 

@@ -17,10 +17,6 @@ struct PromptReader {
     let plan: PromptPlan
     let encoder: any TokenEncoder
 
-    init(plan: PromptPlan, encoder: any TokenEncoder) {
-        (self.plan, self.encoder) = (plan, encoder)
-    }
-
     init(bundle: ModelBundle) async throws {
         let folder = bundle.folder.appending(path: "tokenizer")
         let file = folder.appending(path: "tokenizer.json")
@@ -29,7 +25,7 @@ struct PromptReader {
             if try JSONDecoder().decode(TokenizerKind.self, from: data).model.type == "WordLevel" {
                 encoder = try WordLevel(file: JSONDecoder().decode(TokenizerFile.self, from: data))
             } else {
-                encoder = HubEncoder(tokenizer: try await AutoTokenizer.from(modelFolder: folder))
+                encoder = try await HubEncoder(tokenizer: AutoTokenizer.from(modelFolder: folder))
             }
         } catch let error as DrawError {
             throw error

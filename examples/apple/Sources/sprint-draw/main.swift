@@ -11,6 +11,8 @@ struct Request {
         --keep    keep all networks in memory between pictures
         """
 
+    static let named = ["-o", "--seed", "--noise", "--steps", "--runs", "--check"]
+
     var values: [String: String] = [:]
     var words: [String] = []
 
@@ -19,7 +21,7 @@ struct Request {
         while let argument = rest.popFirst() {
             if argument == "--keep" {
                 values[argument] = ""
-            } else if ["-o", "--seed", "--noise", "--steps", "--runs", "--check"].contains(argument), let value = rest.popFirst() {
+            } else if Self.named.contains(argument), let value = rest.popFirst() {
                 values[argument] = value
             } else if argument.hasPrefix("-") {
                 throw DrawError(
@@ -74,7 +76,7 @@ func run(_ request: Request) async throws -> Int32 {
     let opened = start.duration(to: .now) / .seconds(1)
     let noise = try request.values["--noise"].map { try Noise.read(URL(filePath: $0)) }
     let seed = try request.number("--seed", default: UInt64(0))
-    let steps = try request.values["--steps"] == nil ? nil : request.number("--steps", default: 0)
+    let steps: Int? = try request.values["--steps"] == nil ? nil : request.number("--steps", default: 0)
     let first = try await pipeline.draw(request.words[1], noise: noise, seed: seed, steps: steps)
     let out = URL(filePath: request.values["-o"] ?? "picture.png")
     try first.picture.writePNG(to: out)
