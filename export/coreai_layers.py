@@ -1,4 +1,4 @@
-"""Layers whose weight is stored in 8 bits, in the form Core AI's converter reads: q with its scales, and the op that multiplies them.
+"""Layers whose weight is stored in 8 bits, in the form Core AI's converter reads: q, its scales, and the op that multiplies them.
 
     Linear, Conv2d    w = q scale                     one blockwise_shift_scale in the file, fed by two constants
     Embedding         row = q[id] scale[id]           gathered first: the table is never expanded
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -133,13 +134,13 @@ class StoredLinear(StoredLayer):
 class StoredConv2d(StoredLayer):
     """Stands in for a Conv2d with zero padding."""
 
-    def __init__(self, module: torch.nn.Conv2d, layer: QuantizedLayer, dtype: torch.dtype) -> None:
+    def __init__(self, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype) -> None:
         super().__init__(module, layer, dtype)
-        self.settings = (module.stride, module.padding, module.dilation, module.groups)
+        self.settings: dict[str, Any] = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W']."""
-        return F.conv2d(self.round_input(x), self.weight, self.bias, *self.settings)
+        return F.conv2d(self.round_input(x), self.weight, self.bias, **self.settings)
 
 
 class StoredEmbedding(StoredLayer):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sprint_export.errors import InputError
+from sprint_export.export.coreml_fixes import LEFT_OUT
 from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
@@ -46,7 +47,7 @@ def make_pipeline(names: Mapping[str, str], layers: Mapping[str, QuantizedLayer]
 
     PASS_REGISTRY.passes[PASS] = CompressLayers()
     pipeline = ct.PassPipeline()
-    pipeline.passes = [*pipeline.passes, PASS]
+    pipeline.passes = [*(name for name in pipeline.passes if name not in LEFT_OUT), PASS]
     return pipeline
 
 

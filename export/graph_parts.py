@@ -33,7 +33,11 @@ def capture_program(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Ex
         torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype), device="meta") for spec in inputs
     )
     with torch.no_grad():
-        return torch.export.export(module, example, strict=False).run_decompositions({})
+        program: ExportedProgram = torch.export.export(module, example, strict=False).run_decompositions({})
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:  # insists on `meta`; the program will get weights
+            program.graph.erase_node(node)
+    return program
 
 
 def cut_program(

@@ -111,7 +111,8 @@ def _capture(component: Component, dtype: str, decompositions: dict[Any, Any]) -
     )
     with torch.no_grad():
         program = torch.export.export(module, example, strict=False)
-        return program.run_decompositions({**decompositions, torch.ops.aten.linear.default: _flat_linear})
+        decomposed: ExportedProgram = program.run_decompositions({**decompositions, torch.ops.aten.linear.default: _flat_linear})
+    return decomposed
 
 
 def _flat_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -23,6 +24,7 @@ from sprint_export.export.coreml_weights import make_pipeline
 from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.registry import hush, require
 from sprint_export.schema import UNIT_KEY, Component, ComponentRecord, Options, Part, Target, TensorSpec
+from sprint_export.weights import Handle
 
 FORMAT = "coreml"
 TOOLS = ("coremltools",)
@@ -43,12 +45,8 @@ def write_component(component: Component, target: Target, precision: str, option
     if not component.inputs:
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     dtype = target.graph_dtype[precision]
-    limit = UNLIMITED if options.part_megabytes is None else options.part_megabytes * 1e6
     with hush():  # coremltools draws its own progress bars and warns of this torch; our tests do the checking
-        program = capture_program(component.module, component.inputs)
-        drop_aliases(program)
-        weight_bytes = partial(stored_bytes, component, dtype)
-        graphs = cut_program(program, component.inputs, component.outputs, weight_bytes, limit)
+        graphs = make_parts(component, dtype, options)
         parts, counts = [], Counter[str]()
         for i, graph in enumerate(graphs):
             package = folder / ("model.mlpackage" if len(graphs) == 1 else f"model_{i + 1}.mlpackage")
@@ -67,6 +65,14 @@ def write_component(component: Component, target: Target, precision: str, option
         component.layers,
         component.notes,
     )
+
+
+def make_parts(component: Component, dtype: str, options: Options) -> list[GraphPart]:
+    """The component's graph on `meta`, cut where the options ask for it; the same every time, to the names of its nodes."""
+    limit = UNLIMITED if options.part_megabytes is None else options.part_megabytes * 1e6
+    program = capture_program(component.module, component.inputs)
+    drop_aliases(program)
+    return cut_program(program, component.inputs, component.outputs, partial(stored_bytes, component, dtype), limit)
 
 
 def kind_of(path: PurePath) -> str | None:
@@ -92,7 +98,7 @@ def _as_stored(spec: TensorSpec, dtype: str) -> TensorSpec:
 def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Component, dtype: str, options: Options) -> Any:
     """One part as a coremltools model."""
     ct = require("coremltools", "coreml")
-    program = _fill(graph.program, component)
+    program = fill_weights(graph.program, component.weights)
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     numpy_types = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
@@ -114,12 +120,12 @@ def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Compo
     return model
 
 
-def _fill(program: torch.export.ExportedProgram, component: Component) -> torch.export.ExportedProgram:
-    """The program with the component's weights in the place of meta tensors."""
+def fill_weights(program: torch.export.ExportedProgram, weights: Mapping[str, Handle]) -> torch.export.ExportedProgram:
+    """The program with weights in the place of meta tensors."""
 
     def fill(name: str, value: torch.Tensor) -> torch.Tensor:
-        if name in component.weights:
-            value = component.weights[name].load().float()
+        if name in weights:
+            value = weights[name].load().float()
         assert not value.is_meta, f"{name} has no weight"  # what tracing computed is real already
         return torch.nn.Parameter(value, requires_grad=False) if value.is_floating_point() else value
 

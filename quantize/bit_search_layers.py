@@ -71,8 +71,10 @@ def make_units(student: Student, offered: Mapping[str, Layers], bound: int | Non
             f"max_measurements={bound}: even with layers of a kind taken together, {len(groups)} kinds in {len(offered)} "
             f"precisions are {len(groups) * len(offered)} measurements; allow that many, or offer fewer precisions"
         )
-    together = [f"{name} ({len(members)})" for name, members in groups.items() if len(members) > 1]
-    note = f"{len(layers)} layers were measured as {len(groups)}; together, with one precision: {', '.join(together)}"
+    note = (
+        f"{len(layers)} layers were measured as {len(groups)} kinds, and all layers of a kind get one precision: "
+        f"{len(layers) * len(offered)} measurements are more than {bound}"
+    )
     return [_make_unit(student, offered, *group) for group in groups.items()], (note,)
 
 

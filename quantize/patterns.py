@@ -61,9 +61,9 @@ def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str]
             if isinstance(module, Layer):
                 layer = f"{role}.{name}"
                 rule = next(rule for rule in recipe.rules if fnmatchcase(layer, rule.pattern))
+                used.add(rule.pattern)
                 if isinstance(module, torch.nn.Embedding) and rule.precision not in weight_only:
                     continue
-                used.add(rule.pattern)
                 decisions.append(_decide(layer, module, rule, rule.precision in weight_only))
     unused = [rule.pattern for rule in recipe.rules[:-1] if rule.pattern not in used]
     if unused and decisions:

@@ -2,8 +2,8 @@
 
     run        on macOS 27, by the system's Core AI, on the unit the asset prefers: not run yet, no Mac was at hand
     checked    on x86-64 Linux, by the CPU runtime in Apple's own package: the one vendor runtime for an Apple format off a Mac
-That runtime emulates half precision, a hundred times slower than float32. So it is given a widened copy of a 16-bit asset: the same
-stored weights and the same graph, computed in float32; `description` says so.
+That runtime emulates half precision, a hundred times slower than float32. So it is given a widened copy of a 16-bit asset: the
+same stored weights and the same graph, computed in float32; `description` says so.
 
 The runtime ends the whole process when it meets a damaged program, so an asset's hash is compared before it is loaded.
 """
@@ -146,6 +146,7 @@ class CoreAISession:
                 model = self._loop.run(self._loop.stack.enter_async_context(opening))
                 self._function = model.load_function(FUNCTION)
         except MemoryError as error:
+            self._close()
             raise MachineError(f"not enough memory to load {asset}") from error
         except Exception as error:  # the runtime raises RuntimeError, KeyError and bare Exceptions for a bad asset
             self._close()
@@ -198,7 +199,9 @@ def _read_unit(asset: Path) -> str:
             found = hashlib.file_digest(file, "sha256").digest()
         unit = str(json.loads((asset / "metadata.json").read_text("utf-8"))["creatorDefinedMetadata"][UNIT_KEY])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{asset} is not a whole Core AI asset ({error!r}); export the student again") from error
+        raise BundleError(
+            f"{asset} is not a whole Core AI asset ({type(error).__name__}: {error}); export the student again"
+        ) from error
     if found != wanted:
         raise BundleError(
             f"{asset}/main.mlirb has SHA-256 {found.hex()[:16]}..., main.hash says {wanted.hex()[:16]}...: "

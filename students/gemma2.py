@@ -8,13 +8,16 @@ that applies Gemma-2's soft cap (transformers' SDPA drops it; tests/students/tes
 
 Half precision holds nothing beyond 65504, and a norm squares its input: 256 is too much already. A norm does not care how its
 input is scaled, so what feeds one is scaled down, exactly (powers of two), in weights that are there anyway:
-    residual stream / R:    embedding / R, gain of both post-norms / R, eps of the norms that read it / R^2
+    residual stream / R:    what the embedding gives / R, gain of both post-norms / R, eps of the norms that read it / R^2
     input of post-norms / P:    o_proj / P, down_proj / P, eps of the post-norms / P^2
+Norms take the sum of squares, not its mean: eps D / R^2 is a number half precision holds, eps / R^2 is not, and it outweighs
+the squares of a quiet prompt. The sqrt(D) that is then missing is in the gain.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +29,8 @@ from sprint_export.weights import Handle, LazyHandle, constant
 
 ATTENTION = "eager"
 HIDDEN = -10000.0  # a bias that hides a position and that half precision can hold
-RESIDUAL = 64.0  # R: published Gemma-2 checkpoints reach a few thousand in the residual stream; squares fit up to 16,000
-PROJECTED = 16.0  # P: smaller, because it makes the weights smaller too
+RESIDUAL = 32.0  # R: published Gemma-2 checkpoints reach a few thousand in the residual stream; squares fit up to 8,000
+PROJECTED = 8.0  # P: smaller, because it makes the weights smaller too, and the scales of 8-bit weights
 POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
@@ -63,12 +66,11 @@ def rotation_handles(config: Mapping[str, Any], length: int) -> dict[str, Handle
 
 
 def fold_text_range(weights: Mapping[str, Handle], layers: int) -> dict[str, Handle]:
-    """The weights that change when the residual stream is divided by R and the post-norms' input by P; norms become gains.
+    """The weights that change when the residual stream is divided by R and post-norm inputs by P; norms become gains sqrt(D).
 
     Gemma stores a norm's gain as w = gain - 1, which cannot be scaled without losing bits in 16-bit types; stored is the gain.
     """
-    folded = {"embed_tokens.weight": _scale(weights["embed_tokens.weight"], 1 / RESIDUAL)}
-    folded["norm.weight"] = _make_gain(weights["norm.weight"], 1.0)
+    folded = {"norm.weight": _make_gain(weights["norm.weight"], 1.0)}
     for layer in (f"layers.{i}" for i in range(layers)):
         for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
             folded[f"{layer}.{name}"] = _scale(weights[f"{layer}.{name}"], 1 / PROJECTED)
@@ -85,20 +87,21 @@ def _scale(handle: Handle, factor: float) -> Handle:
 
 def _make_gain(handle: Handle, factor: float) -> Handle:
     dtype = torch.float64 if handle.dtype == torch.float64 else torch.float32
+    factor *= math.sqrt(handle.shape[0])
     return LazyHandle(handle.shape, dtype, lambda: (1.0 + handle.load().to(dtype)) * factor)
 
 
 class GainNorm(torch.nn.Module):
-    """Stands in for Gemma2RMSNorm: x gain / sqrt(mean(x^2) + eps), in at least float32."""
+    """Stands in for Gemma2RMSNorm: x (gain sqrt(D)) / sqrt(sum(x^2) + eps D), in at least float32."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self.weight, self.eps = torch.nn.Parameter(torch.empty(width, device="meta")), eps
+        self.weight, self.floor = torch.nn.Parameter(torch.empty(width, device="meta")), eps * width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., width] -> the same shape and dtype."""
         wide = x if x.dtype == torch.float64 else x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+        return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + self.floor) * self.weight).to(x.dtype)
 
 
 class FixedRotation(torch.nn.Module):
@@ -134,6 +137,8 @@ class PromptEncoder(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Encode with the fixed causal biases, and keep the rows the transformer reads."""
         masks = {"full_attention": self.full_bias, "sliding_attention": self.sliding_bias}
-        hidden = self.model(input_ids=input_ids, attention_mask=masks, use_cache=False).last_hidden_state
+        # Not in the table's weights: their 8-bit scales would fall below what half precision resolves.
+        embeds = self.model.embed_tokens(input_ids) * (1 / RESIDUAL)
+        hidden = self.model(inputs_embeds=embeds, attention_mask=masks, use_cache=False).last_hidden_state
         first_kept = input_ids.shape[1] - self.keep + 1
         return torch.cat([hidden[:, :1], hidden[:, first_kept:]], dim=1).float()

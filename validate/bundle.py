@@ -17,6 +17,7 @@ from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student, to
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.validate.departures import find_departures
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
@@ -123,6 +124,8 @@ def _compare(
     rounded = draw_rounded(bundle, student, prompts, noise, progress)
     exported = draw_exported(bundle, runtime, prompts, noise, progress)
     rows = compare_components(bundle, runtime, rounded)
+    if student_side(bundle) <= SMALL_PICTURE:
+        rows += find_departures(bundle, student, rounded)
     error = relative_error(exported.stack("vae_decoder", "latents"), reference.latents)
     note = "text encoder and transformer together vs PyTorch float32, the largest"
     rows.append(Measurement("denoised_relative_error", error, "", "transformer", note=note))

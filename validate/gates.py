@@ -57,15 +57,16 @@ _SMALL = (
     ),
     _QUANTIZED[2],
 )
-_FINITE = (
+_SOUND = (
+    Gate("departures", "<=", 0.0, "an operation that does not give what PyTorch gives is a mistake, however good the picture"),
     Gate("infinities", "<=", 0.0, "half precision overflowed somewhere, and a device need not forgive it as this machine did"),
     Gate("nans", "<=", 0.0, "and this would be seen in the picture"),
 )
 DEFAULT_GATES = {
-    "fp32": _FLOAT,
-    **dict.fromkeys(("fp16", "bf16"), (*_HALF, *_FINITE)),
-    **dict.fromkeys(("int8", "fp8", "w8a8"), (*_QUANTIZED, *_FINITE)),
-    **dict.fromkeys(("w6", "w4", "int4"), (*_SMALL, *_FINITE)),
+    "fp32": (*_FLOAT, *_SOUND),
+    **dict.fromkeys(("fp16", "bf16"), (*_HALF, *_SOUND)),
+    **dict.fromkeys(("int8", "fp8", "w8a8"), (*_QUANTIZED, *_SOUND)),
+    **dict.fromkeys(("w6", "w4", "int4"), (*_SMALL, *_SOUND)),
 }
 
 

@@ -10,5 +10,5 @@ PRECISION = Precision(
     qmax=448.0,
     storage="float8_e4m3fn",
     is_quantized=True,
-    meaning="8-bit float weights and activations of Linear and Conv, the rest in the graph's float type",
+    meaning="8-bit float weights and activations of Linear and Conv (Core AI: weights only)",
 )

@@ -13,6 +13,7 @@ from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes import coreai_cpu
 from sprint_export.schema import ROLES, Component, ComponentRecord, Options, QuantizedLayer, Student
+from sprint_export.weights import LazyHandle
 from tests.export.graphs import quantize, quantize_small, small_component, small_feeds
 from tests.made_student import Array, relative_error, snr_db
 
@@ -22,7 +23,8 @@ from sprint_export.export import to_coreai
 FILES = {"model.aimodel/main.mlirb": "graph", "model.aimodel/main.hash": "package", "model.aimodel/metadata.json": "package"}
 MAX_FP32 = 1e-5  # largest deviation over the largest value, float32 arithmetic on both sides
 MIN_EMULATED_DB = 50.0  # half precision rounded after every operation, as a device does, against float32 arithmetic
-MIN_WIDENED_DB = 90.0  # the same 16-bit weights computed in float32 on both sides; Gemma's normalizer differs, a fp16 constant
+# The same 16-bit weights computed in float32 on both sides. In Gemma's graph sqrt(hidden) is a half-precision constant, 2e-4 off.
+MIN_WIDENED_DB = {"text_encoder": 70.0, "transformer": 90.0, "vae_decoder": 90.0}
 STORED = {"int8": "INT8", "fp8": "FLOAT8E4M3FN"}
 
 
@@ -85,16 +87,19 @@ def test_quantized_layers_are_stored_in_8_bits_and_computed_as_the_reference_doe
     component = quantize(tiny_special, "coreai", precision).components[role]
     assert component.layers
     assert all(layer.input_amax is None for layer in component.layers.values()), "weights only"
-    record, plain = write(component, precision, tmp_path / "small"), write(tiny_special.components[role], "fp16", tmp_path / "plain")
+    record, plain = (
+        write(component, precision, tmp_path / "small"),
+        write(tiny_special.components[role], "fp16", tmp_path / "plain"),
+    )
     counts = record.precision_counts
-    values = sum(component.module.get_submodule(name).weight.numel() for name in component.layers)  # type: ignore[union-attr,operator]  # a layer has one
+    values = sum(component.weights[f"{name}.weight"].load().numel() for name in component.layers)
     assert counts[STORED[precision]] == values, "each layer once: not unpacked, not repeated"
     saved = size_of(tmp_path / "plain") - size_of(tmp_path / "small")
     assert saved >= 0.8 * values, f"{values} values went from 2 bytes to 1, the asset shrank by {saved}"
     assert set(plain.precision_counts) <= {"FLOAT16", "FLOAT"}
     found = run(record, tmp_path / "small", tiny_feeds[role])
     quality = snr_db(found, expect(component, tiny_feeds[role], "fp16"))
-    assert quality >= MIN_WIDENED_DB, f"{role}: {quality:.1f} dB, at least {MIN_WIDENED_DB}"
+    assert quality >= MIN_WIDENED_DB[role], f"{role}: {quality:.1f} dB, at least {MIN_WIDENED_DB[role]}"
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8", "w8a8"])
@@ -123,8 +128,18 @@ def test_half_precision_as_a_device_rounds_it(tmp_path: Path) -> None:
     emulated = snr_db(run(record, tmp_path / "small", small_feeds(), widen=False), wanted)
     widened = snr_db(run(record, tmp_path / "small", small_feeds()), wanted)
     assert emulated >= MIN_EMULATED_DB, f"{emulated:.1f} dB, at least {MIN_EMULATED_DB}"
-    assert widened >= MIN_WIDENED_DB, f"{widened:.1f} dB, at least {MIN_WIDENED_DB}"
+    assert widened >= MIN_WIDENED_DB["vae_decoder"], f"{widened:.1f} dB, at least {MIN_WIDENED_DB['vae_decoder']}"
     assert widened > emulated + 20, "the two compute differently"
+
+
+def test_a_widened_copy_keeps_the_smallest_numbers(tmp_path: Path) -> None:
+    """The compiler's own cast of constants turns 6.0e-5 into 2.4e-7; Gemma's weights, scaled down, are full of such values."""
+    component = small_component()
+    tiny = {name: LazyHandle(h.shape, h.dtype, lambda h=h: h.load() * 1e-4) for name, h in component.weights.items()}  # type: ignore[misc]  # a lambda's default has no type
+    component = dataclasses.replace(component, weights={**component.weights, "conv.weight": tiny["conv.weight"]})
+    record = write(component, "fp16", tmp_path / "small")
+    quality = snr_db(run(record, tmp_path / "small", small_feeds()), expect(component, small_feeds(), "fp16"))
+    assert quality >= MIN_WIDENED_DB["vae_decoder"], f"{quality:.1f} dB, at least {MIN_WIDENED_DB['vae_decoder']}"
 
 
 def test_a_linear_over_a_picture_is_stored_once(tiny_special: Student, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import importlib.util
 import shutil
 import sys
 import threading
@@ -77,7 +78,9 @@ def test_an_older_system_is_refused_with_what_runs_there(precision: str, nearest
 def test_unknown_and_foreign_options() -> None:
     with pytest.raises(InputError, match=r"^unknown compute unit 'ane'; choose from: all, cpu, gpu, neural-engine$"):
         complete_options("fp16", PHONE, Options(compute_unit="ane"))
-    with pytest.raises(InputError, match=r"^part_megabytes=500: a coreai component is one file; use a coreml target for several$"):
+    with pytest.raises(
+        InputError, match=r"^part_megabytes=500: a coreai component is one file; use a coreml target for several$"
+    ):
         complete_options("fp16", PHONE, Options(part_megabytes=500))
 
 
@@ -92,7 +95,8 @@ def test_a_session_says_what_computes_and_can_run_beside_another_loop(asset: tup
         return session.run({"latents": small_feeds()["latents"].astype(np.float64)})
 
     found = asyncio.run(inside())
-    assert (found["image"].dtype, found["image"].shape) == (np.float32, (1, 64, 48))
+    assert found["image"].dtype == np.float32
+    assert found["image"].shape == (1, 64, 48)
     np.testing.assert_array_equal(found["image"], alone["image"])
 
 
@@ -133,7 +137,7 @@ def test_a_missing_file_is_named(asset: tuple[Path, ComponentRecord], copied: Pa
 
 def test_metadata_of_another_tool_is_refused(asset: tuple[Path, ComponentRecord], copied: Path) -> None:
     (copied / "model.aimodel" / "metadata.json").write_text("{}")
-    with pytest.raises(BundleError, match=r"is not a whole Core AI asset \(KeyError\('creatorDefinedMetadata'\)\)"):
+    with pytest.raises(BundleError, match=r"is not a whole Core AI asset \(KeyError: 'creatorDefinedMetadata'\)"):
         open_copy(asset, copied)
 
 
@@ -149,7 +153,7 @@ def test_a_missing_library_is_named(copied: Path, asset: tuple[Path, ComponentRe
     monkeypatch.setitem(sys.modules, "coreai", None)
     with pytest.raises(MachineError, match=r"not installed; run: pip install 'sprint-export\[coreai\]'"):
         open_copy(asset, copied)
-    monkeypatch.setattr(coreai_cpu.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert coreai_cpu.can_run() == (
         "coreai-core is not installed; run: pip install 'sprint-export[coreai]' (x86-64 Linux, Apple silicon)"
     )

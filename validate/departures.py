@@ -1,0 +1,101 @@
+"""Where a saved Core ML package leaves PyTorch: the first operation whose result is not that of the graph it was made from.
+
+Every operation is given PyTorch's own inputs, so errors do not pile up and the place is exact. PyTorch computes the captured
+graph with weights and inputs rounded as the recipe says; what remains is the converter's doing, or a damaged file's.
+Covered: Core ML. All intermediate values of a graph are kept at once, so large pictures are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
+from sprint_export.registry import hush, load_member
+from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
+from sprint_export.specialize import specialize_student
+from sprint_export.validate.side_by_side import Drawn
+from sprint_export.weights import Handle, LazyHandle
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array
+
+WEIGHTED = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
+
+
+def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Measurement]:
+    """A row per component of a Core ML bundle: 0, or 1 with the operation's name and its error; none for other targets.
+
+    Args:
+        bundle: the files.
+        student: unspecialized.
+        rounded: what PyTorch drew with the same rounding; its first prompt's inputs are used.
+    """
+    if bundle.target != "coreml":
+        return []
+    specialized = specialize_student(student, bundle.plan.counts or bundle.plan.steps, bundle.plan.guidance, bundle.layout)
+    rows = []
+    for record in bundle.components:
+        component = dataclasses.replace(specialized.components[record.role], layers=record.layers)
+        with hush():
+            found = search_component(bundle, component, dict(rounded.feeds[record.role][0]))
+        note = found or "every operation gives what PyTorch gives"
+        rows.append(Measurement("departures", float(found is not None), "", record.role, note=note))
+    return rows
+
+
+def search_component(bundle: Bundle, component: Component, feeds: dict[str, Array]) -> str | None:
+    """The first operation of a component's packages that departs from PyTorch, in words, or None."""
+    from sprint_export.export.to_coreml import fill_weights, make_parts
+    from sprint_export.runtimes.coreml_package import package_of
+    from sprint_export.runtimes.mil.departure import find_departure
+    from sprint_export.runtimes.mil.evaluate import Evaluator
+    from sprint_export.runtimes.mil.record import record_values
+
+    dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
+    record = next(record for record in bundle.components if record.role == component.role)
+    graphs = make_parts(dataclasses.replace(component, layers=record.layers), dtype, bundle.options)
+    for graph, part in zip(graphs, record.parts, strict=True):
+        program = fill_weights(graph.program, round_weights(component))
+        round_inputs(program, component)
+        arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in graph.inputs]
+        reference = record_values(program, arguments, [spec.name for spec in graph.outputs])
+        package = package_of(bundle.folder / record.role / part.graph)
+        given = {spec.name: feeds[spec.name].astype(spec.dtype) for spec in part.inputs}
+        found = find_departure(Evaluator(package), reference, given)
+        if found is not None:
+            return f"{package.name}: {found}"
+        feeds |= {spec.name: reference[spec.name].numpy() for spec in graph.outputs}
+    return None
+
+
+def round_weights(component: Component) -> dict[str, Handle]:
+    """The component's weights as its quantized layers compute with them."""
+
+    def rounded(handle: Handle, layer: QuantizedLayer) -> Handle:
+        return LazyHandle(handle.shape, torch.float32, lambda: round_weight(handle.load().float(), layer))
+
+    layers = {f"{name}.weight": rounded(component.weights[f"{name}.weight"], layer) for name, layer in component.layers.items()}
+    return {**component.weights, **layers}
+
+
+def round_inputs(program: torch.export.ExportedProgram, component: Component) -> None:
+    """Fake-quantize what goes into layers with an input range, in place; other nodes keep their names."""
+    names = program.graph_signature.inputs_to_parameters
+    for node in list(program.graph.nodes):
+        if node.target not in WEIGHTED or node.args[1].name not in names:
+            continue
+        layer = component.layers.get(names[node.args[1].name].removesuffix(".weight"))
+        if layer is None or layer.input_amax is None:
+            continue
+        with program.graph.inserting_before(node):
+            given = (node.args[0], float(input_scale(layer)), layer.precision.name)
+            rounded = program.graph.call_function(_round_input, given)
+        node.args = (rounded, *node.args[1:])
+
+
+def _round_input(value: torch.Tensor, scale: float, precision: str) -> torch.Tensor:
+    return fake_quantize(value, torch.tensor(scale), load_member("precision", precision).PRECISION)
