@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.schema import Artifact, Bundle, ComponentRecord, from_json, to_json
+from sprint_export.json_forms import from_json, to_json
+from sprint_export.schema import Artifact, Bundle, ComponentRecord
 
 MANIFEST = "bundle.json"
 FORMAT = 2

@@ -23,9 +23,10 @@ from sprint_export.export.bundle import (
     write_bundle,
     write_record,
 )
+from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target, to_json
+from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
 
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
 

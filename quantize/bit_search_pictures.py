@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sprint_export.errors import InputError
+from sprint_export.json_forms import to_json
 from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.sampler import sample
-from sprint_export.schema import ROLES, QuantizedLayer, Student, to_json
+from sprint_export.schema import ROLES, QuantizedLayer, Student
 from sprint_export.session import Pipeline, PromptReader, make_noise
 
 if TYPE_CHECKING:

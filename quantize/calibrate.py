@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import ROLES, Student, to_json
+from sprint_export.schema import ROLES, Student
 from sprint_export.session import OneAtATime, Pipeline, PromptReader, Session
 
 CACHE_FORMAT = 1

@@ -16,9 +16,10 @@ import tomllib
 from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.json_forms import from_json
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import Recipe, Rule, Student, from_json
+from sprint_export.schema import Recipe, Rule, Student
 
 CALIBRATION_PROMPTS = 32
 LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early

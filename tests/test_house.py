@@ -28,7 +28,7 @@ ORDER = (
     ("quantize",),
     ("students",),
     ("specialize", "session", "weights", "sampler", "devices", "registry"),
-    ("schema", "errors", "progress"),
+    ("schema", "json_forms", "errors", "progress"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -52,7 +52,7 @@ HEAVY = {
     "coreai_torch",
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
-TORCH_FREE = {"cli", "runtimes", "session", "sampler", "devices", "registry", "schema", "errors"}
+TORCH_FREE = {"cli", "runtimes", "session", "sampler", "devices", "registry", "schema", "json_forms", "errors"}
 
 MODULES = package_modules()
 

@@ -11,9 +11,10 @@ import torch
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import read_bundle, write_text
+from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
-from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student, to_json
+from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

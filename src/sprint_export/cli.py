@@ -126,6 +126,9 @@ def convert_command(
     compute_unit: Annotated[
         str | None, typer.Option(help="Apple targets: neural-engine, gpu, cpu or all; default: what suits the device.")
     ] = None,
+    max_mb: Annotated[
+        float | None, typer.Option(help="coreml-w4 and coreml-w6: choose every layer's bits by picture error to fit this size.")
+    ] = None,
     part_mb: Annotated[
         int | None, typer.Option(help="Apple targets: largest weight file in MB; a larger network becomes several files.")
     ] = None,
@@ -167,6 +170,7 @@ def convert_command(
             components=component or ROLES,
             builder=builder,
             options=Options(deployment_target, compute_unit, part_mb),
+            max_mb=max_mb,
             gates=gate or [],
             count=count,
             overwrite=overwrite,
@@ -179,7 +183,7 @@ def convert_command(
 
 def _finish(folder: Path, validated: bool, as_json: bool) -> None:
     """Print the report that this run left in the bundle, if it did, and leave with its status."""
-    from sprint_export.schema import from_json
+    from sprint_export.json_forms import from_json
 
     path = folder / "report.json"
     if not validated or not path.is_file():
@@ -195,7 +199,7 @@ def _finish(folder: Path, validated: bool, as_json: bool) -> None:
 
 def show_report(report: Report, as_json: bool) -> None:
     """The report as tables or as JSON; leaves with status 1 where a gate was not met."""
-    from sprint_export.schema import to_json
+    from sprint_export.json_forms import to_json
     from sprint_export.validate.report import name_failures, render_report
 
     if as_json:
@@ -263,15 +267,16 @@ def inspect(
 ) -> None:
     """Say what a bundle holds; its files are checked against their sha256."""
     from sprint_export.export.bundle import read_bundle
-    from sprint_export.schema import to_json
+    from sprint_export.json_forms import to_json
 
     found = read_bundle(bundle)
     if as_json:
         stdout.print_json(json.dumps(to_json(found)))
         return
+    steps = " or ".join(map(str, found.plan.counts or (found.plan.steps,)))
     stdout.print(
         f"{found.source} ({found.family}) as {found.target}-{found.precision} for {found.device}; "
-        f"{' or '.join(map(str, found.plan.counts or (found.plan.steps,)))} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}",
+        f"{steps} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}",
         highlight=False,
     )
     for record in found.components:
@@ -284,9 +289,8 @@ def inspect(
             stdout.print(f"    note: {note}", markup=False, highlight=False)
         for name, layer in record.layers.items() if layers else ():
             grain = "per tensor" if layer.weight_axis is None else "per output channel"
-            stdout.print(
-                f"    {name}: {layer.precision.name}, input amax {layer.input_amax:.4g}, weights {grain}", highlight=False
-            )
+            seen = "weight only" if layer.input_amax is None else f"input amax {layer.input_amax:.4g}"
+            stdout.print(f"    {name}: {layer.precision.name}, {seen}, weights {grain}", highlight=False)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MIXED = ("w6", "w4")  # palettes and integers side by side
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
     "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
     "activations) and, on iOS 27 and macOS 27, coreai-fp8",
@@ -64,6 +65,7 @@ def convert(
     components: Sequence[str] = ROLES,
     builder: str = "tensorrt-rtx",
     options: Options | None = None,
+    max_mb: float | None = None,
     overwrite: bool = False,
     gates: Sequence[str] = (),
     count: int | None = None,
@@ -85,6 +87,7 @@ def convert(
         components: which networks to export; a bundle without all three cannot draw or be validated.
         builder: "tensorrt-rtx" or "tensorrt".
         options: what a target offers beside the precision, e.g. Options(deployment_target="iOS17").
+        max_mb: choose every layer's bits by picture error so that all weights fit this many 10^6 bytes (coreml-w4, coreml-w6).
         overwrite: replace a bundle at `out` that was made from other inputs.
         gates: as in `validate_bundle`.
         count: as in `validate_bundle`.
@@ -110,6 +113,8 @@ def convert(
         raise RefusedError(f"{target} --device {place.name}: {reason}")
     check_builder(goal, place, builder)
     chosen = complete_options(goal, precision, place, options or Options())
+    if max_mb is not None:
+        check_size_budget(goal, precision, recipe, components)
     read_gates(gates, precision)  # a mistake in one is said now, not after the export
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
@@ -123,7 +128,21 @@ def convert(
     with clear_disk_errors(folder):
         folder = check_out(folder)
         bundle = _make_bundle(
-            loaded, goal, precision, place, chosen, folder, steps, guidance, recipe, components, builder, overwrite, progress, say
+            loaded,
+            goal,
+            precision,
+            place,
+            chosen,
+            folder,
+            steps,
+            guidance,
+            recipe,
+            max_mb,
+            components,
+            builder,
+            overwrite,
+            progress,
+            say,
         )
         if validate and set(components) == set(ROLES):
             from sprint_export.validate import validate_bundle
@@ -144,6 +163,7 @@ def _make_bundle(
     steps: int | Sequence[int],
     guidance: float | None,
     recipe: Recipe | None,
+    max_mb: float | None,
     components: Sequence[str],
     builder: str,
     overwrite: bool,
@@ -162,6 +182,8 @@ def _make_bundle(
     for role, component in specialized.components.items():
         for note in component.notes:
             say(f"{role}: {note}")
+    if max_mb is not None:
+        recipe = _search_recipe(specialized, target, max_mb, progress, say)
     quantized = quantize_student(specialized, precision, target, recipe, progress)
     key = bundle_key(quantized, target, precision, device, options)
     if folder.exists() and any(folder.iterdir()):
@@ -174,6 +196,30 @@ def _make_bundle(
     bundle = export_student(quantized, target, precision, device, folder, progress, options)
     bundle = build_bundle(bundle, device.name, builder, progress)
     return place_bundle(bundle, folder)
+
+
+def check_size_budget(target: Target, precision: str, recipe: Recipe | None, components: Sequence[str]) -> None:
+    """Refuse what a search for a size cannot serve, before it begins.
+
+    Raises:
+        InputError: a recipe is given too, or not all networks. RefusedError: the pair does not mix bits.
+    """
+    if precision not in MIXED or precision not in target.precisions:
+        raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for coreml-w4 and coreml-w6")
+    if recipe is not None:
+        raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
+    if set(components) != set(ROLES):
+        raise InputError("a size budget is for all three networks together; leave --component out")
+
+
+def _search_recipe(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
+    from sprint_export.quantize.bit_search import search_bits
+
+    found = search_bits(student, target, int(max_mb * 1e6), progress=progress)
+    for note in found.notes:
+        say(note)
+    say(f"{found.chosen.bytes / 1e6:.2f} MB of weights, {found.chosen.psnr_db:.1f} dB on the prompts of the search")
+    return found.recipe
 
 
 def _read_present(folder: Path, overwrite: bool) -> Bundle | None:

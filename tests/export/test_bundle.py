@@ -25,6 +25,7 @@ from sprint_export.export.bundle import (
     write_record,
     write_text,
 )
+from sprint_export.json_forms import from_json, to_json
 from sprint_export.registry import load_member
 from sprint_export.schema import (
     Artifact,
@@ -40,8 +41,6 @@ from sprint_export.schema import (
     Rule,
     StepPlan,
     TensorSpec,
-    from_json,
-    to_json,
 )
 
 SPEC = TensorSpec("latents", "float32", (1, "height", 8), "noise")

@@ -54,8 +54,9 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
             axis = None if is_conv and not target.conv_per_channel else 0
             precise = load_member("precision", precision).PRECISION
+            shape = student.components[role].weights[f"{layer}.weight"].shape
             group = target.groups.get(precision, 0)
-            group = group if group and module.weight.shape[0 if precise.is_palette else 1] % group == 0 else 0
+            group = group if group and shape[0 if precise.is_palette else 1] % group == 0 else 0
             seen = None if alone else amax[f"{role}.{layer}"]
             assert found == QuantizedLayer(precise, seen, axis, target.graph_dtype[precision], group)
             axes.add((is_conv, axis))

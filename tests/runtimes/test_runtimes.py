@@ -21,7 +21,8 @@ from sprint_export.schema import FLOAT_DTYPES, ROLES, Student, Target
 from tests.bundles import copy_bundle, list_files, shared_bundle
 
 TARGETS = list(list_members("target"))
-HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt_rtx", "tensorrt", "cuda", "openvino", "coremltools", "coreai", "coreai_torch", "numpy"}
+HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt_rtx", "tensorrt", "cuda", "openvino", "coremltools", "coreai"}
+HEAVY |= {"coreai_torch", "numpy"}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class HalfEverywhere(TorchDispatchMode):
     """Every floating result takes a trip through float16; counts what became infinite on the way."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.infinities = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
@@ -84,12 +84,12 @@ def psnr(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(20 * torch.log10(wanted.double().abs().max() / error))
 
 
-LOUD = {
+LOUD: dict[str, dict[str, float]] = {
     "text_encoder": {"embed_tokens.weight": 400.0, "post_attention_layernorm.weight": 0.0},
     "transformer": {"attn1.norm_q.weight": 6.0, "attn1.norm_k.weight": 6.0},
     "vae_decoder": {"to_q.weight": 6.0, "to_k.weight": 6.0},
 }
-UNDONE = {  # what switches a rewrite off, to see that it is what cures
+UNDONE: dict[str, tuple[str, dict[str, Any]]] = {  # what switches a rewrite off, to see that it is what cures
     "text_encoder": ("sprint_export.students.gemma2", {"RESIDUAL": 1.0, "PROJECTED": 1.0}),
     "transformer": ("sprint_export.students.sana_folds", {"_fold_key_range": lambda *_: {}}),
     "vae_decoder": ("sprint_export.students.sana_sprint", {"fold_decoder_range": lambda *_: {}}),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import BundleError, InputError
+from sprint_export.json_forms import from_json
 from sprint_export.road import convert
-from sprint_export.schema import ROLES, Report, Student, from_json
+from sprint_export.schema import ROLES, Report, Student
 from sprint_export.validate import validate_bundle
 from tests.bundles import list_files, read_rows
 from tests.made_student import PROMPTS
