@@ -61,21 +61,23 @@ def compress_layers(
     """
     here = set(names.values())
     todo = {f"{name}.weight": layer for name, layer in layers.items() if f"{name}.weight" in here}
+    written: dict[str, Any] = {}
     shared: dict[tuple[str, float], Any] = {}
     with function:
         for operation, weight in list(_find_weights(function, names)):
-            layer = todo.pop(weight, None)
+            layer = todo.get(weight)
             if layer is None:
                 continue
-            replaced = operation.inputs[WEIGHT_INPUTS[operation.op_type]]
-            compressed = _write_weight(weights[weight], layer, replaced, operation)
-            _replace(operation, replaced, compressed)
+            read_as = WEIGHT_INPUTS[operation.op_type]
+            if weight not in written:  # a module may be called more than once
+                written[weight] = _write_weight(weights[weight], layer, operation.inputs[read_as], operation)
+            operation.set_inputs(**{read_as: written[weight]})
             if layer.input_amax is not None:
-                source = operation.inputs["x"]
-                _replace(operation, source, _round_input(source, layer, operation, shared))
-    if todo:
+                operation.set_inputs(x=_round_input(operation.inputs["x"], layer, operation, shared))
+    missing = [weight for weight in todo if weight not in written]
+    if missing:
         raise InputError(
-            f"layer {next(iter(todo)).removesuffix('.weight')!r}: expected its weight to be read by one linear, conv or gather "
+            f"layer {missing[0].removesuffix('.weight')!r}: expected its weight to be read by a linear, conv or gather "
             "of the graph; leave the layer 'float' in the recipe"
         )
 
@@ -118,10 +120,3 @@ def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[t
         stored = Builder.quantize(input=source, scale=scale, output_dtype="int8", name=name, before_op=before)
         shared[key] = Builder.dequantize(input=stored, scale=scale, name=f"{name}_dq", before_op=before)
     return shared[key]
-
-
-def _replace(operation: Any, old: Any, new: Any) -> None:
-    """Let one operation read another value."""
-    operation.enclosing_block.replace_uses_of_var_after_op(
-        anchor_op=new.op, old_var=old, new_var=new, end_op=operation, force_replace=True
-    )

@@ -8,6 +8,7 @@ the graph computes in, except what one part hands to the next.
 from __future__ import annotations
 
 import copy
+import gc
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.export.coreml_fixes import TANH_FORM, drop_aliases, gelu_keeps_its_form
+from sprint_export.export.coreml_fixes import TANH_FORM, drop_aliases, frugal_half_precision, gelu_keeps_its_form
 from sprint_export.export.coreml_weights import make_pipeline
 from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.registry import hush, require
@@ -56,6 +57,8 @@ def write_component(component: Component, target: Target, precision: str, option
             model.save(str(package))
             (package / DEBUG_FILE).unlink(missing_ok=True)
             parts.append(Part(f"{package.name}/{MODEL}", inputs, outputs))
+            del model
+            gc.collect()  # a MIL program is full of cycles, and each holds its part's weights
     return ComponentRecord(
         component.role,
         tuple(_as_stored(spec, dtype) for spec in component.inputs),
@@ -105,7 +108,7 @@ def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Compo
     wanted = [
         ct.TensorType(name=spec.name, dtype=getattr(ct.converters.mil.mil.types, numpy_types[spec.dtype])) for spec in outputs
     ]
-    with gelu_keeps_its_form(), torch.no_grad():
+    with gelu_keeps_its_form(), frugal_half_precision(), torch.no_grad():
         model = ct.convert(
             program,
             outputs=wanted,

@@ -58,9 +58,10 @@ class CheckerSession:
     def findings(self) -> list[Measurement]:
         """Infinities, NaNs and the largest magnitude over all operations that ran."""
         health = self._evaluator.health
-        first = f"first at {health.first_infinite}" if health.first_infinite else "over all operations"
+        first = health.first_infinite
+        where = f"first at op {first.op!r} ({first.op_type})" if first else "over all operations"
         return [
-            Measurement("infinities", health.infinities, "", note=first),
+            Measurement("infinities", health.infinities, "", note=where),
             Measurement("nans", health.nans, "", note="over all operations"),
             Measurement("largest_magnitude", health.largest, "", note="half precision ends at 65504"),
         ]

@@ -22,7 +22,8 @@ from tests.bundles import COMMAND, check_refused, copy_bundle, list_files, run_c
 from tests.tree import ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"
-TARGETS = "onnx-fp16, onnx-fp32, onnx-fp8, onnx-int8, trt-bf16, trt-fp8, trt-int8"
+TARGETS = "coreai-fp16, coreai-fp32, coreai-fp8, coreai-int8, coreai-w8a8, coreml-fp16, coreml-fp32, coreml-int8, "
+TARGETS += "coreml-w4, coreml-w6, coreml-w8a8, onnx-fp16, onnx-fp32, onnx-fp8, onnx-int8, trt-bf16, trt-fp8, trt-int8"
 TWO = ("--component", "text_encoder", "--component", "vae_decoder")  # float32: 2.0 and 2.1 MB
 
 
@@ -70,7 +71,7 @@ def here(tmp_path: Path) -> Path:
         ("--target onnx-fp32 --gate psnr=30", 2, ["gate 'psnr=30' is not of the form metric>=number"]),
         ("--target onnx-fp32 --count 0", 2, ["count=0: expected at least one prompt"]),
         ("--target onnx-fp32 --steps 9", 2, ["steps=9", "choose one of 1, 2, 3, 4"]),
-        ("--target onnx-fp32 --steps many", 2, ["Invalid value for '--steps'", "See: sprint-export --help"]),
+        ("--target onnx-fp32 --steps many", 2, ["--steps many: expected a number from 1 to 4, or several with commas"]),
         (
             "--target onnx-fp32 --component unet",
             2,

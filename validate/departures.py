@@ -64,11 +64,11 @@ def search_component(bundle: Bundle, component: Component, feeds: dict[str, Arra
         arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in graph.inputs]
         reference = record_values(program, arguments, [spec.name for spec in graph.outputs])
         package = package_of(bundle.folder / record.role / part.graph)
-        given = {spec.name: feeds[spec.name].astype(spec.dtype) for spec in part.inputs}
+        given = {spec.name: feeds[spec.name] for spec in part.inputs}  # both sides unrounded, also from part to part
         found = find_departure(Evaluator(package), reference, given)
         if found is not None:
             return f"{package.name}: {found}"
-        feeds |= {spec.name: reference[spec.name].numpy() for spec in graph.outputs}
+        feeds = feeds | {spec.name: reference[spec.name].numpy() for spec in graph.outputs}
     return None
 
 

@@ -37,7 +37,7 @@ def check_packages(bundle: Bundle) -> list[Measurement]:
         packages = [package_of(bundle.folder / record.role / part.graph) for part in record.parts]
         ops = [op for package in packages for op in read_program(package).ops]
         rows += [_count(record.role, *rule, ops) for rule in RULES]
-        largest = max(path.stat().st_size for package in packages for path in package.rglob("*.bin"))
+        largest = max((path.stat().st_size for package in packages for path in package.rglob("*.bin")), default=0)
         rows.append(Measurement("largest_weight_file_mb", largest / 1e6, "MB", record.role, note=f"{len(packages)} package(s)"))
     return rows
 

@@ -127,12 +127,15 @@ def test_a_moved_bundle_reads_the_same(bundle: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "part"),
     [
-        ({"times": [1.0], "guidance": 4.5}, "expected fields ['dtype', 'guidance', 'times'], found ['guidance', 'times']"),
-        ({"times": [1.0], "guidance": 4.5, "dtype": "x", "more": 1}, "expected fields"),
-        ({"times": ["1"], "guidance": 4.5, "dtype": "x"}, "StepPlan.times[0]: expected float, found '1'"),
-        ({"times": 1.0, "guidance": 4.5, "dtype": "x"}, "StepPlan.times: expected a list, found float"),
-        ({"times": [1.0], "guidance": True, "dtype": "x"}, "StepPlan.guidance: expected float, found True"),
-        ({"times": [1.0], "guidance": None, "dtype": "x"}, "StepPlan.guidance: expected float, found None"),
+        (
+            {"times": [1.0], "guidance": 4.5, "counts": []},
+            "expected fields ['counts', 'dtype', 'guidance', 'times'], found ['counts'",
+        ),
+        ({"times": [1.0], "guidance": 4.5, "dtype": "x", "counts": [], "more": 1}, "expected fields"),
+        ({"times": ["1"], "guidance": 4.5, "dtype": "x", "counts": []}, "StepPlan.times[0]: expected float, found '1'"),
+        ({"times": 1.0, "guidance": 4.5, "dtype": "x", "counts": []}, "StepPlan.times: expected a list, found float"),
+        ({"times": [1.0], "guidance": True, "dtype": "x", "counts": []}, "StepPlan.guidance: expected float, found True"),
+        ({"times": [1.0], "guidance": None, "dtype": "x", "counts": []}, "StepPlan.guidance: expected float, found None"),
         ([], "StepPlan: expected an object, found list"),
     ],
 )
@@ -143,7 +146,7 @@ def test_a_value_of_another_type_is_named(value: Any, part: str) -> None:
 
 
 def test_an_integer_is_a_float_but_not_the_reverse() -> None:
-    assert from_json(StepPlan, {"times": [1], "guidance": 4, "dtype": "x"}) == StepPlan((1.0,), 4.0, "x")
+    assert from_json(StepPlan, {"times": [1], "guidance": 4, "dtype": "x", "counts": []}) == StepPlan((1.0,), 4.0, "x")
     with pytest.raises(TypeError, match=r"PromptPlan\.tokens: expected int, found 3\.5"):
         from_json(PromptPlan, to_json(PromptPlan("", True, 1, 1, 0)) | {"tokens": 3.5})
 
