@@ -6,6 +6,8 @@
   the soft cap's node. The lowering here reads it from the node itself.
 * `fuse_elementwise_to_batchnorm`: x a + b becomes a batch_norm of variance 1 with an epsilon of 1e-5: x a (1 - 5e-6) + b.
   The pass is left out.
+* `rsqrt` adds 1e-12 of its own (documented, not a bug): 1e-5 of a norm's eps once that is scaled down with its input. Ours adds
+  nothing; every norm has its eps.
 * The search for weights beyond half precision makes two 64-bit indices a weight: 10 GB for Gemma-2's embedding. Done here with a
   mask (no issue reported yet).
 Delete a fix when its test in tests/export/test_coreml_fixes.py passes without it.
@@ -14,7 +16,7 @@ Delete a fix when its test in tests/export/test_coreml_fixes.py passes without i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -67,17 +69,26 @@ def _float32_constants(op: Any) -> Iterator[Any]:
                 yield value.op.val.val
 
 
-@contextlib.contextmanager
-def gelu_keeps_its_form() -> Iterator[None]:
+def gelu_keeps_its_form() -> contextlib.AbstractContextManager[None]:
     """Within, coremltools lowers gelu in the form the graph asks for."""
+    return _lowered("gelu", _lower_gelu)
+
+
+def rsqrt_adds_nothing() -> contextlib.AbstractContextManager[None]:
+    """Within, coremltools lowers rsqrt as it is, without an epsilon of its own."""
+    return _lowered("rsqrt", _lower_rsqrt)
+
+
+@contextlib.contextmanager
+def _lowered(name: str, lowering: Callable[[Any, Any], None]) -> Iterator[None]:
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY as REGISTRY
 
-    before = REGISTRY.get_func("gelu")
-    REGISTRY.set_func_by_name(_lower_gelu, "gelu")
+    before = REGISTRY.get_func(name)
+    REGISTRY.set_func_by_name(lowering, name)
     try:
         yield
     finally:
-        REGISTRY.set_func_by_name(before, "gelu")
+        REGISTRY.set_func_by_name(before, name)
 
 
 def _lower_gelu(context: Any, node: Any) -> None:
@@ -86,3 +97,9 @@ def _lower_gelu(context: Any, node: Any) -> None:
     approximate = (node.kwinputs or {}).get("approximate", ("none",))[0]
     form = TANH_FORM if approximate == "tanh" else "EXACT"
     context.add(Builder.gelu(x=context[node.inputs[0]], mode=form, name=node.name))
+
+
+def _lower_rsqrt(context: Any, node: Any) -> None:
+    from coremltools.converters.mil import Builder
+
+    context.add(Builder.rsqrt(x=context[node.inputs[0]], epsilon=0.0, name=node.name))

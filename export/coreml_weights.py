@@ -68,12 +68,13 @@ def compress_layers(
             layer = todo.get(weight)
             if layer is None:
                 continue
-            read_as = WEIGHT_INPUTS[operation.op_type]
+            replaced = operation.inputs[WEIGHT_INPUTS[operation.op_type]]
             if weight not in written:  # a module may be called more than once
-                written[weight] = _write_weight(weights[weight], layer, operation.inputs[read_as], operation)
-            operation.set_inputs(**{read_as: written[weight]})
+                written[weight] = _write_weight(weights[weight], layer, replaced, operation)
+            _replace(operation, replaced, written[weight])
             if layer.input_amax is not None:
-                operation.set_inputs(x=_round_input(operation.inputs["x"], layer, operation, shared))
+                source = operation.inputs["x"]
+                _replace(operation, source, _round_input(source, layer, operation, shared))
     missing = [weight for weight in todo if weight not in written]
     if missing:
         raise InputError(
@@ -120,3 +121,11 @@ def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[t
         stored = Builder.quantize(input=source, scale=scale, output_dtype="int8", name=name, before_op=before)
         shared[key] = Builder.dequantize(input=stored, scale=scale, name=f"{name}_dq", before_op=before)
     return shared[key]
+
+
+def _replace(operation: Any, old: Any, new: Any) -> None:
+    """Let this operation, and no other, read another value."""
+    block = operation.enclosing_block
+    every = list(block.operations)
+    before = every[every.index(operation) - 1]  # not new.op: what lies between may read the old value too
+    block.replace_uses_of_var_after_op(anchor_op=before, old_var=old, new_var=new, end_op=operation, force_replace=True)

@@ -20,7 +20,13 @@ from typing import Any
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.export.coreml_fixes import TANH_FORM, drop_aliases, frugal_half_precision, gelu_keeps_its_form
+from sprint_export.export.coreml_fixes import (
+    TANH_FORM,
+    drop_aliases,
+    frugal_half_precision,
+    gelu_keeps_its_form,
+    rsqrt_adds_nothing,
+)
 from sprint_export.export.coreml_weights import make_pipeline
 from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.registry import hush, require
@@ -108,7 +114,7 @@ def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Compo
     wanted = [
         ct.TensorType(name=spec.name, dtype=getattr(ct.converters.mil.mil.types, numpy_types[spec.dtype])) for spec in outputs
     ]
-    with gelu_keeps_its_form(), frugal_half_precision(), torch.no_grad():
+    with gelu_keeps_its_form(), rsqrt_adds_nothing(), frugal_half_precision(), torch.no_grad():
         model = ct.convert(
             program,
             outputs=wanted,

@@ -62,7 +62,7 @@ def is_unlike(error: Tensor, wanted: Tensor) -> bool:
 
 def half_unit(tensor: Tensor) -> Tensor:
     """Half a float16 unit in the last place of each element: what rounding to float16 may have taken."""
-    exponent = torch.frexp(tensor).exponent.clamp(min=-13)  # 2^-14 is the smallest normal; below it the unit stays
+    exponent = torch.frexp(tensor.abs().clamp(min=2.0**-14)).exponent  # the smallest normal; below it the unit stays
     return torch.ldexp(torch.ones_like(tensor), exponent - 12)
 
 

@@ -54,7 +54,7 @@ class _Recorder(torch.fx.Interpreter):
 
 def find_value(reference: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor | None:
     """PyTorch's value for a computed MIL value, in its layout; None if it has no name or shape there."""
-    name = re.sub("_cast_fp16|_to_fp16|_promoted", "", name)
+    name = re.sub("_cast_fp16|_to_fp16|_promoted|_cast_u?int16", "", name)  # the last: what a gather of 16-bit indices gives
     node = name if name in reference else re.sub(r"_\d+$", "", name)
     value = reference.get(node)
     if value is None or not value.is_floating_point() or not found.is_floating_point() or not found.numel():
