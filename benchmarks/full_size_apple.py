@@ -100,7 +100,7 @@ def measure(phase: str, work: Path, *arguments: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all phases and write the table; a part of it with --role, --device, --precision."""
+    """Run all phases and write the table; what is measured again (--role, --device, --precision) takes its rows' place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     for name, choices in (("device", DEVICES), ("precision", PRECISIONS), ("role", ROLES)):
@@ -118,9 +118,12 @@ def main() -> None:
                         rows[f"{name} checked"] = measure("check", Path(folder), device, precision, role)
                     print(name, rows[name], rows.get(f"{name} checked", ""), flush=True)
     command = " ".join(["python benchmarks/full_size_apple.py", *sys.argv[1:]])
-    found = {"command": command, "machine": describe_machine(), "student": STUDENT, "rows": rows}
+    path = asked.out / "full_size_apple.json"
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "full_size_apple.json").write_text(json.dumps(found, indent=1) + "\n")
+    before = json.loads(path.read_text())["rows"] if path.is_file() else {}
+    rows = before | {name: row | {"command": command} for name, row in rows.items()}
+    found = {"machine": describe_machine(), "student": STUDENT, "rows": rows}
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def drop_aliases(program: torch.export.ExportedProgram) -> None:
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten.alias.default:
             node.replace_all_uses_with(node.args[0])
+            program.graph_signature.replace_all_uses(node.name, node.args[0].name)  # one may be an output
             program.graph.erase_node(node)
 
 

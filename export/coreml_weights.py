@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from sprint_export.errors import InputError
 from sprint_export.export.coreml_fixes import LEFT_OUT
@@ -24,6 +25,7 @@ from sprint_export.weights import Handle
 
 PASS = "sprint_export::compress_layers"
 WEIGHT_INPUTS = {"linear": "weight", "conv": "weight", "gather": "x"}
+BATCH = 1 << 26  # weight values quantized at a time: an embedding of 590 million would take 12 GB
 NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16}
 
 
@@ -101,14 +103,21 @@ def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: 
         indices, tables = palettize(value, layer)
         table = tables.numpy().astype(dtype).reshape(tables.shape[0], *(1,) * (value.ndim - 1), -1, 1)
         return lowering._construct_constexpr_lut_op(indices.numpy(), table, name=replaced.name, before_op=before)
-    scale = weight_scale(value, layer)
-    stored = quantize_tensor(value, scale, layer.precision).numpy()
+    assert layer.weight_axis == 0, "a scale per output channel, so that channels can be quantized apart"
+    rows = [quantize_rows(part, layer) for part in value.split(max(1, BATCH // value[0].numel()))]
+    stored, scale = np.concatenate([part for part, _ in rows]), np.concatenate([part for _, part in rows])
     if layer.precision.bits == 4:
         from coremltools.converters.mil.mil import types
 
         stored = stored.astype(types.nptype_from_builtin(types.int4))
-    wide = scale.numpy().astype(dtype).reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))
+    wide = scale.astype(dtype).reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))
     return lowering._construct_constexpr_dequant_op(stored, None, wide, axis=0, name=replaced.name, before_op=before)
+
+
+def quantize_rows(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[Any, Any]:
+    """q int8 and its scales float32, of some output channels: each has scales of its own, so they need not all be in memory."""
+    scale = weight_scale(weight, layer)
+    return quantize_tensor(weight, scale, layer.precision).numpy(), scale.numpy()
 
 
 def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[tuple[str, float], Any]) -> Any:

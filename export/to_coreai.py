@@ -10,12 +10,8 @@ same bytes: the converter names constants and inner functions at random, and dat
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +24,7 @@ from torch.export.graph_signature import InputKind
 
 from sprint_export.errors import InputError
 from sprint_export.export.coreai_layers import load_values, make_module
-from sprint_export.registry import require
+from sprint_export.registry import hush, require
 from sprint_export.schema import Component, ComponentRecord, Options, Part, Target
 
 FORMAT = "aimodel"
@@ -70,7 +66,7 @@ def make_program(component: Component, dtype: str) -> Any:
         component: specialized.
         dtype: "fp32", "fp16" or "bf16": what the graph computes in.
     """
-    with _quiet():
+    with hush():  # coreai-torch draws progress bars on stdout, and doubts the torch it was tested with
         coreai_torch: Any = require("coreai_torch", "coreai")
         require("coreai_torch._compression.custom_layers", "coreai")  # registers torch.ops.coreai
         program = _fill(_capture(component, dtype, coreai_torch.get_decomp_table()), component)
@@ -149,16 +145,3 @@ def _write_asset(program: Any, component: Component, options: Options, path: Pat
     for file in path.iterdir():
         with file.open("r+b") as handle:
             os.fsync(handle.fileno())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """coreai-torch draws progress bars on stdout, doubts the torch it was tested with, and says that FP8 is no integer."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -58,7 +58,7 @@ def write_component(component: Component, target: Target, precision: str, option
         for i, graph in enumerate(graphs):
             package = folder / ("model.mlpackage" if len(graphs) == 1 else f"model_{i + 1}.mlpackage")
             inputs, outputs = (tuple(_as_stored(spec, dtype) for spec in side) for side in (graph.inputs, graph.outputs))
-            model = _convert(graph, outputs, component, dtype, options)
+            model = _convert(graph, inputs, outputs, component, dtype, options)
             counts += count_precisions(model._mil_program)
             model.save(str(package))
             (package / DEBUG_FILE).unlink(missing_ok=True)
@@ -104,19 +104,26 @@ def _as_stored(spec: TensorSpec, dtype: str) -> TensorSpec:
     return replace(spec, dtype="float16") if is_inner else spec
 
 
-def _convert(graph: GraphPart, outputs: tuple[TensorSpec, ...], component: Component, dtype: str, options: Options) -> Any:
-    """One part as a coremltools model."""
+def _convert(
+    graph: GraphPart,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    component: Component,
+    dtype: str,
+    options: Options,
+) -> Any:
+    """One part as a coremltools model, with inputs and outputs of these types."""
     ct = require("coremltools", "coreml")
     program = fill_weights(graph.program, component.weights)
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    numpy_types = {"float32": "fp32", "float16": "fp16", "int32": "int32"}
-    wanted = [
-        ct.TensorType(name=spec.name, dtype=getattr(ct.converters.mil.mil.types, numpy_types[spec.dtype])) for spec in outputs
-    ]
+    types = ct.converters.mil.mil.types
+    mil_types = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}
+    given, wanted = ([ct.TensorType(name=spec.name, dtype=mil_types[spec.dtype]) for spec in side] for side in (inputs, outputs))
     with gelu_keeps_its_form(), rsqrt_adds_nothing(), frugal_half_precision(), torch.no_grad():
         model = ct.convert(
             program,
+            inputs=given,
             outputs=wanted,
             minimum_deployment_target=getattr(ct.target, str(options.deployment_target)),
             compute_precision=ct.precision.FLOAT16 if dtype == "fp16" else ct.precision.FLOAT32,

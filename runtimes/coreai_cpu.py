@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sprint_export.devices import list_devices
+from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.registry import require
 from sprint_export.schema import NEURAL_ENGINE, Device, Options, Target, TensorSpec
@@ -41,24 +41,12 @@ CAST_GRAPH = (
     'coreai.graph private noinline @{name}(%arg0: {half} {{coreai.name = "x"}}) -> ({wide} {{coreai.name = "y"}}) '
     "{{ %0 = coreai.cast %arg0 : {half} to {wide}\n coreai.output %0 : {wide} }}"
 )
-_INTEGER_CHIPS = {"A": 17, "M": 4}  # the first that multiply 8-bit integers
 _OLDER = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "w8a8": "w8a8", "fp8": "int8"}  # the nearest coreml precision
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
     """Apple devices run all of them; W8A8 pays only where integers are multiplied as such."""
-    if precision not in TARGET.precisions:
-        return f"coreai has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
-    if device.apple_chip is None:
-        known = ", ".join(d.name for d in list_devices() if d.apple_chip is not None)
-        return f"Core AI runs on Apple devices and {device.name} is none; choose from: {known}; elsewhere use onnx-int8"
-    letter, generation = device.apple_chip
-    if precision == "w8a8" and generation < _INTEGER_CHIPS[letter]:
-        return (
-            f"8-bit arithmetic begins with A17 Pro and M4, {device.name} has {letter}{generation} and would run it slower than "
-            "16-bit; use coreai-int8, which stores weights in 8 bits"
-        )
-    return None
+    return refuse_apple(TARGET, "Core AI", precision, device)
 
 
 def complete_options(precision: str, device: Device, options: Options) -> Options:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sprint_export.devices import list_devices
+from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
 from sprint_export.registry import require
 from sprint_export.schema import NEURAL_ENGINE, UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
@@ -27,23 +27,11 @@ if TYPE_CHECKING:
 SYSTEMS = ("iOS17", "iOS18", "iOS26", "macOS14", "macOS15", "macOS26")
 UNITS = {NEURAL_ENGINE: "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "all": "ALL"}  # ours -> coremltools'
 _SINCE_18 = ("w6", "w4")  # tables for groups of channels
-_INTEGER_CHIPS = {"A": 17, "M": 4}  # the first that multiply 8-bit integers
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
     """Apple devices run all of them; W8A8 pays only where integers are multiplied as such."""
-    if precision not in TARGET.precisions:
-        return f"coreml has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
-    if device.apple_chip is None:
-        known = ", ".join(d.name for d in list_devices() if d.apple_chip is not None)
-        return f"Core ML runs on Apple devices and {device.name} is none; choose from: {known}; elsewhere use onnx-int8"
-    letter, generation = device.apple_chip
-    if precision == "w8a8" and generation < _INTEGER_CHIPS[letter]:
-        return (
-            f"8-bit arithmetic begins with A17 Pro and M4, {device.name} has {letter}{generation} and would run it slower than "
-            "16-bit; use coreml-int8, which stores weights in 8 bits"
-        )
-    return None
+    return refuse_apple(TARGET, "Core ML", precision, device)
 
 
 def complete_options(precision: str, device: Device, options: Options) -> Options:

@@ -23,7 +23,7 @@ from sprint_export.schema import Bundle, Report
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
 PIPE_WIDTH = 120  # columns of a table that goes to a file or a pipe
 stdout = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = Console(stderr=True)
+stderr = Console(file=sys.stderr)  # this very stream: bars go on while a library's remarks are kept off the screen
 STOPPED = 130  # the shell's status for a program that Ctrl-C ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

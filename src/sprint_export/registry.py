@@ -67,11 +67,12 @@ def load_member(kind: str, name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def hush() -> Iterator[None]:
-    """Keep a library's remarks about itself off the user's screen: warnings, log messages and what it writes to stderr."""
+    """Keep a library's remarks about itself off the user's screen: warnings, log messages, what it prints."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:

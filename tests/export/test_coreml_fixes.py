@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ct = pytest.importorskip("coremltools")
+pytest.importorskip("coremltools")
+import coremltools as ct
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
@@ -26,6 +27,7 @@ from sprint_export.export.coreml_fixes import (
     exceeds_half,
     frugal_half_precision,
     gelu_keeps_its_form,
+    rsqrt_adds_nothing,
 )
 from sprint_export.export.coreml_weights import PASS, make_pipeline
 from sprint_export.registry import hush
@@ -91,18 +93,34 @@ def test_the_two_forms_are_50_db_apart() -> None:
     assert 40 < 10 * torch.log10(F.gelu(x).square().mean() / error) < 90
 
 
+def test_left_alone_an_rsqrt_adds_an_epsilon_of_its_own() -> None:
+    (op,) = lower(capture(torch.rsqrt))
+    assert op.epsilon.val == pytest.approx(1e-12), DELETE
+
+
+def test_within_an_rsqrt_adds_nothing() -> None:
+    with rsqrt_adds_nothing():
+        (op,) = lower(capture(torch.rsqrt))
+    assert op.op_type == "rsqrt"
+    assert op.epsilon.val == 0
+
+
+def registered() -> list[object]:
+    """What the fixes put something else in the place of."""
+    return [_TORCH_OPS_REGISTRY.get_func("gelu"), _TORCH_OPS_REGISTRY.get_func("rsqrt"), PASS_REGISTRY.passes[HALF_PASS]]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_afterwards_coremltools_is_as_before(fails: bool) -> None:
-    before = _TORCH_OPS_REGISTRY.get_func("gelu"), PASS_REGISTRY.passes[HALF_PASS]
+    before = registered()
     try:
-        with gelu_keeps_its_form(), frugal_half_precision():
-            assert _TORCH_OPS_REGISTRY.get_func("gelu") is not before[0]
-            assert PASS_REGISTRY.passes[HALF_PASS] is not before[1]
+        with gelu_keeps_its_form(), rsqrt_adds_nothing(), frugal_half_precision():
+            assert not any(new is old for new, old in zip(registered(), before, strict=True))
             if fails:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert fails
-    assert (_TORCH_OPS_REGISTRY.get_func("gelu"), PASS_REGISTRY.passes[HALF_PASS]) == before
+    assert registered() == before
 
 
 def with_aliases(x: Tensor) -> Tensor:

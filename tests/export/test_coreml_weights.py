@@ -79,7 +79,7 @@ class Gain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(32)
+        self.norm = nn.LayerNorm(32)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.norm(x)
@@ -143,7 +143,7 @@ def test_a_layer_between_two_that_share_a_rounding_is_left_alone(
     record, program = write(component, tmp_path / "three")
     sources = [op.inputs["input"][0] for op in program.ops if op.type == "quantize"]
     assert sources == [program.ops[0].outputs[0].name] * len(groups), "what is rounded was not rounded before"
-    names = {op.inputs["x"][0]: [] for op in program.ops if op.type == "linear"}  # type: dict[str, list[str]]
+    names: dict[str, list[str]] = {op.inputs["x"][0]: [] for op in program.ops if op.type == "linear"}
     for layer in "qkv":
         names[reader(program, layer).inputs["x"][0]].append(layer)
     alone = [["k"]] if layers.get("k") is None else []
@@ -192,8 +192,8 @@ def test_only_layers_the_recipe_names_are_touched(tmp_path: Path) -> None:
 def test_a_weight_that_no_product_reads_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"^layer 'norm': expected its weight to be read by a linear, conv or gather of the graph; leave the layer 'float' in "
-        r"the recipe$",
+        match=r"^layer 'norm': expected its weight to be read by a linear, conv or gather of the graph; leave the layer 'float' "
+        r"in the recipe$",
     ):
         write(make_component(Gain, {"norm": None}), tmp_path / "gain")
 

@@ -225,7 +225,6 @@ def test_a_part_is_searched_with_what_pytorch_hands_to_it(parts: Bundle, world: 
     assert found.startswith(f"model_2.mlpackage: op {op.name!r} (conv) gives "), found
 
 
-@pytest.mark.xfail(reason="the manifest says float16, the files float32: to_coreml gives coremltools no input types", strict=True)
 def test_parts_take_what_the_manifest_says(parts: Bundle) -> None:
     (record,) = parts.components
     for part, package in zip(record.parts, list_packages(parts, "vae_decoder"), strict=True):
