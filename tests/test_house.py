@@ -20,7 +20,7 @@ LINE_BUDGET = 400
 
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
-    ("cli",),
+    ("cli", "bars"),
     ("road",),
     ("validate",),
     ("runtimes",),

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from sprint_export.bars import progress_bars
 from sprint_export.errors import InputError, SprintExportError, unknown_choice
-from sprint_export.progress import Progress
 from sprint_export.schema import Bundle, Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
@@ -51,26 +50,6 @@ def main() -> None:
     if status == STOPPED:
         stderr.print("stopped; run the same command again to go on where it stopped")
     sys.exit(status)
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """A rich bar per stage on stderr; a line per stage where stderr is no terminal."""
-    from rich import progress as bars
-
-    tasks: dict[str, bars.TaskID] = {}
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
-    with bars.Progress(*columns, console=stderr, disable=not stderr.is_terminal) as display:
-
-        def tell(stage: str, done: int, total: int) -> None:
-            name = stage.split(" ")[0] if stage.startswith(("exporting", "building")) else stage
-            if name not in tasks:
-                tasks[name] = display.add_task(stage, total=total)
-                if not stderr.is_terminal:
-                    stderr.print(f"{name} ...", markup=False, highlight=False)
-            display.update(tasks[name], completed=done, description=stage)
-
-        yield tell
 
 
 def read_prompts(path: Path | None) -> list[str] | None:
@@ -157,7 +136,7 @@ def convert_command(
     from sprint_export.road import convert
     from sprint_export.schema import ROLES, Options
 
-    with progress_bars() as progress:
+    with progress_bars(stderr) as progress:
         bundle = convert(
             student,
             target,
@@ -338,7 +317,7 @@ def validate(
     from sprint_export.students import load_student
     from sprint_export.validate import validate_bundle
 
-    with progress_bars() as progress, clear_disk_errors(bundle):
+    with progress_bars(stderr) as progress, clear_disk_errors(bundle):
         report = validate_bundle(
             bundle,
             None if student is None else load_student(student),
@@ -361,7 +340,7 @@ def bench(
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
     from sprint_export.validate.latency import time_bundle
 
-    with progress_bars() as progress:
+    with progress_bars(stderr) as progress:
         report = time_bundle(bundle, runs, runtime, progress)
     show_report(report, as_json)
 
@@ -377,7 +356,7 @@ def build(
     from sprint_export.road import clear_disk_errors
     from sprint_export.runtimes import build_bundle
 
-    with progress_bars() as progress, clear_disk_errors(bundle):
+    with progress_bars(stderr) as progress, clear_disk_errors(bundle):
         built: Bundle = build_bundle(bundle, device, builder, progress)
     files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
     if as_json:
