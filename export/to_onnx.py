@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -38,7 +39,7 @@ KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx
 
 def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
     """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
-    model = make_graph(component, target.graph_dtype[precision])
+    model = make_graph(component, target.graph_dtype[precision], target.rewrites)
     parts = (Part("model.onnx", component.inputs, component.outputs),)
     counts = count_precisions(model)
     write_graph(model, folder / "model.onnx")
@@ -52,12 +53,13 @@ def kind_of(path: PurePath) -> str | None:
     return KINDS.get(path.as_posix())
 
 
-def make_graph(component: Component, dtype: str) -> ir.Model:
+def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -> ir.Model:
     """Capture a component as an onnx_ir model with lazy initializers and, where it has quantized layers, Q/DQ.
 
     Args:
         component: specialized (it has input and output specs).
         dtype: "fp32", "fp16" or "bf16": what the graph computes in.
+        rewrites: modules of export/rewrites/, run in this order after Q/DQ.
 
     Raises:
         InputError: the component is not specialized.
@@ -88,6 +90,8 @@ def make_graph(component: Component, dtype: str) -> ir.Model:
     _bind(model, component)
     run_passes(model)
     insert_qdq(model, component.layers)
+    for name in rewrites:
+        importlib.import_module(f"sprint_export.export.rewrites.{name}").rewrite(model)
     model.graph.name = component.role
     model.producer_name, model.producer_version = "sprint-export", None
     return model

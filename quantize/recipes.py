@@ -3,6 +3,7 @@
 name = "mine"
 seed = 1
 prompts = ["a red circle", ...]          # optional; default: the student's own
+observer = "max"                         # optional, as smooth and correct_bias: schema.Recipe says what they do
 [[rules]]                                # first match wins; the last pattern must be "*"
 pattern = "transformer.*.attn2.to_k"
 precision = "float"
@@ -55,14 +56,16 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError(f"--recipe {path}: cannot be read as TOML ({error})") from error
     try:
         rules = [{"reason": ""} | rule for rule in value.pop("rules")]
-        plain = {"name": value.pop("name", path.stem), "prompts": value.pop("prompts", []), "seed": value.pop("seed", 1)}
+        defaults = {"name": path.stem, "prompts": [], "seed": 1, "observer": "max", "smooth": 0.0, "correct_bias": False}
+        plain = {key: value.pop(key, default) for key, default in defaults.items()}
         recipe = from_json(Recipe, plain | {"rules": rules})
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"--recipe {path}: expected name, seed, prompts (a list) and [[rules]] with pattern, precision, reason ({error})"
+            f"--recipe {path}: expected name, seed, prompts (a list), observer, smooth, correct_bias and [[rules]] with pattern, "
+            f"precision, reason ({error})"
         ) from error
     if value:
-        raise unknown_choice(f"key in recipe {path}:", next(iter(value)), ("name", "seed", "prompts", "rules"))
+        raise unknown_choice(f"key in recipe {path}:", next(iter(value)), (*defaults, "rules"))
     choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]
     for rule in recipe.rules:
         if rule.precision not in choices:
@@ -72,7 +75,8 @@ def read_recipe(path: Path) -> Recipe:
 
 def write_recipe(recipe: Recipe) -> str:
     """A recipe as TOML, which `read_recipe` turns back into the same recipe."""
-    lines = [f"name = {_quote(recipe.name)}", f"seed = {recipe.seed}", "prompts = ["]
+    lines = [f"name = {_quote(recipe.name)}", f"seed = {recipe.seed}", f"observer = {_quote(recipe.observer)}"]
+    lines += [f"smooth = {recipe.smooth!r}", f"correct_bias = {str(recipe.correct_bias).lower()}", "prompts = ["]
     lines += [f"    {_quote(prompt)}," for prompt in recipe.prompts] + ["]"]
     for rule in recipe.rules:
         lines += ["", "[[rules]]"]

@@ -221,7 +221,7 @@ def test_no_module_is_named_like_a_library() -> None:
     assert not clashes, f"run as a script or from its folder, each of these would import itself: {clashes}"
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "quantize.precisions", "runtimes.mil", "runtimes.trt"])
+@pytest.mark.parametrize("stage", [*STAGES, "quantize.precisions", "export.rewrites", "runtimes.mil", "runtimes.trt"])
 def test_a_bare_import_of_a_stage_is_refused(stage: str) -> None:
     folder = ROOT / stage.replace(".", "/")
     spec = importlib.util.spec_from_file_location(stage, folder / "__init__.py")

@@ -163,12 +163,19 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Ordered rules, first match wins, with a catch-all last; how many prompts calibrate it and with which seed."""
+    """Ordered rules, first match wins, with a catch-all last; what calibrates it, and how ranges are chosen and errors mended.
+
+    `observer` chooses an activation's range from what was seen; `smooth` in (0, 1) moves outliers from activations into weights
+    (SmoothQuant's alpha; 0 leaves them); `correct_bias` takes the mean of the rounding error out of the bias.
+    """
 
     name: str
     rules: tuple[Rule, ...]
     prompts: tuple[str, ...] = ()
     seed: int = 0
+    observer: str = "max"
+    smooth: float = 0.0
+    correct_bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,6 +234,7 @@ class Target:
     needs_build: bool = False
     weight_only: tuple[str, ...] = ()  # precisions that leave activations in float
     layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
+    rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
 

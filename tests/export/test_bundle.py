@@ -199,7 +199,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         edit(format=FORMAT + 1),
         f"has format {FORMAT + 1}, this version reads {FORMAT}; export the student again",
     ),
-    "a format that is a text": (edit(format="2"), "has format '2', this version reads 2"),
+    "a format that is a text": (edit(format=str(FORMAT)), f"has format '{FORMAT}', this version reads {FORMAT}"),
     "another field": (edit(more=1), "expected fields"),
     "a field of another type": (edit(latent_shape=[4, 16]), "bundle.json is damaged (zip()"),
     "a missing plan": (edit(plan=None), "Bundle.plan: expected an object, found NoneType"),

@@ -3,7 +3,7 @@ import Foundation
 
 /// The fields of `bundle.json` that drawing needs, under their names in sprint_export/schema.py (snake case there).
 public struct Manifest: Decodable, Sendable {
-    public static let readsFormat = 2
+    public static let readsFormat = 3
 
     public let format: Int
     public let target: String
