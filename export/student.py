@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -180,6 +180,7 @@ def _export_component(
     shutil.rmtree(folder, ignore_errors=True)
     part.mkdir(parents=True)
     record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, part)
+    record = replace(record, decisions=component.decisions)
     (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
     write_record(part, record)
     part.rename(folder)

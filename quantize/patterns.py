@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
+import re
+from collections.abc import Container, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.schema import Recipe, Rule, Student
+from sprint_export.schema import FLOAT as FLOAT
+from sprint_export.schema import Decision, Recipe, Rule, Student
 
-FLOAT = "float"
 Layer = torch.nn.Linear | torch.nn.Conv2d | torch.nn.Embedding
 MIN_CHANNELS = 16  # an 8-bit kernel reads 16 values at a time, as modelopt assumes too; thinner layers stay float
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One layer's fate: `precision` is a precision's name or "float"; `reason` says which rule or fact decided."""
-
-    layer: str
-    precision: str
-    reason: str
-    values: int
-    is_pointwise: bool
+PLACES = {"{first}": min, "{last}": max}  # in a pattern
 
 
 def refuse_layer(module: Layer, weight_only: bool = False) -> str | None:
@@ -45,6 +35,24 @@ def is_pointwise(module: Layer) -> bool:
     return isinstance(module, torch.nn.Linear) or is_dense
 
 
+def list_layers(student: Student) -> Iterator[tuple[str, Layer]]:
+    """Every Linear, Conv2d and Embedding by `role.module`, in module order."""
+    for role, component in student.components.items():
+        for name, module in component.module.named_modules():
+            if isinstance(module, Layer):
+                yield f"{role}.{name}", module
+
+
+def place_pattern(pattern: str, layers: Sequence[str]) -> str:
+    """`transformer_blocks.{last}.*` -> `transformer_blocks.27.*`; a pattern that fits no layer stays as it is."""
+    for place, choose in PLACES.items():
+        head, found, tail = pattern.partition(place)
+        if found:
+            numbers = {int(n) for layer in layers for n in re.findall(r"\d+", layer) if fnmatchcase(layer, f"{head}{n}{tail}")}
+            return f"{head}{choose(numbers)}{tail}" if numbers else pattern
+    return pattern
+
+
 def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str] = ()) -> list[Decision]:
     """Every Linear, Conv2d and, where it can be compressed, Embedding with the rule that decides it, in module order.
 
@@ -56,15 +64,11 @@ def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str]
     if not recipe.rules or recipe.rules[-1].pattern != "*":
         raise InputError(f"recipe {recipe.name!r} needs a last rule with pattern '*' that says what all other layers get")
     decisions, used = [], set()
-    for role, component in student.components.items():
-        for name, module in component.module.named_modules():
-            if isinstance(module, Layer):
-                layer = f"{role}.{name}"
-                rule = next(rule for rule in recipe.rules if fnmatchcase(layer, rule.pattern))
-                used.add(rule.pattern)
-                if isinstance(module, torch.nn.Embedding) and rule.precision not in weight_only:
-                    continue
-                decisions.append(_decide(layer, module, rule, rule.precision in weight_only))
+    for layer, module in list_layers(student):
+        rule = next(rule for rule in recipe.rules if fnmatchcase(layer, rule.pattern))
+        used.add(rule.pattern)
+        if not isinstance(module, torch.nn.Embedding) or rule.precision in weight_only:
+            decisions.append(_decide(layer, module, rule, rule.precision in weight_only))
     unused = [rule.pattern for rule in recipe.rules[:-1] if rule.pattern not in used]
     if unused and decisions:
         raise InputError(
@@ -76,5 +80,5 @@ def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str]
 
 def _decide(layer: str, module: Layer, rule: Rule, weight_only: bool) -> Decision:
     refused = None if rule.precision == FLOAT else refuse_layer(module, weight_only)
-    precision, reason = (FLOAT, refused) if refused else (rule.precision, f"rule {rule.pattern!r}: {rule.reason}")
-    return Decision(layer, precision, reason, module.weight.numel(), is_pointwise(module))
+    precision, reason = (FLOAT, refused) if refused else (rule.precision, rule.reason)
+    return Decision(layer, precision, rule.pattern, reason, module.weight.numel(), is_pointwise(module), refused is not None)

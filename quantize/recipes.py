@@ -1,89 +1,115 @@
-"""Recipes: the default of each precision with its reasons, and a user's own as a TOML file.
+"""Recipes by name, and what a recipe says once it meets a student, a precision and a target.
 
-name = "mine"
-seed = 1
-prompts = ["a red circle", ...]          # optional; default: the student's own
-observer = "max"                         # optional, as smooth and correct_bias: schema.Recipe says what they do
-[[rules]]                                # first match wins; the last pattern must be "*"
-pattern = "transformer.*.attn2.to_k"
-precision = "float"
-reason = "text outliers"
+Presets are files (students/recipes/<family>/): they name layers of a family. Of `<target>-<precision>-<name>.toml`,
+`<precision>-<name>.toml` and `<name>.toml` the first that is there is taken, so one file serves every precision until one
+needs its own. A preset serves every student of its family: its rules about layers that this one has not are left out. In a
+user's own file such a rule is an error (quantize/patterns.py), it may be a misspelling.
+
+    {precision}     the precision asked for
+    {gentler}       its nearest more exact: int8 weights with float activations where the target stores weights alone, else float
+    {first} {last}  the smallest and the largest number that the layers' names have at this place
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
+import dataclasses
+from fnmatch import fnmatchcase
+from importlib.resources import files
 from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
-from sprint_export.json_forms import from_json
-from sprint_export.quantize.patterns import FLOAT
-from sprint_export.registry import list_members, load_member
-from sprint_export.schema import Recipe, Rule, Student
+from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
+from sprint_export.recipe_toml import ASKED, GENTLER, read_recipe
+from sprint_export.schema import Recipe, Student, Target
 
+AUTO, DEFAULT = "auto", "balanced"
+GENTLE = "int8"  # as weights alone: 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results)
 CALIBRATION_PROMPTS = 32
 LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early
 
 
-def default_recipe(precision: str, student: Student) -> Recipe:
-    """Quantize every Linear and dense Conv2d but the doors.
-
-    Where pictures and texts enter and leave, the values are few and their errors are not averaged over anything.
-    """
-    rules: tuple[Rule, ...] = (
-        Rule("transformer.patch_embed.*", FLOAT, "entry layer: 32 channels in, sees the noise itself"),
-        Rule("transformer.caption_projection.*", FLOAT, "text outliers (BOS) enter here and reach every block"),
-        Rule("transformer.proj_out", FLOAT, "exit layer: its error is the picture's error"),
-        Rule("vae_decoder.decoder.conv_in", FLOAT, "entry layer of the decoder"),
-        Rule("vae_decoder.decoder.conv_out*", FLOAT, "exit layer: writes the pixels"),
-        Rule("*", precision, "all other Linear and dense Conv2d layers"),
-    )
-    count = CALIBRATION_PROMPTS if student.latent_shape[1] <= LARGE_LATENTS else LARGE_PROMPTS
-    rules = tuple(rule for rule in rules if rule.pattern.partition(".")[0] in (*student.components, "*"))
-    return Recipe(f"{precision}-default", rules, student.calibration_prompts[:count], seed=1)
+def preset_folder(family: str) -> Path:
+    """Where a family's presets lie."""
+    return Path(str(files("sprint_export.students"))) / "recipes" / family
 
 
-def read_recipe(path: Path) -> Recipe:
-    """A recipe from a TOML file.
+def list_presets(family: str) -> dict[str, str]:
+    """Names that `--recipe` takes for every precision of a family -> what they mean."""
+    found = {path.stem: path for path in sorted(preset_folder(family).glob("*.toml")) if "-" not in path.stem}
+    return {name: read_recipe(path).meaning for name, path in found.items()}
+
+
+def find_preset(family: str, name: str, precision: str, target: str = "") -> Path:
+    """The file of a preset.
 
     Raises:
-        InputError: the file is not TOML, a key is missing, unknown or of another type, or a precision does not exist.
+        InputError: the family has none of that name; the message lists them.
     """
-    try:
-        value = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--recipe {path}: cannot be read as TOML ({error})") from error
-    try:
-        rules = [{"reason": ""} | rule for rule in value.pop("rules")]
-        defaults = {"name": path.stem, "prompts": [], "seed": 1, "observer": "max", "smooth": 0.0, "correct_bias": False}
-        plain = {key: value.pop(key, default) for key, default in defaults.items()}
-        recipe = from_json(Recipe, plain | {"rules": rules})
-    except (KeyError, TypeError) as error:
+    folder = preset_folder(family)
+    for stem in (f"{target}-{precision}-{name}", f"{precision}-{name}", name):
+        if (folder / f"{stem}.toml").is_file():
+            return folder / f"{stem}.toml"
+    hint = "A file of your own is given by a path that exists, e.g. ./mine.toml"
+    raise unknown_choice("recipe", name, (AUTO, *list_presets(family)), hint)
+
+
+def read_preset(name: str, precision: str, student: Student, target: Target | None = None) -> Recipe:
+    """A preset as it reads for this student, with the student's own prompts to calibrate on.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    recipe = read_recipe(find_preset(student.family, name, precision, target.name if target else ""))
+    count = CALIBRATION_PROMPTS if student.latent_shape[1] <= LARGE_LATENTS else LARGE_PROMPTS
+    prompts = recipe.prompts or student.calibration_prompts[:count]
+    fitted = fit_recipe(dataclasses.replace(recipe, name=f"{precision}-{name}", prompts=prompts), precision, student, target)
+    layers = [layer for layer, _ in list_layers(student)]
+    used = {next(rule for rule in fitted.rules if fnmatchcase(layer, rule.pattern)) for layer in layers}
+    return dataclasses.replace(fitted, rules=tuple(rule for rule in fitted.rules if rule in used or rule.pattern == "*"))
+
+
+def default_recipe(precision: str, student: Student, target: Target | None = None) -> Recipe:
+    """The preset that is taken where none is named."""
+    return read_preset(DEFAULT, precision, student, target)
+
+
+def fit_recipe(recipe: Recipe, precision: str, student: Student, target: Target | None = None) -> Recipe:
+    """The recipe with {precision}, {gentler}, {first} and {last} filled in.
+
+    Args:
+        recipe: as read.
+        precision: the one asked for.
+        student: its layers' names hold the numbers.
+        target: says what is gentler; without one that is float.
+    """
+    words = {ASKED: precision, GENTLER: find_gentler(precision, target)}
+    layers = [layer for layer, _ in list_layers(student)]
+    rules = tuple(
+        dataclasses.replace(
+            rule, pattern=place_pattern(rule.pattern, layers), precision=words.get(rule.precision, rule.precision)
+        )
+        for rule in recipe.rules
+    )
+    return dataclasses.replace(recipe, rules=rules)
+
+
+def find_gentler(precision: str, target: Target | None) -> str:
+    """What a layer gets that the precision would hurt: 8-bit weights beside float activations, or float."""
+    return GENTLE if target is not None and precision != GENTLE and GENTLE in target.weight_only else FLOAT
+
+
+def check_name(name: str, family: str | None = None) -> Path | None:
+    """A recipe's name as a path, or None where it names a preset or `auto`.
+
+    Raises:
+        InputError: it is neither a name nor a file that is there.
+    """
+    families = [family] if family else [path.name for path in preset_folder("").iterdir()]
+    known = {AUTO, *(preset for each in families for preset in list_presets(each))}
+    if name in known:
+        return None
+    if not Path(name).is_file():
         raise InputError(
-            f"--recipe {path}: expected name, seed, prompts (a list), observer, smooth, correct_bias and [[rules]] with pattern, "
-            f"precision, reason ({error})"
-        ) from error
-    if value:
-        raise unknown_choice(f"key in recipe {path}:", next(iter(value)), (*defaults, "rules"))
-    choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]
-    for rule in recipe.rules:
-        if rule.precision not in choices:
-            raise unknown_choice(f"precision in rule {rule.pattern!r} of {path}:", rule.precision, choices)
-    return recipe
-
-
-def write_recipe(recipe: Recipe) -> str:
-    """A recipe as TOML, which `read_recipe` turns back into the same recipe."""
-    lines = [f"name = {_quote(recipe.name)}", f"seed = {recipe.seed}", f"observer = {_quote(recipe.observer)}"]
-    lines += [f"smooth = {recipe.smooth!r}", f"correct_bias = {str(recipe.correct_bias).lower()}", "prompts = ["]
-    lines += [f"    {_quote(prompt)}," for prompt in recipe.prompts] + ["]"]
-    for rule in recipe.rules:
-        lines += ["", "[[rules]]"]
-        lines += [f"{key} = {_quote(getattr(rule, key))}" for key in ("pattern", "precision", "reason")]
-    return "\n".join(lines) + "\n"
-
-
-def _quote(text: str) -> str:
-    """A TOML string: JSON's escapes are among TOML's, which also wants the delete character escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+            f"unknown recipe {name!r}; choose from: {', '.join(sorted(known))}, or the path of a TOML file that exists"
+        )
+    return Path(name)

@@ -10,7 +10,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
-from sprint_export.quantize.recipes import default_recipe
+from sprint_export.quantize.recipes import default_recipe, fit_recipe
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, QuantizedLayer, Recipe, Student, Target
 
@@ -24,7 +24,7 @@ def quantize_student(
         student: specialized.
         precision: e.g. "int8" or "fp8"; a float precision returns the student as it is.
         target: its graph type rounds the scales, and its kernels decide whether a convolution may have a scale a channel.
-        recipe: which layers; default: all but the entry and exit layers.
+        recipe: which layers; default: the preset `balanced`, all but the entry and exit layers.
         progress: is told (stage, done, total).
 
     Raises:
@@ -37,12 +37,14 @@ def quantize_student(
         )
     if not load_member("precision", precision).PRECISION.is_quantized:
         return student
-    default = default_recipe(precision, student)
+    default = default_recipe(precision, student, target)
     recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
+    recipe = fit_recipe(recipe, precision, student, target)
     _check_precisions(recipe, target)
     # What `int8` means for a whole bundle it means for a rule of its recipe.
     weight_only = set(target.weight_only)
-    decisions = {d.layer: d.precision for d in explain_recipe(recipe, student, weight_only) if d.precision != FLOAT}
+    explained = explain_recipe(recipe, student, weight_only)
+    decisions = {d.layer: d.precision for d in explained if d.precision != FLOAT}
     measured = set(decisions.values()) - weight_only
     amax = calibrate(student, recipe.prompts, recipe.seed, progress) if measured else {}
     precisions = {name: load_member("precision", name).PRECISION for name in set(decisions.values())}
@@ -61,7 +63,8 @@ def quantize_student(
                 layers[module] = QuantizedLayer(
                     precisions[name], seen, axis, target.graph_dtype[precision], group if divides else 0
                 )
-        return dataclasses.replace(component, layers=layers)
+        mine = tuple(d for d in explained if d.layer.startswith(f"{component.role}."))
+        return dataclasses.replace(component, layers=layers, decisions=mine)
 
     return dataclasses.replace(student, recipe=recipe, components={r: quantize(c) for r, c in student.components.items()})
 

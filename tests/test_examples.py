@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sprint_export.quantize.patterns import explain_recipe
-from sprint_export.quantize.recipes import read_recipe
+from sprint_export.recipe_toml import read_recipe
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.adherence import measure_adherence

@@ -20,14 +20,14 @@ LINE_BUDGET = 400
 
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
-    ("cli", "bars"),
+    ("cli", "bars", "inspection"),
     ("road",),
     ("validate",),
     ("runtimes",),
     ("export",),
     ("quantize",),
     ("students",),
-    ("specialize", "session", "weights", "sampler", "devices", "registry"),
+    ("specialize", "session", "weights", "sampler", "devices", "recipe_toml", "registry"),
     ("schema", "json_forms", "errors", "progress"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -52,7 +52,8 @@ HEAVY = {
     "coreai_torch",
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
-TORCH_FREE = {"cli", "runtimes", "session", "sampler", "devices", "registry", "schema", "json_forms", "errors"}
+TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "sampler", "devices", "registry"}
+TORCH_FREE |= {"schema", "json_forms", "errors"}
 
 MODULES = package_modules()
 

@@ -74,7 +74,7 @@ def tree(checkout: Path) -> list[str]:
         for name, path in package_modules(checkout).items()
     ]
     data = [path for path in (checkout / "students/sprint_tiny").rglob("*") if path.suffix in DATA_SUFFIXES]
-    data.append(checkout / "students/prompts.txt")
+    data += [checkout / "students/prompts.txt", *(checkout / "students/recipes").rglob("*.toml")]
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
     return sorted([*modules, *named, "sprint_export/py.typed"])
 

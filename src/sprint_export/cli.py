@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ import typer
 from rich.console import Console
 
 from sprint_export.bars import progress_bars
-from sprint_export.errors import InputError, SprintExportError, unknown_choice
+from sprint_export.errors import InputError, SprintExportError
 from sprint_export.schema import Bundle, Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
@@ -93,7 +92,12 @@ def convert_command(
     steps: Annotated[str, typer.Option(help="Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")] = "1",
     guidance: Annotated[float | None, typer.Option(help="Guidance scale to fix; default 4.5.")] = None,
     device: Annotated[str | None, typer.Option(help="What to build for; see: list devices.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML): which layers are quantized.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Which layers are quantized: fast, balanced, faithful, auto (searched), or a TOML file.")
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(help="What --recipe auto makes small: time (priced for the device) or bytes.")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line, to calibrate and validate with.")] = None,
     component: Annotated[list[str] | None, typer.Option(help="Export only this network; may be repeated.")] = None,
     builder: Annotated[
@@ -132,7 +136,6 @@ def convert_command(
     if target is None:
         stderr.print(context.get_help(), markup=False, highlight=False)
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
-    from sprint_export.quantize.recipes import read_recipe
     from sprint_export.road import convert
     from sprint_export.schema import ROLES, Options
 
@@ -145,7 +148,8 @@ def convert_command(
             guidance=guidance,
             device=device,
             prompts=read_prompts(prompts),
-            recipe=None if recipe is None else read_recipe(recipe),
+            recipe=recipe,
+            cost=cost,
             components=component or ROLES,
             builder=builder,
             options=Options(deployment_target, compute_unit, part_mb),
@@ -194,18 +198,12 @@ def show_report(report: Report, as_json: bool) -> None:
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="students, targets, precisions or devices")], as_json: Json = False
+    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")], as_json: Json = False
 ) -> None:
-    """List students, targets, precisions or devices."""
-    lists: Mapping[str, Callable[[], dict[str, str]]] = {
-        "students": _list_students,
-        "targets": _list_targets,
-        "precisions": _list_precisions,
-        "devices": _list_devices,
-    }
-    if what not in lists:
-        raise unknown_choice("list", what, lists)
-    found = lists[what]()
+    """List students, targets, precisions, devices or recipes."""
+    from sprint_export.inspection import list_names
+
+    found = list_names(what)
     if as_json:
         stdout.print_json(json.dumps(found))
         return
@@ -214,62 +212,33 @@ def list_command(
         stdout.print(f"{name:<{width}}  {meaning}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _list_students() -> dict[str, str]:
-    from sprint_export.students import list_students
-
-    return list_students()
-
-
-def _list_targets() -> dict[str, str]:
-    from sprint_export.road import list_targets
-
-    return list_targets()
-
-
-def _list_precisions() -> dict[str, str]:
-    from sprint_export.registry import list_members, load_member
-
-    return {name: load_member("precision", name).PRECISION.meaning for name in list_members("precision")}
-
-
-def _list_devices() -> dict[str, str]:
-    from sprint_export.devices import list_devices
-
-    return {device.name: device.title for device in list_devices()}
-
-
 @app.command()
 def inspect(
     bundle: Folder,
     layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
+    recipe: Annotated[bool, typer.Option("--recipe", help="Show why every layer is quantized or not.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="With --recipe: print it as a file to edit and give to --recipe.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a bundle holds; its files are checked against their sha256."""
     from sprint_export.export.bundle import read_bundle
+    from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, tabulate_recipe
     from sprint_export.json_forms import to_json
+    from sprint_export.recipe_toml import write_recipe
 
+    if toml and (as_json or not recipe):
+        raise InputError("--toml prints a recipe: expected --recipe --toml, without --json")
     found = read_bundle(bundle)
-    if as_json:
-        stdout.print_json(json.dumps(to_json(found)))
-        return
-    steps = " or ".join(map(str, found.plan.counts or (found.plan.steps,)))
-    stdout.print(
-        f"{found.source} ({found.family}) as {found.target}-{found.precision} for {found.device}; "
-        f"{steps} step(s), guidance {found.plan.guidance:g}; licence: {found.licence}",
-        highlight=False,
-    )
-    for record in found.components:
-        size = sum(a.bytes for a in found.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
-        counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
-        stdout.print(f"{record.role}: {size / 1e6:.2f} MB; values stored as {counts}", highlight=False)
-        for spec in (*record.inputs, *record.outputs):
-            stdout.print(f"    {spec.name}: {spec.dtype} {list(spec.shape)}  {spec.meaning}", markup=False, highlight=False)
-        for note in record.notes:
-            stdout.print(f"    note: {note}", markup=False, highlight=False)
-        for name, layer in record.layers.items() if layers else ():
-            grain = "per tensor" if layer.weight_axis is None else "per output channel"
-            seen = "weight only" if layer.input_amax is None else f"input amax {layer.input_amax:.4g}"
-            stdout.print(f"    {name}: {layer.precision.name}, {seen}, weights {grain}", highlight=False)
+    if toml:
+        stdout.out(write_recipe(find_recipe(found)), end="", highlight=False)
+    elif as_json:
+        stdout.print_json(json.dumps(describe_recipe(found) if recipe else to_json(found)))
+    elif recipe:
+        for table in tabulate_recipe(found):
+            stdout.print(table)
+    else:
+        for line in describe_bundle(found, layers):
+            stdout.print(line, markup=False, highlight=False)
 
 
 @app.command()

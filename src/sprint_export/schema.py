@@ -22,6 +22,7 @@ ROLES = ("text_encoder", "transformer", "vae_decoder")  # in the order a picture
 CHANNELS_LAST, CHANNELS_FIRST = "channels-last", "channels-first"  # tokens [B, N, D] as trained; [B, D, h, w] for Neural Engines
 NEURAL_ENGINE = "neural-engine"
 UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of an Apple file: the unit it is made for
+FLOAT = "float"  # what a rule gives a layer that it leaves alone
 FLOAT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -72,6 +73,22 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """One layer's fate: `precision` is a precision's name or "float"; `rule` the pattern it falls under.
+
+    `reason` is the rule's, or the fact about the layer (`is_refused`) that no rule can change.
+    """
+
+    layer: str
+    precision: str
+    rule: str
+    reason: str
+    values: int
+    is_pointwise: bool
+    is_refused: bool = False
+
+
+@dataclass(frozen=True)
 class Component:
     """One network: a module on the `meta` device, its weights by name (lazy), its inputs and outputs."""
 
@@ -82,6 +99,7 @@ class Component:
     outputs: tuple[TensorSpec, ...] = ()
     layers: Mapping[str, QuantizedLayer] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +184,8 @@ class Recipe:
     """Ordered rules, first match wins, with a catch-all last; what calibrates it, and how ranges are chosen and errors mended.
 
     `observer` chooses an activation's range from what was seen; `smooth` in (0, 1) moves outliers from activations into weights
-    (SmoothQuant's alpha; 0 leaves them); `correct_bias` takes the mean of the rounding error out of the bias.
+    (SmoothQuant's alpha; 0 leaves them); `correct_bias` takes the mean of the rounding error out of the bias. `meaning` is one
+    line for people.
     """
 
     name: str
@@ -176,6 +195,7 @@ class Recipe:
     observer: str = "max"
     smooth: float = 0.0
     correct_bias: bool = False
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -274,6 +294,7 @@ class ComponentRecord:
     precision_counts: Mapping[str, int]
     layers: Mapping[str, QuantizedLayer]
     notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()  # of every layer that a recipe was asked about, those left float too
 
 
 @dataclass(frozen=True)

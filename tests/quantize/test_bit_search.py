@@ -20,8 +20,9 @@ from sprint_export.quantize.bit_search_pictures import KeptErrors, Pictures
 from sprint_export.quantize.bit_search_sizes import Knapsack, layer_bytes, student_bytes
 from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.recipes import default_recipe, read_recipe, write_recipe
+from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import round_weight, weight_scale
+from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import load_member
 from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
 from sprint_export.specialize import specialize_student

@@ -9,8 +9,20 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.quantize.patterns import FLOAT, MIN_CHANNELS, explain_recipe, is_pointwise, refuse_layer
-from sprint_export.quantize.recipes import CALIBRATION_PROMPTS, default_recipe, read_recipe
+from sprint_export.quantize import recipes
+from sprint_export.quantize.patterns import FLOAT, MIN_CHANNELS, explain_recipe, is_pointwise, place_pattern, refuse_layer
+from sprint_export.quantize.recipes import (
+    CALIBRATION_PROMPTS,
+    check_name,
+    default_recipe,
+    find_preset,
+    fit_recipe,
+    list_presets,
+    preset_folder,
+    read_preset,
+)
+from sprint_export.recipe_toml import read_recipe, write_recipe
+from sprint_export.registry import list_members, load_member
 from sprint_export.schema import ROLES, Recipe, Rule, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -70,6 +82,7 @@ def test_depthwise_convolutions_are_never_quantized(student: Student) -> None:
         if decision.layer in depthwise:
             assert decision.precision == FLOAT
             assert "depthwise" in decision.reason
+            assert decision.is_refused
             assert not decision.is_pointwise
 
 
@@ -101,7 +114,8 @@ def test_the_first_match_wins(student: Student) -> None:
     assert decided["transformer.transformer_blocks.0.attn1.to_k"].precision == FLOAT
     assert decided["transformer.transformer_blocks.0.attn1.to_q"].precision == "fp8"
     assert decided["text_encoder.model.layers.0.mlp.up_proj"].precision == "int8"
-    assert decided["transformer.transformer_blocks.0.attn1.to_q"].reason == "rule 'transformer.*': because"
+    assert decided["transformer.transformer_blocks.0.attn1.to_q"].rule == "transformer.*"
+    assert decided["transformer.transformer_blocks.0.attn1.to_q"].reason == "because"
 
 
 @pytest.mark.parametrize("rules", [(), (("transformer.*", "int8"),), (("*", "int8"), ("transformer.*", FLOAT))])
@@ -127,6 +141,7 @@ def test_the_default_fits_a_part_of_a_student(student: Student) -> None:
     part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
     mine = default_recipe("fp8", part)
     assert {rule.pattern.split(".")[0] for rule in mine.rules} == {"vae_decoder", "*"}
+    assert "transformer" in {rule.pattern.split(".")[0] for rule in default_recipe("fp8", student).rules}
     assert explain_recipe(mine, part)
 
 
@@ -165,7 +180,10 @@ BAD = {
     "a prompt is a number": (f"prompts = [1]\n{CATCH_ALL}", ["bad.toml: expected", "expected str, found 1"]),
     "seed is a text": (f'seed = "x"\n{CATCH_ALL}', ["bad.toml: expected", "expected int, found 'x'"]),
     "name is a number": (f"name = 3\n{CATCH_ALL}", ["bad.toml: expected", "expected str, found 3"]),
-    "an unknown key": (f"sed = 1\n{CATCH_ALL}", ["unknown key in recipe", "'sed'", "correct_bias, name, observer, prompts, rules, seed, smooth"]),
+    "an unknown key": (
+        f"sed = 1\n{CATCH_ALL}",
+        ["unknown key in recipe", "'sed'", "correct_bias, meaning, name, observer, prompts, rules, seed, smooth"],
+    ),
     "an unknown precision": (
         '[[rules]]\npattern = "*"\nprecision = "int7"',
         ["unknown precision in rule '*'", "'int7'", "float, fp8, int4, int8, w4, w6, w8a8"],
@@ -191,3 +209,124 @@ def test_a_damaged_recipe(tmp_path: Path, case: str) -> None:
 def test_a_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--recipe .*none\.toml: cannot be read as TOML .*No such file"):
         read_recipe(tmp_path / "none.toml")
+
+
+PRESETS = ("balanced", "faithful", "fast")
+QUANTIZED = [name for name in list_members("precision") if load_member("precision", name).PRECISION.is_quantized]
+TARGETS = {name: load_member("target", name).TARGET for name in list_members("target")}
+PAIRS = [(target, precision) for target in TARGETS for precision in TARGETS[target].precisions if precision in QUANTIZED]
+
+
+def test_the_presets_are_there_with_a_meaning() -> None:
+    found = list_presets("sana_sprint")
+    assert tuple(found) == PRESETS
+    assert all(found.values())
+    assert all(rule.reason for path in preset_folder("sana_sprint").glob("*.toml") for rule in read_recipe(path).rules)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(("target", "precision"), PAIRS)
+def test_a_preset_fits_every_pair_and_student(student: Student, name: str, target: str, precision: str) -> None:
+    goal = TARGETS[target]
+    recipe = read_preset(name, precision, student, goal)
+    assert recipe.name == f"{precision}-{name}"
+    assert {rule.precision for rule in recipe.rules} <= {FLOAT, *goal.layer_precisions}
+    decisions = explain_recipe(recipe, student, goal.weight_only)  # no rule does nothing
+    assert precision in {decision.precision for decision in decisions}
+    assert fit_recipe(recipe, precision, student, goal) == recipe
+
+
+def test_fast_quantizes_more_than_balanced_and_balanced_more_than_faithful(student: Student) -> None:
+    decided = {name: explain_recipe(read_preset(name, "int8", student), student) for name in PRESETS}
+    left = {name: {d.layer for d in decisions if d.precision == FLOAT} for name, decisions in decided.items()}
+    assert left["fast"] < left["balanced"] < left["faithful"]
+    assert all(d.is_refused for d in decided["fast"] if d.precision == FLOAT)
+
+
+def test_faithful_keeps_what_it_says(student: Student) -> None:
+    decided = {d.layer: d.precision for d in explain_recipe(read_preset("faithful", "fp8", student), student)}
+    for layer, precision in {
+        "transformer.transformer_blocks.0.attn1.to_q": FLOAT,
+        "transformer.transformer_blocks.2.attn1.to_q": FLOAT,  # the last of three
+        "transformer.transformer_blocks.1.attn1.to_q": "fp8",
+        "transformer.transformer_blocks.1.attn2.to_k": FLOAT,
+        "transformer.transformer_blocks.1.attn2.to_v": FLOAT,
+        "text_encoder.model.layers.1.mlp.down_proj": FLOAT,
+        "text_encoder.model.layers.1.mlp.up_proj": "fp8",
+    }.items():
+        assert decided[layer] == precision, layer
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "gentler"),
+    [
+        ("trt", "int8", FLOAT),
+        ("onnx", "fp8", FLOAT),
+        ("coreml", "w4", "int8"),
+        ("coreml", "w8a8", "int8"),
+        ("coreml", "int8", FLOAT),
+        ("coreai", "fp8", "int8"),
+    ],
+)
+def test_gentler_is_8_bit_weights_where_weights_are_stored_alone(
+    student: Student, target: str, precision: str, gentler: str
+) -> None:
+    decided = explain_recipe(read_preset("faithful", precision, student, TARGETS[target]), student, TARGETS[target].weight_only)
+    assert {d.layer: d.precision for d in decided}["transformer.transformer_blocks.1.attn2.to_k"] == gentler
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("a.{first}.b", "a.2.b"),
+        ("a.{last}.b", "a.10.b"),
+        ("a.{last}.c", "a.{last}.c"),
+        ("*.{first}.*", "*.2.*"),
+        ("a.b", "a.b"),
+        ("{last}", "{last}"),
+    ],
+)
+def test_first_and_last_are_numbers_compared_as_numbers(pattern: str, wanted: str) -> None:
+    assert place_pattern(pattern, ["a.10.b", "a.2.b", "a.9.b.99"]) == wanted
+
+
+def test_the_most_special_file_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "preset_folder", lambda family: tmp_path)
+    for stem in ("mine", "fp8-mine", "trt-fp8-mine"):
+        (tmp_path / f"{stem}.toml").write_text(CATCH_ALL)
+    for target, precision, stem in (("trt", "fp8", "trt-fp8-mine"), ("onnx", "fp8", "fp8-mine"), ("trt", "int8", "mine")):
+        assert find_preset("any", "mine", precision, target) == tmp_path / f"{stem}.toml"
+    assert set(list_presets("any")) == {"mine"}, "what serves one precision is no name of its own"
+
+
+def test_an_unknown_name_lists_the_names_and_asks_for_a_path(student: Student, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown recipe 'best'; choose from: auto, balanced, faithful, fast, or the path of a"):
+        check_name("best")
+    with pytest.raises(InputError, match=r"'best'; choose from: auto, balanced, faithful, fast\. A file of your own"):
+        read_preset("best", "int8", student)
+    (tmp_path / "x.toml").write_text(CATCH_ALL)
+    assert check_name(str(tmp_path / "x.toml")) == tmp_path / "x.toml"
+    assert all(check_name(name) is None for name in (*PRESETS, "auto"))
+
+
+def test_a_users_file_may_say_first_last_and_gentler(student: Student, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[[rules]]\npattern = "transformer.*.{last}.*"\nprecision = "{gentler}"\n'
+        '[[rules]]\npattern = "*"\nprecision = "{precision}"\n'
+    )
+    fitted = fit_recipe(read_recipe(path), "w4", student, TARGETS["coreml"])
+    assert fitted.rules == (Rule("transformer.*.2.*", "int8"), Rule("*", "w4"))
+    assert read_recipe(_write(tmp_path, fitted)) == fitted
+
+
+def _write(folder: Path, recipe: Recipe) -> Path:
+    path = folder / "written.toml"
+    path.write_text(write_recipe(recipe))
+    return path
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_written_and_read_is_the_same(student: Student, tmp_path: Path, name: str) -> None:
+    recipe = read_preset(name, "int8", student)
+    assert read_recipe(_write(tmp_path, recipe)) == recipe

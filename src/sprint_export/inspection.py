@@ -1,0 +1,136 @@
+"""What `list` and `inspect` say: names with their meaning, a bundle in lines, its recipe layer by layer; no torch for these."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.json_forms import to_json
+from sprint_export.registry import list_members, load_member
+from sprint_export.schema import FLOAT, Bundle, ComponentRecord, Recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def list_names(what: str) -> dict[str, str]:
+    """Names of a kind -> what they are.
+
+    Raises:
+        InputError: there is no such list.
+    """
+    lists: Mapping[str, Callable[[], dict[str, str]]] = {
+        "students": _list_students,
+        "targets": _list_targets,
+        "precisions": _list_precisions,
+        "devices": _list_devices,
+        "recipes": _list_recipes,
+    }
+    if what not in lists:
+        raise unknown_choice("list", what, lists)
+    return lists[what]()
+
+
+def _list_students() -> dict[str, str]:
+    from sprint_export.students import list_students
+
+    return list_students()
+
+
+def _list_targets() -> dict[str, str]:
+    from sprint_export.road import list_targets
+
+    return list_targets()
+
+
+def _list_precisions() -> dict[str, str]:
+    return {name: load_member("precision", name).PRECISION.meaning for name in list_members("precision")}
+
+
+def _list_devices() -> dict[str, str]:
+    from sprint_export.devices import list_devices
+
+    return {device.name: device.title for device in list_devices()}
+
+
+def _list_recipes() -> dict[str, str]:
+    from sprint_export.quantize.recipes import AUTO, list_presets
+
+    presets = {name: meaning for family in list_members("student") for name, meaning in list_presets(family).items()}
+    return {AUTO: "searched: the cheapest mix whose measured pictures meet --gate 'psnr_db>=...'"} | presets
+
+
+def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
+    """A line about the whole, then each network's files, interface and notes; with `layers`, every quantized layer."""
+    steps = " or ".join(map(str, bundle.plan.counts or (bundle.plan.steps,)))
+    yield (
+        f"{bundle.source} ({bundle.family}) as {bundle.target}-{bundle.precision} for {bundle.device}; "
+        f"{steps} step(s), guidance {bundle.plan.guidance:g}; licence: {bundle.licence}"
+    )
+    for record in bundle.components:
+        size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
+        counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
+        yield f"{record.role}: {size / 1e6:.2f} MB; values stored as {counts}"
+        yield from (f"    {s.name}: {s.dtype} {list(s.shape)}  {s.meaning}" for s in (*record.inputs, *record.outputs))
+        yield from (f"    note: {note}" for note in record.notes)
+        if layers:
+            yield from _describe_layers(record)
+
+
+def _describe_layers(record: ComponentRecord) -> Iterator[str]:
+    for name, layer in record.layers.items():
+        grain = "per tensor" if layer.weight_axis is None else "per output channel"
+        seen = "weight only" if layer.input_amax is None else f"input amax {layer.input_amax:.4g}"
+        yield f"    {name}: {layer.precision.name}, {seen}, weights {grain}"
+
+
+def find_recipe(bundle: Bundle) -> Recipe:
+    """The recipe a bundle was quantized with.
+
+    Raises:
+        InputError: nothing in it is quantized.
+    """
+    if bundle.recipe is None:
+        raise InputError(
+            f"{bundle.folder} was made without quantization ({bundle.target}-{bundle.precision}), so it has no recipe; "
+            "quantized targets are those that end in int8, fp8, w8a8, w6 or w4 (see: sprint-export list targets)"
+        )
+    return bundle.recipe
+
+
+def describe_recipe(bundle: Bundle) -> dict[str, Any]:
+    """The recipe, and every layer with its network, precision, rule and reason, as JSON values.
+
+    Raises:
+        InputError: nothing in the bundle is quantized.
+    """
+    layers = [to_json(d) | {"component": record.role} for record in bundle.components for d in record.decisions]
+    return {"recipe": to_json(find_recipe(bundle)), "layers": layers}
+
+
+def tabulate_recipe(bundle: Bundle) -> Iterator[Table]:
+    """A table a network: layer, precision, the rule that decided and why; what a fact about the layer forbade is in brackets.
+
+    Raises:
+        InputError: nothing in the bundle is quantized.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    recipe = find_recipe(bundle)
+    for record in bundle.components:
+        values = Counter[str]()
+        for decision in record.decisions:
+            values[decision.precision] += decision.values
+        shares = ", ".join(f"{name} {count / values.total():.1%}" for name, count in values.most_common())
+        title = f"{record.role}, recipe {recipe.name}: {shares} of the values in its {len(record.decisions)} layers"
+        table = Table(title=escape(title), title_justify="left")
+        for name in ("layer", "precision", "rule", "reason"):
+            table.add_column(name, overflow="fold")
+        for d in record.decisions:
+            style = "dim" if d.precision == FLOAT else None
+            rule = f"({d.rule})" if d.is_refused else d.rule
+            table.add_row(*map(escape, (d.layer.partition(".")[2], d.precision, rule, d.reason)), style=style)
+        yield table
