@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from sprint_export.quantize.bit_search import BitSearch, search_bits
-from sprint_export.quantize.bit_search_layers import round_layers
-from sprint_export.quantize.bit_search_sizes import student_bytes
 from sprint_export.quantize.recipes import default_recipe
+from sprint_export.quantize.search_costs import student_bytes
+from sprint_export.quantize.search_units import round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member

@@ -5,8 +5,8 @@
     3. Measure the whole. Rounding errors of different layers are nearly independent, so their mean squares add; where the whole
        departs from the sum, the notes say so. A uniform precision that fits and measures better is taken instead.
 Choosing again with each network's errors scaled to what its share of the mix measures was tried and never changed a choice.
-Layers that cannot be compressed, norms, biases and tables take 16 bits. Covered: precisions that leave activations alone. Not
-covered: quantized activations, whose error is not a weight's; training back what was lost.
+Layers that cannot be compressed, norms, biases and tables take 16 bits. Covered: precisions that leave activations alone; for
+quantized activations and a demand on the pictures see gate_search.py. Not covered: training back what was lost.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.bit_search_layers import LayerBits, Layers, make_units, round_layers, write_rules
-from sprint_export.quantize.bit_search_pictures import KeptErrors
-from sprint_export.quantize.bit_search_sizes import Knapsack, student_bytes
+from sprint_export.quantize.knapsack import Knapsack
 from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.search_costs import find_shape, layer_bytes, student_bytes
+from sprint_export.quantize.search_pictures import KeptErrors, measure_units
+from sprint_export.quantize.search_units import Unit, make_units, round_layers, write_rules
 from sprint_export.schema import ROLES, Recipe, Rule, Student, Target
 
 CHOICES = ("w4", "w6", "int8")  # what all of Apple's units run; int4 in blocks suits a GPU and has to be asked for
@@ -58,7 +59,7 @@ class BitSearch:
     chosen: Mix
     uniform: Mapping[str, Mix]
     frontier: tuple[tuple[int, float], ...]
-    layers: tuple[LayerBits, ...]
+    layers: tuple[Unit, ...]
     notes: tuple[str, ...]
 
 
@@ -94,34 +95,34 @@ def search_bits(
     choices = tuple(dict.fromkeys(choices if choices is not None else (c for c in CHOICES if c in target.weight_only)))
     _check(student, target, choices)
     offered = {choice: round_layers(student, target, Recipe(choice, (Rule("*", choice),))) for choice in choices}
-    is_large = max(size for size in student.components["vae_decoder"].outputs[0].shape if isinstance(size, int)) > LARGE_SIDE
-    bound = LARGE_MEASUREMENTS if max_measurements is None and is_large else max_measurements
-    units, notes = make_units(student, offered, bound)
-    fixed = student_bytes(student, {}) - sum(unit.bytes[FLOAT] for unit in units)
-    smallest = fixed + sum(min(unit.bytes.values()) for unit in units)
+    wide = is_large(student)
+    bound = LARGE_MEASUREMENTS if max_measurements is None and wide else max_measurements
+    units, notes = make_units(student, offered, bound, lambda layer, how: layer_bytes(find_shape(student, layer), how))
+    fixed = student_bytes(student, {}) - sum(unit.costs[FLOAT] for unit in units)
+    smallest = fixed + sum(min(unit.costs.values()) for unit in units)
     if budget_bytes < smallest:
         raise InputError(
             f"a budget of {budget_bytes:,} bytes is too small: the least that {', '.join(choices)} can make of "
             f"{student.source!r} for {target.name} is {smallest:,}; raise it to that or more"
         )
-    prompts = tuple(student.calibration_prompts[: LARGE_PROMPTS if is_large else PROMPTS] if prompts is None else prompts)
+    prompts = tuple(student.calibration_prompts[: LARGE_PROMPTS if wide else PROMPTS] if prompts is None else prompts)
     if not prompts:
         raise InputError("a bit search draws pictures and got no prompts; give --prompts FILE with one prompt a line")
     kept = KeptErrors(student, prompts, seed)
-    units = _measure_units(kept, units, offered, progress)
+    units = measure_units(kept, units, offered, progress)
 
-    def measure_mix(chosen: Sequence[LayerBits]) -> tuple[Recipe, Mix]:
+    def measure_mix(chosen: Sequence[Unit]) -> tuple[Recipe, Mix]:
         """The recipe of a choice, and what that recipe itself, applied to the student, takes and does."""
-        rules = write_rules(student, chosen, budget_bytes)
+        rules = write_rules(student, chosen, f"what most weights get within {budget_bytes:,} bytes")
         recipe = Recipe(f"mixed-{budget_bytes / 1e6:.4g}mb", rules, prompts, seed)
         layers = round_layers(student, target, recipe)
         summed = sum(unit.errors[unit.precision] for unit in chosen)
         return recipe, Mix(student_bytes(student, layers), summed, kept.measure(layers))
 
     progress("measuring mixes", 0, len(choices) + 1)
-    sack = Knapsack([[(unit.bytes[p], unit.errors[p]) for p in unit.bytes] for unit in units])
+    sack = Knapsack([[(unit.costs[p], unit.errors[p]) for p in unit.costs] for unit in units])
     picks = sack.choose(budget_bytes - fixed)
-    layers = [_give(unit, tuple(unit.bytes)[pick]) for unit, pick in zip(units, picks, strict=True)]
+    layers = [_give(unit, tuple(unit.costs)[pick]) for unit, pick in zip(units, picks, strict=True)]
     recipe, chosen = measure_mix(layers)
     uniform = {}
     for i, choice in enumerate(choices):
@@ -135,11 +136,28 @@ def search_bits(
     return BitSearch(recipe, chosen, uniform, _trace_frontier(sack, fixed), tuple(layers), notes)
 
 
-def _check(student: Student, target: Target, choices: Sequence[str]) -> None:
+def is_large(student: Student) -> bool:
+    """Whether a picture takes so long that measurements are few."""
+    sizes = (size for size in student.components["vae_decoder"].outputs[0].shape if isinstance(size, int))
+    return max(sizes) > LARGE_SIDE
+
+
+def check_whole(student: Student) -> None:
+    """A search draws pictures.
+
+    Raises:
+        InputError: the student is not specialized, or a network is missing.
+    """
+    if student.plan is None:
+        raise InputError(f"student {student.source!r} is not specialized; call specialize_student(student) first")
     if set(student.components) != set(ROLES):
         raise InputError(
-            f"a bit search draws pictures and needs all of {', '.join(ROLES)}; this student has {', '.join(student.components)}"
+            f"a search draws pictures and needs all of {', '.join(ROLES)}; this student has {', '.join(student.components)}"
         )
+
+
+def _check(student: Student, target: Target, choices: Sequence[str]) -> None:
+    check_whole(student)
     for choice in choices:
         if choice not in target.weight_only:
             hint = "a bit search offers what leaves activations alone; float is always among it"
@@ -147,20 +165,6 @@ def _check(student: Student, target: Target, choices: Sequence[str]) -> None:
     if not choices:
         listed = ", ".join(target.weight_only) or "(none)"
         raise InputError(f"a bit search needs weight-only precisions for {target.name} and got none; choose from: {listed}")
-
-
-def _measure_units(
-    kept: KeptErrors, units: Sequence[LayerBits], offered: Mapping[str, Layers], progress: Progress
-) -> list[LayerBits]:
-    measured = []
-    for i, unit in enumerate(units):
-        errors = {FLOAT: 0.0}
-        for j, (choice, how) in enumerate(offered.items()):
-            progress("measuring layers", i * len(offered) + j, len(units) * len(offered))
-            errors[choice] = kept.measure({layer: how[layer] for layer in unit.layers})
-        measured.append(dataclasses.replace(unit, errors=errors))
-    progress("measuring layers", len(units) * len(offered), len(units) * len(offered))
-    return measured
 
 
 def _find_departure(mix: Mix) -> tuple[str, ...]:
@@ -181,5 +185,5 @@ def _trace_frontier(sack: Knapsack, fixed: int) -> tuple[tuple[int, float], ...]
     return tuple((fixed + sack.smallest + cell * sack.cell, float(sack.least[cell])) for cell in cells)
 
 
-def _give(unit: LayerBits, precision: str) -> LayerBits:
+def _give(unit: Unit, precision: str) -> Unit:
     return dataclasses.replace(unit, precision=precision)

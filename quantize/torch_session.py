@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
-from sprint_export.schema import FLOAT_DTYPES, Component
+from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
 from sprint_export.weights import materialize
 
 
@@ -59,9 +60,11 @@ class TorchSession:
             module = self.module.get_submodule(name)
             weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
             module.weight = torch.nn.Parameter(round_weight(weight, layer), False)
-            if layer.input_amax is None:
-                continue
-            scale, precision = input_scale(layer), layer.precision
-            module.register_forward_pre_hook(
-                lambda _, arguments, scale=scale, precision=precision: (fake_quantize(arguments[0], scale, precision),)
-            )
+            if layer.input_amax is not None:
+                round_inputs(module, layer)
+
+
+def round_inputs(module: torch.nn.Module, layer: QuantizedLayer) -> RemovableHandle:
+    """From now on, until the handle is removed, round what goes into a module as its quantized layer does."""
+    scale, precision = input_scale(layer), layer.precision
+    return module.register_forward_pre_hook(lambda _, arguments: (fake_quantize(arguments[0], scale, precision),))

@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-CAP_DB = 100.0  # identical arrays have infinite PSNR; a report needs a number
+from sprint_export.psnr import CAP_DB
+from sprint_export.psnr import psnr_images as psnr_images
 
 UInt8 = npt.NDArray[np.uint8]
-
-
-def psnr_images(found: UInt8, wanted: UInt8) -> npt.NDArray[np.float64]:
-    """PSNR in dB of each picture of uint8 [B, H, W, 3], peak 255, at most 100."""
-    error = np.square(found.astype(np.float64) - wanted).mean(axis=(1, 2, 3))
-    capped: npt.NDArray[np.float64] = np.minimum(CAP_DB, 10 * np.log10(255**2 / np.maximum(error, 1e-12)))
-    return capped
 
 
 def ssim_images(found: UInt8, wanted: UInt8) -> npt.NDArray[np.float64]:

@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.quantize import bit_search, bit_search_pictures
+from sprint_export.quantize import bit_search, search_pictures
 from sprint_export.quantize.bit_search import BitSearch, Mix, search_bits
-from sprint_export.quantize.bit_search_layers import kind_of, round_layers
-from sprint_export.quantize.bit_search_pictures import KeptErrors, Pictures
-from sprint_export.quantize.bit_search_sizes import Knapsack, layer_bytes, student_bytes
+from sprint_export.quantize.knapsack import Knapsack
 from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import round_weight, weight_scale
+from sprint_export.quantize.search_costs import layer_bytes, student_bytes
+from sprint_export.quantize.search_pictures import KeptErrors, Pictures
+from sprint_export.quantize.search_units import kind_of, round_layers
 from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import load_member
 from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
@@ -160,7 +161,7 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         rounded.append(how)
         return round_weight(weight, how)
 
-    monkeypatch.setattr(bit_search_pictures, "round_weight", count_rounding)
+    monkeypatch.setattr(search_pictures, "round_weight", count_rounding)
     budget = student_bytes(student, uniform(student, "int8"))
     killed_at = 11
 
@@ -185,10 +186,10 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
     assert told[at_mixes - 1] == ("measuring layers", total, total)
     assert told[-1] == ("measuring mixes", 3, 3)
     done = len(rounded)
-    monkeypatch.setattr(bit_search_pictures, "Pictures", None)
+    monkeypatch.setattr(search_pictures, "Pictures", None)
     assert search(student, budget) == found
     assert len(rounded) == done, "nothing was drawn"
-    assert len(list((tmp_path / "bit_search").iterdir())) == 1, "one file, nothing half-written beside it"
+    assert len(list((tmp_path / "search").iterdir())) == 1, "one file, nothing half-written beside it"
 
 
 def test_it_is_deterministic_and_a_damaged_cache_is_replaced(

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from skimage import metrics
 
-from sprint_export.validate.images import CAP_DB, draw_contact_sheet, psnr_arrays, psnr_images, relative_error, ssim_images
+from sprint_export.psnr import CAP_DB, psnr_images
+from sprint_export.validate.images import draw_contact_sheet, psnr_arrays, relative_error, ssim_images
 
 SKIMAGE: Any = metrics  # untyped
 RNG = np.random.default_rng(0)

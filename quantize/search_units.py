@@ -1,4 +1,4 @@
-"""The layers of a bit search: what is measured together, what it takes, and the rules that say what was chosen.
+"""The layers of a search: what is measured together, what it costs, and the rules that say what was chosen.
 
 A layer's kind is its name with `*` in place of numbers: the same layer of every block. Rules name a kind where all of its layers
 got the same, single layers elsewhere, and end with what most weights got.
@@ -6,29 +6,32 @@ got the same, single layers elsewhere, and end with what most weights got.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.quantize.bit_search_sizes import layer_bytes
 from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.search_costs import find_shape
 from sprint_export.quantize.student import quantize_student
 from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
 
 Layers = Mapping[str, QuantizedLayer]  # by role.module
+Price = Callable[[str, QuantizedLayer | None], int]  # of a layer rounded so, or in float
 
 
 @dataclass(frozen=True)
-class LayerBits:
-    """A layer, or all layers of a kind where they were measured together: what was chosen; bytes and error by precision."""
+class Unit:
+    """A layer, or all layers of a kind where they were measured together: what was chosen; cost and error by precision."""
 
     name: str
     layers: tuple[str, ...]
+    values: int
     precision: str
-    bytes: Mapping[str, int]
+    costs: Mapping[str, int]
     errors: Mapping[str, float]
 
     @property
@@ -42,27 +45,37 @@ def kind_of(layer: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in layer.split("."))
 
 
-def round_layers(student: Student, target: Target, recipe: Recipe) -> dict[str, QuantizedLayer]:
-    """How a recipe of weight-only precisions rounds each layer, by `role.module`, as the exporter will."""
-    precision = next(name for name in target.graph_dtype if name in target.weight_only)  # says the graph's type, no more
-    quantized = quantize_student(student, precision, target, recipe)
+def round_layers(student: Student, target: Target, recipe: Recipe, precision: str | None = None) -> dict[str, QuantizedLayer]:
+    """How a recipe rounds each layer, by `role.module`, as the exporter will.
+
+    `precision` names the graph; None is one of the target's that compresses weights alone.
+    """
+    precision = precision or next(name for name in target.graph_dtype if name in target.weight_only)
+    return gather_layers(quantize_student(student, precision, target, recipe))
+
+
+def gather_layers(quantized: Student) -> dict[str, QuantizedLayer]:
+    """The quantized layers of all networks by `role.module`."""
     return {f"{role}.{name}": how for role, component in quantized.components.items() for name, how in component.layers.items()}
 
 
-def make_units(student: Student, offered: Mapping[str, Layers], bound: int | None) -> tuple[list[LayerBits], tuple[str, ...]]:
-    """Layers, or with more than `bound` layer x precision pairs kinds, with their bytes; and what to say about it.
+def make_units(
+    student: Student, offered: Mapping[str, Layers], bound: int | None, price: Price
+) -> tuple[list[Unit], tuple[str, ...]]:
+    """Layers, or with more than `bound` layer x precision pairs kinds, with their costs; and what to say about it.
 
     Args:
         student: has the weights.
         offered: by precision, how it rounds every layer.
         bound: on the number of measurements; None is none.
+        price: of a layer.
 
     Raises:
         InputError: kinds are still too many.
     """
     layers = tuple(next(iter(offered.values())))
     if bound is None or len(layers) * len(offered) <= bound:
-        return [_make_unit(student, offered, layer, [layer]) for layer in layers], ()
+        return [_make_unit(student, offered, price, layer, [layer]) for layer in layers], ()
     groups: dict[str, list[str]] = {}
     for layer in layers:
         groups.setdefault(kind_of(layer), []).append(layer)
@@ -75,23 +88,19 @@ def make_units(student: Student, offered: Mapping[str, Layers], bound: int | Non
         f"{len(layers)} layers were measured as {len(groups)} kinds, and all layers of a kind get one precision: "
         f"{len(layers) * len(offered)} measurements are more than {bound}"
     )
-    return [_make_unit(student, offered, *group) for group in groups.items()], (note,)
+    return [_make_unit(student, offered, price, *group) for group in groups.items()], (note,)
 
 
-def _make_unit(student: Student, offered: Mapping[str, Layers], name: str, layers: Sequence[str]) -> LayerBits:
+def _make_unit(student: Student, offered: Mapping[str, Layers], price: Price, name: str, layers: Sequence[str]) -> Unit:
     """Nothing measured, nothing chosen. The order of precisions is the order in which equally good ones are taken."""
-
-    def count(layer: str, how: QuantizedLayer | None) -> int:
-        role, _, module = layer.partition(".")
-        return layer_bytes(student.components[role].weights[f"{module}.weight"].shape, how)
-
-    found = {choice: sum(count(layer, how[layer]) for layer in layers) for choice, how in offered.items()}
-    found[FLOAT] = sum(count(layer, None) for layer in layers)
-    return LayerBits(name, tuple(layers), FLOAT, found, {})
+    found = {choice: sum(price(layer, how[layer]) for layer in layers) for choice, how in offered.items()}
+    found[FLOAT] = sum(price(layer, None) for layer in layers)
+    values = sum(math.prod(find_shape(student, layer)) for layer in layers)
+    return Unit(name, tuple(layers), values, FLOAT, found, {})
 
 
-def write_rules(student: Student, units: Sequence[LayerBits], budget: int) -> tuple[Rule, ...]:
-    """Rules that give every layer what its unit chose; reasons are the errors measured."""
+def write_rules(student: Student, units: Sequence[Unit], rest: str) -> tuple[Rule, ...]:
+    """Rules that give every layer what its unit chose; reasons are the errors measured, and `rest` for the last rule."""
     chosen = {layer: unit for unit in units for layer in unit.layers}
     most = _find_most(student, chosen)
     rules: dict[str, Rule] = {}
@@ -102,11 +111,11 @@ def write_rules(student: Student, units: Sequence[LayerBits], budget: int) -> tu
             is_shared = all(other.precision == unit.precision for other in alike)
             pattern, members = (kind, alike) if is_shared else (layer, [unit])
             rules.setdefault(pattern, Rule(pattern, unit.precision, _explain(members)))
-    last = Rule("*", most, f"what most weights get within {budget:,} bytes")
+    last = Rule("*", most, rest)
     return (*rules.values(), last)
 
 
-def _find_most(student: Student, chosen: Mapping[str, LayerBits]) -> str:
+def _find_most(student: Student, chosen: Mapping[str, Unit]) -> str:
     """The catch-all's precision: that of the most values, but float where an embedding is: no rule can name one for float."""
     values: dict[str, int] = {}
     for layer, unit in chosen.items():
@@ -115,11 +124,11 @@ def _find_most(student: Student, chosen: Mapping[str, LayerBits]) -> str:
         if is_embedding and unit.precision == FLOAT:
             return FLOAT
     for unit in {unit.name: unit for unit in chosen.values()}.values():
-        values[unit.precision] = values.get(unit.precision, 0) + unit.bytes[FLOAT]
+        values[unit.precision] = values.get(unit.precision, 0) + unit.values
     return max(values, key=lambda precision: values[precision])
 
 
-def _explain(units: Sequence[LayerBits]) -> str:
+def _explain(units: Sequence[Unit]) -> str:
     distinct = {unit.name: unit for unit in units}.values()
     sums = {p: sum(unit.errors[p] for unit in distinct) for p in units[0].errors if p != FLOAT}
     return "picture error alone: " + ", ".join(f"{precision} {error:.1e}" for precision, error in sums.items())

@@ -1,0 +1,164 @@
+"""What a layer costs: bytes in a file, or time on a device by its published peaks.
+
+    palette   values bits / 8  +  groups 2^bits 2          integers   values bits / 8  +  scales 2          float   values 2
+    time      max(2 multiplications / peak of the type,  (input + weight + output) bytes / bandwidth)
+Time is a price, not a measurement. It knows a layer and not what a builder fuses it with: a quantized input is counted as if the
+kernel before had written it in 8 bits, and what two precisions side by side cost (a second quantizer, Q, K and V no longer one
+kernel) is not counted. Only Linear and Conv2d layers are: launches, norms and attention cost every precision the same.
+Not counted in bytes: file headers and graphs; a format's padding.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.schema import Component, Device, QuantizedLayer, Student
+
+COSTS = ("time", "bytes")
+FLOAT_BYTES = 2  # everything that is not quantized, and tables and scales
+PICOSECONDS = 1e12
+_COLUMNS = {"fp32": ("fp32", 4), "fp16": ("16-bit", 2), "bf16": ("16-bit", 2)}  # graph type -> Device.tflops, bytes a value
+
+
+def find_shape(student: Student, layer: str) -> tuple[int, ...]:
+    """Of the weight of `role.module`."""
+    role, _, module = layer.partition(".")
+    return tuple(student.components[role].weights[f"{module}.weight"].shape)
+
+
+def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None) -> int:
+    """Bytes of a weight [out, in, ...] with its tables or scales; None is 16-bit float."""
+    values, rows = math.prod(shape), shape[0]
+    if how is None:
+        return values * FLOAT_BYTES
+    if how.precision.is_palette:
+        extras: int = (rows // how.group if how.group else 1) * 2**how.precision.bits
+    else:
+        extras = 1 if how.weight_axis is None else rows * (shape[1] // how.group if how.group else 1)
+    return -(-values * how.precision.bits // 8) + extras * FLOAT_BYTES
+
+
+def student_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
+    """Bytes of all weights, with these layers (by `role.module`) rounded and everything else in 16 bits."""
+    return sum(
+        layer_bytes(handle.shape, layers.get(f"{role}.{name.removesuffix('.weight')}") if name.endswith(".weight") else None)
+        for role, component in student.components.items()
+        for name, handle in component.weights.items()
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one picture asks of a layer: values read and written, and multiplications."""
+
+    inputs: int = 0
+    outputs: int = 0
+    multiplications: int = 0
+
+
+def measure_work(student: Student) -> dict[str, Work]:
+    """Work by `role.module`, from the shapes that pass through the specialized student; no weight is loaded."""
+    assert student.plan is not None
+    found: dict[str, Work] = {}
+    for role, component in student.components.items():
+        times = student.plan.steps if role == "transformer" else 1
+        noted = _watch_shapes(component)
+        found |= {f"{role}.{name}": Work(*(times * count for count in counts)) for name, counts in noted.items()}
+    return found
+
+
+def _watch_shapes(component: Component) -> dict[str, tuple[int, int, int]]:
+    """Inputs, outputs and multiplications of every Linear and Conv2d in one run on the `meta` device."""
+    noted: dict[str, tuple[int, int, int]] = {}
+
+    def note(name: str, layer: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        products = output.numel() * layer.get_parameter("weight")[0].numel()
+        before = noted.get(name, (0, 0, 0))
+        noted[name] = (before[0] + arguments[0].numel(), before[1] + output.numel(), before[2] + products)
+
+    hooks = [
+        module.register_forward_hook(functools.partial(note, name))
+        for name, module in component.module.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    ]
+    try:
+        with torch.no_grad():
+            component.module(
+                *(torch.zeros([int(n) for n in s.shape], dtype=getattr(torch, s.dtype), device="meta") for s in component.inputs)
+            )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return noted
+
+
+def price_layer(work: Work, shape: Sequence[int], how: QuantizedLayer | None, dtype: str, device: Device) -> int:
+    """Picoseconds on a device with peaks, for a picture; `dtype` is what the graph computes in."""
+    column, size = _COLUMNS[dtype]
+    read: float = size
+    if how is not None and how.input_amax is not None:
+        column, read = how.precision.name, how.precision.bits / 8
+    weights = layer_bytes(shape, how) if how is not None else math.prod(shape) * size
+    moved = work.inputs * read + weights + work.outputs * size
+    seconds = max(2 * work.multiplications / (device.tflops[column] * 1e12), moved / (device.gigabytes_per_s * 1e9))
+    return round(seconds * PICOSECONDS)
+
+
+def choose_cost(cost: str | None, device: Device) -> str:
+    """What a search makes small: what was asked for; else time where the device has published peaks, bytes elsewhere.
+
+    Raises:
+        InputError: an unknown name, or time for a device without published peaks.
+    """
+    if cost is not None and cost not in COSTS:
+        raise unknown_choice("cost", cost, COSTS)
+    if cost == "time" and not device.tflops:
+        raise InputError(
+            f"--cost time: no peaks of {device.name} are published to price a layer's time with; use --cost bytes, or --device "
+            "with an RTX card"
+        )
+    return cost or ("time" if device.tflops else "bytes")
+
+
+class Prices:
+    """Costs of layers and of whole students as whole numbers: bytes, or picoseconds a picture.
+
+    Args:
+        student: specialized.
+        cost: "bytes" or "time".
+        device: has the peaks that time is priced with.
+        dtype: what the graph computes in.
+    """
+
+    def __init__(self, student: Student, cost: str, device: Device, dtype: str) -> None:
+        self.student, self.cost, self.device, self.dtype = student, cost, device, dtype
+        self.unit, self.scale = ("ms", 1e3 / PICOSECONDS) if cost == "time" else ("bytes", 1.0)
+        self._work = measure_work(student) if cost == "time" else {}
+
+    def price(self, layer: str, how: QuantizedLayer | None) -> int:
+        """Of `role.module`, rounded so, or in float."""
+        shape = find_shape(self.student, layer)
+        if self.cost == "bytes":
+            return layer_bytes(shape, how)
+        return price_layer(self._work.get(layer, Work()), shape, how, self.dtype, self.device)
+
+    def total(self, layers: Mapping[str, QuantizedLayer]) -> int:
+        """With these layers rounded: bytes of all weights, or the time of all Linear and Conv2d layers."""
+        if self.cost == "bytes":
+            return student_bytes(self.student, layers)
+        return sum(self.price(layer, layers.get(layer)) for layer in self._work)
+
+    def explain(self) -> str:
+        """What the figures are and what they are not, in a sentence."""
+        if self.cost == "bytes":
+            return "cost is the bytes of all weights; it says nothing about speed"
+        return (
+            f"cost is arithmetic on the published peaks of {self.device.name} for Linear and Conv2d layers, not a measurement; "
+            "fusions of kernels are not in it"
+        )
