@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from sprint_export.psnr import psnr_images
 from sprint_export.quantize.bit_search import BitSearch, search_bits
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.search_costs import student_bytes
@@ -23,7 +24,7 @@ from sprint_export.schema import Recipe, Student
 from sprint_export.session import Pipeline, PromptReader
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.validate.images import UInt8, psnr_images
+from sprint_export.validate.images import UInt8
 from sprint_export.validate.machine import describe_machine
 
 COREML = load_member("target", "coreml").TARGET

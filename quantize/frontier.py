@@ -54,6 +54,10 @@ class Frontier:
     layers: Mapping[str, int]
     notes: tuple[str, ...]
 
+    def show_cost(self, point: Point) -> str:
+        """With its unit, for people."""
+        return f"{point.cost / 1e6:.2f} MB" if self.unit == "bytes" else f"{point.cost:.3g} ms"
+
 
 def write_frontier(frontier: Frontier, folder: Path) -> tuple[Path, Path]:
     """The JSON file and the picture, written into an existing folder.

@@ -28,11 +28,12 @@ from sprint_export.quantize.bit_search import LARGE_MEASUREMENTS, LARGE_PROMPTS,
 from sprint_export.quantize.frontier import Frontier, Point
 from sprint_export.quantize.knapsack import Knapsack
 from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.recipes import AUTO, DEFAULT, list_presets, read_preset
+from sprint_export.quantize.recipes import DEFAULT, list_presets, read_preset
 from sprint_export.quantize.search_costs import Prices, choose_cost
 from sprint_export.quantize.search_pictures import KeptErrors, KeptPsnr, measure_units
 from sprint_export.quantize.search_units import Unit, gather_layers, make_units, round_layers, write_rules
 from sprint_export.quantize.student import quantize_student
+from sprint_export.recipe_toml import AUTO
 from sprint_export.schema import Device, Recipe, Rule, Student, Target
 
 WHOLE_PROMPTS = 32  # small students; a large one's pictures take minutes, it draws LARGE_PROMPTS
@@ -221,7 +222,8 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
     The next to measure is where the prediction, corrected by what it promised too much last time, meets the gate; every third is
     the middle, so that the bounds close in any case.
     """
-    gate, low, high, excess, tried = mixes.gate_db, -1, len(curve) - 1, 0.0, []
+    tried: list[_Mix] = []
+    gate, low, high, excess = mixes.gate_db, -1, len(curve) - 1, 0.0
     span = curve.cost(len(curve) - 1) - curve.cost(0)
     for count in range(MIXES):
         progress("measuring mixes", count, MIXES)

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
-from sprint_export.recipe_toml import ASKED, GENTLER, read_recipe
+from sprint_export.recipe_toml import ASKED, AUTO, GENTLER, read_recipe
 from sprint_export.schema import Recipe, Student, Target
 
-AUTO, DEFAULT = "auto", "balanced"
+DEFAULT = "balanced"
 GENTLE = "int8"  # as weights alone: 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results)
 CALIBRATION_PROMPTS = 32
 LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early

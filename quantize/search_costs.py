@@ -1,7 +1,8 @@
 """What a layer costs: bytes in a file, or time on a device by its published peaks.
 
-    palette   values bits / 8  +  groups 2^bits 2          integers   values bits / 8  +  scales 2          float   values 2
+    palette   values bits / 8  +  groups 2^bits f          integers   values bits / 8  +  scales f          float   values f
     time      max(2 multiplications / peak of the type,  (input + weight + output) bytes / bandwidth)
+where f is the bytes of a value of the graph's float type: everything that is not quantized, and tables and scales.
 Time is a price, not a measurement. It knows a layer and not what a builder fuses it with: a quantized input is counted as if the
 kernel before had written it in 8 bits, and what two precisions side by side cost (a second quantizer, Q, K and V no longer one
 kernel) is not counted. Only Linear and Conv2d layers are: launches, norms and attention cost every precision the same.
@@ -21,7 +22,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.schema import Component, Device, QuantizedLayer, Student
 
 COSTS = ("time", "bytes")
-FLOAT_BYTES = 2  # everything that is not quantized, and tables and scales
+FLOAT_BYTES = 2  # of graphs in 16 bits
 PICOSECONDS = 1e12
 _COLUMNS = {"fp32": ("fp32", 4), "fp16": ("16-bit", 2), "bf16": ("16-bit", 2)}  # graph type -> Device.tflops, bytes a value
 
@@ -32,22 +33,23 @@ def find_shape(student: Student, layer: str) -> tuple[int, ...]:
     return tuple(student.components[role].weights[f"{module}.weight"].shape)
 
 
-def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None) -> int:
-    """Bytes of a weight [out, in, ...] with its tables or scales; None is 16-bit float."""
+def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None, float_bytes: int = FLOAT_BYTES) -> int:
+    """Bytes of a weight [out, in, ...] with its tables or scales; None is float."""
     values, rows = math.prod(shape), shape[0]
     if how is None:
-        return values * FLOAT_BYTES
+        return values * float_bytes
     if how.precision.is_palette:
         extras: int = (rows // how.group if how.group else 1) * 2**how.precision.bits
     else:
         extras = 1 if how.weight_axis is None else rows * (shape[1] // how.group if how.group else 1)
-    return -(-values * how.precision.bits // 8) + extras * FLOAT_BYTES
+    return -(-values * how.precision.bits // 8) + extras * float_bytes
 
 
-def student_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
-    """Bytes of all weights, with these layers (by `role.module`) rounded and everything else in 16 bits."""
+def student_bytes(student: Student, layers: Mapping[str, QuantizedLayer], float_bytes: int = FLOAT_BYTES) -> int:
+    """Bytes of all weights, with these layers (by `role.module`) rounded and everything else in float."""
+    by_weight = {f"{layer}.weight": how for layer, how in layers.items()}
     return sum(
-        layer_bytes(handle.shape, layers.get(f"{role}.{name.removesuffix('.weight')}") if name.endswith(".weight") else None)
+        layer_bytes(handle.shape, by_weight.get(f"{role}.{name}"), float_bytes)
         for role, component in student.components.items()
         for name, handle in component.weights.items()
     )
@@ -104,8 +106,7 @@ def price_layer(work: Work, shape: Sequence[int], how: QuantizedLayer | None, dt
     read: float = size
     if how is not None and how.input_amax is not None:
         column, read = how.precision.name, how.precision.bits / 8
-    weights = layer_bytes(shape, how) if how is not None else math.prod(shape) * size
-    moved = work.inputs * read + weights + work.outputs * size
+    moved = work.inputs * read + layer_bytes(shape, how, size) + work.outputs * size
     seconds = max(2 * work.multiplications / (device.tflops[column] * 1e12), moved / (device.gigabytes_per_s * 1e9))
     return round(seconds * PICOSECONDS)
 
@@ -145,13 +146,13 @@ class Prices:
         """Of `role.module`, rounded so, or in float."""
         shape = find_shape(self.student, layer)
         if self.cost == "bytes":
-            return layer_bytes(shape, how)
+            return layer_bytes(shape, how, _COLUMNS[self.dtype][1])
         return price_layer(self._work.get(layer, Work()), shape, how, self.dtype, self.device)
 
     def total(self, layers: Mapping[str, QuantizedLayer]) -> int:
         """With these layers rounded: bytes of all weights, or the time of all Linear and Conv2d layers."""
         if self.cost == "bytes":
-            return student_bytes(self.student, layers)
+            return student_bytes(self.student, layers, _COLUMNS[self.dtype][1])
         return sum(self.price(layer, layers.get(layer)) for layer in self._work)
 
     def explain(self) -> str:

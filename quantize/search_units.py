@@ -131,4 +131,5 @@ def _find_most(student: Student, chosen: Mapping[str, Unit]) -> str:
 def _explain(units: Sequence[Unit]) -> str:
     distinct = {unit.name: unit for unit in units}.values()
     sums = {p: sum(unit.errors[p] for unit in distinct) for p in units[0].errors if p != FLOAT}
-    return "picture error alone: " + ", ".join(f"{precision} {error:.1e}" for precision, error in sums.items())
+    decibels = {p: 10 * math.log10(4 / max(error, 1e-10)) for p, error in sums.items()}  # of pictures in [-1, 1]
+    return "PSNR of pictures with this alone rounded: " + ", ".join(f"{p} {db:.1f} dB" for p, db in decibels.items())

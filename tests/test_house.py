@@ -21,7 +21,7 @@ LINE_BUDGET = 400
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("cli", "bars", "inspection"),
-    ("road",),
+    ("road", "recipe_choice"),
     ("validate",),
     ("runtimes",),
     ("export",),

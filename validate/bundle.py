@@ -25,6 +25,7 @@ from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
     compare_adherence,
     compare_pictures,
+    recall_search,
     summarize_kernels,
     time_components,
     weigh_files,
@@ -71,7 +72,7 @@ def validate_bundle(
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     bundle = read_bundle(folder)
-    chosen_gates = read_gates(gates, bundle.precision)
+    chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
     student = student or load_student(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
@@ -80,7 +81,7 @@ def validate_bundle(
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
     rows, description = _compare(bundle, student, prompts, runtime, progress)
-    rows += weigh_files(bundle) + summarize_kernels(bundle) + check_packages(bundle)
+    rows += recall_search(bundle) + weigh_files(bundle) + summarize_kernels(bundle) + check_packages(bundle)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",

@@ -68,15 +68,19 @@ DEFAULT_GATES = {
     **dict.fromkeys(("int8", "fp8", "w8a8"), (*_QUANTIZED, *_SOUND)),
     **dict.fromkeys(("w6", "w4", "int4"), (*_SMALL, *_SOUND)),
 }
+WHOLE = ("fast", "balanced")  # recipes that quantize all that a kernel is faster for, or all but the doors
 
 
-def read_gates(texts: Sequence[str], precision: str) -> tuple[Gate, ...]:
+def read_gates(texts: Sequence[str], precision: str, recipe: str | None = None) -> tuple[Gate, ...]:
     """The precision's default gates, with the user's in place of those on the same metric.
+
+    A recipe other than the presets in `WHOLE` leaves layers in float on purpose: of its bundle no share is demanded.
 
     Raises:
         InputError: a text is not of the form metric>=number.
     """
-    gates = {gate.metric: gate for gate in DEFAULT_GATES[precision]}
+    is_whole = recipe is None or recipe.removeprefix(f"{precision}-") in WHOLE
+    gates = {gate.metric: gate for gate in DEFAULT_GATES[precision] if is_whole or gate.metric != "quantized_share"}
     for text in texts:
         match = _FORM.fullmatch(text)
         if match is None:

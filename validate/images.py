@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sprint_export.psnr import CAP_DB
-from sprint_export.psnr import psnr_images as psnr_images
 
 UInt8 = npt.NDArray[np.uint8]
 

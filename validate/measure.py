@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sprint_export.devices import find_device
-from sprint_export.export.bundle import find_artifact
+from sprint_export.export.bundle import find_artifact, find_file
+from sprint_export.psnr import psnr_images
+from sprint_export.quantize.frontier import JSON, read_frontier
 from sprint_export.schema import Bundle, Measurement
 from sprint_export.validate.adherence import measure_adherence
-from sprint_export.validate.images import psnr_images, ssim_images
+from sprint_export.validate.images import ssim_images
 from sprint_export.validate.kernels import parse_kernels, price_kernels
 from sprint_export.validate.shapes_world import IMAGE_SIZE, read_caption
 
@@ -82,6 +84,18 @@ def time_components(exported: Mapping[str, list[float]], reference: Mapping[str,
                         Measurement(f"{name}_p{percent}_ms", 1e3 * float(np.percentile(warm, percent)), "ms", role, note=note)
                     )
     return rows
+
+
+def recall_search(bundle: Bundle) -> list[Measurement]:
+    """What the search for the recipe promised, on its own prompts; nothing where the recipe was not searched."""
+    if find_file(bundle, JSON) is None:
+        return []
+    found = read_frontier(bundle.folder / JSON)
+    note = f"PSNR of the recipe on the {found.prompts} prompts of its search, +- {found.chosen.error_db:.1f}; torch, rounded"
+    return [
+        Measurement("searched_psnr_db", found.chosen.psnr_db, "dB", note=note),
+        Measurement("recipe_cost", found.chosen.cost, found.unit, note=f"{found.unit}; {found.notes[0]}"),
+    ]
 
 
 def weigh_files(bundle: Bundle) -> list[Measurement]:

@@ -56,7 +56,8 @@ def _list_devices() -> dict[str, str]:
 
 
 def _list_recipes() -> dict[str, str]:
-    from sprint_export.quantize.recipes import AUTO, list_presets
+    from sprint_export.quantize.recipes import list_presets
+    from sprint_export.recipe_toml import AUTO
 
     presets = {name: meaning for family in list_members("student") for name, meaning in list_presets(family).items()}
     return {AUTO: "searched: the cheapest mix whose measured pictures meet --gate 'psnr_db>=...'"} | presets

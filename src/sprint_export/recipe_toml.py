@@ -24,6 +24,7 @@ from sprint_export.json_forms import from_json
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import FLOAT, Recipe
 
+AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/gate_search.py)
 ASKED, GENTLER = "{precision}", "{gentler}"  # in place of a rule's precision
 _DEFAULTS = {
     "name": "",

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.progress import Progress, quiet
+from sprint_export.recipe_choice import Wish, add_frontier, check_wish, choose_recipe
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MIXED = ("w6", "w4")  # palettes and integers side by side
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
     "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
     "activations) and, on iOS 27 and macOS 27, coreai-fp8",
@@ -60,7 +60,8 @@ def convert(
     steps: int | Sequence[int] = 1,
     guidance: float | None = None,
     device: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
+    cost: str | None = None,
     prompts: Sequence[str] | None = None,
     components: Sequence[str] = ROLES,
     builder: str = "tensorrt-rtx",
@@ -82,7 +83,9 @@ def convert(
         steps: 1 to 4, or several of them, e.g. (1, 2, 4), that share the weights.
         guidance: the guidance scale to fix; default: the pipeline's own.
         device: what it is built for; default: the target's.
-        recipe: which layers are quantized; default: the precision's.
+        recipe: which layers are quantized: a recipe, a preset ("fast", "balanced", "faithful"), a TOML file, or "auto" for the
+            cheapest mix whose measured pictures meet the psnr_db gate; default: "balanced".
+        cost: what "auto" makes small, "time" (priced for the device) or "bytes"; default: time where the device has peaks.
         prompts: calibrate and validate with these instead of the student's own.
         components: which networks to export; a bundle without all three cannot draw or be validated.
         builder: "tensorrt-rtx" or "tensorrt".
@@ -113,9 +116,8 @@ def convert(
         raise RefusedError(f"{target} --device {place.name}: {reason}")
     check_builder(goal, place, builder)
     chosen = complete_options(goal, precision, place, options or Options())
-    if max_mb is not None:
-        check_size_budget(goal, precision, recipe, components)
     read_gates(gates, precision)  # a mistake in one is said now, not after the export
+    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
     if out is not None:
@@ -136,8 +138,7 @@ def convert(
             folder,
             steps,
             guidance,
-            recipe,
-            max_mb,
+            wish,
             components,
             builder,
             overwrite,
@@ -162,8 +163,7 @@ def _make_bundle(
     folder: Path,
     steps: int | Sequence[int],
     guidance: float | None,
-    recipe: Recipe | None,
-    max_mb: float | None,
+    wish: Wish,
     components: Sequence[str],
     builder: str,
     overwrite: bool,
@@ -182,8 +182,7 @@ def _make_bundle(
     for role, component in specialized.components.items():
         for note in component.notes:
             say(f"{role}: {note}")
-    if max_mb is not None:
-        recipe = _search_recipe(specialized, target, max_mb, progress, say)
+    recipe, frontier = choose_recipe(specialized, target, precision, device, wish, progress, say)
     quantized = quantize_student(specialized, precision, target, recipe, progress)
     key = bundle_key(quantized, target, precision, device, options)
     if folder.exists() and any(folder.iterdir()):
@@ -194,32 +193,9 @@ def _make_bundle(
         if not overwrite:
             raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(quantized, target, precision, device, folder, progress, options)
+    bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, device.name, builder, progress)
     return place_bundle(bundle, folder)
-
-
-def check_size_budget(target: Target, precision: str, recipe: Recipe | None, components: Sequence[str]) -> None:
-    """Refuse what a search for a size cannot serve, before it begins.
-
-    Raises:
-        InputError: a recipe is given too, or not all networks. RefusedError: the pair does not mix bits.
-    """
-    if precision not in MIXED or precision not in target.precisions:
-        raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for coreml-w4 and coreml-w6")
-    if recipe is not None:
-        raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
-    if set(components) != set(ROLES):
-        raise InputError("a size budget is for all three networks together; leave --component out")
-
-
-def _search_recipe(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
-    from sprint_export.quantize.bit_search import search_bits
-
-    found = search_bits(student, target, int(max_mb * 1e6), progress=progress)
-    for note in found.notes:
-        say(note)
-    say(f"{found.chosen.bytes / 1e6:.2f} MB of weights, {found.chosen.psnr_db:.1f} dB on the prompts of the search")
-    return found.recipe
 
 
 def _read_present(folder: Path, overwrite: bool) -> Bundle | None:

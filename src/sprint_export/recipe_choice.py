@@ -1,0 +1,171 @@
+"""Which recipe the road takes: one that is handed over, a preset by name, a file, or one that is searched.
+
+A search has a limit and makes something small: `max_mb` limits the bytes and makes the picture error small; `auto` limits the
+picture error, by the psnr_db gate, and makes the cost small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sprint_export.errors import InputError, RefusedError
+from sprint_export.progress import Progress
+from sprint_export.recipe_toml import AUTO, read_recipe
+from sprint_export.registry import load_member
+from sprint_export.schema import ROLES, Bundle, Device, Recipe, Student, Target
+
+if TYPE_CHECKING:
+    from sprint_export.quantize.frontier import Frontier
+
+
+MIXED = ("w6", "w4")  # palettes and integers side by side
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of the recipe, checked: a recipe, a preset's name or `auto`, and what a search goes by."""
+
+    recipe: Recipe | str | None
+    max_mb: float | None
+    cost: str | None
+    min_psnr_db: float
+
+
+def check_wish(
+    target: Target,
+    precision: str,
+    device: Device,
+    recipe: Recipe | str | Path | None,
+    max_mb: float | None,
+    cost: str | None,
+    gates: Sequence[str],
+    components: Sequence[str],
+) -> Wish:
+    """Refuse what cannot be met before any work; a file is read.
+
+    Raises:
+        InputError: no such recipe, two that decide at once, a search without all networks, a gate that cannot drive one.
+        RefusedError: the pair does not mix bits, or quantizes nothing.
+    """
+    from sprint_export.quantize.recipes import check_name
+    from sprint_export.quantize.search_costs import choose_cost
+
+    if isinstance(recipe, str | Path):
+        path = check_name(str(recipe))
+        recipe = str(recipe) if path is None else read_recipe(path)
+    if recipe is not None and not load_member("precision", precision).PRECISION.is_quantized:
+        raise RefusedError(
+            f"{target.name}-{precision} quantizes nothing and takes no recipe; use {_name_quantized(target)}"
+        )
+    if max_mb is not None:
+        _check_size_budget(target, precision, recipe, components)
+    if cost is not None and recipe != AUTO:
+        raise InputError(f"--cost {cost} says what a search makes small; expected --recipe auto beside it")
+    if recipe == AUTO:
+        choose_cost(cost, device)
+        if set(components) != set(ROLES):
+            raise InputError("--recipe auto measures pictures and needs all three networks; leave --component out")
+    return Wish(recipe, max_mb, cost, find_psnr_gate(gates, precision) if recipe == AUTO else 0.0)
+
+
+def _name_quantized(target: Target) -> str:
+    quantized = (p for p in target.precisions if load_member("precision", p).PRECISION.is_quantized)
+    return ", ".join(f"{target.name}-{precision}" for precision in quantized)
+
+
+def _check_size_budget(target: Target, precision: str, recipe: Recipe | str | None, components: Sequence[str]) -> None:
+    if precision not in MIXED or precision not in target.precisions:
+        raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for coreml-w4 and coreml-w6")
+    if recipe is not None:
+        raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
+    if set(components) != set(ROLES):
+        raise InputError("a size budget is for all three networks together; leave --component out")
+
+
+def find_psnr_gate(gates: Sequence[str], precision: str) -> float:
+    """What `auto` has to reach: the psnr_db gate that was asked for, else the precision's own.
+
+    Raises:
+        InputError: it is an upper bound.
+    """
+    from sprint_export.validate.gates import read_gates
+
+    gate = next(gate for gate in read_gates(gates, precision) if gate.metric == "psnr_db")
+    if not gate.sign.startswith(">"):
+        raise InputError(f"--recipe auto needs a gate from below, found {gate.text!r}; expected e.g. 'psnr_db>=40'")
+    return gate.limit
+
+
+def choose_recipe(
+    student: Student,
+    target: Target,
+    precision: str,
+    device: Device,
+    wish: Wish,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> tuple[Recipe | None, Frontier | None]:
+    """The recipe for a specialized student, and what a search has to show; None leaves the choice to the precision.
+
+    Raises:
+        InputError, RefusedError: a search has nothing to draw, or no mix within its limit.
+    """
+    if wish.max_mb is not None:
+        return _search_bits(student, target, wish.max_mb, progress, say), None
+    if wish.recipe == AUTO:
+        return _search_gate(student, target, precision, device, wish, progress, say)
+    if isinstance(wish.recipe, str):
+        from sprint_export.quantize.recipes import read_preset
+
+        return read_preset(wish.recipe, precision, student, target), None
+    return wish.recipe, None
+
+
+def _search_bits(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
+    from sprint_export.quantize.bit_search import search_bits
+
+    found = search_bits(student, target, int(max_mb * 1e6), progress=progress)
+    for note in found.notes:
+        say(note)
+    say(f"{found.chosen.bytes / 1e6:.2f} MB of weights, {found.chosen.psnr_db:.1f} dB on the prompts of the search")
+    return found.recipe
+
+
+def _search_gate(
+    student: Student,
+    target: Target,
+    precision: str,
+    device: Device,
+    wish: Wish,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> tuple[Recipe, Frontier]:
+    from sprint_export.quantize.gate_search import search_recipe
+
+    found = search_recipe(student, target, precision, device, wish.min_psnr_db, cost=wish.cost, progress=progress)
+    chosen = found.frontier.chosen
+    for note in found.frontier.notes:
+        say(note)
+    layers = ", ".join(f"{count} {name}" for name, count in found.frontier.layers.items())
+    say(
+        f"recipe auto: {chosen.psnr_db:.1f} dB on the {found.frontier.prompts} prompts of the search at a cost of "
+        f"{found.frontier.show_cost(chosen)}; layers: {layers}"
+    )
+    return found.recipe, found.frontier
+
+
+def add_frontier(bundle: Bundle, frontier: Frontier | None) -> Bundle:
+    """The bundle in its work folder with what the search has to show, if there is something."""
+    from sprint_export.export.bundle import add_artifacts, make_artifact, write_bundle
+    from sprint_export.quantize.frontier import write_frontier
+
+    if frontier is None:
+        return bundle
+    files = write_frontier(frontier, bundle.folder)
+    made = [make_artifact(bundle.folder, path, "recipe", "frontier", path.suffix[1:]) for path in files]
+    bundle = add_artifacts(bundle, made)
+    write_bundle(bundle)
+    return bundle
