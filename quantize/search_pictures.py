@@ -43,14 +43,16 @@ CACHE_FORMAT = 1
 class Kept:
     """Numbers measured once and written to the cache before the next: a killed search goes on where it stopped.
 
-    One file a (weights, plan, layout, prompts, seed); an entry a question, so that a search with other choices, another gate or
-    budget takes what it shares with an earlier one.
+    One file a (kind of figure, weights, plan, layout, prompts, seed); an entry a question, so that a search with other choices,
+    another gate or budget takes what it shares with an earlier one.
     """
+
+    kind = ""
 
     def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
         self._student, self._prompts, self._seed = student, prompts, seed
         key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed])
-        self.path = cache_folder() / "search" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        self.path = cache_folder() / "search" / f"{self.kind}-{hashlib.sha256(key.encode()).hexdigest()}.json"
         self._found: dict[str, Any] = {}
         if self.path.is_file():
             with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
@@ -71,6 +73,7 @@ class Kept:
 class KeptErrors(Kept):
     """Picture errors of layers rounded alone. Nothing is drawn before something is missing."""
 
+    kind = "errors"
     _pictures: Pictures | None = None
 
     def measure(self, layers: Mapping[str, QuantizedLayer]) -> float:
@@ -87,6 +90,7 @@ class KeptErrors(Kept):
 class KeptPsnr(Kept):
     """PSNR in dB of what a whole quantized student draws, against float32. Nothing is drawn before something is missing."""
 
+    kind = "psnr"
     _wanted: Array | None = None
 
     def measure(self, quantized: Student, dtype: str) -> list[float]:
