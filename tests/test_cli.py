@@ -77,12 +77,16 @@ def here(tmp_path: Path) -> Path:
             2,
             ["unknown component 'unet'; choose from: text_encoder, transformer, vae_decoder"],
         ),
-        ("--target onnx-int8 --recipe none.toml", 2, ["--recipe none.toml: cannot be read as TOML"]),
+        (
+            "--target onnx-int8 --recipe none.toml",
+            2,
+            ["unknown recipe 'none.toml'; choose from: auto, balanced, faithful, fast, or the path of a"],
+        ),
         ("--target trt-fp8 --builder make", 2, ["unknown builder 'make'; choose from: tensorrt, tensorrt-rtx"]),
         ("", 2, ["target"]),
         ("--targt trt-fp8", 2, ["No such option: --targt", "See: sprint-export --help"]),
         ("lst targets", 2, ["No such command 'lst'"]),
-        ("list engines", 2, ["unknown list 'engines'; choose from: devices, precisions, students, targets"]),
+        ("list engines", 2, ["unknown list 'engines'; choose from: devices, precisions, recipes, students, targets"]),
         ("inspect full", 2, ["full is not a bundle: it has no bundle.json", "--out full"]),
         ("run nowhere a-prompt", 2, ["nowhere is not a bundle"]),
         ("run full a-prompt -o missing/a.png", 2, ["-o missing/a.png: the folder", "does not exist"]),
@@ -220,14 +224,14 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("kind", ["students", "targets", "precisions", "devices"])
+@pytest.mark.parametrize("kind", ["students", "targets", "precisions", "devices", "recipes"])
 def test_lists_are_the_same_for_people_and_programs(tmp_path: Path, kind: str) -> None:
     text, parsed = run_command("list", kind, folder=tmp_path), run_command("list", kind, "--json", folder=tmp_path)
     assert text.returncode == parsed.returncode == 0
     assert text.stderr == parsed.stderr == ""
     value = json.loads(parsed.stdout)
     assert [line.split()[0] for line in text.stdout.splitlines()] == list(value)
-    known = {"students": "sprint-tiny", "targets": "trt-fp8", "precisions": "fp8", "devices": "rtx-4090"}[kind]
+    known = {"students": "sprint-tiny", "targets": "trt-fp8", "precisions": "fp8", "devices": "rtx-4090", "recipes": "auto"}[kind]
     assert value[known]
 
 
