@@ -3,7 +3,7 @@
 python benchmarks/recipe_frontier.py --target onnx-int8 --gates 45 50 55 --count 128
 python benchmarks/recipe_frontier.py --target trt-fp8 --gates 45 50 55 --count 128
 
-Pictures are drawn in torch with the rounding of the target's graph, which the exported graph repeats (the report's converter rows);
+Pictures are drawn in torch with the rounding of the target's graph, which the exported graph repeats (a report's converter rows);
 the reference is float32. Every row is a process of its own; searches share what they measured, so with --fresh the seconds of the
 first are those of a search from nothing.
 """

@@ -98,7 +98,7 @@ def search_recipe(
     bound = LARGE_MEASUREMENTS if max_measurements is None and wide else max_measurements
     units, notes = make_units(student, offered, bound, prices.price)
     units = measure_units(KeptErrors(student, prompts[: LARGE_PROMPTS if wide else PROMPTS], seed), units, offered, progress)
-    plain = [mixes.measure("float", mixes.rule(FLOAT)), *mixes.measure_presets(choices, progress)]
+    plain = mixes.measure_presets(choices, progress)
     if not any(mix.meets(min_psnr_db) for mix in plain):
         _refuse(max(plain, key=lambda mix: mix.point.psnr_db), min_psnr_db, len(prompts))
     curve = _Curve(units, prices, plain[0].point.psnr_db)
@@ -167,8 +167,10 @@ class _Mixes:
         return _Mix(recipe, Point(name, cost, float(np.mean(psnr)), error), dict(counts.most_common()))
 
     def measure_presets(self, choices: Sequence[str], progress: Progress) -> list[_Mix]:
-        """Every preset, and every precision offered for all layers: what a search has to beat."""
-        named = {name: read_preset(name, self.precision, self.student, self.target) for name in list_presets(self.student.family)}
+        """All in float, every preset, and every other precision offered for all layers: what a search has to beat."""
+        named = {"float": self.rule(FLOAT)} | {
+            name: read_preset(name, self.precision, self.student, self.target) for name in list_presets(self.student.family)
+        }
         recipes = named | {f"{choice} everywhere": self.rule(choice) for choice in choices[1:]}
         measured = []
         for i, (name, recipe) in enumerate(recipes.items()):

@@ -73,7 +73,7 @@ def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str]
     if unused and decisions:
         raise InputError(
             f"recipe {recipe.name!r}: pattern {unused[0]!r} matches no layer of {student.source!r}; "
-            f"layer names look like {decisions[0].layer!r} and {decisions[-1].layer!r} (see: sprint-export inspect)"
+            f"layer names look like {decisions[0].layer!r} and {decisions[-1].layer!r} (see: inspect BUNDLE --recipe)"
         )
     return decisions
 

@@ -101,11 +101,15 @@ def _watch_shapes(component: Component) -> dict[str, tuple[int, int, int]]:
 
 
 def price_layer(work: Work, shape: Sequence[int], how: QuantizedLayer | None, dtype: str, device: Device) -> int:
-    """Picoseconds on a device with peaks, for a picture; `dtype` is what the graph computes in."""
+    """Picoseconds on a device with peaks, for a picture; `dtype` is what the graph computes in.
+
+    What the device has no units for is multiplied in the graph's type, as are weights that are stored alone.
+    """
     column, size = _COLUMNS[dtype]
     read: float = size
     if how is not None and how.input_amax is not None:
-        column, read = how.precision.name, how.precision.bits / 8
+        read = how.precision.bits / 8
+        column = how.precision.name if how.precision.name in device.tflops else column
     moved = work.inputs * read + layer_bytes(shape, how, size) + work.outputs * size
     seconds = max(2 * work.multiplications / (device.tflops[column] * 1e12), moved / (device.gigabytes_per_s * 1e9))
     return round(seconds * PICOSECONDS)

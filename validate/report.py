@@ -58,6 +58,13 @@ def _number(value: float) -> str:
 
 
 def name_failures(report: Report) -> str:
-    """The gates that were not met, with what was found."""
+    """The gates that were not met, with what was found, and what a searched recipe had promised."""
     failed = [row for row in report.rows if row.passed is False]
-    return ", ".join(f"{row.metric} is {row.value:.4g}, demanded {row.limit}" for row in failed)
+    text = ", ".join(f"{row.metric} is {row.value:.4g}, demanded {row.limit}" for row in failed)
+    searched = next((row for row in report.rows if row.metric == "searched_psnr_db"), None)
+    if searched is not None and any(row.metric == "psnr_db" for row in failed):
+        text += (
+            f" (its recipe was searched on other prompts, where it has {searched.value:.4g}: a search sees none of these; "
+            "ask for a higher gate to have more to spare)"
+        )
+    return text
