@@ -18,7 +18,9 @@ from sprint_export.quantize.scales import round_weight
 from sprint_export.schema import Component
 
 
-def correct_biases(component: Component, means: Mapping[str, torch.Tensor], progress: Progress = quiet) -> dict[str, torch.Tensor]:
+def correct_biases(
+    component: Component, means: Mapping[str, torch.Tensor], progress: Progress = quiet
+) -> dict[str, torch.Tensor]:
     """What to add to the biases of quantized layers, as edits; one weight is in memory at a time.
 
     Args:
@@ -32,10 +34,10 @@ def correct_biases(component: Component, means: Mapping[str, torch.Tensor], prog
         if f"{name}.bias" not in component.weights or name not in means:
             continue
         weight = component.weights[f"{name}.weight"].load().float()
-        error = (round_weight(weight, layer) - weight).flatten(2).sum(2) if weight.ndim > 2 else round_weight(weight, layer) - weight
+        error = (round_weight(weight, layer) - weight).reshape(*weight.shape[:2], -1).sum(2, dtype=torch.float64)
         groups = getattr(component.module.get_submodule(name), "groups", 1)
         mean = means[name].reshape(groups, 1, -1)
-        shift = (error.double().unflatten(0, (groups, -1)) * mean).sum(2).flatten()
+        shift = (error.unflatten(0, (groups, -1)) * mean).sum(2).flatten()
         edits[f"{name}.bias/added"] = -shift.float()
     progress(f"correcting biases: {component.role}", len(component.layers), len(component.layers))
     return edits

@@ -196,8 +196,8 @@ class _Watcher:
         record = record_rows(rows[self.text_rows] if is_text else rows.flatten(0, 1))
         if not torch.isfinite(record.amax).all():
             raise InputError(
-                f"{self.role}.{name}: its input is {_first_wrong(record.amax)} on the calibration prompts; the weights are damaged "
-                "or overflow float32, so no scale can be measured"
+                f"{self.role}.{name}: its input is {_first_wrong(record.amax)} on the calibration prompts; the weights are "
+                "damaged or overflow float32, so no scale can be measured"
             )
         return record
 

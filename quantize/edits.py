@@ -1,4 +1,4 @@
-"""What quantization does to weights before they are rounded, as small arrays by weight name:
+"""What quantization does to weights before they are rounded, as small arrays by weight name.
 
     W' = diag(<name>/rows) W diag(<name>/columns) + <name>/added
 Smoothing scales rows and columns, bias correction adds to biases. The arrays are kept beside the exported graph, so that whoever

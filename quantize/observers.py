@@ -7,8 +7,8 @@
                  e = x^2             below half the smallest step, where x becomes 0
                  e = step(x)^2 / 12  elsewhere: an error anywhere within half a step is equally likely
 INT8 has one step, a / 127. FP8 E4M3 has 8 steps an octave, so a larger range costs nothing until values fall below its smallest
-normal number: its best range is the whole one unless outliers are thousands of times the rest. A channel that is divided by a
-smoothing factor counts at its divided magnitude. Sources: arXiv 1902.08153 section 2 and 2004.09602 section 5.2 compare such rules.
+normal number, and clipping costs much: `percentile` is for INT8. A channel that is divided by a smoothing factor counts at its
+divided magnitude. Sources: arXiv 2004.09602 section 5.2 (max, percentile), 1902.06822 (mse).
 Not covered: ranges a channel, which no 8-bit matmul takes for its input.
 """
 

@@ -2,7 +2,7 @@
 
 Memory is then the largest tensor plus activations, whatever the size of the network. All prompts of a chunk go through a module
 together, so a chunk costs one load of each weight; a chunk is as many prompts as keep the largest activation within a bound.
-Small tensors stay: norms and biases are little, and some are read by the module around theirs.
+Small tensors and tables stay: norms and biases are little, and some are read by the module around theirs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class StreamedNetwork:
 
     def __init__(self, component: Component, listen: Listener) -> None:
         self.component = component
-        large = {name for name, handle in component.weights.items() if math.prod(handle.shape) > SMALL}
+        parameters = [name for name, _ in component.module.named_parameters() if name in component.weights]
+        large = {name for name in parameters if math.prod(component.weights[name].shape) > SMALL}
         self.module = materialize(component.module, {k: v for k, v in component.weights.items() if k not in large})
         for name, module in self.module.named_modules():
             prefix = f"{name}." if name else ""

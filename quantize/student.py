@@ -56,14 +56,14 @@ def quantize_student(
     decisions = {d.layer: d.precision for d in explain_recipe(recipe, student, weight_only) if d.precision != FLOAT}
     is_measured = bool(decisions) and (recipe.correct_bias or bool(set(decisions.values()) - weight_only))
     records = calibrate(student, recipe.prompts, recipe.seed, progress) if is_measured else {}
-    components = {
-        role: _quantize_component(student, role, precision, target, recipe, _strip(role, decisions), _strip(role, records), progress)
-        for role in student.components
-    }
+    components = {}
+    for role in student.components:
+        mine, seen = _select(role, decisions), _select(role, records)
+        components[role] = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
     return dataclasses.replace(student, recipe=recipe, components=components)
 
 
-def _strip(role: str, by_layer: Mapping[str, Value]) -> dict[str, Value]:
+def _select(role: str, by_layer: Mapping[str, Value]) -> dict[str, Value]:
     """The entries of one role, by the layer's name within it."""
     return {name.removeprefix(f"{role}."): value for name, value in by_layer.items() if name.startswith(f"{role}.")}
 

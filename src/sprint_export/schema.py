@@ -87,7 +87,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Migration:
-    """A place where channels can be scaled without changing what a network computes: down where they are made, up where they are read.
+    """A place where channels can be scaled and the network computes the same: down where they are made, up where they are read.
 
     `producers` are weights (or norm gains, or biases) whose axis 0 is the channels; `consumers` are layers that read them, all
     of them. `channels` says which producer channel each of a consumer's input channels is; empty: the same order.
