@@ -118,7 +118,7 @@ def test_the_float_network_is_the_same_to_the_bit(student: Student, role: str) -
 
 @pytest.mark.parametrize("role", ROLES)
 def test_planted_outliers_are_recovered(student: Student, role: str) -> None:
-    """Naive INT8 loses what they drown; smoothed it is nearly as good as without them (random weights: a power of two here or there is 3 dB)."""
+    """Naive INT8 loses what they drown; smoothed it is nearly as good as without them."""
     planted, feeds = plant_outliers(student), make_feeds(student)[role]
     (wanted,) = TorchSession(student.components[role]).run(feeds).values()
     assert np.array_equal(wanted, next(iter(TorchSession(planted.components[role]).run(feeds).values()))), "the same function"
