@@ -37,9 +37,9 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     roles: list[str] = []
     original = to_onnx.make_graph
 
-    def make_graph(component: Any, dtype: str) -> Any:
+    def make_graph(component: Any, dtype: str, rewrites: Any) -> Any:
         roles.append(component.role)
-        return original(component, dtype)
+        return original(component, dtype, rewrites)
 
     monkeypatch.setattr(to_onnx, "make_graph", make_graph)
     return roles
