@@ -25,6 +25,7 @@ from sprint_export.export.bundle import (
 )
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
+from sprint_export.quantize.edits import EDITS_FILE, hash_edits, write_edits
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
 
@@ -46,6 +47,7 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
         student.layout,
         tool_versions(target),
         sorted(student.components),
+        {role: hash_edits(component.edits) for role, component in student.components.items()},
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -150,7 +152,8 @@ def complete_options(target: Target, precision: str, device: Device, options: Op
 def _describe_files(work: Path, role: str, exporter: ModuleType) -> list[Artifact]:
     files = [path for path in sorted((work / role).rglob("*")) if path.is_file()]
     kinds = {path: exporter.kind_of(path.relative_to(work / role)) for path in files}
-    return [make_artifact(work, path, role, kind, exporter.FORMAT) for path, kind in kinds.items() if kind is not None]
+    edits = [make_artifact(work, path, role, "edits", "safetensors") for path in files if path == work / role / EDITS_FILE]
+    return [make_artifact(work, path, role, kind, exporter.FORMAT) for path, kind in kinds.items() if kind is not None] + edits
 
 
 def _check_quantized(student: Student, target: Target, precision: str) -> None:
@@ -181,6 +184,7 @@ def _export_component(
     part.mkdir(parents=True)
     record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, part)
     record = replace(record, decisions=component.decisions)
+    write_edits(component.edits, part)
     (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
     write_record(part, record)
     part.rename(folder)

@@ -1,7 +1,9 @@
-"""Measure the largest magnitude every Linear and Conv2d input takes, on real prompts, at the student's own times.
+"""Watch what goes into every Linear and Conv2d, on real prompts, at the student's own times.
 
-The specialized student runs in torch, float32, component after component (only one is in memory). Results are keyed by layer
-name and cached on disk under a hash of (weights, plan, prompts, seed): a recipe only selects among them.
+The specialized student runs in torch, float32, network after network and chunk of prompts after chunk, its weights streamed
+(quantize/streaming.py). What is kept are records (quantize/records.py), not decisions: cached on disk under a hash of
+(weights, plan, prompts, seed), they serve every recipe. Each chunk is written when it is done, so a run that was killed goes on
+after the last one. Rows of texts that are only padding are not counted: nothing reads what becomes of them.
 """
 
 from __future__ import annotations
@@ -10,20 +12,31 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import ROLES, Student
-from sprint_export.session import OneAtATime, Pipeline, PromptReader, Session
+from sprint_export.quantize.records import Record, load_records, merge_records, record_rows, save_records
+from sprint_export.quantize.streaming import StreamedNetwork, count_rows_at_once
+from sprint_export.registry import load_member
+from sprint_export.sampler import sample
+from sprint_export.schema import Student
+from sprint_export.session import PromptReader, make_noise
 
-CACHE_FORMAT = 1
+if TYPE_CHECKING:
+    from sprint_export.session import Array
+
+CACHE_FORMAT = 2
 
 
 def cache_folder() -> Path:
@@ -31,14 +44,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SPRINT_EXPORT_CACHE") or Path.home() / ".cache" / "sprint-export")
 
 
-def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, float]:
-    """Largest input magnitude by `role.layer`.
+def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
+    """Records of inputs by `role.layer`.
 
     Args:
         student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.
         prompts: texts typical for the student; 16 to 64 suffice for the maximum.
         seed: of the noise.
-        progress: is told (stage, done, total).
+        progress: is told (stage, done, total); what it raises ends the run, and the next call goes on from there.
 
     Raises:
         InputError: no prompts, or an activation is NaN or infinite.
@@ -46,66 +59,148 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
     key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), list(prompts), seed, sorted(student.components)])
-    path = cache_folder() / "calibration" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    path = cache_folder() / "calibration" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if path.is_file():
-        with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
-            stored: dict[str, float] = json.loads(path.read_text())
-            return stored
-    measured = _measure(student, prompts, seed, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(measured, indent=1))
-    part.replace(path)
-    return measured
+        with contextlib.suppress(SafetensorError, KeyError):  # a damaged cache is measured anew, and replaced
+            return load_records(path)[0]
+    unfinished = path.with_suffix(".chunks")
+    records = _Calibration(student, prompts, seed, progress, unfinished).measure()
+    save_records(path, records)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return records
 
 
-def _measure(student: Student, prompts: Sequence[str], seed: int, progress: Progress) -> dict[str, float]:
-    """Draw the prompts with one component in memory at a time, watching what goes into its layers."""
-    assert student.plan is not None
-    seen: dict[str, dict[str, torch.Tensor]] = {}
+@dataclass
+class _Calibration:
+    """One run: its chunks' records gathered by layer, in the order of the networks."""
 
-    def open_session(role: str) -> Session:
-        if role not in student.components:
-            return _Absent(role, (1, student.prompt.keep, student.configs["text_encoder"]["hidden_size"]))
-        session = TorchSession(student.components[role], watch=True)
-        seen[role] = session.amax
-        return session
+    student: Student
+    prompts: Sequence[str]
+    seed: int
+    progress: Progress
+    folder: Path
+    found: dict[str, list[Record]] = field(default_factory=dict)
+    done: int = 0
 
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    largest: dict[str, float] = {}
-    for steps in student.plan.counts or (student.plan.steps,):
-        pipeline = Pipeline(OneAtATime(ROLES, open_session), reader, student.plan, student.latent_shape, steps)
-        pipeline(prompts, seed=seed, progress=lambda stage, done, total: progress("calibrating", *_overall(stage, done, total)))
-        for role, layers in seen.items():
-            for name, value in layers.items():
-                layer = f"{role}.{name}"
-                largest[layer] = max(largest.get(layer, 0.0), _finite(role, name, value))
-    return largest
+    def measure(self) -> dict[str, Record]:
+        """All prompts through all networks; the transformer and decoder once for each number of steps."""
+        student, plan = self.student, self.student.plan
+        assert plan is not None
+        reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
+        ids, mask = reader.read(self.prompts)
+        self.total = (1 + 2 * len(plan.counts or (1,))) * len(self.prompts)
+        embeds = self._run_texts(ids)
+        for steps in plan.counts or (plan.steps,):
+            noise = make_noise(self.seed, steps, len(self.prompts), student.latent_shape)
+            latents = self._run_denoiser(steps, noise, embeds, mask)
+            self._run_decoder(steps, latents)
+        self.progress("calibrating", self.total, self.total)
+        return {layer: merge_records(records) for layer, records in self.found.items()}
+
+    def _run_texts(self, ids: Array) -> Array:
+        if "text_encoder" not in self.student.components:
+            shape = (len(ids), self.student.prompt.keep, self.student.configs["text_encoder"]["hidden_size"])
+            return self._skip(np.random.default_rng(0).standard_normal(shape, np.float32))
+
+        def encode(network: StreamedNetwork, rows: slice) -> Array:
+            return network.run({"input_ids": ids[rows]})["prompt_embeds"]
+
+        return self._run("text_encoder", "text_encoder", encode, ids != self.student.prompt.pad_id)
+
+    def _run_denoiser(self, steps: int, noise: Array, embeds: Array, mask: Array) -> Array:
+        plan = self.student.plan
+        assert plan is not None
+        times = [plan.times[row] for row in plan.rows(steps)]
+        if "transformer" not in self.student.components:
+            return self._skip(sample(lambda x, _: x, list(noise), times).astype(np.float32))
+
+        def denoise(network: StreamedNetwork, rows: slice) -> Array:
+            fixed = {"prompt_embeds": embeds[rows], "prompt_mask": mask[rows]}
+
+            def once(x: Array, step: int) -> Array:
+                place = {"step": np.array([plan.rows(steps)[step]])} if len(plan.times) > 1 else {}
+                return network.run({"latents": x.astype(np.float32), **fixed, **place})["denoised"]
+
+            drawn: Array = sample(once, list(noise[:, rows]), times)
+            return drawn
+
+        return self._run("transformer", f"transformer.{steps}", denoise, mask.astype(bool))
+
+    def _run_decoder(self, steps: int, latents: Array) -> None:
+        def decode(network: StreamedNetwork, rows: slice) -> Array:
+            network.run({"latents": latents[rows].astype(np.float32)})
+            return np.zeros(len(latents[rows]), np.float32)  # the picture itself is not needed
+
+        if "vae_decoder" in self.student.components:
+            self._run("vae_decoder", f"vae_decoder.{steps}", decode, None)
+
+    def _skip(self, stand_in: Array) -> Array:
+        self.done += len(self.prompts)
+        return stand_in
+
+    def _run(self, role: str, stage: str, call: Callable[[StreamedNetwork, slice], Array], text_rows: Array | None) -> Array:
+        """Chunk after chunk: from the disk where an earlier run wrote it, else measured and written."""
+        component = self.student.components[role]
+        watcher = _Watcher(role, ("*",) if role == "text_encoder" else load_member("student", self.student.family).TEXT_LAYERS)
+        network: StreamedNetwork | None = None
+        size, outputs = count_rows_at_once(component), []
+        for start in range(0, len(self.prompts), size):
+            self.progress("calibrating", self.done, self.total)
+            path, rows = self.folder / f"{stage}.{start}.safetensors", slice(start, start + size)
+            kept = _load_chunk(path)
+            if kept is None:
+                network = network or StreamedNetwork(component, watcher.listen)
+                watcher.text_rows = None if text_rows is None else torch.from_numpy(text_rows[rows])
+                output = call(network, rows)
+                kept = watcher.take_records(), output
+                save_records(path, kept[0], {"output": torch.from_numpy(output)})
+            for layer, record in kept[0].items():
+                self.found.setdefault(layer, []).append(record)
+            outputs.append(kept[1])
+            self.done += min(size, len(self.prompts) - start)
+        return np.concatenate(outputs)
 
 
-def _overall(stage: str, done: int, total: int) -> tuple[int, int]:
-    """Progress over all three components, from that of one."""
-    return ROLES.index(stage.rpartition(" ")[2]) * total + done, len(ROLES) * total
+def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
+    if path.is_file():
+        with contextlib.suppress(SafetensorError, KeyError):  # damaged: measured again
+            records, others = load_records(path)
+            return records, others["output"].numpy()
+    return None
 
 
-def _finite(role: str, name: str, value: torch.Tensor) -> float:
-    if not torch.isfinite(value):
-        raise InputError(
-            f"{role}.{name}: its input is {value.item()} on the calibration prompts; the weights are damaged or overflow "
-            "float32, so no scale can be measured"
-        )
-    return value.item()
+class _Watcher:
+    """Records what layers of one network read; `text_rows` bool [b, T] says which rows of texts are not padding."""
+
+    def __init__(self, role: str, text_layers: Sequence[str]) -> None:
+        self.role, self.text_layers = role, text_layers
+        self.text_rows: torch.Tensor | None = None
+        self._seen: dict[str, list[Record]] = {}
+        self._last: tuple[torch.Tensor, Record] | None = None  # Q, K and V read one tensor: it is looked at once
+
+    def listen(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
+        """A layer's input, [b, ..., C] of a Linear or [b, C, h, w] of a Conv2d."""
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self._record(name, layer, x)
+        self._seen.setdefault(f"{self.role}.{name}", []).append(self._last[1])
+
+    def take_records(self) -> dict[str, Record]:
+        """By `role.layer`, of what was listened to since the last call."""
+        records = {layer: merge_records(seen) for layer, seen in self._seen.items()}
+        self._seen, self._last = {}, None
+        return records
+
+    def _record(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> Record:
+        rows = x.flatten(2).transpose(1, 2) if isinstance(layer, torch.nn.Conv2d) else x.reshape(len(x), -1, x.shape[-1])
+        is_text = self.text_rows is not None and any(fnmatchcase(name, pattern) for pattern in self.text_layers)
+        record = record_rows(rows[self.text_rows] if is_text else rows.flatten(0, 1))
+        if not torch.isfinite(record.amax).all():
+            raise InputError(
+                f"{self.role}.{name}: its input is {_first_wrong(record.amax)} on the calibration prompts; the weights are "
+                "damaged or overflow float32, so no scale can be measured"
+            )
+        return record
 
 
-class _Absent:
-    """Stands in for a component that is not exported: unit noise for texts, latents as they come, a grey picture."""
-
-    description = "absent"
-
-    def __init__(self, role: str, embeds_shape: tuple[int, ...]) -> None:
-        self.role, self.embeds_shape, self._rng = role, embeds_shape, np.random.default_rng(0)
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if self.role == "text_encoder":
-            return {"prompt_embeds": self._rng.standard_normal(self.embeds_shape, np.float32)}
-        return {"denoised": feeds["latents"], "image": np.zeros((1, 3, 1, 1), np.float32)}
+def _first_wrong(values: torch.Tensor) -> float:
+    return float(values[~torch.isfinite(values)][0])

@@ -1,18 +1,27 @@
-"""quantize_student: decide per layer, attach its measured range."""
+"""quantize_student: decide per layer, attach its measured range; smooth and correct biases where the recipe says so."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.progress import Progress, quiet
+from sprint_export.quantize.bias import correct_biases
 from sprint_export.quantize.calibrate import calibrate
+from sprint_export.quantize.edits import edit_component
+from sprint_export.quantize.observers import check_observer, choose_range
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
+from sprint_export.quantize.records import Record
+from sprint_export.quantize.smooth import check_smooth, smooth_component
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, QuantizedLayer, Recipe, Student, Target
+
+Value = TypeVar("Value")
 
 
 def quantize_student(
@@ -41,32 +50,61 @@ def quantize_student(
     recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
     recipe = fit_recipe(recipe, precision, student, target)
     _check_precisions(recipe, target)
+    check_observer(recipe.observer)
+    check_smooth(recipe.smooth)
     # What `int8` means for a whole bundle it means for a rule of its recipe.
     weight_only = set(target.weight_only)
     explained = explain_recipe(recipe, student, weight_only)
     decisions = {d.layer: d.precision for d in explained if d.precision != FLOAT}
-    measured = set(decisions.values()) - weight_only
-    amax = calibrate(student, recipe.prompts, recipe.seed, progress) if measured else {}
-    precisions = {name: load_member("precision", name).PRECISION for name in set(decisions.values())}
+    is_measured = bool(decisions) and (recipe.correct_bias or bool(set(decisions.values()) - weight_only))
+    records = calibrate(student, recipe.prompts, recipe.seed, progress) if is_measured else {}
+    components = {}
+    for role in student.components:
+        mine, seen = _select(role, decisions), _select(role, records)
+        component = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
+        explained_here = tuple(d for d in explained if d.layer.startswith(f"{role}."))
+        components[role] = dataclasses.replace(component, decisions=explained_here)
+    return dataclasses.replace(student, recipe=recipe, components=components)
 
-    def quantize(component: Component) -> Component:
-        layers = {}
-        for layer, name in decisions.items():
-            role, _, module = layer.partition(".")
-            if role == component.role:
-                weight: torch.Tensor = component.module.get_submodule(module).weight  # type: ignore[assignment]  # a Layer's
-                axis = 0 if target.conv_per_channel or weight.ndim != 4 else None
-                group = target.groups.get(name, 0)
-                # a group that does not divide the weight would leave a shorter one, which no format can say
-                divides = group and weight.shape[0 if precisions[name].is_palette else 1] % group == 0
-                seen = None if name in weight_only else amax[layer]
-                layers[module] = QuantizedLayer(
-                    precisions[name], seen, axis, target.graph_dtype[precision], group if divides else 0
-                )
-        mine = tuple(d for d in explained if d.layer.startswith(f"{component.role}."))
-        return dataclasses.replace(component, layers=layers, decisions=mine)
 
-    return dataclasses.replace(student, recipe=recipe, components={r: quantize(c) for r, c in student.components.items()})
+def _select(role: str, by_layer: Mapping[str, Value]) -> dict[str, Value]:
+    """The entries of one role, by the layer's name within it."""
+    return {name.removeprefix(f"{role}."): value for name, value in by_layer.items() if name.startswith(f"{role}.")}
+
+
+def _quantize_component(
+    student: Student,
+    role: str,
+    precision: str,
+    target: Target,
+    recipe: Recipe,
+    decisions: Mapping[str, str],
+    records: Mapping[str, Record],
+    progress: Progress,
+) -> Component:
+    """Smooth, choose ranges of what is then seen, and correct the biases for what is then rounded."""
+    component = student.components[role]
+    divisors: dict[str, torch.Tensor] = {}
+    if recipe.smooth:
+        rounded = {name for name, choice in decisions.items() if choice not in target.weight_only}
+        migrations = load_member("student", student.family).list_migrations(student, role)
+        component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, progress)
+    layers = {}
+    for name, choice in decisions.items():
+        value = load_member("precision", choice).PRECISION
+        shape = component.weights[f"{name}.weight"].shape
+        axis = 0 if target.conv_per_channel or len(shape) != 4 else None
+        group = target.groups.get(choice, 0)
+        # a group that does not divide the weight would leave a shorter one, which no format can say
+        divides = group and shape[0 if value.is_palette else 1] % group == 0
+        is_weight_alone = choice in target.weight_only
+        amax = None if is_weight_alone else choose_range(records[name], value, recipe.observer, divisors.get(name))
+        layers[name] = QuantizedLayer(value, amax, axis, target.graph_dtype[precision], group if divides else 0)
+    component = dataclasses.replace(component, layers=layers)
+    if recipe.correct_bias:
+        means = {name: record.mean / divisors.get(name, torch.ones(1)) for name, record in records.items()}
+        component = edit_component(component, correct_biases(component, means, progress))
+    return component
 
 
 def _check_precisions(recipe: Recipe, target: Target) -> None:

@@ -1,9 +1,8 @@
-"""A component run by torch: in float to calibrate and compare, or fake-quantized as the reference of its exported graph."""
+"""A component run by torch: in float, or fake-quantized as the reference of its exported graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +20,16 @@ class TorchSession:
         component: a specialized component.
         fake: round the inputs and weights of its quantized layers, and all other weights to `dtype`, as its graph does.
         dtype: what the graph computes in: "fp32", "fp16" or "bf16". Arithmetic is float32 here in any case.
-        watch: record the largest magnitude of every Linear and Conv2d input in `amax`.
     """
 
-    def __init__(self, component: Component, fake: bool = False, dtype: str = "fp32", watch: bool = False) -> None:
+    def __init__(self, component: Component, fake: bool = False, dtype: str = "fp32") -> None:
         self.component = component
         exact = {"times", *(f"{layer}.weight" for layer in component.layers)}  # what the graph does not store in `dtype`
         rounding = {name: getattr(torch, FLOAT_DTYPES[dtype]) for name in component.weights if name not in exact}
         self.module = materialize(component.module, component.weights, rounding=rounding if fake else None)
-        self.amax: dict[str, torch.Tensor] = {}
         self.description = f"PyTorch {torch.__version__} CPU, float32" + (", fake-quantized" if fake else "")
         if fake:
             self._fake_quantize()
-        if watch:
-            self._watch()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name."""
@@ -42,18 +37,6 @@ class TorchSession:
         with torch.no_grad():
             output: torch.Tensor = self.module(*arguments)
         return {self.component.outputs[0].name: output.numpy()}
-
-    def _watch(self) -> None:
-        for name, module in self.module.named_modules():
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-                module.register_forward_pre_hook(self._recorder(name))
-
-    def _recorder(self, name: str) -> Any:
-        def record(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            seen = arguments[0].abs().amax()
-            self.amax[name] = torch.maximum(self.amax.get(name, seen), seen)
-
-        return record
 
     def _fake_quantize(self) -> None:
         for name, layer in self.component.layers.items():

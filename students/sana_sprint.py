@@ -34,6 +34,8 @@ from sprint_export.students.gemma2 import (
 from sprint_export.students.sana_blocks import OneStepSana
 from sprint_export.students.sana_channels_first import to_channels_first
 from sprint_export.students.sana_folds import fold_transformer, position_table
+from sprint_export.students.sana_smooth import TEXT_LAYERS as TEXT_LAYERS
+from sprint_export.students.sana_smooth import list_migrations as list_migrations
 from sprint_export.weights import Handle, check_fit, constant, materialize, open_safetensors
 
 FAMILY = "sana_sprint"

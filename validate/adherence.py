@@ -129,6 +129,16 @@ def measure_adherence(captions: Sequence[str], images: Sequence[npt.NDArray[np.u
     return Adherence(everything=float(np.mean([all(row.values()) for row in rows])), pictures=len(rows), **shares)
 
 
+def count_flips(images: Sequence[npt.NDArray[np.uint8]], reference: Sequence[npt.NDArray[np.uint8]]) -> int:
+    """How many pictures no longer show what the reference shows, whether that was right or wrong.
+
+    Args:
+        images: uint8 [64, 64, 3].
+        reference: as many, of the same prompts and noise.
+    """
+    return sum(detect_scene(ours) != detect_scene(theirs) for ours, theirs in zip(images, reference, strict=True))
+
+
 def _score(wanted: Scene, seen: Scene | None) -> dict[str, bool]:
     parts = ("form", "colour", "size", "place")
     if seen is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.registry import hush, load_member
 from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
@@ -39,7 +40,8 @@ def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Me
     specialized = specialize_student(student, bundle.plan.counts or bundle.plan.steps, bundle.plan.guidance, bundle.layout)
     rows = []
     for record in bundle.components:
-        component = dataclasses.replace(specialized.components[record.role], layers=record.layers)
+        component = edit_component(specialized.components[record.role], read_edits(bundle.folder / record.role))
+        component = dataclasses.replace(component, layers=record.layers)
         with hush():
             found = search_component(bundle, component, dict(rounded.feeds[record.role][0]))
         note = found or "every operation gives what PyTorch gives"

@@ -12,7 +12,7 @@ from sprint_export.export.bundle import find_artifact, find_file
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.frontier import JSON, read_frontier
 from sprint_export.schema import Bundle, Measurement
-from sprint_export.validate.adherence import measure_adherence
+from sprint_export.validate.adherence import count_flips, measure_adherence
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.kernels import parse_kernels, price_kernels
 from sprint_export.validate.shapes_world import IMAGE_SIZE, read_caption
@@ -52,7 +52,7 @@ def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -
 
 
 def compare_adherence(prompts: Sequence[str], exported: UInt8, reference: UInt8) -> list[Measurement]:
-    """Prompt adherence of both, where the prompts are captions of the shapes world and the pictures its size."""
+    """Prompt adherence of both, and how many differ, where prompts are captions of the shapes world and pictures of its size."""
     if exported.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE):
         return []
     try:
@@ -61,11 +61,13 @@ def compare_adherence(prompts: Sequence[str], exported: UInt8, reference: UInt8)
     except ValueError:
         return []
     ours, theirs = measure_adherence(prompts, list(exported)), measure_adherence(prompts, list(reference))
+    flips = count_flips(list(exported), list(reference))
     drop = 100 * (theirs.everything - ours.everything)
     return [
         Measurement("adherence_percent", 100 * ours.everything, "%", note="exported: everything in the caption right"),
         Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note="PyTorch float32, same noise"),
         Measurement("adherence_drop_points", drop, "points", note="reference minus exported"),
+        Measurement("flips", float(flips), "pictures", note="that show something else than PyTorch float32's"),
     ]
 
 

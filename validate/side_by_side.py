@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sprint_export.progress import Progress
+from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes import chain_sessions, open_bundle
@@ -79,7 +80,8 @@ def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise
     layers = {record.role: record.layers for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        component = dataclasses.replace(specialized.components[role], layers=layers[role])
+        component = edit_component(specialized.components[role], read_edits(bundle.folder / role))
+        component = dataclasses.replace(component, layers=layers[role])
         return TorchSession(component, fake=True, dtype=dtype)
 
     pipeline = chain_sessions(bundle, OneAtATime(ROLES, open_session))

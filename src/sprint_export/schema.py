@@ -100,6 +100,20 @@ class Component:
     layers: Mapping[str, QuantizedLayer] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    edits: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what quantization did to `weights` (quantize/edits.py)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A place where channels can be scaled and the network computes the same: down where they are made, up where they are read.
+
+    `producers` are weights (or norm gains, or biases) whose axis 0 is the channels; `consumers` are layers that read them, all
+    of them. `channels` says which producer channel each of a consumer's input channels is; empty: the same order.
+    """
+
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

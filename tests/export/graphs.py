@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sprint_export.export.shadow import write_shadow
 from sprint_export.export.to_onnx import make_graph, write_graph
 from sprint_export.quantize import quantize_student
+from sprint_export.quantize.streaming import StreamedNetwork
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, QuantizedLayer, Student, TensorSpec
@@ -88,12 +89,12 @@ def small_component() -> Component:
 def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None) -> Component:
     """All its layers but the depthwise one, at the ranges its own input takes."""
     component = small_component()
-    session = TorchSession(component, watch=True)
-    session.run(small_feeds())
+    amaxes: dict[str, float] = {}
+    StreamedNetwork(component, lambda name, _, x: amaxes.update({name: x.abs().max().item()})).run(small_feeds())
     value = load_member("precision", precision).PRECISION
     layers = {
-        name: QuantizedLayer(value, amax.item(), conv_axis if name in ("conv", "point") else 0, scale_dtype)
-        for name, amax in session.amax.items()
+        name: QuantizedLayer(value, amax, conv_axis if name in ("conv", "point") else 0, scale_dtype)
+        for name, amax in amaxes.items()
         if name != "depth"
     }
     return dataclasses.replace(component, layers=layers)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sprint_export.devices import find_device
-from sprint_export.errors import InputError, RefusedError
+from sprint_export.errors import BundleError, InputError, RefusedError
 from sprint_export.export import export_student, to_onnx
-from sprint_export.export.bundle import read_bundle
+from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
+from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.registry import load_member
 from sprint_export.schema import Bundle, Options, Recipe, Rule, Student, Target
 from tests.export.graphs import quantize_small, small_component
@@ -35,9 +37,9 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     roles: list[str] = []
     original = to_onnx.make_graph
 
-    def make_graph(component: Any, dtype: str) -> Any:
+    def make_graph(component: Any, dtype: str, rewrites: Any) -> Any:
         roles.append(component.role)
-        return original(component, dtype)
+        return original(component, dtype, rewrites)
 
     monkeypatch.setattr(to_onnx, "make_graph", make_graph)
     return roles
@@ -144,6 +146,10 @@ def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
         "layers": dataclasses.replace(student, components={**student.components, "vae_decoder": layers}),
         "components": dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]}),
     }
+    edit = {"conv.weight/rows": torch.full((student.components["transformer"].weights["conv.weight"].shape[0],), 2.0)}
+    for name, edits in (("edits", edit), ("other edits", {key: 2 * value for key, value in edit.items()})):
+        component = edit_component(student.components["transformer"], edits)
+        changed[name] = dataclasses.replace(student, components={**student.components, "transformer": component})
     keys = {name: bundle_key(value, ONNX, "fp32", CPU, Options()) for name, value in changed.items()}
     keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU, Options())
     keys["precision"] = bundle_key(student, ONNX, "fp16", CPU, Options())
@@ -179,3 +185,18 @@ def test_scales_of_another_graph_type_are_refused(student: Student, tmp_path: Pa
     mixed = dataclasses.replace(student, components={"transformer": component}, recipe=Recipe("r", (Rule("*", "fp8"),)))
     with pytest.raises(InputError, match=r"quantized for a bf16 graph, onnx-fp8 computes in fp32; quantize it for this target"):
         export(mixed, tmp_path / "out", "fp8")
+
+
+def test_edits_are_kept_beside_the_graph_and_hashed(student: Student, tmp_path: Path) -> None:
+    component = student.components["transformer"]
+    edits = {"conv.weight/rows": torch.full((component.weights["conv.weight"].shape[0],), 2.0)}
+    edited = dataclasses.replace(student, components={**student.components, "transformer": edit_component(component, edits)})
+    bundle = export(edited, tmp_path / "out")
+    artifact = find_artifact(bundle, "transformer", "edits")
+    assert artifact is not None
+    assert (artifact.path, artifact.format) == ("transformer/quantization.safetensors", "safetensors")
+    assert torch.equal(read_edits(bundle.folder / "transformer")["conv.weight/rows"], edits["conv.weight/rows"])
+    assert find_artifact(bundle, "vae_decoder", "edits") is None, "nothing was edited there"
+    (bundle.folder / artifact.path).write_bytes(b"0" * artifact.bytes)
+    with pytest.raises(BundleError, match=r"quantization\.safetensors was altered"):
+        read_bundle(bundle.folder)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sprint_export.validate.adherence import Adherence, detect_scene, measure_adherence
+from sprint_export.validate.adherence import Adherence, count_flips, detect_scene, measure_adherence
 from sprint_export.validate.shapes_world import PLACES, Scene, Shape, all_scenes, read_caption, render_scene, write_caption
 
 MAX_ERROR = 0.005  # of rendered pictures; the figures in a report are no better than this
@@ -138,3 +138,13 @@ def test_captions_and_pictures_must_belong_together() -> None:
         measure_adherence([CAPTION, CAPTION], [draw(read_caption(CAPTION))])
     with pytest.raises(ValueError, match="is not in the shapes grammar"):
         measure_adherence(["a dog"], [draw(read_caption(CAPTION))])
+
+
+def test_a_flip_is_another_scene_whether_right_or_wrong() -> None:
+    """Right to wrong, wrong to right and wrong to otherwise wrong are flips; another blur of the same scene is none."""
+    right, green, large = draw(read_caption(CAPTION)), draw(change(0, colour="green")), draw(change(0, size="large"))
+    noisy = np.clip(right.astype(np.int16) + 3, 0, 255).astype(np.uint8)
+    nothing = np.zeros_like(right)
+    assert count_flips([right, green, large, noisy, nothing], [right, right, green, right, nothing]) == 2
+    with pytest.raises(ValueError, match="shorter"):
+        count_flips([right], [])

@@ -9,9 +9,14 @@ import pytest
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.json_forms import from_json
+from sprint_export.progress import quiet
+from sprint_export.quantize.edits import read_edits
 from sprint_export.road import convert
-from sprint_export.schema import ROLES, Report, Student
-from sprint_export.validate import validate_bundle
+from sprint_export.schema import ROLES, Recipe, Report, Rule, Student
+from sprint_export.session import make_noise
+from sprint_export.students import load_student
+from sprint_export.validate import side_by_side, validate_bundle
+from sprint_export.validate.side_by_side import compare_components, draw_rounded
 from tests.bundles import list_files, read_rows
 from tests.made_student import PROMPTS
 
@@ -70,3 +75,23 @@ def test_a_bundle_without_all_networks_cannot_be_validated(tiny_student: Student
     bundle = convert(tiny_student, "onnx-fp32", tmp_path / "out", components=("vae_decoder",))
     with pytest.raises(BundleError, match="the bundle has no text_encoder, transformer: no picture can be drawn"):
         validate_bundle(bundle, tiny_student)
+
+
+def test_a_smoothed_bundle_is_checked_without_its_calibration(
+    made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine has no calibration cache: the torch side takes smoothing and biases from the bundle."""
+    recipe = Recipe("smooth", (Rule("*", "int8"),), tuple(PROMPTS), 1, smooth=0.5, correct_bias=True)
+    bundle = convert(str(made_folder), "onnx-int8", tmp_path / "bundle", recipe=recipe, prompts=PROMPTS, validate=False)
+    kept = {role: read_edits(bundle.folder / role) for role in ROLES}
+    assert all(kept.values()), "each network was edited"
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "another machine"))
+    report = validate_bundle(bundle, prompts=PROMPTS)
+    assert not (tmp_path / "another machine").exists()
+    psnr = {row.component: row.value for row in report.rows if row.metric == "converter_psnr_db"}
+    monkeypatch.setattr(side_by_side, "read_edits", lambda folder: {})
+    without = draw_rounded(bundle, load_student(bundle.source), PROMPTS, make_noise(0, 1, 2, bundle.latent_shape), quiet)
+    lost = {row.component: row.value for row in compare_components(bundle, None, without) if row.metric == "converter_psnr_db"}
+    print(f"converter: {psnr}; without edits: {lost}")
+    assert min(psnr.values()) > 60
+    assert max(lost.values()) < min(psnr.values()) - 10, "the edits are what makes them agree"

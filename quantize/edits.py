@@ -1,0 +1,104 @@
+"""What quantization does to weights before they are rounded, as small arrays by weight name.
+
+    W' = diag(<name>/rows) W diag(<name>/columns) + <name>/added
+Smoothing scales rows and columns, bias correction adds to biases. The arrays are kept beside the exported graph, so that whoever
+checks it later makes the same weights from the student's own, without the calibration they came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sprint_export.errors import BundleError
+from sprint_export.schema import Component
+from sprint_export.weights import Handle, LazyHandle
+
+Edits = Mapping[str, torch.Tensor]
+EDITS_FILE = "quantization.safetensors"  # in the component's folder of a bundle
+KINDS = ("rows", "columns", "added")
+
+
+def edit_component(component: Component, edits: Edits) -> Component:
+    """The component with these edits on top of those it has; weights stay lazy.
+
+    Raises:
+        BundleError: an edit is for a weight the component does not have, or of another size.
+    """
+    new: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in edits.items():
+        name, _, kind = key.rpartition("/")
+        handle = component.weights.get(name)
+        axis = 1 if kind == "columns" else 0
+        if kind not in KINDS or handle is None or tuple(value.shape) != tuple(handle.shape[axis : axis + 1]):
+            wanted = "no such weight" if handle is None else f"the weight has shape {tuple(handle.shape)}"
+            raise BundleError(
+                f"{component.role}: edit {key!r} of shape {tuple(value.shape)} does not fit ({wanted}); expected "
+                f"<weight>/{'|'.join(KINDS)} for this student's weights. Export the student again"
+            )
+        new.setdefault(name, {})[kind] = value
+    weights = {**component.weights, **{name: _edit(component.weights[name], kinds) for name, kinds in new.items()}}
+    return dataclasses.replace(component, weights=weights, edits=join_edits(component.edits, edits))
+
+
+def join_edits(first: Edits, second: Edits) -> dict[str, torch.Tensor]:
+    """Both, one after the other: factors multiply, addends add (nothing scales a bias after it was added to)."""
+    joined = dict(first)
+    for key, value in second.items():
+        if key in joined:
+            joined[key] = joined[key] + value if key.endswith("/added") else joined[key] * value
+        else:
+            joined[key] = value
+    return joined
+
+
+def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
+    dtype = torch.float64 if handle.dtype == torch.float64 else torch.float32
+    tail = (1,) * (len(handle.shape) - 1)
+
+    def compute() -> torch.Tensor:
+        value = handle.load().to(dtype)
+        if "rows" in kinds:
+            value = value * kinds["rows"].to(dtype).reshape(-1, *tail)
+        if "columns" in kinds:
+            value = value * kinds["columns"].to(dtype).reshape(1, -1, *tail[1:])
+        return value + kinds["added"].to(dtype).reshape(-1, *tail) if "added" in kinds else value
+
+    return LazyHandle(handle.shape, dtype, compute)
+
+
+def hash_edits(edits: Edits) -> str:
+    """sha256 over names and values."""
+    total = hashlib.sha256()
+    for key in sorted(edits):
+        total.update(key.encode())
+        total.update(edits[key].contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def write_edits(edits: Edits, folder: Path) -> None:
+    """Keep them beside the graph; no file where there are none."""
+    if edits:
+        save_file({key: value.contiguous().clone() for key, value in edits.items()}, folder / EDITS_FILE)
+
+
+def read_edits(folder: Path) -> dict[str, torch.Tensor]:
+    """What `write_edits` wrote into a component's folder.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    path = folder / EDITS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path} is damaged ({error}); copy the bundle or export the student again") from error
+    return found

@@ -1,0 +1,91 @@
+"""Run a network whose weights are not in memory: each large one is loaded when its module runs and freed after.
+
+Memory is then the largest tensor plus activations, whatever the size of the network. All prompts of a chunk go through a module
+together, so a chunk costs one load of each weight; a chunk is as many prompts as keep the largest activation within a bound.
+Small tensors and tables stay: norms and biases are little, and some are read by the module around theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sprint_export.schema import Component
+from sprint_export.weights import Handle, materialize
+
+SMALL = 1 << 18  # values (1 MB) up to which a tensor stays in memory
+CHUNK_VALUES = 1 << 26  # values (256 MB) that the largest activation of a chunk may have; about three live at once
+
+Listener = Callable[[str, torch.nn.Module, torch.Tensor], None]  # layer name, layer, its input
+
+
+class StreamedNetwork:
+    """Implements the session protocol for any number of rows at once.
+
+    Args:
+        component: a specialized component.
+        listen: is told of every Linear's and Conv2d's input before it is used.
+    """
+
+    description = "PyTorch, float32, weights streamed"
+
+    def __init__(self, component: Component, listen: Listener) -> None:
+        self.component = component
+        parameters = [name for name, _ in component.module.named_parameters() if name in component.weights]
+        large = {name for name in parameters if math.prod(component.weights[name].shape) > SMALL}
+        self.module = materialize(component.module, {k: v for k, v in component.weights.items() if k not in large})
+        for name, module in self.module.named_modules():
+            prefix = f"{name}." if name else ""
+            mine = {leaf: component.weights[prefix + leaf] for leaf in module._parameters if prefix + leaf in large}
+            if mine:
+                _stream(module, mine)
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                module.register_forward_pre_hook(lambda layer, given, name=name: listen(name, layer, given[0]))
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs by name -> outputs by name, all with the same number of rows."""
+        arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in self.component.inputs]
+        with torch.no_grad():
+            output: torch.Tensor = self.module(*arguments)
+        return {self.component.outputs[0].name: output.numpy()}
+
+
+def _stream(module: torch.nn.Module, handles: Mapping[str, Handle]) -> None:
+    """Load these parameters before each call of the module, and free them after it."""
+    absent = {leaf: module._parameters[leaf] for leaf in handles}
+
+    def load(*_: Any) -> None:
+        for leaf, handle in handles.items():
+            module._parameters[leaf] = torch.nn.Parameter(handle.load().float().contiguous(), requires_grad=False)
+
+    def free(*_: Any) -> None:
+        module._parameters.update(absent)
+
+    module.register_forward_pre_hook(load)
+    module.register_forward_hook(free, always_call=True)
+
+
+def count_rows_at_once(component: Component) -> int:
+    """How many prompts a chunk has: found by sending one through the meta module."""
+    sizes = [1]
+    hooks = [
+        module.register_forward_hook(lambda _, given, output: sizes.append(getattr(output, "numel", int)()))
+        for module in component.module.modules()
+        if not list(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            component.module(
+                *(
+                    torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype), device="meta")
+                    for spec in component.inputs
+                )
+            )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(1, CHUNK_VALUES // max(sizes))

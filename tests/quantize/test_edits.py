@@ -1,0 +1,103 @@
+"""Edits change weights as the formula says, lazily, survive the disk, and are refused where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sprint_export.errors import BundleError
+from sprint_export.quantize.edits import EDITS_FILE, edit_component, hash_edits, read_edits, write_edits
+from sprint_export.schema import Component
+from sprint_export.weights import LazyHandle, constant
+
+
+def make_component() -> Component:
+    random = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Conv2d(4, 2, 3))
+    weights = {name: torch.randn(value.shape, generator=random) for name, value in module.state_dict().items()}
+    return Component("vae_decoder", module, {name: constant(value) for name, value in weights.items()})
+
+
+ROWS, COLUMNS, ADDED = torch.tensor([2.0, 0.5, 1.0, 4.0]), torch.tensor([1.0, 8.0, 0.25]), torch.tensor([0.1, -0.2])
+EDITS = {"0.weight/rows": ROWS, "0.weight/columns": COLUMNS, "1.weight/columns": 1 / ROWS, "1.bias/added": ADDED}
+
+
+def test_weights_are_what_the_formula_says() -> None:
+    old = make_component()
+    new = edit_component(old, EDITS)
+
+    def load(name: str) -> torch.Tensor:
+        return old.weights[name].load()
+
+    assert torch.equal(new.weights["0.weight"].load(), ROWS[:, None] * load("0.weight") * COLUMNS)
+    assert torch.equal(new.weights["1.weight"].load(), load("1.weight") / ROWS[None, :, None, None])
+    assert torch.equal(new.weights["1.bias"].load(), load("1.bias") + ADDED)
+    assert new.weights["0.bias"] is old.weights["0.bias"]
+    assert not old.edits
+    assert new.edits.keys() == EDITS.keys()
+
+
+def test_edits_one_after_the_other_are_one_edit() -> None:
+    """What is kept makes, from the first component, the weights that the steps made."""
+    old = make_component()
+    stepwise = edit_component(edit_component(old, EDITS), {"0.weight/rows": ROWS, "1.bias/added": ADDED})
+    at_once = edit_component(old, stepwise.edits)
+    for name in old.weights:
+        torch.testing.assert_close(stepwise.weights[name].load(), at_once.weights[name].load())
+
+
+def test_nothing_is_loaded_before_it_is_asked_for() -> None:
+    def refuse() -> torch.Tensor:
+        raise AssertionError("loaded")
+
+    old = make_component()
+    lazy = {name: LazyHandle(handle.shape, torch.bfloat16, refuse) for name, handle in old.weights.items()}
+    new = edit_component(Component(old.role, old.module, lazy), EDITS)
+    assert (new.weights["0.weight"].shape, new.weights["0.weight"].dtype) == ((4, 3), torch.float32)
+    with pytest.raises(AssertionError, match="loaded"):
+        new.weights["0.weight"].load()
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "reason"),
+    [
+        ("2.weight/rows", 4, "no such weight"),
+        ("0.weight/rows", 3, r"the weight has shape \(4, 3\)"),
+        ("0.bias/columns", 4, r"the weight has shape \(4,\)"),
+        ("0.weight/scale", 4, r"expected <weight>/rows\|columns\|added"),
+        ("0.weight", 4, "no such weight"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_refused(key: str, size: int, reason: str) -> None:
+    with pytest.raises(BundleError, match=rf"vae_decoder: edit '{key}' of shape \({size},\) does not fit.*{reason}"):
+        edit_component(make_component(), {key: torch.ones(size)})
+
+
+def test_edits_survive_the_disk(tmp_path: Path) -> None:
+    write_edits(EDITS, tmp_path)
+    found = read_edits(tmp_path)
+    assert found.keys() == EDITS.keys()
+    assert all(torch.equal(found[key], EDITS[key]) for key in EDITS)
+    assert hash_edits(found) == hash_edits(EDITS)
+
+
+def test_no_edits_make_no_file(tmp_path: Path) -> None:
+    write_edits({}, tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert read_edits(tmp_path) == {}
+
+
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+    write_edits(EDITS, tmp_path)
+    path = tmp_path / EDITS_FILE
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(BundleError, match=rf"{EDITS_FILE} is damaged .*; copy the bundle or export the student again"):
+        read_edits(tmp_path)
+
+
+def test_the_hash_knows_names_and_values() -> None:
+    changed = [EDITS | {"1.bias/added": ADDED + 1e-6}, {k.replace("1.bias", "0.bias"): v for k, v in EDITS.items()}, {}]
+    assert len({hash_edits(edits) for edits in [EDITS, *changed]}) == 4
