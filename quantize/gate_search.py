@@ -6,6 +6,7 @@
     3. Bisect on the cost, with whole students drawn: the cheapest mix whose mean PSNR, less a margin, meets the gate.
 The margin is the mean's own standard error: other prompts will be drawn when the bundle is validated. The search draws none of
 those: a gate that is met there is met by a mix that never saw them, and one that is missed is reported, not searched again.
+Smoothing and bias correction, where the preset has them, are in the wholes and not in the errors of layers alone.
 Presets and uniform precisions are measured too and taken where one meets the gate for less.
 Offered: float, the precision asked for, and any other the target can give a layer and the device has published peaks for.
 Covered: weights with activations, weights alone. Not covered: what two precisions side by side cost, as a fused kernel split.
@@ -94,7 +95,7 @@ def search_recipe(
     prices = Prices(student, choose_cost(cost, device), device, target.graph_dtype[precision])
     choices = offer_choices(target, precision, device)
     mixes = _Mixes(student, target, precision, prices, KeptPsnr(student, prompts, seed), min_psnr_db)
-    offered = {choice: round_layers(student, target, mixes.rule(choice), precision) for choice in choices}
+    offered = {choice: round_layers(student, target, mixes.rule_alone(choice), precision) for choice in choices}
     bound = LARGE_MEASUREMENTS if max_measurements is None and wide else max_measurements
     units, notes = make_units(student, offered, bound, prices.price)
     units = measure_units(KeptErrors(student, prompts[: LARGE_PROMPTS if wide else PROMPTS], seed), units, offered, progress)
@@ -154,6 +155,10 @@ class _Mixes:
     def rule(self, precision: str) -> Recipe:
         """All layers alike."""
         return self.write((Rule("*", precision, "all layers that can be"),))
+
+    def rule_alone(self, precision: str) -> Recipe:
+        """How a layer is rounded by itself: smoothing and bias correction act between layers, so only wholes have them."""
+        return dataclasses.replace(self.rule(precision), smooth=0.0, correct_bias=False)
 
     def measure(self, name: str, recipe: Recipe) -> _Mix:
         """Price it and draw it."""
