@@ -10,6 +10,7 @@ from sprint_export.errors import InputError
 from sprint_export.registry import list_members
 from sprint_export.schema import Measurement, Report
 from sprint_export.validate.gates import DEFAULT_GATES, Gate, apply_gates, read_gates
+from sprint_export.validate.report import name_failures
 
 ROWS = (
     Measurement("psnr_db", 30.0, "dB"),
@@ -86,3 +87,32 @@ def test_a_default_gate_without_its_metric_is_silent_but_a_demanded_one_lists_th
     assert apply_gates(ROWS, [gate]) == ROWS
     with pytest.raises(InputError, match="unknown gate metric 'adherence_percent'; choose from: converter_psnr_db, psnr_db"):
         apply_gates(ROWS, [gate], ["adherence_percent"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "demanded"),
+    [
+        (None, True),
+        ("int8-fast", True),
+        ("int8-balanced", True),
+        ("int8-faithful", False),
+        ("auto-psnr_db>=40", False),
+        ("mine", False),
+    ],
+)
+def test_a_recipe_that_leaves_layers_in_float_on_purpose_owes_no_share(recipe: str | None, demanded: bool) -> None:
+    gates = {gate.metric for gate in read_gates([], "int8", recipe)}
+    assert ("quantized_share" in gates) is demanded
+    assert {"psnr_db", "adherence_drop_points"} <= gates
+    asked = {gate.metric: gate.limit for gate in read_gates(["quantized_share>=0.5"], "int8", recipe)}
+    assert asked["quantized_share"] == 0.5
+
+
+def test_a_missed_gate_says_what_a_search_had_promised() -> None:
+    missed = Measurement("psnr_db", 49.512, "dB", limit="psnr_db>=50", passed=False)
+    promised = Measurement("searched_psnr_db", 50.63, "dB")
+    plain = Report("b", "trt-fp8", "r", "m", 2, (missed,))
+    assert name_failures(plain) == "psnr_db is 49.51, demanded psnr_db>=50"
+    text = name_failures(Report("b", "trt-fp8", "r", "m", 2, (missed, promised)))
+    assert "demanded psnr_db>=50 (its recipe was searched on other prompts, where it has 50.63:" in text
+    assert "ask for a higher gate" in text
