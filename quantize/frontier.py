@@ -39,8 +39,9 @@ class Point:
 class Frontier:
     """What a search found, to show.
 
-    `unit` is that of all costs, "ms" or "bytes"; `predicted` pairs (cost, PSNR); `layers` counts the chosen mix's layers by
-    precision; `notes` say how costs were reckoned and what was simplified.
+    `unit` is that of all costs, "ms" or "bytes"; `uniform` are float, the presets and other precisions for all layers; `mixes`
+    what the search tried; `predicted` pairs (cost, PSNR); `layers` counts the chosen mix's layers by precision; `notes` say how
+    costs were reckoned and what was simplified.
     """
 
     title: str

@@ -6,6 +6,7 @@
     3. Bisect on the cost, with whole students drawn: the cheapest mix whose mean PSNR, less a margin, meets the gate.
 The margin is the mean's own standard error: other prompts will be drawn when the bundle is validated. The search draws none of
 those: a gate that is met there is met by a mix that never saw them, and one that is missed is reported, not searched again.
+Where one file of prompts serves both, as --prompts does, the notes say so.
 Smoothing and bias correction, where the preset has them, are in the wholes and not in the errors of layers alone.
 Presets and uniform precisions are measured too and taken where one meets the gate for less.
 Offered: float, the precision asked for, and any other the target can give a layer and the device has published peaks for.
@@ -115,9 +116,9 @@ def search_recipe(
         mixes=tuple(mix.point for mix in tried),
         predicted=curve.trace(),
         layers=chosen.layers,
-        notes=(prices.explain(), *notes),
+        notes=(prices.explain(), *notes, *_find_overlap(student, prompts)),
     )
-    return GateSearch(mixes.write(chosen.recipe.rules), frontier, tuple(units))
+    return GateSearch(mixes.sign(chosen.recipe), frontier, tuple(units))
 
 
 def offer_choices(target: Target, precision: str, device: Device) -> tuple[str, ...]:
@@ -148,9 +149,13 @@ class _Mixes:
         self.gate_db, self.base = gate_db, read_preset(DEFAULT, precision, student, target)
 
     def write(self, rules: tuple[Rule, ...]) -> Recipe:
-        """A recipe with these rules; the rest is the default preset's."""
+        """A recipe with these rules; the rest, such as its observer, is the default preset's."""
+        return self.sign(dataclasses.replace(self.base, rules=rules))
+
+    def sign(self, recipe: Recipe) -> Recipe:
+        """The same under the search's name: where a preset was the cheapest, what it says stays."""
         meaning = f"the cheapest mix found with psnr_db>={self.gate_db:g}"
-        return dataclasses.replace(self.base, name=f"{AUTO}-psnr_db>={self.gate_db:g}", rules=rules, meaning=meaning)
+        return dataclasses.replace(recipe, name=f"{AUTO}-psnr_db>={self.gate_db:g}", meaning=meaning)
 
     def rule(self, precision: str) -> Recipe:
         """All layers alike."""
@@ -247,6 +252,17 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
         excess = curve.predict_db(rank) - mix.point.psnr_db + max(mix.point.error_db, LEAST_MARGIN_DB)
     progress("measuring mixes", MIXES, MIXES)
     return tried
+
+
+def _find_overlap(student: Student, prompts: Sequence[str]) -> tuple[str, ...]:
+    """Says so where validation may draw what the search has drawn: one file of prompts serves both."""
+    shared = len(set(prompts) & set(student.validation_prompts))
+    if not shared:
+        return ()
+    return (
+        f"{shared} of the search's {len(prompts)} prompts are validation prompts too: where they are drawn again, the gate is "
+        "judged on what the search has seen",
+    )
 
 
 def _refuse(best: _Mix, gate_db: float, prompts: int) -> NoReturn:

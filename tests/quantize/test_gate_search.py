@@ -202,6 +202,13 @@ def test_what_cannot_be_searched_is_said(student: Student) -> None:
         search(student, 30, max_measurements=3)
 
 
+def test_prompts_that_validation_draws_too_are_said(student: Student) -> None:
+    shared = dataclasses.replace(student, validation_prompts=PROMPTS[1:])
+    assert "1 of the search's 2 prompts are validation prompts too" in search(shared, 30).frontier.notes[-1]
+    apart = dataclasses.replace(student, validation_prompts=("other",))
+    assert not any("validation" in note for note in search(apart, 30).frontier.notes)
+
+
 def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student) -> None:
     few = search(student, 30, max_measurements=40)
     assert len(few.units) <= 40 < len(search(student, 30).units)
