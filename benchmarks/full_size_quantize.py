@@ -37,7 +37,12 @@ def _student(layers: int) -> Any:
 
     preset = PRESETS[PRESET]
     preset = dataclasses.replace(preset, transformer={**preset.transformer, "num_layers": layers})
-    return keep_components(specialize_student(build_preset(preset, f"random:{PRESET}, {layers} layers")), ["transformer"])
+    return keep_components(specialize_student(build_preset(preset, f"random:{PRESET}, {layers} layers", 0)), ["transformer"])
+
+
+def load() -> None:
+    """Libraries and the handles of a student, no weights."""
+    _student(FULL)
 
 
 def calibrate(layers: int) -> None:
@@ -60,7 +65,7 @@ def quantize(smooth: float, correct_bias: bool) -> None:
 
 
 PHASES: dict[str, Callable[[], None]] = {
-    "import": lambda: _student(1) and None,
+    "import": load,
     "calibrate 4 layers": lambda: calibrate(4),
     "calibrate 14 layers": lambda: calibrate(14),
     f"calibrate {FULL} layers": lambda: calibrate(FULL),
