@@ -9,6 +9,7 @@ after the last one. Rows of texts that are only padding are not counted: nothing
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.records import Record, load_records, merge_records, record_rows, save_records
-from sprint_export.quantize.streaming import StreamedNetwork, count_rows_at_once
+from sprint_export.quantize.streaming import StreamedNetwork, count_layers, count_rows_at_once
 from sprint_export.registry import load_member
 from sprint_export.sampler import sample
 from sprint_export.schema import Student
@@ -105,7 +106,7 @@ class _Calibration:
         def encode(network: StreamedNetwork, rows: slice) -> Array:
             return network.run({"input_ids": ids[rows]})["prompt_embeds"]
 
-        return self._run("text_encoder", "text_encoder", encode, ids != self.student.prompt.pad_id)
+        return self._run("text_encoder", 1, encode, ids != self.student.prompt.pad_id)
 
     def _run_denoiser(self, steps: int, noise: Array, embeds: Array, mask: Array) -> Array:
         plan = self.student.plan
@@ -124,7 +125,7 @@ class _Calibration:
             drawn: Array = sample(once, list(noise[:, rows]), times)
             return drawn
 
-        return self._run("transformer", f"transformer.{steps}", denoise, mask.astype(bool))
+        return self._run("transformer", steps, denoise, mask.astype(bool))
 
     def _run_decoder(self, steps: int, latents: Array) -> None:
         def decode(network: StreamedNetwork, rows: slice) -> Array:
@@ -132,33 +133,41 @@ class _Calibration:
             return np.zeros(len(latents[rows]), np.float32)  # the picture itself is not needed
 
         if "vae_decoder" in self.student.components:
-            self._run("vae_decoder", f"vae_decoder.{steps}", decode, None)
+            self._run("vae_decoder", steps, decode, None)
 
     def _skip(self, stand_in: Array) -> Array:
         self.done += len(self.prompts)
         return stand_in
 
-    def _run(self, role: str, stage: str, call: Callable[[StreamedNetwork, slice], Array], text_rows: Array | None) -> Array:
+    def _run(self, role: str, steps: int, call: Callable[[StreamedNetwork, slice], Array], text_rows: Array | None) -> Array:
         """Chunk after chunk: from the disk where an earlier run wrote it, else measured and written."""
         component = self.student.components[role]
-        watcher = _Watcher(role, ("*",) if role == "text_encoder" else load_member("student", self.student.family).TEXT_LAYERS)
+        text_layers = ("*",) if role == "text_encoder" else load_member("student", self.student.family).TEXT_LAYERS
+        inputs = count_layers(component) * (steps if role == "transformer" else 1)
         network: StreamedNetwork | None = None
         size, outputs = count_rows_at_once(component), []
         for start in range(0, len(self.prompts), size):
-            self.progress("calibrating", self.done, self.total)
-            path, rows = self.folder / f"{stage}.{start}.safetensors", slice(start, start + size)
+            rows = slice(start, min(start + size, len(self.prompts)))
+            tell = functools.partial(self._tell, rows.stop - start, inputs)
+            tell(0)
+            path = self.folder / f"{role}.{steps}.{start}.safetensors"
             kept = _load_chunk(path)
             if kept is None:
-                network = network or StreamedNetwork(component, watcher.listen)
-                watcher.text_rows = None if text_rows is None else torch.from_numpy(text_rows[rows])
+                watcher = _Watcher(role, text_layers, None if text_rows is None else torch.from_numpy(text_rows[rows]), tell)
+                network = network or StreamedNetwork(component)
+                network.listen = watcher.listen
                 output = call(network, rows)
-                kept = watcher.take_records(), output
+                kept = watcher.gather(), output
                 save_records(path, kept[0], {"output": torch.from_numpy(output)})
             for layer, record in kept[0].items():
                 self.found.setdefault(layer, []).append(record)
             outputs.append(kept[1])
-            self.done += min(size, len(self.prompts) - start)
+            self.done += rows.stop - start
         return np.concatenate(outputs)
+
+    def _tell(self, prompts: int, inputs: int, heard: int) -> None:
+        """Progress within a chunk, in prompts: all of them pass a layer together."""
+        self.progress("calibrating", self.done + min(prompts - 1, prompts * heard // inputs), self.total)
 
 
 def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
@@ -170,11 +179,13 @@ def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
 
 
 class _Watcher:
-    """Records what layers of one network read; `text_rows` bool [b, T] says which rows of texts are not padding."""
+    """Records what the layers of one network read; `text_rows` bool [b, T] says which rows of texts are not padding."""
 
-    def __init__(self, role: str, text_layers: Sequence[str]) -> None:
-        self.role, self.text_layers = role, text_layers
-        self.text_rows: torch.Tensor | None = None
+    def __init__(
+        self, role: str, text_layers: Sequence[str], text_rows: torch.Tensor | None, tell: Callable[[int], None]
+    ) -> None:
+        self.role, self.text_layers, self.text_rows, self.tell = role, text_layers, text_rows, tell
+        self.heard = 0
         self._seen: dict[str, list[Record]] = {}
         self._last: tuple[torch.Tensor, Record] | None = None  # Q, K and V read one tensor: it is looked at once
 
@@ -183,12 +194,12 @@ class _Watcher:
         if self._last is None or self._last[0] is not x:
             self._last = x, self._record(name, layer, x)
         self._seen.setdefault(f"{self.role}.{name}", []).append(self._last[1])
+        self.heard += 1
+        self.tell(self.heard)
 
-    def take_records(self) -> dict[str, Record]:
-        """By `role.layer`, of what was listened to since the last call."""
-        records = {layer: merge_records(seen) for layer, seen in self._seen.items()}
-        self._seen, self._last = {}, None
-        return records
+    def gather(self) -> dict[str, Record]:
+        """By `role.layer`, of all that was listened to."""
+        return {layer: merge_records(seen) for layer, seen in self._seen.items()}
 
     def _record(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> Record:
         rows = x.flatten(2).transpose(1, 2) if isinstance(layer, torch.nn.Conv2d) else x.reshape(len(x), -1, x.shape[-1])

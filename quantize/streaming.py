@@ -23,18 +23,25 @@ CHUNK_VALUES = 1 << 26  # values (256 MB) that the largest activation of a chunk
 Listener = Callable[[str, torch.nn.Module, torch.Tensor], None]  # layer name, layer, its input
 
 
+LISTENED = torch.nn.Linear, torch.nn.Conv2d
+
+
+def ignore(name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
+    """Listen to nothing."""
+
+
 class StreamedNetwork:
     """Implements the session protocol for any number of rows at once.
 
     Args:
         component: a specialized component.
-        listen: is told of every Linear's and Conv2d's input before it is used.
+        listen: is told of every Linear's and Conv2d's input before it is used; may be replaced between runs.
     """
 
     description = "PyTorch, float32, weights streamed"
 
-    def __init__(self, component: Component, listen: Listener) -> None:
-        self.component = component
+    def __init__(self, component: Component, listen: Listener = ignore) -> None:
+        self.component, self.listen = component, listen
         parameters = [name for name, _ in component.module.named_parameters() if name in component.weights]
         large = {name for name in parameters if math.prod(component.weights[name].shape) > SMALL}
         self.module = materialize(component.module, {k: v for k, v in component.weights.items() if k not in large})
@@ -43,8 +50,8 @@ class StreamedNetwork:
             mine = {leaf: component.weights[prefix + leaf] for leaf in module._parameters if prefix + leaf in large}
             if mine:
                 _stream(module, mine)
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-                module.register_forward_pre_hook(lambda layer, given, name=name: listen(name, layer, given[0]))
+            if isinstance(module, LISTENED):
+                module.register_forward_pre_hook(lambda layer, given, name=name: self.listen(name, layer, given[0]))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name, all with the same number of rows."""
@@ -67,6 +74,11 @@ def _stream(module: torch.nn.Module, handles: Mapping[str, Handle]) -> None:
 
     module.register_forward_pre_hook(load)
     module.register_forward_hook(free, always_call=True)
+
+
+def count_layers(component: Component) -> int:
+    """How many layers are listened to in one run."""
+    return sum(isinstance(module, LISTENED) for module in component.module.modules())
 
 
 def count_rows_at_once(component: Component) -> int:

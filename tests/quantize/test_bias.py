@@ -10,6 +10,7 @@ import torch
 
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.bias import correct_biases
+from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.edits import edit_component
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import round_weight
@@ -83,8 +84,6 @@ def test_smoothed_inputs_have_smoothed_means(made: Student) -> None:
     recipe = dataclasses.replace(default_recipe("int8", student), smooth=0.5, correct_bias=True)
     component = quantize_student(student, "int8", target, recipe).components["transformer"]
     name = "transformer_blocks.1.attn1.to_out.0"
-    from sprint_export.quantize.calibrate import calibrate
-
     record = calibrate(student, PROMPTS, recipe.seed)[f"transformer.{name}"]
     assert component.edits[f"{name}.weight/columns"].std() > 0
     weight = component.weights[f"{name}.weight"].load()

@@ -112,8 +112,8 @@ def test_the_float_network_is_the_same_to_the_bit(student: Student, role: str) -
     quantized = quantize_student(student, "int8", ONNX, dataclasses.replace(default_recipe("int8", student), smooth=0.5))
     component, feeds = quantized.components[role], make_feeds(student)[role]
     assert component.edits, "nothing was smoothed"
-    drawn = [next(iter(TorchSession(c).run(feeds).values())) for c in (component, student.components[role])]
-    assert np.array_equal(*drawn)
+    smoothed, plain = (next(iter(TorchSession(c).run(feeds).values())) for c in (component, student.components[role]))
+    assert np.array_equal(smoothed, plain)
 
 
 @pytest.mark.parametrize("role", ROLES)
