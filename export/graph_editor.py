@@ -27,7 +27,12 @@ class GraphEditor:
         self.graph, self.before, self.prefix, self._count = graph, before, prefix, 0
 
     def add(
-        self, operator: str, inputs: Sequence[ir.Value], shape: Sequence[int], dtype: ir.DataType | None = None, **attributes: int | Sequence[int]
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value],
+        shape: Sequence[int],
+        dtype: ir.DataType | None = None,
+        **attributes: int | Sequence[int],
     ) -> ir.Value:
         """One node with one output of this shape; its type is the first input's unless given."""
         node = ir.node(operator, list(inputs), attributes=attributes)
@@ -38,7 +43,8 @@ class GraphEditor:
         """Cut the last axis into pieces of these widths."""
         node = ir.node("Split", [value, self.ints(widths)], attributes={"axis": -1}, num_outputs=len(widths))
         self._place(node)
-        return [self._declare(output, (*shape_of(value)[:-1], width), value.dtype) for output, width in zip(node.outputs, widths, strict=True)]
+        rows = shape_of(value)[:-1]
+        return [self._declare(output, (*rows, width), value.dtype) for output, width in zip(node.outputs, widths, strict=True)]
 
     def reshape(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
         """The value in another shape of as many elements."""

@@ -1,4 +1,4 @@
-"""Softmax attention with its heads split at rank 3 instead of rank 4 with a batch of 1:
+"""Softmax attention with its heads split at rank 3 instead of rank 4 with a batch of 1.
 
     softmax(q k^T + bias) v,   q [H, S, d],  k, v [H, T, d],  each a view of [1, S or T, H d]
 The values are the same. At rank 4 TensorRT for RTX writes q, k and v once more in another order, which splits the norm before

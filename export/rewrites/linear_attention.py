@@ -1,4 +1,4 @@
-"""Linear attention in 16 bits, its denominator a column of its numerator:
+"""Linear attention in 16 bits, its denominator a column of its numerator.
 
     S = k^T [v 1]  in R^(d x (d + 8))         [num den] = q S         y = num / (den + eps)
 for q, k >= 0 of each head. The eight ones (one would do; 16 bytes are a unit of memory) make S carry the sum of keys, so the
@@ -77,7 +77,9 @@ def _tokens(value: ir.Value | None, rectified: bool) -> ir.Value | None:
     cast = maker(value, "Cast")
     transpose = maker(value if cast is None else cast.inputs[0], "Transpose")
     reshape = None if transpose is None else maker(transpose.inputs[0], "Reshape")
-    if transpose is None or reshape is None or permutation_of(transpose) != SPLIT_HEADS or shape_of(reshape.inputs[0])[:1] != (1,):
+    if transpose is None or reshape is None or permutation_of(transpose) != SPLIT_HEADS:
+        return None
+    if shape_of(reshape.inputs[0])[:1] != (1,):
         return None
     return reshape.inputs[0]
 

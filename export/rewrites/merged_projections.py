@@ -1,11 +1,13 @@
-"""Projections of one tensor become one product:  x W_1, x W_2, ...  =  split(x [W_1 W_2 ...]).
+"""Projections of one tensor become one product.
 
+    x W_1, x W_2, ...  =  split(x [W_1 W_2 ...])
 Biases that every one of them adds are joined too. TensorRT for RTX merges FP8 products by itself but not what follows them;
 after one product it makes one kernel of all biases, norms and activations (17 us in place of 50 for Q, K and V of 1024 tokens,
 docs/decisions/0009-rtx-kernels.md). INT8 products it does not merge at all.
 
-Covered: MatMul by an initializer [K, N], plain or dequantized with scales per output channel or per tensor. Weights are joined
-lazily, so none is pulled. Not covered: products whose weights or scales differ in type.
+Covered: MatMul by a dequantized initializer [K, N], scales per output channel or per tensor. Weights are joined lazily, so none
+is pulled. Not covered: products whose weights or scales differ in type; 16-bit products, whose bias the builder fuses only
+where they stand alone.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class _Projection:
 
     product: ir.Node
     weight: ir.Value
-    dequantize: ir.Node | None
+    dequantize: ir.Node
     bias: ir.Node | None
 
     @property
@@ -56,8 +58,10 @@ def rewrite(model: ir.Model) -> None:
 
 def _read(graph: ir.Graph, node: ir.Node) -> _Projection | None:
     dequantize = maker(node.inputs[1], "DequantizeLinear")
-    weight = dequantize.inputs[0] if dequantize is not None else node.inputs[1]
-    if weight is None or not is_constant(graph, weight) or len(shape_of(weight)) != 2 or len(weight.uses()) != 1:
+    weight = None if dequantize is None else dequantize.inputs[0]
+    if dequantize is None or weight is None or not is_constant(graph, weight):
+        return None
+    if len(shape_of(weight)) != 2 or len(weight.uses()) != 1:
         return None
     add = only_user(node.outputs[0], "Add")
     has_bias = add is not None and any(is_constant(graph, v) and shape_of(v) == shape_of(weight)[1:] for v in add.inputs)
@@ -66,9 +70,9 @@ def _read(graph: ir.Graph, node: ir.Node) -> _Projection | None:
 
 def _kind(projection: _Projection) -> tuple[str, ...]:
     """What must agree for two projections to be joined: input, types, and whether there is a bias."""
-    source, scale = projection.product.inputs[0], None if projection.dequantize is None else projection.dequantize.inputs[1]
-    assert source is not None
-    return str(source.name), str(projection.weight.dtype), str(scale and scale.dtype), str(projection.bias is not None)
+    source, scale = projection.product.inputs[0], projection.dequantize.inputs[1]
+    assert source is not None and scale is not None
+    return str(source.name), str(projection.weight.dtype), str(scale.dtype), str(projection.bias is not None)
 
 
 def _merge(graph: ir.Graph, members: Sequence[_Projection]) -> None:
@@ -77,10 +81,8 @@ def _merge(graph: ir.Graph, members: Sequence[_Projection]) -> None:
     assert source is not None
     editor = GraphEditor(graph, first.product, name)
     weight = editor.constant(_join([member.weight for member in members], widths), name)
-    if first.dequantize is not None:
-        parts = [[member.dequantize.inputs[i] for member in members if member.dequantize is not None] for i in (1, 2)]
-        scale, zero = (editor.constant(_join(part, widths)) for part in parts)
-        weight = editor.add("DequantizeLinear", [weight, scale, zero], shape_of(weight), scale.dtype, axis=1)
+    scale, zero = (editor.constant(_join([member.dequantize.inputs[i] for member in members], widths)) for i in (1, 2))
+    weight = editor.add("DequantizeLinear", [weight, scale, zero], shape_of(weight), scale.dtype, axis=1)
     shape = (*shape_of(source)[:-1], sum(widths))
     value = editor.add("MatMul", [source, weight], shape)
     if first.bias is not None:
