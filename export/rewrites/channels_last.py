@@ -66,7 +66,9 @@ class _Twins:
             self.known[value] = node.inputs[0]
         elif node.op_type == "Conv":
             self.known[value] = self._product(node)
-        elif (bias := maker(value, "Reshape")) and shape_of(bias.inputs[0]) == shape_of(value)[1:2] and bias.inputs[0] is not None:
+        elif (
+            (bias := maker(value, "Reshape")) and shape_of(bias.inputs[0]) == shape_of(value)[1:2] and bias.inputs[0] is not None
+        ):
             self.known[value] = bias.inputs[0]  # [C] as [1, C, 1, 1]; over the last axis it broadcasts as it is
         else:
             self._copy(node)
