@@ -102,7 +102,8 @@ def _replace(graph: ir.Graph, found: _Attention) -> None:
     heads, size = found.heads, width // found.heads
     q, k = (editor.add("Relu", [value], shape_of(value)) for value in (found.q, found.k))
     q, k, v = (editor.reshape(value, (tokens, heads, size)) for value in (q, k, found.v))
-    ones = editor.filled(1.0, v.dtype, (tokens, heads, ONES))
+    shape = (tokens, heads, ONES)
+    ones = editor.add("Expand", [editor.filled(1.0, v.dtype, (1, 1, 1)), editor.ints(shape)], shape)
     v = editor.add("Concat", [v, ones], (tokens, heads, size + ONES), axis=2)
     q, k, v = editor.transpose(q, (1, 0, 2)), editor.transpose(k, (1, 2, 0)), editor.transpose(v, (1, 0, 2))
     summary = editor.add("MatMul", [k, v], (heads, size, size + ONES))
