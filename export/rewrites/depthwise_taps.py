@@ -5,8 +5,8 @@ As a convolution it is a kernel of its own between two elementwise ones, each of
 feed-forward once more: SiLU 25.4, convolution 25.5, gate and Q 16.6 us on the price list for an RTX 4090. As shifts all three
 are one generated kernel of 17.5 us that writes one byte a value.
 
-What the price leaves out: SiLU is computed nine times a value (53 M evaluations a block at 1024 px; 10 to 20 us of an RTX
-4090's special function units, beside the memory traffic), and neighbours are read nine times, from cache. Not timed on a GPU.
+What the price leaves out: SiLU may be computed up to nine times a value (53 M evaluations a block at 1024 px; 10 to 20 us of an
+RTX 4090's special function units, beside the memory traffic), and neighbours are read nine times, from cache. Not timed on a GPU.
 Covered: stride 1, padding 1, no dilation, one filter a channel. Weights are cut lazily.
 """
 
