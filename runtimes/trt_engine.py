@@ -80,6 +80,8 @@ TARGET = Target(
     extra="trt",
     runtimes=("trt", "onnx"),
     needs_build=True,
+    # Projections first, so that the attentions read pieces of one product; taps before channels last, which renames their axes.
+    rewrites=("merged_projections", "linear_attention", "cross_attention", "depthwise_taps", "channels_last"),
 )
 
 
