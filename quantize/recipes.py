@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Container
 from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
@@ -23,20 +24,24 @@ from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Recipe, Rule, Student
 
 CALIBRATION_PROMPTS = 32
+# 3x3 convolutions at full resolution are bound by arithmetic: docs/decisions/0010-rtx-decoder.md
+DECODER_IN_INT8 = Rule("vae_decoder.*", "int8", "dense convolutions: INT8 multiplies at twice FP8's rate")
 LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early
 
 
-def default_recipe(precision: str, student: Student) -> Recipe:
-    """Quantize every Linear and dense Conv2d but the doors.
+def default_recipe(precision: str, student: Student, weight_only: Container[str] = ()) -> Recipe:
+    """Quantize every Linear and dense Conv2d but the doors; `weight_only` names the precisions that leave activations alone.
 
     Where pictures and texts enter and leave, the values are few and their errors are not averaged over anything.
     """
+    mixed = precision == "fp8" and precision not in weight_only
     rules: tuple[Rule, ...] = (
         Rule("transformer.patch_embed.*", FLOAT, "entry layer: 32 channels in, sees the noise itself"),
         Rule("transformer.caption_projection.*", FLOAT, "text outliers (BOS) enter here and reach every block"),
         Rule("transformer.proj_out", FLOAT, "exit layer: its error is the picture's error"),
         Rule("vae_decoder.decoder.conv_in", FLOAT, "entry layer of the decoder"),
         Rule("vae_decoder.decoder.conv_out*", FLOAT, "exit layer: writes the pixels"),
+        *((DECODER_IN_INT8,) if mixed else ()),
         Rule("*", precision, "all other Linear and dense Conv2d layers"),
     )
     count = CALIBRATION_PROMPTS if student.latent_shape[1] <= LARGE_LATENTS else LARGE_PROMPTS

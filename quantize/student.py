@@ -37,7 +37,7 @@ def quantize_student(
         )
     if not load_member("precision", precision).PRECISION.is_quantized:
         return student
-    default = default_recipe(precision, student)
+    default = default_recipe(precision, student, target.weight_only)
     recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
     _check_precisions(recipe, target)
     # What `int8` means for a whole bundle it means for a rule of its recipe.

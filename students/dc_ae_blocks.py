@@ -1,6 +1,6 @@
 """DC-AE's decoder with channels on axis 1 throughout: diffusers' function, in fewer operations and with no data moved for a norm.
 
-Four identities, all exact; what they need of the weights stands in `fold_weights`.
+Three identities, all exact; what they need of the weights stands in `fold_weights`.
     norm        mean over axis 1 where it is, instead of a transpose there and one back
     attention   q, k and v are one 1x1 convolution of three times the width, in the order the heads are cut from it;
                 sum_n v_n k_n^T comes first (d x d, whatever N), and a row of ones under v makes the denominator one more row
@@ -10,7 +10,6 @@ Four identities, all exact; what they need of the weights stands in `fold_weight
                     K_ab = M_a W M_b^T     M_0 = [1 0 0; 0 1 1]     M_1 = [1 1 0; 0 0 1]
                 One convolution with padding 1 gives all four on an (h + 1) x (w + 1) grid, phase (a, b) from row a and column b
                 on. Borders agree: outside is zero for both.
-    shortcut    a pixel shuffle of a sum is the sum of the pixel shuffles, so there is one.
 
 Covered: every block of diffusers' decoder, both ways to upsample, every norm. Not covered: the encoder.
 Shapes: B batch, C channels, h w positions, N = h w, H heads of d.
@@ -134,15 +133,22 @@ class Upsample(nn.Module):
         """[B, C, h, w] -> [B, D, 2h, 2w]."""
         y = self.conv(x)  # [B, 4 D, h + 1, w + 1] with phases outermost, or [B, D 4, h, w]
         if self.folded:
-            h, w = x.shape[2:]
-            phases = [phase[:, :, a : a + h, b : b + w] for phase, (a, b) in zip(y.chunk(4, dim=1), _PHASES, strict=True)]
-            y = torch.stack(phases, dim=2).flatten(1, 2)
-        if self.repeats:
-            y = y + x.repeat_interleave(self.repeats, dim=1, output_size=y.shape[1])
-        return F.pixel_shuffle(y, 2)
+            y = _gather_phases(y, *x.shape[2:])
+        y = F.pixel_shuffle(y, 2)
+        if not self.repeats:
+            return y
+        # A shuffle of its own: were the sum shuffled, TensorRT would keep the sum and shuffle it again for every reader.
+        return y + F.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1, output_size=4 * y.shape[1]), 2)
 
 
-_PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+def _gather_phases(y: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """[B, 4 D, h + 1, w + 1] -> [B, D 4, h, w]: phase (a, b) from row a and column b on.
+
+    Rows and columns are cut before channels: the other way TensorRT makes a split into four, a pass over memory of its own.
+    """
+    depth = y.shape[1] // 4
+    cut = [y[:, :, a : a + h, b : b + w] for a, b in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    return torch.stack([grid[:, i * depth : (i + 1) * depth] for i, grid in enumerate(cut)], dim=2).flatten(1, 2)
 
 
 class ChannelsFirstDecoder(nn.Module):

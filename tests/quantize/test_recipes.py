@@ -38,7 +38,7 @@ def recipe(*rules: tuple[str, str]) -> Recipe:
 def test_the_default_decides_every_layer_once_in_order(student: Student, precision: str) -> None:
     decisions = explain_recipe(default_recipe(precision, student), student)
     assert [decision.layer for decision in decisions] == list(layers_of(student))
-    assert {decision.precision for decision in decisions} == {FLOAT, precision}
+    assert {decision.precision for decision in decisions} == {FLOAT, precision, "int8"}
     assert all(decision.reason for decision in decisions)
     for decision in decisions:
         assert decision.values == layers_of(student)[decision.layer].get_parameter("weight").numel()
@@ -60,6 +60,13 @@ def test_the_default_leaves_the_doors_open(student: Student) -> None:
         assert any(precision == "int8" for layer, precision in decided.items() if layer.startswith(role))
     assert decided["transformer.transformer_blocks.1.attn1.to_q"] == "int8"
     assert decided["transformer.transformer_blocks.1.ff.conv_inverted"] == "int8"
+
+
+def test_an_fp8_default_leaves_the_decoder_to_int8_where_activations_are_quantized_too(student: Student) -> None:
+    for weight_only, wanted in (((), "int8"), (("int8", "fp8"), "fp8")):
+        decisions = explain_recipe(default_recipe("fp8", student, weight_only), student)
+        found = {role: {d.precision for d in decisions if d.layer.startswith(role)} - {FLOAT} for role in ROLES}
+        assert found == {"text_encoder": {"fp8"}, "transformer": {"fp8"}, "vae_decoder": {wanted}}
 
 
 def test_depthwise_convolutions_are_never_quantized(student: Student) -> None:
