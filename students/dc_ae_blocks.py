@@ -68,9 +68,10 @@ class MultiscaleAttention(nn.Module):
     def __init__(self, stock: SanaMultiscaleLinearAttention) -> None:
         super().__init__()
         self.head, self.eps, self.residual = stock.attention_head_dim, stock.eps, stock.residual_connection
-        self.to_qkv = nn.Conv2d(stock.to_q.in_features, 3 * stock.to_q.out_features, 1, bias=False)
+        device = stock.to_q.weight.device  # `meta`: what is made elsewhere has values, which an export takes for constants
+        self.to_qkv = nn.Conv2d(stock.to_q.in_features, 3 * stock.to_q.out_features, 1, bias=False, device=device)
         self.to_qkv_multiscale = stock.to_qkv_multiscale
-        self.to_out = nn.Conv2d(stock.to_out.in_features, stock.to_out.out_features, 1, bias=False)
+        self.to_out = nn.Conv2d(stock.to_out.in_features, stock.to_out.out_features, 1, bias=False, device=device)
         self.norm_out = _channel_norm(stock.norm_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -126,7 +127,8 @@ class Upsample(nn.Module):
         conv = stock.conv
         if self.folded:
             assert stock.interpolation_mode == "nearest"
-            conv = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 2, padding=1, bias=conv.bias is not None)
+            depth, bias, device = 4 * conv.out_channels, conv.bias is not None, conv.weight.device
+            conv = nn.Conv2d(conv.in_channels, depth, 2, padding=1, bias=bias, device=device)
         self.conv = conv
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
