@@ -6,6 +6,7 @@ needs its own. A preset serves every student of its family: its rules about laye
 user's own file such a rule is an error (quantize/patterns.py), it may be a misspelling.
 
     {precision}     the precision asked for
+    {convolution}   what the target's convolutions are fastest in, where that is another (schema.Target.convolutions)
     {gentler}       its nearest more exact: int8 weights with float activations where the target stores weights alone, else float
     {first} {last}  the smallest and the largest number that the layers' names have at this place
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
-from sprint_export.recipe_toml import ASKED, AUTO, GENTLER, read_recipe
+from sprint_export.recipe_toml import ASKED, AUTO, CONVOLUTION, GENTLER, read_recipe
 from sprint_export.schema import Recipe, Student, Target
 
 DEFAULT = "balanced"
@@ -74,15 +75,16 @@ def default_recipe(precision: str, student: Student, target: Target | None = Non
 
 
 def fit_recipe(recipe: Recipe, precision: str, student: Student, target: Target | None = None) -> Recipe:
-    """The recipe with {precision}, {gentler}, {first} and {last} filled in.
+    """The recipe with {precision}, {convolution}, {gentler}, {first} and {last} filled in.
 
     Args:
         recipe: as read.
         precision: the one asked for.
         student: its layers' names hold the numbers.
-        target: says what is gentler; without one that is float.
+        target: says what is gentler (without one that is float) and what convolutions are fastest in.
     """
-    words = {ASKED: precision, GENTLER: find_gentler(precision, target)}
+    convolution = target.convolutions.get(precision, precision) if target else precision
+    words = {ASKED: precision, CONVOLUTION: convolution, GENTLER: find_gentler(precision, target)}
     layers = [layer for layer, _ in list_layers(student)]
     rules = tuple(
         dataclasses.replace(

@@ -74,14 +74,23 @@ TARGET = Target(
     title="TensorRT engine for RTX PCs",
     precisions=("bf16", "int8", "fp8"),
     graph_dtype={"bf16": "bf16", "int8": "bf16", "fp8": "bf16"},
-    conv_per_channel=False,  # else the convolution writes float32 and a second kernel rescales it: twice the traffic
+    conv_per_channel=True,
+    convolutions={"fp8": "int8"},  # twice the rate; an FP8 convolution gained nothing over 16 bits (docs/decisions/0010-rtx-decoder.md)
     refuses=refuse_pair,
     default_device="rtx-4090",
     extra="trt",
     runtimes=("trt", "onnx"),
     needs_build=True,
-    # Projections first, so that the attentions read pieces of one product; taps before channels last, which renames their axes.
-    rewrites=("merged_projections", "linear_attention", "cross_attention", "depthwise_taps", "channels_last"),
+    # A convolution's scales per channel move behind it; projections come before the attentions, which then read pieces of one
+    # product; taps before channels last, which renames their axes.
+    rewrites=(
+        "scale_after_conv",
+        "merged_projections",
+        "linear_attention",
+        "cross_attention",
+        "depthwise_taps",
+        "channels_last",
+    ),
 )
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderDC
-from diffusers.models.attention_processor import SanaMultiscaleLinearAttention
 
 from sprint_export.specialize import fold_gate
+from sprint_export.students.dc_ae_blocks import ChannelsFirstDecoder, MultiscaleAttention, fold_weights
 from sprint_export.weights import Handle
 
 
@@ -31,6 +31,17 @@ def make_autoencoder(config: Mapping[str, Any]) -> AutoencoderDC:
     with torch.device("meta"):
         autoencoder = AutoencoderDC.from_config(dict(config))
     return autoencoder.eval()
+
+
+def fold_decoder(
+    weights: Mapping[str, Handle], decoder: LatentDecoder, latent_shape: tuple[int, int, int]
+) -> tuple[dict[str, Handle], tuple[str, ...]]:
+    """The weights of the specialized decoder from the stock ones, and a note per rule that says what it did."""
+    named = {name: handle for name, handle in weights.items() if name.startswith("decoder.")}
+    ranged = fold_decoder_range(named, decoder, latent_shape)
+    notes: tuple[str, ...] = (f"range: {len(ranged) // 4} linear attentions sum means",) if ranged else ()
+    notes += ("layout: norms over channels in place, upsampling folded into 2x2 taps",)
+    return fold_weights(decoder, named | ranged), notes
 
 
 def fold_decoder_range(
@@ -54,7 +65,7 @@ def count_positions(decoder: LatentDecoder, latent_shape: tuple[int, int, int]) 
             lambda _, arguments, name=name: found.update({name: arguments[0].shape[-2] * arguments[0].shape[-1]})
         )
         for name, module in decoder.named_modules()
-        if isinstance(module, SanaMultiscaleLinearAttention)
+        if isinstance(module, MultiscaleAttention)
     ]
     try:
         with torch.no_grad():
@@ -70,7 +81,7 @@ class LatentDecoder(torch.nn.Module):
 
     def __init__(self, autoencoder: AutoencoderDC) -> None:
         super().__init__()
-        self.decoder = autoencoder.decoder
+        self.decoder = ChannelsFirstDecoder(autoencoder.decoder)
         self.factor = 1.0 / float(autoencoder.config.scaling_factor)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:

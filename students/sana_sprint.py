@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 from sprint_export.errors import InputError
 from sprint_export.schema import CHANNELS_FIRST, ROLES, Component, PromptPlan, StepPlan, Student, TensorSpec
-from sprint_export.students.dc_ae import LatentDecoder, fold_decoder_range, make_autoencoder
+from sprint_export.students.dc_ae import LatentDecoder, fold_decoder, make_autoencoder
 from sprint_export.students.gemma2 import (
     PromptEncoder,
     bias_handles,
@@ -193,14 +193,14 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         notes=notes,
     )
     painting = LatentDecoder(decoder.module).eval()
-    painted = fold_decoder_range(decoder.weights, painting, student.latent_shape)
+    painted, painted_notes = fold_decoder(decoder.weights, painting, student.latent_shape)
     painter = Component(
         "vae_decoder",
         painting,
-        {k: v for k, v in (dict(decoder.weights) | painted).items() if k.startswith("decoder.")},
+        painted,
         (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
         (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),),
-        notes=(f"range: {len(painted) // 4} linear attentions sum means",) if painted else (),
+        notes=painted_notes,
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
 

@@ -7,7 +7,7 @@ prompts = ["a red circle", ...]          # default: the student's own
 observer = "max"                         # and smooth, correct_bias: schema.Recipe says what they do
 [[rules]]                                # first match wins; the last pattern must be "*"
 pattern = "transformer.*.attn2.to_k"     # shell wildcards; {first} and {last} stand for the smallest and largest number there
-precision = "float"                      # or a precision, or {precision}, {gentler}: quantize/recipes.py fills them in
+precision = "float"                      # or a precision, or {precision}, {convolution}, {gentler}, which quantize/recipes.py fills in
 reason = "text outliers"
 
 Standard library only: a bundle's recipe is printed without torch.
@@ -25,7 +25,7 @@ from sprint_export.registry import list_members, load_member
 from sprint_export.schema import FLOAT, Recipe
 
 AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/gate_search.py)
-ASKED, GENTLER = "{precision}", "{gentler}"  # in place of a rule's precision
+ASKED, CONVOLUTION, GENTLER = "{precision}", "{convolution}", "{gentler}"  # in place of a rule's precision
 _DEFAULTS = {
     "name": "",
     "meaning": "",
@@ -63,7 +63,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _check_precisions(recipe: Recipe, path: Path) -> None:
-    known = (ASKED, GENTLER, FLOAT)
+    known = (ASKED, CONVOLUTION, GENTLER, FLOAT)
     for rule in recipe.rules:
         if rule.precision not in known:
             choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]

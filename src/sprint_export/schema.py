@@ -268,6 +268,7 @@ class Target:
     needs_build: bool = False
     weight_only: tuple[str, ...] = ()  # precisions that leave activations in float
     layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
+    convolutions: Mapping[str, str] = field(default_factory=dict)  # precision -> what dense convolutions are faster in
     rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options

@@ -46,6 +46,6 @@ def int8_graphs(made_special: Student, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def fp8_graphs(tiny_special: Student, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    """The tiny student for trt-fp8: bfloat16 arithmetic, one weight scale per convolution; with shadows."""
+    """The tiny student for trt-fp8, before its rewrites: bfloat16 arithmetic, the decoder in INT8; with shadows."""
     folder, student = tmp_path_factory.mktemp("fp8"), quantize(tiny_special, "trt", "fp8")
     return {role: export_component(student.components[role], "bf16", folder / role) for role in ("transformer", "vae_decoder")}

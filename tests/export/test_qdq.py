@@ -89,9 +89,10 @@ def test_depthwise_convolutions_stay_float(graph: Exported) -> None:
 
 def test_query_key_and_value_share_one_pair(graph: Exported) -> None:
     found = readers(graph.model, graph)
-    names = {"transformer": ("to_q", "to_k", "to_v"), "text_encoder": ("q_proj", "k_proj", "v_proj")}.get(
-        graph.component.role, ("to_q", "to_k", "to_v")
-    )
+    if graph.component.role == "vae_decoder":
+        assert any(layer.endswith("attn.to_qkv") for layer in found), "one layer already"
+        return
+    names = {"transformer": ("to_q", "to_k", "to_v"), "text_encoder": ("q_proj", "k_proj", "v_proj")}[graph.component.role]
     groups: dict[str, set[str]] = {}
     for layer, (node, _, _) in found.items():
         parent, _, leaf = layer.rpartition(".")
@@ -114,7 +115,7 @@ def test_text_is_quantized_once_for_all_blocks(int8_graphs: dict[str, Exported])
 
 
 def test_scales_have_the_right_shape_axis_and_type(graph: Exported) -> None:
-    model, per_tensor = graph.model, graph.dtype == "bf16"
+    model = graph.model
     stored = initializers(model)
     graph_type = {"fp32": TensorProto.FLOAT, "bf16": TensorProto.BFLOAT16}[graph.dtype]
     seen = set()
@@ -122,16 +123,13 @@ def test_scales_have_the_right_shape_axis_and_type(graph: Exported) -> None:
         assert stored[read.input[1]].data_type == stored[weight.input[1]].data_type == graph_type
         assert list(stored[read.input[1]].dims) == [], "an activation has one scale"
         dims, shape = list(stored[weight.input[1]].dims), list(stored[weight.input[0]].dims)
-        if node.op_type == "Conv" and per_tensor:
-            assert dims == [], layer
-        else:
-            axis = attributes(weight)["axis"]
-            assert axis == (1 if node.op_type == "MatMul" else 0), layer
-            assert dims == [shape[axis]], layer
+        axis = attributes(weight)["axis"]
+        assert axis == (1 if node.op_type == "MatMul" else 0), layer
+        assert dims == [shape[axis]], layer
         assert list(stored[weight.input[2]].dims) == dims, "the zero point has the scale's shape"
         assert not value_of(stored[weight.input[2]]).astype(np.float32).any()
-        seen.add((node.op_type, bool(dims)))
-    assert ("Conv", not per_tensor) in seen or graph.component.role == "text_encoder"
+        seen.add(node.op_type)
+    assert "Conv" in seen or graph.component.role == "text_encoder"
 
 
 def test_weights_are_stored_quantized(graph: Exported) -> None:

@@ -74,6 +74,20 @@ def test_the_default_leaves_the_doors_open(student: Student) -> None:
     assert decided["transformer.transformer_blocks.1.ff.conv_inverted"] == "int8"
 
 
+@pytest.mark.parametrize(("target", "wanted"), [("trt", "int8"), ("onnx", "fp8"), ("coreai", "fp8")])
+@pytest.mark.parametrize("name", ["fast", "balanced", "faithful"])
+def test_a_decoder_gets_what_the_targets_convolutions_are_fastest_in(
+    student: Student, name: str, target: str, wanted: str
+) -> None:
+    goal = load_member("target", target).TARGET
+    recipe = read_preset(name, "fp8", student, goal)
+    if name != "faithful":
+        decisions = explain_recipe(recipe, student, goal.weight_only)
+        found = {role: {d.precision for d in decisions if d.layer.startswith(role)} - {FLOAT} for role in ROLES}
+        assert found == {"text_encoder": {"fp8"}, "transformer": {"fp8"}, "vae_decoder": {wanted}}
+    assert [rule.precision for rule in recipe.rules if rule.pattern == "vae_decoder.*"] == [wanted]
+
+
 def test_depthwise_convolutions_are_never_quantized(student: Student) -> None:
     layers = layers_of(student)
     depthwise = {name for name, m in layers.items() if isinstance(m, torch.nn.Conv2d) and m.groups > 1}

@@ -53,7 +53,8 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             is_conv = isinstance(module, torch.nn.Conv2d)
             assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
             axis = None if is_conv and not target.conv_per_channel else 0
-            precise = load_member("precision", precision).PRECISION
+            convolution = target.convolutions.get(precision, precision)
+            precise = load_member("precision", convolution if role == "vae_decoder" else precision).PRECISION
             shape = student.components[role].weights[f"{layer}.weight"].shape
             group = target.groups.get(precision, 0)
             group = group if group and shape[0 if precise.is_palette else 1] % group == 0 else 0
