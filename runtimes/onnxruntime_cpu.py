@@ -36,6 +36,7 @@ TARGET = Target(
     default_device="cpu",
     extra="runtime",
     runtimes=("onnx",),
+    rewrites=("unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls"),
 )
 
 
