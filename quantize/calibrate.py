@@ -1,4 +1,4 @@
-"""Measure the largest magnitude every Linear and Conv2d input takes, on real prompts, at the student's own times.
+"""Measure the largest magnitude every Linear and Conv2d input, and every Conv2d output, takes, on real prompts, at the student's own times.
 
 The specialized student runs in torch, float32, component after component (only one is in memory). Results are keyed by layer
 name and cached on disk under a hash of (weights, plan, prompts, seed): a recipe only selects among them.
@@ -23,7 +23,7 @@ from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.schema import ROLES, Student
 from sprint_export.session import OneAtATime, Pipeline, PromptReader, Session
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 def cache_folder() -> Path:
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 
 def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, float]:
-    """Largest input magnitude by `role.layer`.
+    """Largest input magnitude by `role.layer`, and of convolutions the largest output magnitude by `role.layer:output`.
 
     Args:
         student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.

@@ -12,7 +12,8 @@ from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, QuantizedLayer, Recipe, Student, Target
+from sprint_export.quantize.torch_session import OUTPUT
+from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, Student, Target
 
 
 def quantize_student(
@@ -52,14 +53,17 @@ def quantize_student(
         for layer, name in decisions.items():
             role, _, module = layer.partition(".")
             if role == component.role:
-                weight: torch.Tensor = component.module.get_submodule(module).weight  # type: ignore[assignment]  # a Layer's
+                torch_layer = component.module.get_submodule(module)
+                weight: torch.Tensor = torch_layer.weight  # type: ignore[assignment]  # a Layer's
                 axis = 0 if target.conv_per_channel or weight.ndim != 4 else None
                 group = target.groups.get(name, 0)
                 # a group that does not divide the weight would leave a shorter one, which no format can say
                 divides = group and weight.shape[0 if precisions[name].is_palette else 1] % group == 0
                 seen = None if name in weight_only else amax[layer]
+                shape = LayerShape(tuple(weight.shape), getattr(torch_layer, "groups", 1))
+                given = amax[layer + OUTPUT] if target.rounds_output and target.rounds_output(name, shape) else None
                 layers[module] = QuantizedLayer(
-                    precisions[name], seen, axis, target.graph_dtype[precision], group if divides else 0
+                    precisions[name], seen, axis, target.graph_dtype[precision], group if divides else 0, given
                 )
         return dataclasses.replace(component, layers=layers)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
-from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
+from sprint_export.quantize.scales import fake_quantize, input_scale, output_scale, round_weight
 from sprint_export.schema import FLOAT_DTYPES, Component
 from sprint_export.weights import materialize
+
+OUTPUT = ":output"  # behind a layer's name: the range of what it gives
 
 
 class TorchSession:
@@ -18,9 +19,10 @@ class TorchSession:
 
     Args:
         component: a specialized component.
-        fake: round the inputs and weights of its quantized layers, and all other weights to `dtype`, as its graph does.
+        fake: round the inputs, weights and, where told, outputs of its quantized layers, and all other weights to `dtype`, as its graph does.
         dtype: what the graph computes in: "fp32", "fp16" or "bf16". Arithmetic is float32 here in any case.
-        watch: record the largest magnitude of every Linear and Conv2d input in `amax`.
+        watch: record the largest magnitude of every Linear and Conv2d input in `amax`, and of a Conv2d's output under the name
+            with `:output` behind it.
     """
 
     def __init__(self, component: Component, fake: bool = False, dtype: str = "fp32", watch: bool = False) -> None:
@@ -45,14 +47,13 @@ class TorchSession:
     def _watch(self) -> None:
         for name, module in self.module.named_modules():
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-                module.register_forward_pre_hook(self._recorder(name))
+                module.register_forward_pre_hook(lambda _, arguments, name=name: self._record(name, arguments[0]))
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(lambda _, __, result, name=name: self._record(name + OUTPUT, result))
 
-    def _recorder(self, name: str) -> Any:
-        def record(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            seen = arguments[0].abs().amax()
-            self.amax[name] = torch.maximum(self.amax.get(name, seen), seen)
-
-        return record
+    def _record(self, name: str, value: torch.Tensor) -> None:
+        seen = value.abs().amax()
+        self.amax[name] = torch.maximum(self.amax.get(name, seen), seen)
 
     def _fake_quantize(self) -> None:
         for name, layer in self.component.layers.items():
@@ -65,3 +66,7 @@ class TorchSession:
             module.register_forward_pre_hook(
                 lambda _, arguments, scale=scale, precision=precision: (fake_quantize(arguments[0], scale, precision),)
             )
+            if layer.output_amax is not None:
+                module.register_forward_hook(
+                    lambda _, __, result, scale=output_scale(layer), precision=precision: fake_quantize(result, scale, precision)
+                )

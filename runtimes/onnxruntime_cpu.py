@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.registry import require
-from sprint_export.schema import Device, Target, TensorSpec
+from sprint_export.schema import Device, LayerShape, Target, TensorSpec
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
@@ -23,6 +23,11 @@ def refuse_pair(precision: str, device: Device) -> str | None:
     if precision not in TARGET.precisions:
         return f"onnx has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
     return None
+
+
+def rounds_output(precision: str, shape: LayerShape) -> bool:
+    """A convolution beyond 1x1: QLinearConv is its only integer kernel; a MatMul may give floats (export/rewrites/)."""
+    return precision == "int8" and any(size > 1 for size in shape.weight[2:])
 
 
 TARGET = Target(
@@ -36,6 +41,7 @@ TARGET = Target(
     default_device="cpu",
     extra="runtime",
     runtimes=("onnx",),
+    rounds_output=rounds_output,
     rewrites=("unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls"),
 )
 
