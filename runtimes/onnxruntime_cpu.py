@@ -42,7 +42,7 @@ TARGET = Target(
     extra="runtime",
     runtimes=("onnx",),
     rounds_output=rounds_output,
-    rewrites=("unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls"),
+    rewrites=("unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls", "norm_divisions"),
 )
 
 
