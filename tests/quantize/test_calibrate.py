@@ -13,6 +13,7 @@ import torch
 from sprint_export.errors import InputError
 from sprint_export.quantize import calibrate as calibrate_module
 from sprint_export.quantize.calibrate import cache_folder, calibrate
+from sprint_export.quantize.torch_session import OUTPUT
 from sprint_export.schema import Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
@@ -44,6 +45,10 @@ def test_ranges_are_the_maxima_over_all_prompts_and_steps(made: Student, steps: 
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
                 module.register_forward_pre_hook(
                     lambda _, x, layer=f"{role}.{name}": seen.setdefault(layer, []).append(x[0].abs().max().item())
+                )
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(
+                    lambda _, __, y, layer=f"{role}.{name}{OUTPUT}": seen.setdefault(layer, []).append(y.abs().max().item())
                 )
     for i, prompt in enumerate(PROMPTS):
         pipe([prompt], noise=make_noise(3 + i, steps, 1, student.latent_shape))
