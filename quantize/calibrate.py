@@ -1,4 +1,4 @@
-"""Measure the largest magnitude every Linear and Conv2d input, and every Conv2d output, takes, on real prompts, at the student's own times.
+"""Measure the largest magnitude of every Linear and Conv2d input and Conv2d output, on real prompts, at the student's own times.
 
 The specialized student runs in torch, float32, component after component (only one is in memory). Results are keyed by layer
 name and cached on disk under a hash of (weights, plan, prompts, seed): a recipe only selects among them.

@@ -11,8 +11,8 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.registry import load_member
 from sprint_export.quantize.torch_session import OUTPUT
+from sprint_export.registry import load_member
 from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, Student, Target
 
 

@@ -19,7 +19,8 @@ class TorchSession:
 
     Args:
         component: a specialized component.
-        fake: round the inputs, weights and, where told, outputs of its quantized layers, and all other weights to `dtype`, as its graph does.
+        fake: round the inputs, weights and, where told, outputs of its quantized layers, and all other weights to `dtype`, as its
+            graph does.
         dtype: what the graph computes in: "fp32", "fp16" or "bf16". Arithmetic is float32 here in any case.
         watch: record the largest magnitude of every Linear and Conv2d input in `amax`, and of a Conv2d's output under the name
             with `:output` behind it.
@@ -67,6 +68,7 @@ class TorchSession:
                 lambda _, arguments, scale=scale, precision=precision: (fake_quantize(arguments[0], scale, precision),)
             )
             if layer.output_amax is not None:
+                scale = output_scale(layer)
                 module.register_forward_hook(
-                    lambda _, __, result, scale=output_scale(layer), precision=precision: fake_quantize(result, scale, precision)
+                    lambda _, __, result, scale=scale, precision=precision: fake_quantize(result, scale, precision)
                 )

@@ -1,8 +1,8 @@
 """An RMSNorm divides by its root, the form in which ONNX Runtime recognizes it.
 
     x (1 / sqrt(mean(x^2) + eps)) w   ->   x / sqrt(mean(x^2) + eps) w
-torch writes rsqrt, which is exported as Sqrt and Reciprocal; ONNX Runtime's SimplifiedLayerNormalization is found by Sqrt and Div,
-and runs once over the values where the single operations run five times.
+torch writes rsqrt, which is exported as Sqrt and Reciprocal; ONNX Runtime finds its SimplifiedLayerNormalization by Sqrt and Div,
+and that runs once over the values where the single operations run five times.
 Covered: what takes a mean over the last axis. A norm that takes a sum would not be recognized, and dividing all values costs more
 than multiplying them; it is left alone.
 """

@@ -59,10 +59,10 @@ class QuantizedLayer:
     """How one Linear, Conv2d or Embedding is quantized.
 
     `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
-    compresses the weight alone. `output_amax` is the same of its output where the target's kernel rounds that too, at
-    `output_amax / qmax`; None where it does not. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
+    compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
     None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in.
+    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in. `output_amax` is the largest magnitude
+    of its output where the target's kernel rounds that too; None where it does not.
     """
 
     precision: Precision
@@ -227,8 +227,8 @@ class Target:
 
     `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
-    its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether its
-    kernel for such a layer gives 8 bits back, so that the range of the output has to be known.
+    its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
+    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known.
     """
 
     name: str

@@ -83,7 +83,8 @@ def test_a_rounded_output_has_its_own_pair(tmp_path: Path) -> None:
     (back,) = (node for node in model.graph.node if reader.output[0] in node.input)
     assert back.op_type == "DequantizeLinear"
     assert list(back.input[1:]) == list(reader.input[1:])
-    found, wanted = run_onnx(exported.path, small_feeds(), fuse=False), TorchSession(component, fake=True).run(small_feeds())["image"]
+    wanted = TorchSession(component, fake=True).run(small_feeds())["image"]
+    found = run_onnx(exported.path, small_feeds(), fuse=False)
     assert snr_db(found, wanted) > 100, "float32 noise apart"
     without = TorchSession(quantize_small("int8", "fp32", 0), fake=True).run(small_feeds())["image"]
     assert snr_db(without, wanted) < 60, "the rounding is there to be seen"

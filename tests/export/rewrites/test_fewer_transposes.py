@@ -46,7 +46,11 @@ def test_a_block_keeps_the_two_transposes_around_its_depthwise_convolution(quant
     component = quantized.components["transformer"]
     after = export_component(component, "fp32", tmp_path, [*TO_MATMULS, "fewer_transposes"])
     made_by = producers(after.model)
-    pictures = [n for n in after.model.graph.node if n.op_type == "Transpose" and list(n.attribute[0].ints) in ([0, 3, 1, 2], [0, 2, 3, 1])]
+    pictures = [
+        n
+        for n in after.model.graph.node
+        if n.op_type == "Transpose" and list(n.attribute[0].ints) in ([0, 3, 1, 2], [0, 2, 3, 1])
+    ]
     assert len(pictures) == 2 * 3, "three blocks"
     convolutions = [n for n in after.model.graph.node if n.op_type == "Conv" and n.input[0] in made_by]
     assert sum(made_by[n.input[0]].op_type == "Transpose" for n in convolutions) == 3
