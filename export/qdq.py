@@ -1,6 +1,7 @@
 """Q/DQ pairs around the layers that are quantized.
 
     y = DQ(Q(x, s_x), s_x) . DQ(W_q, s_w)        s_x per tensor; s_w per output channel or per tensor
+    y' = DQ(Q(y, s_y), s_y)                      where the target's kernel gives 8 bits back
 Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-qdq.md):
 * layers that read one tensor at one scale share one Q/DQ, so Q, K and V merge into one FP8 kernel;
 * scales have the graph's own float type, or a strongly typed parser refuses the next Add;
@@ -17,7 +18,7 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, sizes, to_ir, to_torch
-from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
 
 
@@ -36,6 +37,8 @@ def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
         node, weight, transposed = _find(model.graph, name)
         node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
         node.replace_input_with(1, _dequantized_weight(model.graph, node, weight, layer, transposed))
+        if layer.output_amax is not None:
+            _quantize_output(model.graph, node, layer)
 
 
 def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
@@ -67,6 +70,21 @@ def _quantize_input(
         shared[key] = _declare(restored, f"{prefix}.dq", _float_type(layer), source.shape)
         graph.insert_before(node, [quantized, restored])
     return shared[key]
+
+
+def _quantize_output(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer) -> None:
+    result = node.outputs[0]
+    users = list(result.uses())
+    prefix = f"{result.name}.{layer.precision.name}.out"
+    scale = _constant(graph, f"{prefix}.scale", output_scale(layer), _float_type(layer))
+    zero = _constant(graph, f"{prefix}.zero", torch.zeros(()), _storage_type(layer))
+    quantized = ir.node("QuantizeLinear", [result, scale, zero])
+    restored = ir.node("DequantizeLinear", [quantized.outputs[0], scale, zero])
+    _declare(quantized, f"{prefix}.q", _storage_type(layer), result.shape)
+    _declare(restored, f"{prefix}.dq", _float_type(layer), result.shape)
+    graph.insert_after(node, [quantized, restored])
+    for use in users:
+        use.node.replace_input_with(use.idx, restored.outputs[0])
 
 
 def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> ir.Value:

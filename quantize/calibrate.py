@@ -1,4 +1,4 @@
-"""Watch what goes into every Linear and Conv2d, on real prompts, at the student's own times.
+"""Watch what goes into every Linear and Conv2d, and what wide convolutions give, on real prompts, at the student's own times.
 
 The specialized student runs in torch, float32, network after network and chunk of prompts after chunk, its weights streamed
 (quantize/streaming.py). What is kept are records (quantize/records.py), not decisions: cached on disk under a hash of
@@ -28,7 +28,7 @@ from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.records import Record, load_records, merge_records, record_rows, save_records
-from sprint_export.quantize.streaming import StreamedNetwork, count_layers, count_rows_at_once
+from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork, count_layers, count_rows_at_once
 from sprint_export.registry import load_member
 from sprint_export.sampler import sample
 from sprint_export.schema import Student
@@ -37,7 +37,7 @@ from sprint_export.session import PromptReader, make_noise
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 
 
 def cache_folder() -> Path:
@@ -46,7 +46,7 @@ def cache_folder() -> Path:
 
 
 def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
-    """Records of inputs by `role.layer`.
+    """Records of inputs by `role.layer`, and of outputs by `role.layer:output` where streaming.py tells of them.
 
     Args:
         student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.
@@ -190,11 +190,11 @@ class _Watcher:
         self._last: tuple[torch.Tensor, Record] | None = None  # Q, K and V read one tensor: it is looked at once
 
     def listen(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
-        """A layer's input, [b, ..., C] of a Linear or [b, C, h, w] of a Conv2d."""
+        """A layer's input or output, [b, ..., C] of a Linear or [b, C, h, w] of a Conv2d."""
         if self._last is None or self._last[0] is not x:
             self._last = x, self._record(name, layer, x)
         self._seen.setdefault(f"{self.role}.{name}", []).append(self._last[1])
-        self.heard += 1
+        self.heard += not name.endswith(OUTPUT)
         self.tell(self.heard)
 
     def gather(self) -> dict[str, Record]:
@@ -207,8 +207,9 @@ class _Watcher:
         record = record_rows(rows[self.text_rows] if is_text else rows.flatten(0, 1))
         if not torch.isfinite(record.amax).all():
             raise InputError(
-                f"{self.role}.{name}: its input is {_first_wrong(record.amax)} on the calibration prompts; the weights are "
-                "damaged or overflow float32, so no scale can be measured"
+                f"{self.role}.{name.removesuffix(OUTPUT)}: its {'output' if name.endswith(OUTPUT) else 'input'} is "
+                f"{_first_wrong(record.amax)} on the calibration prompts; the weights are damaged or overflow float32, so no "
+                "scale can be measured"
             )
         return record
 

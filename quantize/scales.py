@@ -20,7 +20,17 @@ SMALLEST_AMAX = 1e-6  # an input that was never anything but zero still needs a 
 def input_scale(layer: QuantizedLayer) -> torch.Tensor:
     """The activation's scale, a float32 scalar that the graph's type holds exactly."""
     assert layer.input_amax is not None, "a layer whose weight alone is compressed has no input scale"
-    return _round(torch.tensor(max(layer.input_amax, SMALLEST_AMAX)) / layer.precision.qmax, layer.scale_dtype)
+    return _activation_scale(layer.input_amax, layer)
+
+
+def output_scale(layer: QuantizedLayer) -> torch.Tensor:
+    """The same of what the layer gives."""
+    assert layer.output_amax is not None, "a layer whose output is not rounded has no output scale"
+    return _activation_scale(layer.output_amax, layer)
+
+
+def _activation_scale(amax: float, layer: QuantizedLayer) -> torch.Tensor:
+    return _round(torch.tensor(max(amax, SMALLEST_AMAX)) / layer.precision.qmax, layer.scale_dtype)
 
 
 def weight_scale(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:

@@ -29,7 +29,7 @@ from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.search_units import Layers, Unit
-from sprint_export.quantize.torch_session import TorchSession, round_inputs
+from sprint_export.quantize.torch_session import TorchSession, round_activations
 from sprint_export.sampler import sample
 from sprint_export.schema import ROLES, QuantizedLayer, Student
 from sprint_export.session import OneAtATime, Pipeline, PromptReader, make_noise
@@ -176,7 +176,7 @@ class Pictures:
         """The role's session with its share of the layers rounded, for the time of the block."""
         mine = {layer.partition(".")[2]: how for layer, how in layers.items() if layer.startswith(f"{role}.")}
         network, handles = self._sessions[role].module, self._components[role].weights
-        hooks = [round_inputs(network.get_submodule(name), how) for name, how in mine.items() if how.input_amax is not None]
+        hooks = [hook for name, how in mine.items() for hook in round_activations(network.get_submodule(name), how)]
         try:
             for name, how in mine.items():
                 weight = network.get_parameter(f"{name}.weight").data

@@ -20,10 +20,10 @@ from sprint_export.weights import Handle, materialize
 SMALL = 1 << 18  # values (1 MB) up to which a tensor stays in memory
 CHUNK_VALUES = 1 << 26  # values (256 MB) that the largest activation of a chunk may have; about three live at once
 
-Listener = Callable[[str, torch.nn.Module, torch.Tensor], None]  # layer name, layer, its input
-
-
+OUTPUT = ":output"  # behind a layer's name: what it gives
 LISTENED = torch.nn.Linear, torch.nn.Conv2d
+
+Listener = Callable[[str, torch.nn.Module, torch.Tensor], None]  # layer name, layer, its input; or name:output, layer, its output
 
 
 def ignore(name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
@@ -35,7 +35,8 @@ class StreamedNetwork:
 
     Args:
         component: a specialized component.
-        listen: is told of every Linear's and Conv2d's input before it is used; may be replaced between runs.
+        listen: is told of every Linear's and Conv2d's input before it is used, and of the output of dense convolutions beyond
+            1x1, which some kernels give in 8 bits; may be replaced between runs.
     """
 
     description = "PyTorch, float32, weights streamed"
@@ -52,6 +53,8 @@ class StreamedNetwork:
                 _stream(module, mine)
             if isinstance(module, LISTENED):
                 module.register_forward_pre_hook(lambda layer, given, name=name: self.listen(name, layer, given[0]))
+            if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
+                module.register_forward_hook(lambda layer, _, given, name=name: self.listen(name + OUTPUT, layer, given))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name, all with the same number of rows."""

@@ -18,8 +18,9 @@ from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
 from sprint_export.quantize.records import Record
 from sprint_export.quantize.smooth import check_smooth, smooth_component
+from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, QuantizedLayer, Recipe, Student, Target
+from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, Student, Target
 
 Value = TypeVar("Value")
 
@@ -99,7 +100,10 @@ def _quantize_component(
         divides = group and shape[0 if value.is_palette else 1] % group == 0
         is_weight_alone = choice in target.weight_only
         amax = None if is_weight_alone else choose_range(records[name], value, recipe.observer, divisors.get(name))
-        layers[name] = QuantizedLayer(value, amax, axis, target.graph_dtype[precision], group if divides else 0)
+        where = LayerShape(shape, getattr(component.module.get_submodule(name), "groups", 1))
+        is_rounded = target.rounds_output is not None and target.rounds_output(choice, where)
+        given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
+        layers[name] = QuantizedLayer(value, amax, axis, target.graph_dtype[precision], group if divides else 0, given)
     component = dataclasses.replace(component, layers=layers)
     if recipe.correct_bias:
         means = {name: record.mean / divisors.get(name, torch.ones(1)) for name, record in records.items()}

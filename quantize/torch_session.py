@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
+from sprint_export.quantize.scales import fake_quantize, input_scale, output_scale, round_weight
 from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
 from sprint_export.weights import materialize
 
@@ -18,7 +18,8 @@ class TorchSession:
 
     Args:
         component: a specialized component.
-        fake: round the inputs and weights of its quantized layers, and all other weights to `dtype`, as its graph does.
+        fake: round the inputs, weights and, where told, outputs of its quantized layers, and all other weights to `dtype`, as its
+            graph does.
         dtype: what the graph computes in: "fp32", "fp16" or "bf16". Arithmetic is float32 here in any case.
     """
 
@@ -43,11 +44,16 @@ class TorchSession:
             module = self.module.get_submodule(name)
             weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
             module.weight = torch.nn.Parameter(round_weight(weight, layer), False)
-            if layer.input_amax is not None:
-                round_inputs(module, layer)
+            round_activations(module, layer)
 
 
-def round_inputs(module: torch.nn.Module, layer: QuantizedLayer) -> RemovableHandle:
-    """From now on, until the handle is removed, round what goes into a module as its quantized layer does."""
-    scale, precision = input_scale(layer), layer.precision
-    return module.register_forward_pre_hook(lambda _, arguments: (fake_quantize(arguments[0], scale, precision),))
+def round_activations(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:
+    """From now on, until the handles are removed, round what goes into a module, and what it gives, as its quantized layer does."""
+    handles, precision = [], layer.precision
+    if layer.input_amax is not None:
+        read = input_scale(layer)
+        handles.append(module.register_forward_pre_hook(lambda _, given: (fake_quantize(given[0], read, precision),)))
+    if layer.output_amax is not None:
+        written = output_scale(layer)
+        handles.append(module.register_forward_hook(lambda _, __, result: fake_quantize(result, written, precision)))
+    return handles

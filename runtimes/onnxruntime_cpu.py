@@ -1,5 +1,8 @@
 """Target `onnx`: portable ONNX graphs, run here by ONNX Runtime on the CPU.
 
+Its INT8 graphs are shaped for the kernels that provider has (docs/decisions/0008-onnx-int8.md): unsigned activations times signed
+weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits.
+
 It is also what checks every graph of other targets on a machine that cannot run them: a 16-bit graph comes with a shadow
 (same weights, same Q/DQ, float32 arithmetic), and that is what this runtime then opens, and says so.
 """
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.registry import require
-from sprint_export.schema import Device, Target, TensorSpec
+from sprint_export.schema import Device, LayerShape, Target, TensorSpec
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
@@ -23,6 +26,11 @@ def refuse_pair(precision: str, device: Device) -> str | None:
     if precision not in TARGET.precisions:
         return f"onnx has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
     return None
+
+
+def rounds_output(precision: str, shape: LayerShape) -> bool:
+    """A convolution beyond 1x1: QLinearConv is its only integer kernel; a MatMul may give floats (export/rewrites/)."""
+    return precision == "int8" and any(size > 1 for size in shape.weight[2:])
 
 
 TARGET = Target(
@@ -36,6 +44,8 @@ TARGET = Target(
     default_device="cpu",
     extra="runtime",
     runtimes=("onnx",),
+    rounds_output=rounds_output,
+    rewrites=("unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls", "norm_divisions"),
 )
 
 
@@ -58,17 +68,22 @@ def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Ten
     return OnnxRuntimeSession(graph, inputs, outputs)
 
 
+def make_options() -> Any:
+    """How sessions are opened: onnxruntime.SessionOptions."""
+    options = require("onnxruntime", TARGET.extra).SessionOptions()
+    options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
+    # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    return options
+
+
 class OnnxRuntimeSession:
     """The session protocol over onnxruntime.InferenceSession."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         ort: Any = require("onnxruntime", TARGET.extra)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
-        # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
         try:
-            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(graph), make_options(), providers=["CPUExecutionProvider"])
         except MemoryError as error:
             raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph

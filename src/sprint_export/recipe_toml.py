@@ -7,7 +7,7 @@ prompts = ["a red circle", ...]          # default: the student's own
 observer = "max"                         # and smooth, correct_bias: schema.Recipe says what they do
 [[rules]]                                # first match wins; the last pattern must be "*"
 pattern = "transformer.*.attn2.to_k"     # shell wildcards; {first} and {last} stand for the smallest and largest number there
-precision = "float"                      # or a precision, or {precision}, {convolution}, {gentler}, which quantize/recipes.py fills in
+precision = "float"                      # or one, or {precision}, {convolution}, {gentler}: quantize/recipes.py fills them in
 reason = "text outliers"
 
 Standard library only: a bundle's recipe is printed without torch.

@@ -62,7 +62,8 @@ class QuantizedLayer:
     `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
     compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
     None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in.
+    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in. `output_amax` is the largest magnitude
+    of its output where the target's kernel rounds that too; None where it does not.
     """
 
     precision: Precision
@@ -70,6 +71,7 @@ class QuantizedLayer:
     weight_axis: int | None
     scale_dtype: str
     group: int = 0
+    output_amax: float | None = None
 
 
 @dataclass(frozen=True)
@@ -246,12 +248,21 @@ class Options:
 
 
 @dataclass(frozen=True)
+class LayerShape:
+    """What a target's kernels are chosen by: the weight's shape as torch stores it, and the groups of a convolution."""
+
+    weight: tuple[int, ...]
+    groups: int = 1
+
+
+@dataclass(frozen=True)
 class Target:
     """Where a student can go.
 
     `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
-    its files; `runtimes` the members of runtimes/ that can run them, best first.
+    its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
+    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known.
     """
 
     name: str
@@ -269,6 +280,7 @@ class Target:
     weight_only: tuple[str, ...] = ()  # precisions that leave activations in float
     layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
     convolutions: Mapping[str, str] = field(default_factory=dict)  # precision -> what dense convolutions are faster in
+    rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sprint_export.export.shadow import write_shadow
 from sprint_export.export.to_onnx import make_graph, write_graph
 from sprint_export.quantize import quantize_student
-from sprint_export.quantize.streaming import StreamedNetwork
+from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, QuantizedLayer, Student, TensorSpec
@@ -40,10 +42,10 @@ class Exported:
         return onnx.load(str(self.path))
 
 
-def export_component(component: Component, dtype: str, folder: Path) -> Exported:
+def export_component(component: Component, dtype: str, folder: Path, rewrites: Sequence[str] = ()) -> Exported:
     """As export_student does for each component."""
     path = folder / "model.onnx"
-    write_graph(make_graph(component, dtype), path)
+    write_graph(make_graph(component, dtype, rewrites), path)
     return Exported(component, dtype, path, write_shadow(path))
 
 
@@ -86,16 +88,21 @@ def small_component() -> Component:
     )
 
 
-def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None) -> Component:
-    """All its layers but the depthwise one, at the ranges its own input takes."""
+def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, rounded: Sequence[str] = ()) -> Component:
+    """All its layers but the depthwise one, at the ranges its own input takes; the output of those in `rounded` too."""
     component = small_component()
     amaxes: dict[str, float] = {}
     StreamedNetwork(component, lambda name, _, x: amaxes.update({name: x.abs().max().item()})).run(small_feeds())
     value = load_member("precision", precision).PRECISION
     layers = {
-        name: QuantizedLayer(value, amax, conv_axis if name in ("conv", "point") else 0, scale_dtype)
-        for name, amax in amaxes.items()
-        if name != "depth"
+        name: QuantizedLayer(
+            value,
+            amaxes[name],
+            conv_axis if name in ("conv", "point") else 0,
+            scale_dtype,
+            output_amax=amaxes[name + OUTPUT] if name in rounded else None,
+        )
+        for name in ("conv", "point", "left", "right", "out")
     }
     return dataclasses.replace(component, layers=layers)
 
@@ -113,6 +120,11 @@ def make_feeds(student: Student) -> dict[str, dict[str, Array]]:
     denoiser = {"latents": noise, "prompt_embeds": embeds, "prompt_mask": mask}
     latents = TorchSession(student.components["transformer"]).run(denoiser)["denoised"]
     return {"text_encoder": {"input_ids": ids}, "transformer": denoiser, "vae_decoder": {"latents": latents}}
+
+
+def count_ops(model: onnx.ModelProto) -> Counter[str]:
+    """How often each operator stands in a graph."""
+    return Counter(node.op_type for node in model.graph.node)
 
 
 def run_onnx(path: Path, feeds: dict[str, Array], fuse: bool = True) -> Array:

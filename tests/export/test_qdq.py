@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from sprint_export.errors import InputError
 from sprint_export.export.to_onnx import count_precisions, make_graph
-from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.quantize.torch_session import TorchSession
 from tests.export.graphs import (
     HALF,
@@ -62,13 +62,32 @@ def test_every_layer_has_both_and_nothing_else_has(graph: Exported) -> None:
     inputs = {name for name, node in made_by.items() if node.op_type == "QuantizeLinear"}
     counts = {op: sum(node.op_type == op for node in model.graph.node) for op in ("QuantizeLinear", "DequantizeLinear")}
     assert counts["DequantizeLinear"] == len(found) + len(inputs)
-    assert counts["QuantizeLinear"] == len({read.input[0] for _, read, _ in found.values()})
+    rounded = [layer for layer, how in graph.component.layers.items() if how.output_amax is not None]
+    assert counts["QuantizeLinear"] == len({read.input[0] for _, read, _ in found.values()}) + len(rounded)
     for layer, (node, read, _) in found.items():
         assert read.op_type == "DequantizeLinear", layer
         source = made_by[read.input[0]]
         assert source.op_type == "QuantizeLinear", layer
         assert list(source.input[1:]) == list(read.input[1:]), "Q and DQ share scale and zero point"
         assert node.op_type == ("Conv" if graph.component.module.get_submodule(layer).weight.ndim == 4 else "MatMul")
+
+
+def test_a_rounded_output_has_its_own_pair(tmp_path: Path) -> None:
+    component = quantize_small("int8", "fp32", 0, rounded=("conv",))
+    exported = export_component(component, "fp32", tmp_path)
+    stored, model = initializers(exported.model), exported.model
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv" and node.input[1] == "conv.weight.dq")
+    (reader,) = (node for node in model.graph.node if conv.output[0] in node.input)
+    assert reader.op_type == "QuantizeLinear"
+    assert value_of(stored[reader.input[1]]).item() == output_scale(component.layers["conv"]).item()
+    (back,) = (node for node in model.graph.node if reader.output[0] in node.input)
+    assert back.op_type == "DequantizeLinear"
+    assert list(back.input[1:]) == list(reader.input[1:])
+    wanted = TorchSession(component, fake=True).run(small_feeds())["image"]
+    found = run_onnx(exported.path, small_feeds(), fuse=False)
+    assert snr_db(found, wanted) > 100, "float32 noise apart"
+    without = TorchSession(quantize_small("int8", "fp32", 0), fake=True).run(small_feeds())["image"]
+    assert snr_db(without, wanted) < 60, "the rounding is there to be seen"
 
 
 def test_no_tensor_is_quantized_twice_at_one_scale(graph: Exported) -> None:

@@ -16,7 +16,7 @@ from sprint_export.errors import InputError
 from sprint_export.quantize import calibrate as calibrate_module
 from sprint_export.quantize.calibrate import cache_folder, calibrate
 from sprint_export.quantize.records import Record
-from sprint_export.quantize.streaming import StreamedNetwork
+from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork
 from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
@@ -62,6 +62,10 @@ def test_ranges_are_the_maxima_over_all_prompts_and_steps(made: Student, steps: 
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
                 module.register_forward_pre_hook(
                     lambda _, x, layer=f"{role}.{name}": seen.setdefault(layer, []).append(largest(layer, x[0]))
+                )
+            if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and module.kernel_size != (1, 1):
+                module.register_forward_hook(
+                    lambda _, __, y, layer=f"{role}.{name}{OUTPUT}": seen.setdefault(layer, []).append(y.abs().max().item())
                 )
     for i, prompt in enumerate(PROMPTS):
         ids, kept = pipe.reader.read([prompt])

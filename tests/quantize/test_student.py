@@ -11,6 +11,7 @@ import torch
 from sprint_export.errors import InputError
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.calibrate import calibrate
+from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Component, Precision, QuantizedLayer, Recipe, Rule, Student, Target, TensorSpec
@@ -59,7 +60,9 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             group = target.groups.get(precision, 0)
             group = group if group and shape[0 if precise.is_palette else 1] % group == 0 else 0
             seen = None if alone else amax[f"{role}.{layer}"].amax.max().item()
-            assert found == QuantizedLayer(precise, seen, axis, target.graph_dtype[precision], group)
+            is_rounded = (name, precision) == ("onnx", "int8") and is_conv and module.kernel_size != (1, 1)
+            given = amax[f"{role}.{layer}{OUTPUT}"].amax.max().item() if is_rounded else None
+            assert found == QuantizedLayer(precise, seen, axis, target.graph_dtype[precision], group, given)
             axes.add((is_conv, axis))
     assert axes == {(False, 0), (True, 0 if target.conv_per_channel else None)}
     assert all(not component.layers for component in student.components.values()), "the input is left alone"
@@ -118,9 +121,10 @@ def one_linear(layer: QuantizedLayer | None, dtype: torch.dtype = torch.float32)
 
 
 @pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
-def test_a_fake_layer_is_the_formula(precision: Precision) -> None:
-    """Input clipped at its range, weight rounded per channel, bias rounded to the graph's type."""
-    component = one_linear(QuantizedLayer(precision, 2.0, 0, "bf16"))
+@pytest.mark.parametrize("output", [None, 1.5])
+def test_a_fake_layer_is_the_formula(precision: Precision, output: float | None) -> None:
+    """Input clipped at its range, weight rounded per channel, bias rounded to the graph's type, then the output where told."""
+    component = one_linear(QuantizedLayer(precision, 2.0, 0, "bf16", output_amax=output))
     x = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32) * 2
     assert np.abs(x).max() > 2.5, "some input must lie beyond the range"
     found = TorchSession(component, fake=True, dtype="bf16").run({"x": x})["y"]
@@ -134,6 +138,9 @@ def test_a_fake_layer_is_the_formula(precision: Precision) -> None:
     weight, bias = (component.weights[f"0.{name}"].load() for name in ("weight", "bias"))
     w = rounded(weight, weight.abs().amax(1, keepdim=True))
     wanted = rounded(torch.from_numpy(x), torch.tensor(2.0)) @ w.T + bias.bfloat16().float()
+    if output is not None:
+        assert wanted.abs().max() > output, "some output must lie beyond the range"
+        wanted = rounded(wanted, torch.tensor(output))
     np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-5)
 
 
