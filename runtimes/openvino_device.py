@@ -67,6 +67,7 @@ TARGET = Target(
     exporter="to_openvino",
     runtimes=("openvino",),
     layer_precisions=("int8",),
+    rewrites=("tokens_last", "unsigned_activations"),
     complete=complete_options,
 )
 
