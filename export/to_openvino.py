@@ -91,9 +91,10 @@ def _mark_decompression(path: Path) -> None:
     layers = {layer.get("id"): layer for layer in tree.iterfind("layers/layer")}
     for edge in tree.iterfind("edges/edge"):
         source, layer = layers[edge.get("from-layer")], layers[edge.get("to-layer")]
-        if source.get("type") == "Const" and layer.get("type") == "Convert":
-            if source.find("output/port").get("precision") == "FP16":  # type: ignore[union-attr]  # every Const has one output
-                info = ElementTree.Element("rt_info")
-                info.append(ElementTree.Element("attribute", name="decompression", version="0"))
-                layer.insert(list(layer).index(layer.find("data")) + 1, info)  # type: ignore[arg-type]  # a Convert has data
+        port = source.find("output/port")
+        is_half = source.get("type") == "Const" and port is not None and port.get("precision") == "FP16"
+        if is_half and layer.get("type") == "Convert" and layer.find("rt_info") is None:
+            info = ElementTree.Element("rt_info")
+            info.append(ElementTree.Element("attribute", name="decompression", version="0"))
+            layer.insert(1, info)  # after its <data>
     tree.write(path, encoding="utf-8", xml_declaration=True)

@@ -128,7 +128,9 @@ class OpenVinoSession:
         """How long loading took, and how many of the multiplying layers the compiled network runs in which type."""
         rows = [Measurement("load_s", self._load_s, "s", note="read and compiled")]
         found = Counter(kind for _, _, kind in self.multiplying_layers())
-        return rows + [Measurement(f"kernels_{kind}", count, "", note="that multiply in it") for kind, count in sorted(found.items())]
+        return rows + [
+            Measurement(f"kernels_{kind}", count, "", note="that multiply in it") for kind, count in sorted(found.items())
+        ]
 
     def multiplying_layers(self) -> list[tuple[str, str, str]]:
         """(name, layer type, type it multiplies in) of every gemm and convolution of the compiled network, e.g. "int8".

@@ -18,10 +18,10 @@ def rewrite(model: ir.Model) -> None:
         if node.op_type != "Transpose" or list(node.attributes["perm"].as_ints()) != [0, 2, 1]:
             continue
         flatten = node.inputs[0].producer() if node.inputs[0] is not None else None
-        picture = None if flatten is None or flatten.op_type != "Reshape" else flatten.inputs[0]
-        if picture is None or not _joins_rows(picture, node.inputs[0]):
+        if flatten is None or flatten.op_type != "Reshape" or not _joins_rows(flatten.inputs[0], flatten.outputs[0]):
             continue
-        assert picture.shape is not None
+        picture = flatten.inputs[0]
+        assert picture is not None and picture.shape is not None
         batch, channels, height, width = (int(size) for size in picture.shape.numpy())
         name = node.outputs[0].name
         moved = ir.node("Transpose", [picture], attributes={"perm": [0, 2, 3, 1]})
@@ -36,9 +36,9 @@ def rewrite(model: ir.Model) -> None:
             graph.remove(flatten, safe=True)
 
 
-def _joins_rows(picture: ir.Value, tokens: ir.Value | None) -> bool:
+def _joins_rows(picture: ir.Value | None, tokens: ir.Value) -> bool:
     """Whether [B, C, h, w] became [B, C, h w]."""
-    if tokens is None or picture.shape is None or tokens.shape is None or len(picture.shape) != 4 or len(tokens.shape) != 3:
+    if picture is None or picture.shape is None or tokens.shape is None or (len(picture.shape), len(tokens.shape)) != (4, 3):
         return False
     before, after = list(picture.shape), list(tokens.shape)
     fixed = all(isinstance(size, int) for size in (*before, *after))
@@ -53,6 +53,6 @@ def _declare(node: ir.Node, name: str, like: ir.Value, shape: list[int]) -> None
 
 def _constant(graph: ir.Graph, name: str, shape: list[int]) -> ir.Value:
     tensor = ir.tensor(np.array(shape, np.int64), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape([len(shape)]), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -8,8 +8,8 @@ units for is absent from `tflops`.
 Apple's devices are never priced: no figures of their units are published. What counts there is the chip's generation, the unit
 that suits the device, and how large one weight file may be (a Neural Engine refuses 2 GB, and phones fail well before).
 
-Covered: GeForce RTX cards, iPhones and Macs by chip, Intel's GPUs and NPUs as kinds, a plain CPU. Not covered: laptop and workstation RTX parts, whose clocks
-depend on the maker.
+Covered: GeForce RTX cards, iPhones and Macs by chip, Intel's GPUs and NPUs as kinds, a plain CPU. Not covered: laptop and
+workstation RTX parts, whose clocks depend on the maker.
 """
 
 from __future__ import annotations
