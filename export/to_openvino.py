@@ -60,6 +60,7 @@ def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str | None) -> 
         path = Path(temporary) / "model.onnx"
         write_graph(graph, path)
         model = openvino.Core().read_model(path)  # not convert_model, which folds 16-bit weights into float32 ones
+        _name_operations(model)
         model.set_rt_info(unit or "cpu", UNIT_KEY.split("."))
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
         counts = count_precisions(model)
@@ -69,6 +70,13 @@ def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str | None) -> 
         with (folder / name).open("r+b") as handle:
             os.fsync(handle.fileno())
     return counts
+
+
+def _name_operations(model: Any) -> None:
+    """Number what OpenVINO named by itself: it counts through the whole process, so no two files would be the same."""
+    for i, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_friendly_name() == operation.get_name():
+            operation.set_friendly_name(f"{operation.get_type_name()}.{i}")
 
 
 def count_precisions(model: Any) -> dict[str, int]:
