@@ -13,6 +13,8 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from sprint_export.export.tensors import to_ir, to_torch
+
 HALF = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
 FLOAT = ir.DataType.FLOAT
 
@@ -22,15 +24,26 @@ def write_shadow(graph_path: Path) -> Path | None:
     model = ir.load(graph_path)
     if not any(value.dtype in HALF for value in model.graph.initializers.values()):
         return None
-    for node in list(model.graph.all_nodes()):
-        _widen_node(node)
-    for value in list(model.graph.initializers.values()):
-        if value.dtype in HALF:
-            _widen_initializer(model.graph, value)
+    widen_graph(model)
     path = graph_path.with_suffix(".shadow.onnx")
     ir.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
     return path
+
+
+def widen_graph(model: ir.Model, inline_values: int = 0) -> None:
+    """Compute a 16-bit graph in float32, in place; initializers of up to `inline_values` values become float32 themselves."""
+    for node in list(model.graph.all_nodes()):
+        _widen_node(node)
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if value.dtype not in HALF or tensor is None:
+            continue
+        if tensor.size <= inline_values:
+            value.const_value = to_ir(to_torch(tensor), FLOAT, name)
+            value.type = ir.TensorType(FLOAT)
+        else:
+            _widen_initializer(model.graph, value)
 
 
 def _widen_node(node: ir.Node) -> None:

@@ -8,8 +8,8 @@ units for is absent from `tflops`.
 Apple's devices are never priced: no figures of their units are published. What counts there is the chip's generation, the unit
 that suits the device, and how large one weight file may be (a Neural Engine refuses 2 GB, and phones fail well before).
 
-Covered: GeForce RTX cards, iPhones and Macs by chip, a plain CPU. Not covered: laptop and workstation RTX parts, whose clocks
-depend on the maker.
+Covered: GeForce RTX cards, iPhones and Macs by chip, Intel's GPUs and NPUs as kinds, a plain CPU. Not covered: laptop and
+workstation RTX parts, whose clocks depend on the maker.
 """
 
 from __future__ import annotations
@@ -76,6 +76,9 @@ _DEVICES = (
     _apple("iphone-16", "Apple iPhone 16 (A18, 8 GB)", ("A", 18)),
     _apple("mac-m1", "Apple Mac with M1 to M3", ("M", 1)),
     _apple("mac-m4", "Apple Mac with M4 or later", ("M", 4)),
+    # Intel publishes no latency-relevant peaks by these names, which cover many parts: never priced either.
+    Device(name="intel-gpu", title="Intel graphics, integrated or Arc", compute_capability=None, compute_unit="gpu"),
+    Device(name="intel-npu", title="Intel AI Boost (the NPU of Core Ultra)", compute_capability=None, compute_unit="npu"),
     # A CPU's peak depends on the part and its clocks; latency there is measured, never priced.
     Device(name="cpu", title="any x86-64 or Arm CPU", compute_capability=None),
 )

@@ -1,0 +1,185 @@
+"""What cpu_engines.py runs: SANA-Sprint 0.6B's networks with random weights, stock in PyTorch, plain through NNCF, and ours.
+
+Every network is fed the same seeded inputs, and every engine answers with the same thing: prompt embeddings, denoised latents
+(for a stock transformer: latents - v), a picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NAME = "sana-sprint-0.6b"
+GUIDANCE = 0.45  # 4.5 times the student's guidance_embeds_scale
+OURS = {  # engine -> target and precision
+    "onnx-fp32": ("onnx", "fp32"),
+    "onnx-int8": ("onnx", "int8"),
+    "openvino-fp16": ("openvino", "fp16"),
+    "openvino-int8": ("openvino", "int8"),
+}
+
+
+def make_student(pixels: int) -> Any:
+    """The preset at another picture size."""
+    from sprint_export.students.presets import build_preset
+    from sprint_export.students.published import PRESETS
+
+    preset = PRESETS[NAME]
+    preset = dataclasses.replace(preset, transformer={**preset.transformer, "sample_size": pixels // 32})
+    return build_preset(preset, f"random:{NAME}-{pixels}", 0)
+
+
+def make_feeds(role: str, pixels: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Seeded inputs by the names of our graphs."""
+    from sprint_export.session import PromptReader
+
+    student, rng = make_student(pixels), np.random.default_rng(0)
+    latents = rng.standard_normal((1, *student.latent_shape), np.float32)
+    if role == "vae_decoder":
+        return {"latents": latents}
+    ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(student.calibration_prompts[:1])
+    if role == "text_encoder":
+        return {"input_ids": ids}
+    embeds = rng.standard_normal((1, student.prompt.keep, student.configs["text_encoder"]["hidden_size"]), np.float32)
+    return {"latents": latents, "prompt_embeds": embeds, "prompt_mask": mask}
+
+
+def quantized(role: str, pixels: int, engine: str, prompts: int) -> Any:
+    """One specialized network, quantized where its precision asks for it; ranges come from the cache when they are there."""
+    from sprint_export.quantize import quantize_student
+    from sprint_export.quantize.recipes import default_recipe
+    from sprint_export.registry import load_member
+    from sprint_export.road import keep_components
+    from sprint_export.specialize import specialize_student
+
+    name, precision = OURS[engine]
+    student = keep_components(specialize_student(make_student(pixels)), [role])
+    recipe = default_recipe(precision, student)
+    recipe = dataclasses.replace(recipe, prompts=recipe.prompts[:prompts])
+    return quantize_student(student, precision, load_member("target", name).TARGET, recipe).components[role]
+
+
+def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> None:
+    """Write one network for one of our targets."""
+    from sprint_export.registry import load_member
+    from sprint_export.schema import Options
+
+    name, precision = OURS[engine]
+    target = load_member("target", name).TARGET
+    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}")
+    exporter.write_component(quantized(role, pixels, engine, prompts), target, precision, Options(), folder)
+
+
+def open_ours(role: str, pixels: int, engine: str, folder: Path) -> Callable[[], np.ndarray[Any, Any]]:
+    """The exported network on its runtime."""
+    from sprint_export.registry import load_member
+    from sprint_export.road import keep_components
+    from sprint_export.specialize import specialize_student
+
+    component = keep_components(specialize_student(make_student(pixels)), [role]).components[role]
+    graph = next(path for path in (folder / "openvino_model.xml", folder / "model.onnx") if path.exists())
+    session = load_member("runtime", OURS[engine][0]).open_session(graph, component.inputs, component.outputs)
+    feeds = make_feeds(role, pixels)
+    return lambda: next(iter(session.run(feeds).values()))
+
+
+def open_torch(role: str, pixels: int, dtype: str) -> Callable[[], np.ndarray[Any, Any]]:
+    """The stock module in "float32" or "bfloat16"."""
+    import torch
+
+    call = _stock(role, pixels, getattr(torch, dtype))
+
+    def run() -> np.ndarray[Any, Any]:
+        with torch.no_grad():
+            return np.asarray(call().float())
+
+    return run
+
+
+def _stock(role: str, pixels: int, dtype: Any) -> Callable[[], Any]:
+    import torch
+
+    from sprint_export.weights import materialize
+
+    component = make_student(pixels).components[role]
+    feeds = {name: torch.from_numpy(value) for name, value in make_feeds(role, pixels).items()}
+    if role == "vae_decoder":
+        handles = {k.removeprefix("decoder."): h for k, h in component.weights.items() if k.startswith("decoder.")}
+        decoder = materialize(component.module.decoder, handles, dtype)
+        factor = 1.0 / float(component.module.config.scaling_factor)
+        return lambda: decoder((feeds["latents"] * factor).to(dtype))
+    module = materialize(component.module, component.weights, dtype)
+    if role == "text_encoder":
+        keep = make_student(pixels).prompt.keep
+        mask = torch.ones_like(feeds["input_ids"])
+
+        def encode() -> Any:
+            hidden = module(input_ids=feeds["input_ids"], attention_mask=mask).last_hidden_state
+            return torch.cat([hidden[:, :1], hidden[:, 1 - keep :]], 1)
+
+        return encode
+    inputs = stock_inputs(pixels, dtype)
+    return lambda: feeds["latents"] - module(**inputs, return_dict=False)[0].float()
+
+
+def stock_inputs(pixels: int, dtype: Any) -> dict[str, Any]:
+    """What the stock transformer takes at its one step."""
+    import torch
+
+    feeds = {name: torch.from_numpy(value) for name, value in make_feeds("transformer", pixels).items()}
+    return {
+        "hidden_states": feeds["latents"].to(dtype),
+        "encoder_hidden_states": feeds["prompt_embeds"].to(dtype),
+        "timestep": torch.ones(1),
+        "guidance": torch.full((1,), GUIDANCE, dtype=dtype),
+        "encoder_attention_mask": feeds["prompt_mask"],
+    }
+
+
+def quantize_plain(pixels: int, folder: Path) -> None:
+    """The field's standard way: the stock transformer through openvino.convert_model and nncf.quantize."""
+    import nncf
+    import openvino
+    import torch
+
+    from sprint_export.weights import materialize
+
+    component = make_student(pixels).components["transformer"]
+    inputs = stock_inputs(pixels, torch.float32)
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = materialize(component.module, component.weights)
+
+        def forward(self, *values: Any) -> Any:
+            return self.inner(**dict(zip(inputs, values, strict=True)), return_dict=False)[0]
+
+    values = tuple(inputs.values())
+    with torch.no_grad():
+        model = openvino.convert_model(Positional(), example_input=values, input=[list(value.shape) for value in values])
+    feeds = nncf.Dataset([[value.numpy() for value in values]])
+    model = nncf.quantize(model, feeds, subset_size=1, model_type=nncf.ModelType.TRANSFORMER)
+    openvino.save_model(model, folder / "openvino_model.xml")
+
+
+def open_plain(pixels: int, folder: Path) -> Callable[[], np.ndarray[Any, Any]]:
+    """NNCF's network, compiled as our session compiles ours."""
+    import openvino
+    import torch
+
+    model = openvino.Core().compile_model(folder / "openvino_model.xml", "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    request = model.create_infer_request()
+    values = [value.numpy() for value in stock_inputs(pixels, torch.float32).values()]
+    latents = make_feeds("transformer", pixels)["latents"]
+
+    def run() -> np.ndarray[Any, Any]:
+        request.infer(dict(enumerate(values)))
+        return np.asarray(latents - request.get_output_tensor(0).data)
+
+    return run

@@ -1,0 +1,176 @@
+"""Target `openvino`: OpenVINO IR for any x86 or Arm CPU, and for Intel's GPUs and NPUs.
+
+    cpu        run here, in CI; the plugin computes what is not INT8 in bfloat16 where the CPU has it, else in float32, and
+               `description` says which
+    gpu, npu   opened by name and never replaced by the CPU: not run yet, no such device was at hand
+The device a bundle was made for is written into the IR.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.devices import list_devices
+from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.registry import require
+from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array, Session
+
+UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
+MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
+
+
+def refuse_pair(precision: str, device: Device) -> str | None:
+    """A CPU and Intel's own devices run both precisions; others have targets of their own."""
+    if precision not in TARGET.precisions:
+        return f"openvino has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
+    if device.name != "cpu" and not device.name.startswith("intel-"):
+        known = ", ".join(d.name for d in list_devices() if d.name == "cpu" or d.name.startswith("intel-"))
+        other = "coreml" if device.apple_chip is not None else "trt"
+        return f"OpenVINO runs on CPUs and Intel's devices and {device.name} is none; choose from: {known}; or use {other}-int8"
+    return None
+
+
+def complete_options(precision: str, device: Device, options: Options) -> Options:
+    """Fill in the compute unit: the device's, or the CPU.
+
+    Raises:
+        InputError: no such compute unit, or an option that OpenVINO does not have.
+    """
+    for name in ("deployment_target", "part_megabytes"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(f"{name}={value}: openvino targets have no such option; it is for coreml and coreai targets")
+    unit = options.compute_unit or device.compute_unit or "cpu"
+    if unit not in UNITS:
+        raise unknown_choice("compute unit", unit, UNITS)
+    return replace(options, compute_unit=unit)
+
+
+TARGET = Target(
+    name="openvino",
+    format="openvino",
+    title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
+    precisions=("fp16", "int8"),
+    graph_dtype={"fp16": "fp16", "int8": "fp16"},
+    conv_per_channel=True,
+    refuses=refuse_pair,
+    default_device="cpu",
+    extra="openvino",
+    exporter="to_openvino",
+    runtimes=("openvino",),
+    layer_precisions=("int8",),
+    rewrites=("tokens_last", "unsigned_activations"),
+    complete=complete_options,
+)
+
+
+def build(graph: Path, device: Device, builder: str, progress: Callable[[str], None]) -> tuple[Path, ...]:
+    """Nothing to build: OpenVINO compiles the IR when it is opened."""
+    return ()
+
+
+def can_run() -> str | None:
+    """Why OpenVINO cannot run here, or None: every machine has a CPU."""
+    if importlib.util.find_spec("openvino") is None:
+        return f"openvino is not installed; run: pip install 'sprint-export[{TARGET.extra}]'"
+    return None
+
+
+def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+    """Load and compile an IR on the device it was made for.
+
+    Raises:
+        BundleError: the IR is damaged, or its interface is not the manifest's.
+        MachineError: openvino is missing, or the device is not in this machine.
+    """
+    return OpenVinoSession(graph, inputs, outputs)
+
+
+class OpenVinoSession:
+    """The session protocol over openvino.CompiledModel."""
+
+    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        openvino: Any = require("openvino", TARGET.extra)
+        core, start = openvino.Core(), time.perf_counter()
+        try:
+            model = core.read_model(graph)
+            _check_interface(graph, model, inputs, outputs)
+            unit = model.get_rt_info(UNIT_KEY.split(".")).astype(str)
+        except RuntimeError as error:  # the only type OpenVINO raises
+            raise BundleError(f"OpenVINO cannot read {graph}: {_last_line(error)}") from error
+        if unit not in UNITS:
+            raise BundleError(f"{graph} is made for {unit!r}; expected one of {', '.join(UNITS)}; export the student again")
+        self._device = _find_unit(core, UNITS[unit])
+        try:
+            self._model = core.compile_model(model, self._device, {"PERFORMANCE_HINT": "LATENCY"})
+        except RuntimeError as error:
+            raise MachineError(f"OpenVINO cannot compile {graph} for {self._device}: {_last_line(error)}") from error
+        self._load_s, self._outputs = time.perf_counter() - start, [spec.name for spec in outputs]
+        self._request = self._model.create_infer_request()
+        kind = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        version = openvino.__version__.split("-")[0]
+        self.description = f"OpenVINO {version} {self._device}, {kind} where not int8"
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs by name -> outputs by name."""
+        self._request.infer(dict(feeds))
+        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
+
+    def findings(self) -> list[Measurement]:
+        """How long loading took, and how many of the multiplying layers the compiled network runs in which type."""
+        rows = [Measurement("load_s", self._load_s, "s", note="read and compiled")]
+        found = Counter(kind for _, _, kind in self.multiplying_layers())
+        return rows + [
+            Measurement(f"kernels_{kind}", count, "", note="that multiply in it") for kind, count in sorted(found.items())
+        ]
+
+    def multiplying_layers(self) -> list[tuple[str, str, str]]:
+        """(name, layer type, type it multiplies in) of every gemm and convolution of the compiled network, e.g. "int8".
+
+        The attention that the plugin fuses into one kernel is a Subgraph and not among them.
+        """
+        layers = []
+        for operation in self._model.get_runtime_model().get_ordered_ops():
+            info = operation.get_rt_info()
+            kind = info["layerType"].astype(str)
+            if kind in MULTIPLIES:
+                primitive = info["primitiveType"].astype(str).rpartition("_")[2].lower()
+                layers.append((operation.get_friendly_name(), kind, {"i8": "int8"}.get(primitive, primitive)))
+        return layers
+
+
+def _check_interface(graph: Path, model: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    """Compare names with the manifest."""
+    for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
+        found, wanted = sorted(value.any_name for value in values), sorted(spec.name for spec in specs)
+        if found != wanted:
+            raise BundleError(f"{graph} has {side} {found}, the manifest says {wanted}; export the student again")
+
+
+def _find_unit(core: Any, name: str) -> str:
+    """The device of that kind, by OpenVINO's name.
+
+    Raises:
+        MachineError: there is none; the message lists what there is. The CPU never stands in for another device.
+    """
+    available = list(core.available_devices)
+    if not any(device.split(".")[0] == name for device in available):
+        raise MachineError(
+            f"OpenVINO finds no {name} here, it has: {', '.join(available)}; install the device's driver, or export with "
+            "--device cpu"
+        )
+    return name
+
+
+def _last_line(error: RuntimeError) -> str:
+    """OpenVINO's messages are traces through its own files; the last line says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
