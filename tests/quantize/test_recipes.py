@@ -165,7 +165,10 @@ BAD = {
     "a prompt is a number": (f"prompts = [1]\n{CATCH_ALL}", ["bad.toml: expected", "expected str, found 1"]),
     "seed is a text": (f'seed = "x"\n{CATCH_ALL}', ["bad.toml: expected", "expected int, found 'x'"]),
     "name is a number": (f"name = 3\n{CATCH_ALL}", ["bad.toml: expected", "expected str, found 3"]),
-    "an unknown key": (f"sed = 1\n{CATCH_ALL}", ["unknown key in recipe", "'sed'", "correct_bias, name, observer, prompts, rules, seed, smooth"]),
+    "an unknown key": (
+        f"sed = 1\n{CATCH_ALL}",
+        ["unknown key in recipe", "'sed'", "correct_bias, name, observer, prompts, rules, seed, smooth"],
+    ),
     "an unknown precision": (
         '[[rules]]\npattern = "*"\nprecision = "int7"',
         ["unknown precision in rule '*'", "'int7'", "float, fp8, int4, int8, w4, w6, w8a8"],
