@@ -36,6 +36,9 @@ TARGET = Target(
     default_device="cpu",
     extra="runtime",
     runtimes=("onnx",),
+    weight_only=("w8a16", "int4"),
+    layer_precisions=("int8", "fp8", "w8a16", "int4"),
+    groups={"int4": 32},
 )
 
 

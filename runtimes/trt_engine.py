@@ -80,6 +80,9 @@ TARGET = Target(
     extra="trt",
     runtimes=("trt", "onnx"),
     needs_build=True,
+    weight_only=("w8a16", "int4"),
+    layer_precisions=("int8", "fp8", "w8a16", "int4"),
+    groups={"int4": 128},
 )
 
 

@@ -35,6 +35,7 @@ from sprint_export.weights import Handle, LazyHandle, constant
 ATTENTION = "eager"
 HIDDEN = -10000.0  # a bias that hides a position and that half precision can hold
 RESIDUAL = 32.0  # R: published Gemma-2 checkpoints reach a few thousand in the residual stream; squares fit up to 8,000
+KEYS = 8  # kernels read 16 bytes at a time: TensorRT copies the scores of a layer twice where their number of keys is no multiple
 PROJECTED = 8.0  # P: smaller, because it makes the weights smaller too, and the scales of 8-bit weights
 Rotation = tuple[torch.Tensor, torch.Tensor]  # cosines and sines [1, S, d]
 POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
@@ -56,14 +57,20 @@ def rotary_handles(config: Mapping[str, Any]) -> dict[str, Handle]:
     return {"rotary_emb.inv_freq": constant(frequencies)}
 
 
-def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, groups: int = 1) -> dict[str, Handle]:
-    """Attention biases float32 [1, 1, groups S, L] of the S = L - start last positions, once for each head of a group.
+def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, groups: int = 1, unused: int = 0) -> dict[str, Handle]:
+    """Attention biases float32 [1, 1, groups S, unused + L] of the S = L - start last positions, once for each head of a group.
 
-    Position i sees j <= i and, in the sliding layers, j > i - window.
+    Position i sees j <= i and, in the sliding layers, j > i - window; nobody sees an unused key.
     """
-    distance = torch.arange(start, length).repeat(groups)[:, None] - torch.arange(length)[None, :]
-    hidden = {"full_bias": distance < 0, "sliding_bias": (distance < 0) | (distance >= config.get("sliding_window", 4096))}
+    distance = torch.arange(start, length).repeat(groups)[:, None] - torch.arange(-unused, length)[None, :]
+    never = (distance < 0) | (torch.arange(-unused, length) < 0)
+    hidden = {"full_bias": never, "sliding_bias": never | (distance >= config.get("sliding_window", 4096))}
     return {name: constant(torch.where(value, HIDDEN, 0.0)[None, None]) for name, value in hidden.items()}
+
+
+def count_unused(tokens: int) -> int:
+    """How many hidden keys of zeros make the number of keys one that kernels like; exp(HIDDEN) is 0 in every type."""
+    return -tokens % KEYS
 
 
 def rotation_handles(config: Mapping[str, Any], length: int, start: int = 0) -> dict[str, Handle]:
@@ -134,7 +141,7 @@ class PromptAttention(torch.nn.Module):
 
     Args:
         stock: whose projections it takes over.
-        prefix: how many constant positions there are; 0 for none.
+        prefix: how many constant keys there are; 0 for none.
     """
 
     prefix_keys: torch.Tensor  # [1, K, prefix, d], rotated
@@ -153,7 +160,7 @@ class PromptAttention(torch.nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, position_embeddings: Rotation, attention_mask: torch.Tensor, **_: object
     ) -> tuple[torch.Tensor, None]:
-        """hidden [B, S, D], tables [1, S, d], bias [1, 1, G S, T] -> [B, S, D]; T = prefix + S."""
+        """hidden [B, S, D], tables [1, S, d], bias [1, 1, G S, prefix + S] -> [B, S, D]."""
         batch, rows, _width = hidden_states.shape
         q, k, v = (
             project(hidden_states).view(batch, rows, -1, self.head_dim).transpose(1, 2)
@@ -186,18 +193,17 @@ class PromptEncoder(torch.nn.Module):
     def __init__(self, model: Gemma2Model, tokens: int, keep: int, is_cached: bool) -> None:
         super().__init__()
         self.model, self.keep, self.is_cached = copy.deepcopy(model), keep, is_cached
-        prefix = tokens - keep + 1 if is_cached else 0
+        unused, rows = (count_unused(tokens), keep - 1) if is_cached else (0, tokens)
         for name, module in list(self.model.named_modules()):
             if isinstance(module, Gemma2RMSNorm):
                 scale = PROJECTED if name.endswith(POST_NORMS) else RESIDUAL
                 self.model.set_submodule(name, GainNorm(module.weight.shape[0], module.eps / scale**2))
             elif isinstance(module, Gemma2Attention):
-                self.model.set_submodule(name, PromptAttention(module, prefix))
-        rows = tokens - prefix
+                self.model.set_submodule(name, PromptAttention(module, unused + tokens - rows))
         self.groups = model.config.num_attention_heads // model.config.num_key_value_heads
         self.model.rotary_emb = FixedRotation(rows, model.config.head_dim)
         for bias in ("full_bias", "sliding_bias"):
-            self.register_buffer(bias, torch.empty(1, 1, self.groups * rows, tokens, device="meta"))
+            self.register_buffer(bias, torch.empty(1, 1, self.groups * rows, unused + tokens, device="meta"))
         if is_cached:
             self.register_buffer("bos_row", torch.empty(1, 1, model.config.hidden_size, device="meta"))
 

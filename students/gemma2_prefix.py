@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import Gemma2Model
 
 from sprint_export.students.gemma2 import bias_handles, rotation_handles
@@ -32,17 +33,20 @@ class PrefixCache:
         weights: its own, by its names.
         config: its config.
         ids: the prefix's token ids, BOS first.
+        unused: keys and values of zeros to put before them, for the kernels' sake.
     """
 
-    def __init__(self, model: Gemma2Model, weights: Mapping[str, Handle], config: Mapping[str, Any], ids: Sequence[int]) -> None:
-        self._model, self._weights, self._config, self._ids = model, weights, config, list(ids)
+    def __init__(
+        self, model: Gemma2Model, weights: Mapping[str, Handle], config: Mapping[str, Any], ids: Sequence[int], unused: int = 0
+    ) -> None:
+        self._model, self._weights, self._config, self._ids, self._unused = model, weights, config, list(ids), unused
         is_double = weights["norm.weight"].dtype == torch.float64
         self._dtype = torch.float64 if is_double else torch.float32
 
     def handles(self) -> dict[str, Handle]:
         """Under the names PromptEncoder gives its buffers; nothing is computed yet."""
         stock = self._model.config
-        shape = (1, stock.num_key_value_heads, len(self._ids), stock.head_dim)
+        shape = (1, stock.num_key_value_heads, self._unused + len(self._ids), stock.head_dim)
         found: dict[str, Handle] = {"bos_row": LazyHandle((1, 1, stock.hidden_size), self._dtype, lambda: self._values[2][0])}
         for i in range(stock.num_hidden_layers):
             for kind, name in enumerate(("prefix_keys", "prefix_values")):
@@ -64,7 +68,8 @@ class PrefixCache:
                 real = self._fill(layer, f"layers.{i}.")
                 hidden = real(hidden, position_embeddings=tables, attention_mask=bias[f"{kind}_bias"], past_key_values=watcher)[0]
             bos = self._fill(self._model.norm, "norm.")(hidden[:, :1])
-        return watcher.keys, watcher.values, [bos]
+        keys, values = ([pad(value, (0, 0, self._unused, 0)) for value in kind] for kind in (watcher.keys, watcher.values))
+        return keys, values, [bos]
 
     def _fill(self, module: torch.nn.Module, path: str) -> torch.nn.Module:
         own = {name.removeprefix(path): handle for name, handle in self._weights.items() if name.startswith(path)}

@@ -26,6 +26,7 @@ from sprint_export.students.dc_ae import LatentDecoder, fold_decoder_range, make
 from sprint_export.students.gemma2 import (
     PromptEncoder,
     bias_handles,
+    count_unused,
     fold_text_range,
     make_gemma2,
     rotary_handles,
@@ -196,9 +197,10 @@ def encode_prompts(text: Component, student: Student) -> Component:
     named = dict(text.weights) | fold_text_range(text.weights, config["num_hidden_layers"])
     named |= rotation_handles(config, prompt.tokens, held)
     weights = {f"model.{name}": handle for name, handle in named.items() if name != "rotary_emb.inv_freq"}
-    weights |= bias_handles(config, prompt.tokens, held, module.groups)
+    unused = count_unused(prompt.tokens) if held else 0
+    weights |= bias_handles(config, prompt.tokens, held, module.groups, unused)
     if held:
-        weights |= PrefixCache(text.module, text.weights, config, prompt.prefix_ids).handles()
+        weights |= PrefixCache(text.module, text.weights, config, prompt.prefix_ids, unused).handles()
     meaning = "the prompt after the prefix, padded right" if held else "prefix + prompt, padded right"
     ids = TensorSpec("input_ids", "int64", (1, prompt.tokens - held), meaning)
     cache = f"prefix: keys and values of {held} tokens are constants, {prompt.keep - 1} are computed"
