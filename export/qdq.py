@@ -2,7 +2,7 @@
 
     y = DQ(Q(x, s_x), s_x) . DQ(W_q, s_w)        s_x per tensor; s_w per output channel or per tensor
     y = x . DQ(W_q, s_w)                         weights alone; s_w per output channel or for blocks of input values
-    y = W_q[ids] s_w[ids]                        an embedding; s_w per row, so that a table is never restored as a whole
+    y = Gather(DQ(W_q, s_w), ids)                an embedding, whose weight alone can be quantized; s_w per row
 Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-qdq.md):
 * layers that read one tensor at one scale share one Q/DQ, so Q, K and V merge into one FP8 kernel;
 * scales have the graph's own float type, or a strongly typed parser refuses the next Add;
@@ -33,18 +33,15 @@ def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
         layers: by module name.
 
     Raises:
-        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; or an embedding
-            has fewer than 8 bits.
+        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather.
     """
     shared: dict[tuple[str, float, str], ir.Value] = {}
     for name, layer in layers.items():
         node, weight, transposed = _find(model.graph, name)
-        if node.op_type == "Gather":
-            _dequantize_rows(model.graph, node, weight, layer)
-            continue
         if layer.input_amax is not None:
             node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
-        node.replace_input_with(1, _dequantized_weight(model.graph, node, weight, layer, transposed))
+        place = next(use.idx for use in weight.uses())
+        node.replace_input_with(place, _dequantized_weight(model.graph, node, weight, layer, transposed))
 
 
 def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
@@ -95,33 +92,8 @@ def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer:
     return _declare(restored, f"{weight.name}.dq", _float_type(layer), stored.shape)
 
 
-def _dequantize_rows(graph: ir.Graph, node: ir.Node, table: ir.Value, layer: QuantizedLayer) -> None:
-    """Gather(W, ids) becomes Cast(Gather(W_q, ids)) Gather(s, ids)."""
-    assert table.name is not None
-    if layer.group or layer.precision.bits < 8:
-        raise InputError(
-            f"layer {table.name.removesuffix('.weight')!r}: an ONNX graph reads an embedding in whole bytes, found "
-            f"{layer.precision.name}; give it w8a16 by a rule of its own, or 'float'"
-        )
-    stored, scale = _store_weight(graph, table, layer, False, column=True)
-    ids, result = node.inputs[1], node.outputs[0]
-    assert ids is not None and ids.shape is not None
-    rows, scales = (ir.node("Gather", [value, ids], attributes={"axis": 0}) for value in (stored, scale))
-    cast = ir.node("Cast", [rows.outputs[0]], attributes={"to": int(_float_type(layer))})
-    restored = ir.node("Mul", [cast.outputs[0], scales.outputs[0]])
-    _declare(rows, f"{table.name}.rows", _storage_type(layer), result.shape)
-    _declare(scales, f"{table.name}.rows.scale", _float_type(layer), ir.Shape([*ids.shape, 1]))
-    _declare(cast, f"{table.name}.rows.cast", _float_type(layer), result.shape)
-    _declare(restored, f"{table.name}.rows.dq", _float_type(layer), result.shape)
-    graph.insert_before(node, [rows, scales, cast, restored])
-    ir.convenience.replace_all_uses_with(result, restored.outputs[0])
-    graph.remove(node, safe=True)
-
-
-def _store_weight(
-    graph: ir.Graph, weight: ir.Value, layer: QuantizedLayer, transposed: bool, column: bool = False
-) -> tuple[ir.Value, ir.Value]:
-    """A weight's place taken by its quantized values and their scales, both lazy; `column` makes scales [rows, 1]."""
+def _store_weight(graph: ir.Graph, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> tuple[ir.Value, ir.Value]:
+    """A weight's place taken by its quantized values and their scales, both lazy."""
     tensor = weight.const_value
     assert tensor is not None and weight.name is not None
     storage, name = _storage_type(layer), weight.name
@@ -141,7 +113,7 @@ def _store_weight(
             value = value.t() if transposed else value.reshape(*value.shape, *(1,) * (len(shape) - 2)).expand(shape)
         return to_ir(value.reshape(shape), _float_type(layer), f"{name}.scale")
 
-    shape = _scale_shape(sizes(tensor), layer, transposed) + [1] * column
+    shape = _scale_shape(sizes(tensor), layer, transposed)
     whole = ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(sizes(tensor)))
     stored = _register(graph, f"{name}.{layer.precision.name}", whole)
     scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=ir.Shape(shape)))

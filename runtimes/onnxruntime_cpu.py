@@ -39,6 +39,7 @@ TARGET = Target(
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 32},
+    rewrites=("gather_rows",),
 )
 
 
@@ -70,6 +71,8 @@ class OnnxRuntimeSession:
         options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
         # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
+        # Else its kernels for weights in few bits round activations to 8 bits too, which no recipe asked for.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except MemoryError as error:

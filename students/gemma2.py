@@ -57,15 +57,22 @@ def rotary_handles(config: Mapping[str, Any]) -> dict[str, Handle]:
     return {"rotary_emb.inv_freq": constant(frequencies)}
 
 
-def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, groups: int = 1, unused: int = 0) -> dict[str, Handle]:
-    """Attention biases float32 [1, 1, groups S, unused + L] of the S = L - start last positions, once for each head of a group.
+def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, unused: int = 0) -> dict[str, Handle]:
+    """Attention biases float32 [1, 1, S, unused + L] of the S = L - start last positions.
 
-    Position i sees j <= i and, in the sliding layers, j > i - window; nobody sees an unused key.
+    Position i sees j <= i and, in the sliding layers, j > i - window; nobody sees an unused key. A window that no position
+    leaves needs no bias of its own.
     """
-    distance = torch.arange(start, length).repeat(groups)[:, None] - torch.arange(-unused, length)[None, :]
-    never = (distance < 0) | (torch.arange(-unused, length) < 0)
-    hidden = {"full_bias": never, "sliding_bias": never | (distance >= config.get("sliding_window", 4096))}
+    distance = torch.arange(start, length)[:, None] - torch.arange(-unused, length)[None, :]
+    hidden = {"full_bias": (distance < 0) | (torch.arange(-unused, length) < 0)}
+    if slides(config, length):
+        hidden["sliding_bias"] = hidden["full_bias"] | (distance >= config["sliding_window"])
     return {name: constant(torch.where(value, HIDDEN, 0.0)[None, None]) for name, value in hidden.items()}
+
+
+def slides(config: Mapping[str, Any], length: int) -> bool:
+    """Whether a position of that many sees less than all before it in the sliding layers."""
+    return bool(config.get("sliding_window", 4096) < length)
 
 
 def count_unused(tokens: int) -> int:
@@ -160,7 +167,7 @@ class PromptAttention(torch.nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, position_embeddings: Rotation, attention_mask: torch.Tensor, **_: object
     ) -> tuple[torch.Tensor, None]:
-        """hidden [B, S, D], tables [1, S, d], bias [1, 1, G S, prefix + S] -> [B, S, D]."""
+        """hidden [B, S, D], tables [1, S, d], bias [1, 1, S, prefix + S] -> [B, S, D]."""
         batch, rows, _width = hidden_states.shape
         q, k, v = (
             project(hidden_states).view(batch, rows, -1, self.head_dim).transpose(1, 2)
@@ -173,7 +180,8 @@ class PromptAttention(torch.nn.Module):
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
         exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        shares = torch.softmax(logits + attention_mask, dim=-1, dtype=exact).to(v.dtype)
+        by_head = logits.reshape(batch, -1, rows, logits.shape[-1]) + attention_mask
+        shares = torch.softmax(by_head, dim=-1, dtype=exact).to(v.dtype).reshape(logits.shape)
         heads = (shares @ v).reshape(batch, -1, rows, self.head_dim)
         return self.o_proj(heads.transpose(1, 2).reshape(batch, rows, -1)), None
 
@@ -189,6 +197,8 @@ class PromptEncoder(torch.nn.Module):
     """
 
     bos_row: torch.Tensor  # [1, 1, hidden]
+    full_bias: torch.Tensor
+    sliding_bias: torch.Tensor
 
     def __init__(self, model: Gemma2Model, tokens: int, keep: int, is_cached: bool) -> None:
         super().__init__()
@@ -200,16 +210,17 @@ class PromptEncoder(torch.nn.Module):
                 self.model.set_submodule(name, GainNorm(module.weight.shape[0], module.eps / scale**2))
             elif isinstance(module, Gemma2Attention):
                 self.model.set_submodule(name, PromptAttention(module, unused + tokens - rows))
-        self.groups = model.config.num_attention_heads // model.config.num_key_value_heads
         self.model.rotary_emb = FixedRotation(rows, model.config.head_dim)
-        for bias in ("full_bias", "sliding_bias"):
-            self.register_buffer(bias, torch.empty(1, 1, self.groups * rows, unused + tokens, device="meta"))
+        self.slides = slides(vars(model.config), tokens)
+        for bias in ("full_bias", "sliding_bias") if self.slides else ("full_bias",):
+            self.register_buffer(bias, torch.empty(1, 1, rows, unused + tokens, device="meta"))
         if is_cached:
             self.register_buffer("bos_row", torch.empty(1, 1, model.config.hidden_size, device="meta"))
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Encode with the fixed causal biases, and keep the rows the transformer reads."""
-        masks = {"full_attention": self.full_bias, "sliding_attention": self.sliding_bias}
+        sliding = self.sliding_bias if self.slides else self.full_bias
+        masks = {"full_attention": self.full_bias, "sliding_attention": sliding}
         # Not in the table's weights: their 8-bit scales would fall below what half precision resolves.
         embeds = self.model.embed_tokens(input_ids) * (1 / RESIDUAL)
         hidden = self.model(inputs_embeds=embeds, attention_mask=masks, use_cache=False).last_hidden_state

@@ -64,9 +64,9 @@ class PrefixCache:
             rows = self._weights["embed_tokens.weight"].load()[self._ids].to(self._dtype)
             hidden = rows[None] * torch.tensor(self._model.config.hidden_size**0.5, dtype=self._dtype)
             for i, layer in enumerate(self._model.layers):
-                kind = layer.attention_type.removesuffix("_attention")
                 real = self._fill(layer, f"layers.{i}.")
-                hidden = real(hidden, position_embeddings=tables, attention_mask=bias[f"{kind}_bias"], past_key_values=watcher)[0]
+                seen = bias.get(layer.attention_type.replace("attention", "bias"), bias["full_bias"])
+                hidden = real(hidden, position_embeddings=tables, attention_mask=seen, past_key_values=watcher)[0]
             bos = self._fill(self._model.norm, "norm.")(hidden[:, :1])
         keys, values = ([pad(value, (0, 0, self._unused, 0)) for value in kind] for kind in (watcher.keys, watcher.values))
         return keys, values, [bos]

@@ -198,7 +198,7 @@ def encode_prompts(text: Component, student: Student) -> Component:
     named |= rotation_handles(config, prompt.tokens, held)
     weights = {f"model.{name}": handle for name, handle in named.items() if name != "rotary_emb.inv_freq"}
     unused = count_unused(prompt.tokens) if held else 0
-    weights |= bias_handles(config, prompt.tokens, held, module.groups, unused)
+    weights |= bias_handles(config, prompt.tokens, held, unused)
     if held:
         weights |= PrefixCache(text.module, text.weights, config, prompt.prefix_ids, unused).handles()
     meaning = "the prompt after the prefix, padded right" if held else "prefix + prompt, padded right"

@@ -1,4 +1,4 @@
-"""Symmetric INT4 weights in blocks: scale = amax / 7 for every 32 input values (128 for TensorRT); what GPUs unpack fast (W4A16)."""
+"""Symmetric INT4 weights in blocks (W4A16): scale = amax / 7 for every 32 input values, 128 for TensorRT; GPUs unpack it."""
 
 from sprint_export.schema import Precision
 

@@ -101,6 +101,7 @@ def test_the_attention_form_is_recorded(made: Student) -> None:
 
 def test_biases_hide_the_future_and_what_left_the_window() -> None:
     biases = {name: handle.load()[0, 0] for name, handle in bias_handles({"sliding_window": 3}, 6).items()}
+    assert set(biases) == {"full_bias", "sliding_bias"}
     for i in range(6):
         for j in range(6):
             assert biases["full_bias"][i, j] == (0 if j <= i else HIDDEN)
@@ -109,12 +110,14 @@ def test_biases_hide_the_future_and_what_left_the_window() -> None:
 
 
 def test_later_rows_of_biases_and_rotations_are_those_of_the_whole() -> None:
-    """From a start on, and once for every head that shares a key."""
+    """From a start on, with keys before them that nobody sees."""
     config = {"sliding_window": 3, "head_dim": 8}
-    for name, handle in bias_handles(config, 6, start=4, groups=2).items():
+    for name, handle in bias_handles(config, 6, start=4, unused=2).items():
         whole = bias_handles(config, 6)[name].load()
-        assert handle.shape == (1, 1, 4, 6)
-        assert torch.equal(handle.load(), torch.cat([whole[:, :, 4:]] * 2, dim=2))
+        assert handle.shape == (1, 1, 2, 8)
+        assert torch.equal(handle.load()[..., 2:], whole[:, :, 4:])
+        assert (handle.load()[..., :2] == HIDDEN).all()
+    assert set(bias_handles({"sliding_window": 6}, 6)) == {"full_bias"}, "no position leaves that window"
     for name, handle in rotation_handles(config, 6, start=4).items():
         assert torch.equal(handle.load(), rotation_handles(config, 6)[name].load()[:, 4:])
 

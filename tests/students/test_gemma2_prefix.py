@@ -86,12 +86,13 @@ def test_rows_are_stock_gemmas_in_float64(student: Student, choice: dict[str, An
 
 
 def test_the_prompt_alone_is_computed(made: Student) -> None:
+    """With 197 + 299 keys where the prefix has 196 tokens: the one more is hidden, and makes a multiple of 8."""
     specialized = specialize_student(made)
     encoder, prompt = specialized.components["text_encoder"], specialized.prompt
     assert len(prompt.prefix_ids) == prompt.before == made.prompt.tokens - 299 == 196
     assert [(spec.name, spec.shape) for spec in encoder.inputs] == [("input_ids", (1, 299))]
     assert encoder.outputs[0].shape == (1, 300, 40)
-    assert encoder.weights["model.layers.1.self_attn.prefix_keys"].shape == (1, 1, 196, 24)
+    assert encoder.weights["model.layers.1.self_attn.prefix_keys"].shape == (1, 1, 197, 24)
     assert encoder.notes[-1] == "prefix: keys and values of 196 tokens are constants, 299 are computed"
     whole = specialize_student(made, prefix_cache=False)
     assert whole.prompt == made.prompt
