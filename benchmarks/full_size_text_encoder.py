@@ -5,7 +5,7 @@
 
 Cases: the instruction held as keys and values or computed with every prompt, fewer rows of text, and weights alone in few bits.
 Every case runs in its own process, so peak memory is its own. Priced milliseconds are arithmetic on the builder's kernel table,
-not a measured latency; all layers are alike, so what two layers cost more than one times their number is the whole encoder's price.
+not a measured latency; layers are alike, so the whole encoder's price follows from two counts of them.
 """
 
 from __future__ import annotations
