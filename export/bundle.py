@@ -19,7 +19,7 @@ from sprint_export.json_forms import from_json, to_json
 from sprint_export.schema import Artifact, Bundle, ComponentRecord
 
 MANIFEST = "bundle.json"
-FORMAT = 3
+FORMAT = 4
 
 
 def make_artifact(folder: Path, path: Path, role: str, kind: str, format: str) -> Artifact:

@@ -2,6 +2,8 @@
 
     y = DQ(Q(x, s_x), s_x) . DQ(W_q, s_w)        s_x per tensor; s_w per output channel or per tensor
     y' = DQ(Q(y, s_y), s_y)                      where the target's kernel gives 8 bits back
+    y = x . DQ(W_q, s_w)                         weights alone; s_w per output channel or for blocks of input values
+    y = Gather(DQ(W_q, s_w), ids)                an embedding, whose weight alone can be quantized; s_w per row
 Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-qdq.md):
 * layers that read one tensor at one scale share one Q/DQ, so Q, K and V merge into one FP8 kernel;
 * scales have the graph's own float type, or a strongly typed parser refuses the next Add;
@@ -21,6 +23,8 @@ from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, sizes, to_i
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
 
+READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
+
 
 def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
     """Insert Q/DQ for every quantized layer, in place.
@@ -30,13 +34,15 @@ def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
         layers: by module name.
 
     Raises:
-        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul or Conv.
+        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather.
     """
     shared: dict[tuple[str, float, str], ir.Value] = {}
     for name, layer in layers.items():
         node, weight, transposed = _find(model.graph, name)
-        node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
-        node.replace_input_with(1, _dequantized_weight(model.graph, node, weight, layer, transposed))
+        if layer.input_amax is not None:
+            node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
+        place = next(use.idx for use in weight.uses())
+        node.replace_input_with(place, _dequantized_weight(model.graph, node, weight, layer, transposed))
         if layer.output_amax is not None:
             _quantize_output(model.graph, node, layer)
 
@@ -45,10 +51,10 @@ def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
     for suffix, transposed in ((".weight.transposed", True), (".weight", False)):
         weight = graph.initializers.get(name + suffix)
         users = [] if weight is None else list(weight.uses())
-        if weight is not None and len(users) == 1 and users[0].node.op_type in ("MatMul", "Conv") and users[0].idx == 1:
+        if weight is not None and len(users) == 1 and (users[0].node.op_type, users[0].idx) in READERS:
             return users[0].node, weight, transposed
     raise InputError(
-        f"layer {name!r}: expected its weight to be read by one MatMul or Conv of the graph; leave the layer "
+        f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather of the graph; leave the layer "
         "'float' in the recipe"
     )
 
@@ -88,6 +94,24 @@ def _quantize_output(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer) -> N
 
 
 def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> ir.Value:
+    stored, scale = _store_weight(graph, weight, layer, transposed)
+    attributes = {}
+    if layer.group:
+        attributes = {"axis": 0 if transposed else 1, "block_size": layer.group}
+    elif layer.weight_axis is not None:
+        attributes = {"axis": 1 if transposed else 0}
+    zero = []
+    assert stored.const_value is not None
+    if not layer.group:  # a zero point a block would only cost: without one it is 0
+        shape = _scale_shape(sizes(stored.const_value), layer, transposed)
+        zero = [_constant(graph, f"{weight.name}.zero", torch.zeros(shape), _storage_type(layer))]
+    restored = ir.node("DequantizeLinear", [stored, scale, *zero], attributes=attributes)
+    graph.insert_before(node, restored)
+    return _declare(restored, f"{weight.name}.dq", _float_type(layer), stored.shape)
+
+
+def _store_weight(graph: ir.Graph, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> tuple[ir.Value, ir.Value]:
+    """A weight's place taken by its quantized values and their scales, both lazy."""
     tensor = weight.const_value
     assert tensor is not None and weight.name is not None
     storage, name = _storage_type(layer), weight.name
@@ -102,21 +126,27 @@ def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer:
         return to_ir(result.transpose(0, 1) if transposed else result, storage, name)
 
     def scales() -> ir.TensorProtocol:
-        return to_ir(weight_scale(source(), layer), _float_type(layer), f"{name}.scale")
+        value = weight_scale(source(), layer)  # [out], [out, in / group] or a scalar
+        if layer.group:
+            value = value.t() if transposed else value.reshape(*value.shape, *(1,) * (len(shape) - 2)).expand(shape)
+        return to_ir(value.reshape(shape), _float_type(layer), f"{name}.scale")
 
-    out_channels = sizes(tensor)[1 if transposed else 0]
-    scale_shape = ir.Shape([] if layer.weight_axis is None else [out_channels])
-    stored = _register(
-        graph, f"{name}.{layer.precision.name}", ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(sizes(tensor)))
-    )
-    scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=scale_shape))
-    zero_shape = [] if layer.weight_axis is None else [out_channels]
-    zero = _constant(graph, f"{name}.zero", torch.zeros(zero_shape), storage)
-    attributes = {} if layer.weight_axis is None else {"axis": 1 if transposed else 0}
-    restored = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes)
-    graph.insert_before(node, restored)
+    shape = _scale_shape(sizes(tensor), layer, transposed)
+    whole = ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(sizes(tensor)))
+    stored = _register(graph, f"{name}.{layer.precision.name}", whole)
+    scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=ir.Shape(shape)))
     del graph.initializers[name]
-    return _declare(restored, f"{name}.dq", _float_type(layer), ir.Shape(sizes(tensor)))
+    return stored, scale
+
+
+def _scale_shape(shape: list[int], layer: QuantizedLayer, transposed: bool) -> list[int]:
+    """Of a weight as the graph has it: none, its output channels, or its own with the input values in blocks."""
+    if layer.weight_axis is None:
+        return []
+    if not layer.group:
+        return [shape[1 if transposed else 0]]
+    inner = 0 if transposed else 1
+    return [size // layer.group if axis == inner else size for axis, size in enumerate(shape)]
 
 
 def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
@@ -137,7 +167,7 @@ def _constant(graph: ir.Graph, name: str, value: torch.Tensor, dtype: ir.DataTyp
 
 
 def _storage_type(layer: QuantizedLayer) -> ir.DataType:
-    return STORAGE_TYPES[layer.precision.storage]
+    return ir.DataType.INT4 if layer.precision.bits == 4 else STORAGE_TYPES[layer.precision.storage]
 
 
 def _float_type(layer: QuantizedLayer) -> ir.DataType:

@@ -38,6 +38,7 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
     parts = [
         student.fingerprint,
         to_json(student.plan),
+        to_json(student.prompt),
         to_json(student.recipe),
         layers,
         target.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import onnx_ir as ir
 import torch
 
@@ -35,6 +36,8 @@ def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.TensorProtoc
     Raises:
         InputError: a finite value becomes infinite in the graph's type.
     """
+    if dtype == ir.DataType.INT4:  # torch has no such type
+        return ir.Tensor(value.numpy().astype(ml_dtypes.int4), dtype=dtype, name=name)
     cast = value.to(TORCH_TYPES[dtype]).contiguous()
     if cast.is_floating_point() and cast.element_size() > 1 and not torch.isfinite(cast).all():
         raise InputError(f"weight {name} has magnitude {value.abs().max().item():.4g}, beyond {dtype.name}; choose a bf16 target")

@@ -59,7 +59,8 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     """
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
-    key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), list(prompts), seed, sorted(student.components)])
+    how = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
+    key = json.dumps([CACHE_FORMAT, student.fingerprint, *how])
     path = cache_folder() / "calibration" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if path.is_file():
         with contextlib.suppress(SafetensorError, KeyError):  # a damaged cache is measured anew, and replaced

@@ -48,7 +48,7 @@ class TorchSession:
 
 
 def round_activations(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:
-    """From now on, until the handles are removed, round what goes into a module, and what it gives, as its quantized layer does."""
+    """Until the handles are removed, round what goes into a module, and what it gives, as its quantized layer does."""
     handles, precision = [], layer.precision
     if layer.input_amax is not None:
         read = input_scale(layer)

@@ -45,7 +45,10 @@ TARGET = Target(
     extra="runtime",
     runtimes=("onnx",),
     rounds_output=rounds_output,
-    rewrites=("unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls", "norm_divisions"),
+    rewrites=("gather_rows", "unsigned_inputs", "pointwise_matmuls", "fewer_transposes", "integer_matmuls", "norm_divisions"),
+    weight_only=("w8a16", "int4"),
+    layer_precisions=("int8", "fp8", "w8a16", "int4"),
+    groups={"int4": 32},
 )
 
 
@@ -74,6 +77,8 @@ def make_options() -> Any:
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
+    # Else its kernels for weights in few bits round activations to 8 bits too, which no recipe asked for.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return options
 
 

@@ -67,7 +67,7 @@ TARGET = Target(
     exporter="to_openvino",
     runtimes=("openvino",),
     layer_precisions=("int8",),
-    rewrites=("tokens_last", "unsigned_activations"),
+    rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
 )
 

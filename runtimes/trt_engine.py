@@ -81,6 +81,9 @@ TARGET = Target(
     extra="trt",
     runtimes=("trt", "onnx"),
     needs_build=True,
+    weight_only=("w8a16", "int4"),
+    layer_precisions=("int8", "fp8", "w8a16", "int4"),
+    groups={"int4": 128},
     # A convolution's scales per channel move behind it; projections come before the attentions, which then read pieces of one
     # product; taps before channels last, which renames their axes.
     rewrites=(

@@ -1,10 +1,15 @@
 """Gemma-2 as a prompt encoder: token ids in, the kept rows of the last hidden state out.
 
-    prompt_embeds = h[:, [0, L - keep + 1, ..., L - 1]]    (BOS and the last keep - 1 of L positions; diffusers' select_index)
+    prompt_embeds = h[:, [0, N, ..., L - 1]]    (BOS and the last keep - 1 = L - N of L positions; diffusers' select_index)
+
+The N positions before those, BOS and the instruction, are the same for every prompt and see no prompt: what attention reads of
+them and the row of BOS are constants (students/gemma2_prefix.py), and positions N to L - 1 alone are computed. Without that
+cache the graph computes all L.
 
 The mask input is gone. Padding is on the right and attention is causal, so padded positions cannot reach valid rows; the
 rows they do change are hidden by the transformer's cross-attention mask. Attention is the eager form on purpose: it is the one
-that applies Gemma-2's soft cap (transformers' SDPA drops it; tests/students/test_gemma2.py measures the difference).
+that applies Gemma-2's soft cap (transformers' SDPA drops it; tests/students/test_gemma2.py measures the difference). The G heads
+that share a key are rows of one product, q [B, K, G S, d] . k^T [B, K, d, T], so keys and values are never repeated.
 
 Half precision holds nothing beyond 65504, and a norm squares its input: 256 is too much already. A norm does not care how its
 input is scaled, so what feeds one is scaled down, exactly (powers of two), in weights that are there anyway:
@@ -23,14 +28,16 @@ from typing import Any
 
 import torch
 from transformers import Gemma2Config, Gemma2Model
-from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+from transformers.models.gemma2.modeling_gemma2 import Gemma2Attention, Gemma2RMSNorm, apply_rotary_pos_emb
 
 from sprint_export.weights import Handle, LazyHandle, constant
 
 ATTENTION = "eager"
 HIDDEN = -10000.0  # a bias that hides a position and that half precision can hold
 RESIDUAL = 32.0  # R: published Gemma-2 checkpoints reach a few thousand in the residual stream; squares fit up to 8,000
+KEYS = 8  # kernels read 16 bytes at a time: TensorRT copies the scores of a layer twice where their number of keys is no multiple
 PROJECTED = 8.0  # P: smaller, because it makes the weights smaller too, and the scales of 8-bit weights
+Rotation = tuple[torch.Tensor, torch.Tensor]  # cosines and sines [1, S, d]
 POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
@@ -50,17 +57,33 @@ def rotary_handles(config: Mapping[str, Any]) -> dict[str, Handle]:
     return {"rotary_emb.inv_freq": constant(frequencies)}
 
 
-def bias_handles(config: Mapping[str, Any], length: int) -> dict[str, Handle]:
-    """Attention biases float32 [1, 1, L, L]: position i sees j <= i and, in the sliding layers, j > i - window."""
-    distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-    hidden = {"full_bias": distance < 0, "sliding_bias": (distance < 0) | (distance >= config.get("sliding_window", 4096))}
+def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, unused: int = 0) -> dict[str, Handle]:
+    """Attention biases float32 [1, 1, S, unused + L] of the S = L - start last positions.
+
+    Position i sees j <= i and, in the sliding layers, j > i - window; nobody sees an unused key. A window that no position
+    leaves needs no bias of its own.
+    """
+    distance = torch.arange(start, length)[:, None] - torch.arange(-unused, length)[None, :]
+    hidden = {"full_bias": (distance < 0) | (torch.arange(-unused, length) < 0)}
+    if slides(config, length):
+        hidden["sliding_bias"] = hidden["full_bias"] | (distance >= config["sliding_window"])
     return {name: constant(torch.where(value, HIDDEN, 0.0)[None, None]) for name, value in hidden.items()}
 
 
-def rotation_handles(config: Mapping[str, Any], length: int) -> dict[str, Handle]:
-    """Cosines and sines of all positions, float32 [1, L, head_dim]: constants, because the length is."""
+def slides(config: Mapping[str, Any], length: int) -> bool:
+    """Whether a position of that many sees less than all before it in the sliding layers."""
+    return bool(config.get("sliding_window", 4096) < length)
+
+
+def count_unused(tokens: int) -> int:
+    """How many hidden keys of zeros make the number of keys one that kernels like; exp(HIDDEN) is 0 in every type."""
+    return -tokens % KEYS
+
+
+def rotation_handles(config: Mapping[str, Any], length: int, start: int = 0) -> dict[str, Handle]:
+    """Cosines and sines of positions start to L - 1, float32 [1, L - start, head_dim]: constants, because the length is."""
     frequencies = rotary_handles(config)["rotary_emb.inv_freq"].load()
-    angles = torch.arange(length, dtype=torch.float32)[:, None] * frequencies
+    angles = torch.arange(start, length, dtype=torch.float32)[:, None] * frequencies
     angles = torch.cat([angles, angles], dim=-1)[None]
     return {"rotary_emb.cos": constant(angles.cos()), "rotary_emb.sin": constant(angles.sin())}
 
@@ -116,29 +139,90 @@ class FixedRotation(torch.nn.Module):
         self.register_buffer("sin", torch.empty(1, length, head_dim, device="meta"))
 
     def forward(self, hidden: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tables in the hidden states' dtype; `positions` is 0..L-1 always."""
+        """Tables in the hidden states' dtype; `positions` are the computed ones always."""
         return self.cos.to(hidden.dtype), self.sin.to(hidden.dtype)
 
 
-class PromptEncoder(torch.nn.Module):
-    """input_ids int64 [B, L] -> prompt_embeds float32 [B, keep, hidden]."""
+class PromptAttention(torch.nn.Module):
+    """Stands in for Gemma2Attention: tanh(q k^T scaling / cap) cap + bias, with constant keys and values before the computed.
 
-    def __init__(self, model: Gemma2Model, tokens: int, keep: int) -> None:
+    Args:
+        stock: whose projections it takes over.
+        prefix: how many constant keys there are; 0 for none.
+    """
+
+    prefix_keys: torch.Tensor  # [1, K, prefix, d], rotated
+    prefix_values: torch.Tensor
+
+    def __init__(self, stock: Gemma2Attention, prefix: int) -> None:
         super().__init__()
-        self.model, self.keep = copy.deepcopy(model), keep
-        for name, norm in list(self.model.named_modules()):
-            if isinstance(norm, Gemma2RMSNorm):
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = stock.q_proj, stock.k_proj, stock.v_proj, stock.o_proj
+        self.head_dim, self.groups, self.prefix = stock.head_dim, stock.num_key_value_groups, prefix
+        self.scaling, self.cap = stock.scaling, stock.attn_logit_softcapping
+        if prefix:
+            shape = (1, stock.config.num_key_value_heads, prefix, stock.head_dim)
+            self.register_buffer("prefix_keys", torch.empty(shape, device="meta"))
+            self.register_buffer("prefix_values", torch.empty(shape, device="meta"))
+
+    def forward(
+        self, hidden_states: torch.Tensor, position_embeddings: Rotation, attention_mask: torch.Tensor, **_: object
+    ) -> tuple[torch.Tensor, None]:
+        """hidden [B, S, D], tables [1, S, d], bias [1, 1, S, prefix + S] -> [B, S, D]."""
+        batch, rows, _width = hidden_states.shape
+        q, k, v = (
+            project(hidden_states).view(batch, rows, -1, self.head_dim).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = apply_rotary_pos_emb(q, k, *position_embeddings)
+        if self.prefix:
+            k, v = (torch.cat(pair, dim=2) for pair in ((self.prefix_keys, k), (self.prefix_values, v)))
+        logits = q.reshape(batch, -1, self.groups * rows, self.head_dim) @ k.transpose(2, 3) * self.scaling
+        if self.cap is not None:
+            logits = torch.tanh(logits / self.cap) * self.cap
+        exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        by_head = logits.reshape(batch, -1, rows, logits.shape[-1]) + attention_mask
+        shares = torch.softmax(by_head, dim=-1, dtype=exact).to(v.dtype).reshape(logits.shape)
+        heads = (shares @ v).reshape(batch, -1, rows, self.head_dim)
+        return self.o_proj(heads.transpose(1, 2).reshape(batch, rows, -1)), None
+
+
+class PromptEncoder(torch.nn.Module):
+    """input_ids int64 [B, L - N] -> prompt_embeds float32 [B, 1 + L - N, hidden]; without a cache int64 [B, L].
+
+    Args:
+        model: the stock model on `meta`; it is copied.
+        tokens: L.
+        keep: 1 + L - N.
+        is_cached: whether the first N positions are constants.
+    """
+
+    bos_row: torch.Tensor  # [1, 1, hidden]
+    full_bias: torch.Tensor
+    sliding_bias: torch.Tensor
+
+    def __init__(self, model: Gemma2Model, tokens: int, keep: int, is_cached: bool) -> None:
+        super().__init__()
+        self.model, self.keep, self.is_cached = copy.deepcopy(model), keep, is_cached
+        unused, rows = (count_unused(tokens), keep - 1) if is_cached else (0, tokens)
+        for name, module in list(self.model.named_modules()):
+            if isinstance(module, Gemma2RMSNorm):
                 scale = PROJECTED if name.endswith(POST_NORMS) else RESIDUAL
-                self.model.set_submodule(name, GainNorm(norm.weight.shape[0], norm.eps / scale**2))
-        self.model.rotary_emb = FixedRotation(tokens, model.config.head_dim)
-        self.register_buffer("full_bias", torch.empty(1, 1, tokens, tokens, device="meta"))
-        self.register_buffer("sliding_bias", torch.empty(1, 1, tokens, tokens, device="meta"))
+                self.model.set_submodule(name, GainNorm(module.weight.shape[0], module.eps / scale**2))
+            elif isinstance(module, Gemma2Attention):
+                self.model.set_submodule(name, PromptAttention(module, unused + tokens - rows))
+        self.model.rotary_emb = FixedRotation(rows, model.config.head_dim)
+        self.slides = slides(vars(model.config), tokens)
+        for bias in ("full_bias", "sliding_bias") if self.slides else ("full_bias",):
+            self.register_buffer(bias, torch.empty(1, 1, rows, unused + tokens, device="meta"))
+        if is_cached:
+            self.register_buffer("bos_row", torch.empty(1, 1, model.config.hidden_size, device="meta"))
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Encode with the fixed causal biases, and keep the rows the transformer reads."""
-        masks = {"full_attention": self.full_bias, "sliding_attention": self.sliding_bias}
+        sliding = self.sliding_bias if self.slides else self.full_bias
+        masks = {"full_attention": self.full_bias, "sliding_attention": sliding}
         # Not in the table's weights: their 8-bit scales would fall below what half precision resolves.
         embeds = self.model.embed_tokens(input_ids) * (1 / RESIDUAL)
         hidden = self.model(inputs_embeds=embeds, attention_mask=masks, use_cache=False).last_hidden_state
-        first_kept = input_ids.shape[1] - self.keep + 1
-        return torch.cat([hidden[:, :1], hidden[:, first_kept:]], dim=1).float()
+        first = self.bos_row.expand(hidden.shape[0], -1, -1) if self.is_cached else hidden[:, :1]
+        return torch.cat([first, hidden[:, 1 - self.keep :]], dim=1).float()

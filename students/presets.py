@@ -1,7 +1,8 @@
 """Students with random weights: published shapes at full size, and `tiny()` for tests.
 
-A preset's weights are seeded handles, so a full-size student takes no memory until a tensor is pulled. Their tokenizer is the
-embedded student's (no Gemma tokenizer can be made offline); shapes, not pictures, are what a preset is for.
+A preset's weights are seeded handles, so a full-size student takes no memory until a tensor is pulled. Gemma's tokenizer cannot
+be made offline: full-size presets have one of whole words and punctuation, which makes 197 tokens of the instruction prefix
+(about as many as Gemma's), `tiny()` the embedded student's, which makes two of it. Shapes, not pictures, are what it is for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from sprint_export.students.published import DC_AE, PRESETS, Preset, transformer
 from sprint_export.students.sana_folds import position_table
 from sprint_export.weights import Handle, constant, random_handle
 
-TOKENIZER = Path(__file__).parent / "sprint_tiny" / "tokenizer"
+SHORT_PREFIX = Path(__file__).parent / "sprint_tiny" / "tokenizer"
+LONG_PREFIX = Path(__file__).parent / "words_tokenizer"
 
 
 def load_preset(name: str, seed: int = 0) -> Student:
@@ -35,7 +37,7 @@ def load_preset(name: str, seed: int = 0) -> Student:
     """
     if name not in PRESETS:
         raise unknown_choice("random preset", name, PRESETS)
-    return build_preset(PRESETS[name], f"random:{name}", seed)
+    return build_preset(PRESETS[name], f"random:{name}", seed, LONG_PREFIX)
 
 
 def tiny(seed: int = 0, **transformer: Any) -> Student:
@@ -67,7 +69,7 @@ def tiny(seed: int = 0, **transformer: Any) -> Student:
     return build_preset(Preset("tiny", config | transformer, vae, text), "tiny", seed)
 
 
-def build_preset(preset: Preset, source: str, seed: int) -> Student:
+def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX) -> Student:
     """Random handles for every weight of the preset's modules, scaled so that activations neither vanish nor explode."""
     with torch.device("meta"):
         transformer = SanaTransformer2DModel.from_config(dict(preset.transformer))
@@ -85,7 +87,7 @@ def build_preset(preset: Preset, source: str, seed: int) -> Student:
         weights["transformer"]["patch_embed.pos_embed"] = constant(position_table(preset.transformer))
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
     fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
-    student = sana_sprint.assemble(configs, weights, TOKENIZER, source, None, fingerprint, "random weights, none needed")
+    student = sana_sprint.assemble(configs, weights, tokenizer, source, None, fingerprint, "random weights, none needed")
     prompts = sana_sprint.read_prompts(sana_sprint.GENERAL_PROMPTS)
     return dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
 

@@ -26,11 +26,13 @@ from sprint_export.students.dc_ae import LatentDecoder, fold_decoder, make_autoe
 from sprint_export.students.gemma2 import (
     PromptEncoder,
     bias_handles,
+    count_unused,
     fold_text_range,
     make_gemma2,
     rotary_handles,
     rotation_handles,
 )
+from sprint_export.students.gemma2_prefix import PrefixCache
 from sprint_export.students.sana_blocks import OneStepSana
 from sprint_export.students.sana_channels_first import to_channels_first
 from sprint_export.students.sana_folds import fold_transformer, position_table
@@ -155,9 +157,9 @@ def plan_prompt(tokenizer: Path) -> PromptPlan:
 
 
 def specialize(student: Student, plan: StepPlan) -> Student:
-    """Wrap the text encoder and decoder, and rebuild the transformer without its time path."""
+    """Fix the text encoder's length and prefix, wrap the decoder, and rebuild the transformer without its time path."""
     config = student.configs["transformer"]
-    text, _, decoder = (student.components[role] for role in ROLES)
+    decoder = student.components["vae_decoder"]
     keep, hidden = student.prompt.keep, student.configs["text_encoder"]["hidden_size"]
     latents = TensorSpec("latents", "float32", (1, *student.latent_shape), "x_s, unit-variance noise first")
     embeds = TensorSpec("prompt_embeds", "float32", (1, keep, hidden), "kept rows of the text encoder")
@@ -167,23 +169,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
     with torch.device("meta"):
         transformer = OneStepSana(config, len(plan.times)).eval()
     weights, notes = fold_transformer(student, plan)
-    text_config, tokens = student.configs["text_encoder"], student.prompt.tokens
-    ranged = fold_text_range(text.weights, text_config["num_hidden_layers"])
-    named = dict(text.weights) | ranged | rotation_handles(text_config, tokens)
-    text_weights = {f"model.{k}": v for k, v in named.items() if k != "rotary_emb.inv_freq"}
-    text_weights |= bias_handles(text_config, tokens)
-    encoder = Component(
-        "text_encoder",
-        PromptEncoder(text.module, tokens, keep).eval(),
-        text_weights,
-        (TensorSpec("input_ids", "int64", (1, tokens), "prefix + prompt, padded right"),),
-        (embeds,),
-        notes=(
-            "attention: eager (applies the soft cap)",
-            "mask input dropped: causal, padded right",
-            "range: residual stream and post-norm inputs scaled down, norms compensated",
-        ),
-    )
+    encoder = dataclasses.replace(encode_prompts(student.components["text_encoder"], student), outputs=(embeds,))
     denoiser = Component(
         "transformer",
         transformer,
@@ -203,6 +189,30 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         notes=painted_notes,
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
+
+
+def encode_prompts(text: Component, student: Student) -> Component:
+    """The text encoder for the student's PromptPlan; where that holds a prefix, computing the positions after it only."""
+    config, prompt = student.configs["text_encoder"], student.prompt
+    held = len(prompt.prefix_ids)
+    module = PromptEncoder(text.module, prompt.tokens, prompt.keep, is_cached=held > 0).eval()
+    named = dict(text.weights) | fold_text_range(text.weights, config["num_hidden_layers"])
+    named |= rotation_handles(config, prompt.tokens, held)
+    weights = {f"model.{name}": handle for name, handle in named.items() if name != "rotary_emb.inv_freq"}
+    unused = count_unused(prompt.tokens) if held else 0
+    weights |= bias_handles(config, prompt.tokens, held, unused)
+    if held:
+        weights |= PrefixCache(text.module, text.weights, config, prompt.prefix_ids, unused).handles()
+    meaning = "the prompt after the prefix, padded right" if held else "prefix + prompt, padded right"
+    ids = TensorSpec("input_ids", "int64", (1, prompt.tokens - held), meaning)
+    cache = f"prefix: keys and values of {held} tokens are constants, {prompt.keep - 1} are computed"
+    notes = (
+        "attention: eager (applies the soft cap)",
+        "mask input dropped: causal, padded right",
+        "range: residual stream and post-norm inputs scaled down, norms compensated",
+        cache if held else f"prefix: all {prompt.tokens} positions are computed",
+    )
+    return Component("text_encoder", module, weights, (ids,), notes=notes)
 
 
 def arrange_channels_first(student: Student) -> Student:

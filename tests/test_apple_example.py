@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from examples.apple.make_reference import MIN_PSNR_DB, make_reference
+from sprint_export.errors import InputError
 from sprint_export.export.bundle import FORMAT, hash_file, read_bundle
 from sprint_export.json_forms import from_json
 from sprint_export.runtimes import coreml_package
@@ -43,7 +44,7 @@ SWIFT_TYPES = {
     "Bool": {"bool"},
     "String": {"str"},
     "String?": {"str | None"},
-    "[Int]": {"tuple[int, int, int]", "tuple[int | str, ...]"},
+    "[Int]": {"tuple[int, int, int]", "tuple[int | str, ...]", "tuple[int, ...]"},
     "[Int]?": {"tuple[int, ...]"},
     "[Double]": {"tuple[float, ...]"},
     "Options": {"Options"},
@@ -133,6 +134,20 @@ def test_prompt_literals_are_pythons(fixture_bundle: Bundle) -> None:
     assert set(values["mask"]) == {0, 1}, "the example should show padding"
 
 
+def test_prompts_that_swift_refuses_are_refused_here(fixture_bundle: Bundle) -> None:
+    """The Swift test changes the same two fields, and expects the same numbers."""
+    text = (APPLE / "Tests" / "SprintDrawTests" / "SprintDrawTests.swift").read_text("utf-8")
+    longest = re.search(r"found a prompt of (\d+) tokens; expected at most (\d+)", text)
+    assert longest is not None
+    for changes, words in (
+        ({"prefix_ids": (9,)}, "token 0 of 1 is 2, expected 9"),
+        ({"cuts": False}, f"takes {longest[1]} tokens, expected at most {longest[2]}"),
+    ):
+        plan = dataclasses.replace(fixture_bundle.prompt, **changes)
+        with pytest.raises(InputError, match=words):
+            PromptReader(plan, FIXTURE / "tokenizer" / "tokenizer.json").read([literals()["longPrompt"]])
+
+
 def test_step_counts_are_pythons() -> None:
     text = (APPLE / "Tests" / "SprintDrawTests" / "SprintDrawTests.swift").read_text("utf-8")
     given = re.search(r"let plan = StepPlan\(times: (\[.*?\]), counts: (\[.*?\])\)", text)
@@ -195,7 +210,7 @@ class Echo:
 
 def test_a_reference_holds_what_swift_reads(fixture_bundle: Bundle) -> None:
     sessions = {
-        "text_encoder": Echo("prompt_embeds", (1, 5, 128)),
+        "text_encoder": Echo("prompt_embeds", (1, 8, 128)),
         "transformer": Echo("denoised", (1, *fixture_bundle.latent_shape)),
         "vae_decoder": Echo("image", (1, 3, 64, 64)),
     }

@@ -16,7 +16,7 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
 from sprint_export.session import make_noise
-from sprint_export.specialize import specialize_student
+from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.validate.departures import find_departures
 from sprint_export.validate.gates import apply_gates, read_gates
@@ -152,7 +152,7 @@ def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
 def quantized_share(bundle: Bundle, student: Student) -> float:
     """Share of the values in Linear and dense 1x1 Conv2d weights that are stored quantized, over all components."""
     stored = total = 0
-    specialized = specialize_student(student, bundle.plan.counts or bundle.plan.steps, bundle.plan.guidance, bundle.layout)
+    specialized = specialize_like(student, bundle)
     for record in bundle.components:
         for name, module in specialized.components[record.role].module.named_modules():
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and is_pointwise(module):

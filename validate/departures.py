@@ -17,7 +17,7 @@ from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.registry import hush, load_member
 from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
-from sprint_export.specialize import specialize_student
+from sprint_export.specialize import specialize_like
 from sprint_export.validate.side_by_side import Drawn
 from sprint_export.weights import Handle, LazyHandle
 
@@ -37,7 +37,7 @@ def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Me
     """
     if bundle.target != "coreml":
         return []
-    specialized = specialize_student(student, bundle.plan.counts or bundle.plan.steps, bundle.plan.guidance, bundle.layout)
+    specialized = specialize_like(student, bundle)
     rows = []
     for record in bundle.components:
         component = edit_component(specialized.components[record.role], read_edits(bundle.folder / record.role))

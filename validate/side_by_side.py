@@ -20,7 +20,7 @@ from sprint_export.registry import load_member
 from sprint_export.runtimes import chain_sessions, open_bundle
 from sprint_export.schema import ROLES, Bundle, Measurement, Student
 from sprint_export.session import OneAtATime, Pipeline
-from sprint_export.specialize import specialize_student
+from sprint_export.specialize import specialize_like
 from sprint_export.validate.images import psnr_arrays, relative_error
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def draw_exported(bundle: Bundle, runtime: str | None, prompts: Sequence[str], n
 
 def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
     """In torch, float32 arithmetic, with inputs and weights rounded as the bundle's manifest says."""
-    specialized = specialize_student(student, bundle.plan.counts or bundle.plan.steps, bundle.plan.guidance, bundle.layout)
+    specialized = specialize_like(student, bundle)
     dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
     layers = {record.role: record.layers for record in bundle.components}
 

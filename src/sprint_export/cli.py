@@ -115,6 +115,12 @@ def convert_command(
     part_mb: Annotated[
         int | None, typer.Option(help="Apple targets: largest weight file in MB; a larger network becomes several files.")
     ] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(help="Rows of text the networks are fixed to, BOS and the prompt's; default 300.")
+    ] = None,
+    no_prefix_cache: Annotated[
+        bool, typer.Option("--no-prefix-cache", help="Compute the instruction before a prompt too, instead of holding it.")
+    ] = False,
     gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated.")] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts to validate with.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle made from other inputs.")] = False,
@@ -154,6 +160,8 @@ def convert_command(
             builder=builder,
             options=Options(deployment_target, compute_unit, part_mb),
             max_mb=max_mb,
+            prefix_cache=not no_prefix_cache,
+            prompt_tokens=prompt_tokens,
             gates=gate or [],
             count=count,
             overwrite=overwrite,

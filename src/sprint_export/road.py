@@ -67,6 +67,8 @@ def convert(
     builder: str = "tensorrt-rtx",
     options: Options | None = None,
     max_mb: float | None = None,
+    prefix_cache: bool = True,
+    prompt_tokens: int | None = None,
     overwrite: bool = False,
     gates: Sequence[str] = (),
     count: int | None = None,
@@ -91,6 +93,8 @@ def convert(
         builder: "tensorrt-rtx" or "tensorrt".
         options: what a target offers beside the precision, e.g. Options(deployment_target="iOS17").
         max_mb: choose every layer's bits by picture error so that all weights fit this many 10^6 bytes (coreml-w4, coreml-w6).
+        prefix_cache: as in `specialize_student`.
+        prompt_tokens: likewise.
         overwrite: replace a bundle at `out` that was made from other inputs.
         gates: as in `validate_bundle`.
         count: as in `validate_bundle`.
@@ -141,6 +145,8 @@ def convert(
             wish,
             components,
             builder,
+            prefix_cache,
+            prompt_tokens,
             overwrite,
             progress,
             say,
@@ -166,6 +172,8 @@ def _make_bundle(
     wish: Wish,
     components: Sequence[str],
     builder: str,
+    prefix_cache: bool,
+    prompt_tokens: int | None,
     overwrite: bool,
     progress: Progress,
     say: Callable[[str], None],
@@ -177,7 +185,8 @@ def _make_bundle(
     from sprint_export.runtimes import build_bundle
     from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
 
-    specialized = specialize_student(student, steps, DEFAULT_GUIDANCE if guidance is None else guidance, options.layout)
+    guidance = DEFAULT_GUIDANCE if guidance is None else guidance
+    specialized = specialize_student(student, steps, guidance, options.layout, prefix_cache, prompt_tokens)
     specialized = keep_components(specialized, components)
     for role, component in specialized.components.items():
         for note in component.notes:

@@ -154,7 +154,8 @@ class PromptPlan:
     """How a prompt becomes token ids, enough to do it without the model's code.
 
     The text is `prefix` + the lower-cased, stripped prompt; ids are padded right with `pad_id` to `tokens`; the encoder keeps
-    its first and its last `keep - 1` positions.
+    its first and its last `keep - 1` positions. `prefix_ids` are the ids before those: where they are given, the encoder holds
+    what it makes of them and is fed the last `keep - 1` ids alone. A longer text is cut where `cuts` says so, else refused.
     """
 
     prefix: str
@@ -162,6 +163,13 @@ class PromptPlan:
     tokens: int
     keep: int
     pad_id: int
+    prefix_ids: tuple[int, ...] = ()
+    cuts: bool = True
+
+    @property
+    def before(self) -> int:
+        """How many positions, the first among them, stand before the last `keep - 1`."""
+        return self.tokens - self.keep + 1
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Source of adaLN: arXiv 2212.09748; the folds are measured against diffusers in f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,16 +15,22 @@ import torch
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.registry import load_member
 from sprint_export.sampler import trigflow_times
-from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, StepPlan, Student
+from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, Bundle, PromptPlan, StepPlan, Student
+from sprint_export.session import PromptReader
 from sprint_export.weights import Handle, LazyHandle, constant
 
 DEFAULT_GUIDANCE = 4.5  # SanaSprintPipeline.__call__'s default
 
 
 def specialize_student(
-    student: Student, steps: int | Sequence[int] = 1, guidance: float = DEFAULT_GUIDANCE, layout: str = CHANNELS_LAST
+    student: Student,
+    steps: int | Sequence[int] = 1,
+    guidance: float = DEFAULT_GUIDANCE,
+    layout: str = CHANNELS_LAST,
+    prefix_cache: bool = True,
+    prompt_tokens: int | None = None,
 ) -> Student:
-    """Fix the number of steps and the guidance, and fold what that makes constant.
+    """Fix the number of steps, the guidance and the prompt's instruction, and fold what that makes constant.
 
     Args:
         student: as `load_student` returns it.
@@ -31,12 +38,17 @@ def specialize_student(
             e.g. (1, 2, 4), share all weights and keep the tables of each; the first is the default.
         guidance: the scale the student's guidance embedding is fed, as in the pipeline's `guidance_scale`.
         layout: "channels-last", or "channels-first" for Apple's Neural Engine: the same function and layer names.
+        prefix_cache: hold the text encoder's keys and values of the instruction prefix as constants and compute the prompt's
+            positions only. False computes all: for a tokenizer that joins prompts to the prefix.
+        prompt_tokens: rows of text the networks are fixed to, BOS and then the prompt; default and at most the pipeline's own
+            (300). Fewer are exact for prompts that fit, and others are refused: rows beyond a prompt are hidden anyway.
 
     Returns:
         A new student with a plan; the input is unchanged.
 
     Raises:
-        InputError: the student is specialized already, steps is not 1 to 4, or there is no such layout.
+        InputError: the student is specialized already, steps or prompt_tokens is out of range, there is no such layout, or a
+            prompt that came with the student cannot follow a prefix that is held.
     """
     if layout not in (CHANNELS_LAST, CHANNELS_FIRST):
         raise unknown_choice("layout", layout, (CHANNELS_LAST, CHANNELS_FIRST))
@@ -51,10 +63,35 @@ def specialize_student(
     times = tuple(s for count in counts for s in trigflow_times(count))
     plan = StepPlan(times, guidance, counts=counts if len(counts) > 1 else ())
     family = load_member("student", student.family)
-    specialized: Student = family.specialize(student, plan)
+    prompt = _fix_prompt(student, prefix_cache, prompt_tokens)
+    specialized: Student = family.specialize(dataclasses.replace(student, prompt=prompt), plan)
     if layout == CHANNELS_FIRST:
         specialized = family.arrange_channels_first(specialized)
     return specialized
+
+
+def specialize_like(student: Student, bundle: Bundle) -> Student:
+    """The student as it was specialized for a bundle."""
+    counts, prompt = bundle.plan.counts or bundle.plan.steps, bundle.prompt
+    return specialize_student(
+        student, counts, bundle.plan.guidance, bundle.layout, prefix_cache=bool(prompt.prefix_ids), prompt_tokens=prompt.keep
+    )
+
+
+def _fix_prompt(student: Student, prefix_cache: bool, prompt_tokens: int | None) -> PromptPlan:
+    """How prompts are read once their number of rows is fixed and their prefix held."""
+    whole, file = student.prompt, student.tokenizer / "tokenizer.json"
+    keep = whole.keep if prompt_tokens is None else prompt_tokens
+    if not 2 <= keep <= whole.keep:
+        raise InputError(f"prompt_tokens={keep}: expected 2 (BOS and one token) to {whole.keep}, the pipeline's own")
+    plan = dataclasses.replace(whole, tokens=whole.before + keep - 1, keep=keep, cuts=keep == whole.keep)
+    if not prefix_cache:
+        return plan
+    ids, _ = PromptReader(plan, file).read([""])
+    held = dataclasses.replace(plan, prefix_ids=tuple(ids[0, : plan.before].tolist()))
+    # Where the tokenizer joins prompts to the prefix, better said now than by the first prompt of the finished bundle.
+    PromptReader(dataclasses.replace(held, cuts=True), file).read(student.calibration_prompts)
+    return held
 
 
 def fold_scale_shift(weights: Mapping[str, Handle], layer: str, scale: torch.Tensor, shift: torch.Tensor) -> dict[str, Handle]:

@@ -200,11 +200,11 @@ BAD = {
     ),
     "an unknown precision": (
         '[[rules]]\npattern = "*"\nprecision = "int7"',
-        ["unknown precision in rule '*'", "'int7'", "float, fp8, int4, int8, w4, w6, w8a8"],
+        ["unknown precision in rule '*'", "'int7'", "float, fp8, int4, int8, w4, w6, w8a16, w8a8"],
     ),
     "a float type by its name": (
         '[[rules]]\npattern = "*"\nprecision = "fp16"',
-        ["unknown precision", "'fp16'", "float, fp8, int4, int8, w4, w6, w8a8"],
+        ["unknown precision", "'fp16'", "float, fp8, int4, int8, w4, w6, w8a16, w8a8"],
     ),
 }
 

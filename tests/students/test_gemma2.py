@@ -13,7 +13,14 @@ from sprint_export.schema import Student
 from sprint_export.session import PromptReader
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.students.gemma2 import HIDDEN, bias_handles, make_gemma2, rotary_handles, rotation_handles
+from sprint_export.students.gemma2 import (
+    HIDDEN,
+    PromptAttention,
+    bias_handles,
+    make_gemma2,
+    rotary_handles,
+    rotation_handles,
+)
 from sprint_export.weights import materialize
 from tests.made_student import PREFIX
 
@@ -27,13 +34,15 @@ def student(request: pytest.FixtureRequest, made: Student, tiny_student: Student
     return made if request.param == "made" else tiny_student
 
 
-def test_kept_rows_are_encode_prompts(student: Student) -> None:
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_kept_rows_are_encode_prompts(student: Student, prefix_cache: bool) -> None:
     """Rows of padding may differ: the transformer's mask hides them."""
-    encoder = specialize_student(student).components["text_encoder"]
+    specialized = specialize_student(student, prefix_cache=prefix_cache)
+    encoder = specialized.components["text_encoder"]
     real = materialize(encoder.module, encoder.weights)
     assert student.make_reference is not None
     stock: Any = student.make_reference(student)
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
+    reader = PromptReader(specialized.prompt, student.tokenizer / "tokenizer.json")
     for prompt in PROMPTS:
         ids, mask = reader.read([prompt])
         with torch.no_grad():
@@ -69,7 +78,7 @@ def test_the_exported_encoder_applies_the_soft_cap(made: Student) -> None:
     """The same weights with another cap give other rows."""
     ids = torch.from_numpy(PromptReader(made.prompt, made.tokenizer / "tokenizer.json").read(PROMPTS[:1])[0])
     rows = []
-    for cap in (0.5, 50.0):
+    for cap in (0.5, 50.0):  # all positions computed: the cached prefix would depend on the cap too
         config = {**made.configs["text_encoder"], "attn_logit_softcapping": cap}
         component = dataclasses.replace(made.components["text_encoder"], module=make_gemma2(config))
         capped = dataclasses.replace(
@@ -77,7 +86,7 @@ def test_the_exported_encoder_applies_the_soft_cap(made: Student) -> None:
             components={**made.components, "text_encoder": component},
             configs={**made.configs, "text_encoder": config},
         )
-        encoder = specialize_student(capped).components["text_encoder"]
+        encoder = specialize_student(capped, prefix_cache=False).components["text_encoder"]
         with torch.no_grad():
             rows.append(materialize(encoder.module, encoder.weights)(ids))
     assert (rows[0] - rows[1]).abs().max() > 1e-2
@@ -86,16 +95,31 @@ def test_the_exported_encoder_applies_the_soft_cap(made: Student) -> None:
 def test_the_attention_form_is_recorded(made: Student) -> None:
     encoder = specialize_student(made).components["text_encoder"]
     assert "attention: eager (applies the soft cap)" in encoder.notes
-    assert encoder.module.model.config._attn_implementation == "eager"  # type: ignore[union-attr]
+    found = [module.cap for module in encoder.module.modules() if isinstance(module, PromptAttention)]
+    assert found == [made.components["text_encoder"].module.config.attn_logit_softcapping] * 2  # type: ignore[union-attr]
 
 
 def test_biases_hide_the_future_and_what_left_the_window() -> None:
     biases = {name: handle.load()[0, 0] for name, handle in bias_handles({"sliding_window": 3}, 6).items()}
+    assert set(biases) == {"full_bias", "sliding_bias"}
     for i in range(6):
         for j in range(6):
             assert biases["full_bias"][i, j] == (0 if j <= i else HIDDEN)
             assert biases["sliding_bias"][i, j] == (0 if i - 3 < j <= i else HIDDEN)
     assert torch.tensor(HIDDEN).half().isfinite()
+
+
+def test_later_rows_of_biases_and_rotations_are_those_of_the_whole() -> None:
+    """From a start on, with keys before them that nobody sees."""
+    config = {"sliding_window": 3, "head_dim": 8}
+    for name, handle in bias_handles(config, 6, start=4, unused=2).items():
+        whole = bias_handles(config, 6)[name].load()
+        assert handle.shape == (1, 1, 2, 8)
+        assert torch.equal(handle.load()[..., 2:], whole[:, :, 4:])
+        assert (handle.load()[..., :2] == HIDDEN).all()
+    assert set(bias_handles({"sliding_window": 6}, 6)) == {"full_bias"}, "no position leaves that window"
+    for name, handle in rotation_handles(config, 6, start=4).items():
+        assert torch.equal(handle.load(), rotation_handles(config, 6)[name].load()[:, 4:])
 
 
 def test_rotations_are_transformers_own(made: Student) -> None:

@@ -3,7 +3,7 @@ import Foundation
 
 /// The fields of `bundle.json` that drawing needs, under their names in sprint_export/schema.py (snake case there).
 public struct Manifest: Decodable, Sendable {
-    public static let readsFormat = 3
+    public static let readsFormat = 4
 
     public let format: Int
     public let target: String
@@ -42,12 +42,15 @@ public struct StepPlan: Decodable, Sendable {
 }
 
 /// `prefix` + the prompt, padded right to `tokens`; the encoder keeps the first and the last `keep - 1` positions.
+/// Where `prefixIds` are given, it holds what it makes of them and is fed the ids after them. `cuts`: a longer text is cut.
 public struct PromptPlan: Decodable, Sendable {
     public let prefix: String
     public let lower: Bool
     public let tokens: Int
     public let keep: Int
     public let padId: Int
+    public let prefixIds: [Int]
+    public let cuts: Bool
 }
 
 public struct TensorSpec: Decodable, Sendable {
@@ -102,6 +105,8 @@ public struct ModelBundle: Sendable {
         try check(manifest.target == "coreml", "target \(manifest.target)", "coreml")
         try check(!manifest.plan.times.isEmpty, "no sampling times", "one or more")
         try check(prompt.keep >= 1 && prompt.keep <= prompt.tokens, "keep \(prompt.keep)", "1 to \(prompt.tokens)")
+        let held = prompt.prefixIds.count
+        try check(held == 0 || held == prompt.tokens - prompt.keep + 1, "\(held) prefix_ids", "none, or all before those kept")
         try check(latent.count == 3 && latent.allSatisfy { $0 > 0 }, "latent_shape \(latent)", "[C, h, w]")
         for component in manifest.components {
             try check(!component.parts.isEmpty, "\(component.role) without parts", "one or more")

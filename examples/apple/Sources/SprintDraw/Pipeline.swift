@@ -48,7 +48,7 @@ public actor Pipeline {
         let sampler = try Sampler(
             times: Array(manifest.plan.times[rows]), noise: noise ?? Noise.make(count: count, seed: seed),
             latentShape: manifest.latentShape)
-        let (ids, mask) = reader.read(prompt)
+        let (ids, mask) = try reader.read(prompt)
         let embeds = try await encode(ids)
         let latents = try await sample(sampler, rows: rows, embeds: embeds, mask: mask)
         let picture = try await decode(latents)
@@ -56,7 +56,7 @@ public actor Pipeline {
     }
 
     /// Token ids and mask of a prompt, to compare with Python's.
-    public func read(_ prompt: String) -> (ids: [Int32], mask: [Int32]) { reader.read(prompt) }
+    public func read(_ prompt: String) throws -> (ids: [Int32], mask: [Int32]) { try reader.read(prompt) }
 
     private func encode(_ ids: [Int32]) async throws -> [Float] {
         let network = try self.network("text_encoder")

@@ -35,13 +35,24 @@ struct PromptReader {
         plan = bundle.manifest.prompt
     }
 
-    /// Token ids [tokens] and the mask of the kept positions [keep].
-    func read(_ prompt: String) -> (ids: [Int32], mask: [Int32]) {
+    /// Token ids [tokens], or those after a prefix that is held, and the mask of the kept positions [keep].
+    func read(_ prompt: String) throws -> (ids: [Int32], mask: [Int32]) {
         let text = (plan.lower ? prompt.lowercased() : prompt).trimmingCharacters(in: .whitespacesAndNewlines)
-        let found = encoder.encode(plan.prefix + text).prefix(plan.tokens).map { Int32($0) }
+        let whole = encoder.encode(plan.prefix + text)
+        let found = plan.cuts ? Array(whole.prefix(plan.tokens)) : whole
+        guard found.starts(with: plan.prefixIds) else {
+            throw DrawError(
+                found: "a prompt that the tokenizer joins to the end of the instruction", expected: "the instruction's own tokens",
+                remedy: "begin the prompt with another character, or export with --no-prefix-cache")
+        }
         let padding = plan.tokens - found.count
-        let ids = found + Array(repeating: Int32(plan.padId), count: padding)
+        guard padding >= 0 else {
+            throw DrawError(
+                found: "a prompt of \(found.count - plan.tokens + plan.keep - 1) tokens", expected: "at most \(plan.keep - 1)",
+                remedy: "shorten it, or export with a larger --prompt-tokens")
+        }
+        let ids = found.map { Int32($0) } + Array(repeating: Int32(plan.padId), count: padding)
         let mask = Array(repeating: Int32(1), count: found.count) + Array(repeating: Int32(0), count: padding)
-        return (ids, [mask[0]] + mask.suffix(plan.keep - 1))
+        return (Array(ids.dropFirst(plan.prefixIds.count)), [mask[0]] + mask.suffix(plan.keep - 1))
     }
 }

@@ -21,7 +21,7 @@ public struct Reference: Decodable, Sendable {
 
     /// Draw the same picture; each line starts with "ok" or "WRONG".
     public func check(_ pipeline: Pipeline) async throws -> (passed: Bool, lines: [String]) {
-        let tokens = await pipeline.read(prompt)
+        let tokens = try await pipeline.read(prompt)
         let psnr = try await pipeline.draw(prompt, noise: noise).picture.psnr(against: picture)
         let rows = [
             (tokens.ids == ids, "token ids"),

@@ -1,10 +1,10 @@
 /// What the Python package computes from the fixture; tests/test_apple_example.py holds every line against it.
 enum Literals {
     static let prompt: String = "  A RED purple,circle\n"
-    static let ids: [Int32] = [2, 4, 5, 6, 3, 11, 7, 0]
-    static let mask: [Int32] = [1, 1, 1, 1, 0]
+    static let ids: [Int32] = [4, 5, 6, 3, 11, 7, 0]
+    static let mask: [Int32] = [1, 1, 1, 1, 1, 1, 1, 0]
     static let longPrompt: String = "a red circle above a blue square, a red circle above a blue square"
-    static let longIds: [Int32] = [2, 4, 5, 6, 7, 8, 5, 9]
+    static let longIds: [Int32] = [4, 5, 6, 7, 8, 5, 9]
 
     /// Two steps; the network in the place of the real one gives x / 2 + step.
     static let times: [Double] = [1.0000036732185957, 0.782708009805053]

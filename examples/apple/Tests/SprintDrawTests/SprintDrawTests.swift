@@ -17,6 +17,8 @@ final class SprintDrawTests: XCTestCase {
         let text = try String(contentsOf: fixtureFolder().appending(path: "bundle.json"), encoding: .utf8)
         XCTAssert(text.contains(old))
         try Data(text.replacingOccurrences(of: old, with: new).utf8).write(to: folder.appending(path: "bundle.json"))
+        try FileManager.default.copyItem(
+            at: fixtureFolder().appending(path: "tokenizer"), to: folder.appending(path: "tokenizer"))
         return folder
     }
 
@@ -40,18 +42,30 @@ final class SprintDrawTests: XCTestCase {
 
     func testManifestsAreRefused() throws {
         assertRefused(FileManager.default.temporaryDirectory, "expected the manifest of a bundle")
-        assertRefused(try changed("\"format\": 2", "\"format\": 9"), "found format 9")
+        assertRefused(try changed("\"format\": 4", "\"format\": 9"), "found format 9")
         assertRefused(try changed("\"target\": \"coreml\"", "\"target\": \"onnx\""), "found target onnx")
         assertRefused(try changed("\"path\": \"vae_decoder/", "\"path\": \"../"), "expected a path inside the bundle")
-        assertRefused(try changed("\"keep\": 5", "\"keep\": 9"), "expected 1 to 8")
+        assertRefused(try changed("\"keep\": 8", "\"keep\": 9"), "expected 1 to 8")
     }
 
     func testPromptsBecomePythonsIdsAndMask() async throws {
         let reader = try await PromptReader(bundle: fixture())
-        let (ids, mask) = reader.read(Literals.prompt)
+        let (ids, mask) = try reader.read(Literals.prompt)
         XCTAssertEqual(ids, Literals.ids)
         XCTAssertEqual(mask, Literals.mask)
-        XCTAssertEqual(reader.read(Literals.longPrompt).ids, Literals.longIds)
+        XCTAssertEqual(try reader.read(Literals.longPrompt).ids, Literals.longIds)
+    }
+
+    func testPromptsThatDoNotFitAreRefused() async throws {
+        for (old, new, words) in [
+            ("\"prefix_ids\": [2]", "\"prefix_ids\": [9]", "expected the instruction's own tokens"),
+            ("\"cuts\": true", "\"cuts\": false", "found a prompt of 16 tokens; expected at most 7"),
+        ] {
+            let reader = try await PromptReader(bundle: ModelBundle(folder: changed(old, new)))
+            XCTAssertThrowsError(try reader.read(Literals.longPrompt)) { error in
+                XCTAssert(error.localizedDescription.contains(words), error.localizedDescription)
+            }
+        }
     }
 
     func testOneNetworkServesSeveralStepCounts() throws {
@@ -110,7 +124,7 @@ final class SprintDrawTests: XCTestCase {
     func testInputsTakeTheManifestsShapes() throws {
         let network = try Network(bundle: fixture(), role: "text_encoder", keepsParts: false)
         let value = try network.input("input_ids", Literals.ids)
-        XCTAssertEqual(value.multiArrayValue?.shape, [1, 8])
+        XCTAssertEqual(value.multiArrayValue?.shape, [1, 7])
         XCTAssertEqual(value.multiArrayValue?.dataType, .int32)
         XCTAssertThrowsError(try network.input("input_ids", [Int32(1)]))
     }
