@@ -175,7 +175,8 @@ class PromptAttention(torch.nn.Module):
         )
         q, k = apply_rotary_pos_emb(q, k, *position_embeddings)
         if self.prefix:
-            k, v = (torch.cat(pair, dim=2) for pair in ((self.prefix_keys, k), (self.prefix_values, v)))
+            held = (self.prefix_keys, k), (self.prefix_values, v)
+            k, v = (torch.cat((prefix.expand(batch, -1, -1, -1), computed), dim=2) for prefix, computed in held)
         logits = q.reshape(batch, -1, self.groups * rows, self.head_dim) @ k.transpose(2, 3) * self.scaling
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
