@@ -20,6 +20,7 @@ from sprint_export.quantize.records import Record
 from sprint_export.quantize.smooth import check_smooth, smooth_component
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, QuantizedLayer, Recipe, Student, Target
+from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
 
@@ -46,6 +47,7 @@ def quantize_student(
         )
     if not load_member("precision", precision).PRECISION.is_quantized:
         return student
+    free_large_tensors_at_once()
     default = default_recipe(precision, student)
     recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
     _check_precisions(recipe, target)
