@@ -20,7 +20,6 @@ from safetensors import SafetensorError, safe_open
 
 from sprint_export.errors import InputError
 
-
 M_MMAP_THRESHOLD = -3  # malloc.h
 
 
