@@ -33,6 +33,7 @@ from sprint_export.registry import load_member
 from sprint_export.sampler import sample
 from sprint_export.schema import Student
 from sprint_export.session import PromptReader, make_noise
+from sprint_export.weights import free_large_tensors_at_once
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
@@ -65,6 +66,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     if path.is_file():
         with contextlib.suppress(SafetensorError, KeyError):  # a damaged cache is measured anew, and replaced
             return load_records(path)[0]
+    free_large_tensors_at_once()
     unfinished = path.with_suffix(".chunks")
     records = _Calibration(student, prompts, seed, progress, unfinished).measure()
     save_records(path, records)

@@ -21,6 +21,7 @@ from sprint_export.quantize.smooth import check_smooth, smooth_component
 from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, Student, Target
+from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
 
@@ -47,6 +48,7 @@ def quantize_student(
         )
     if not load_member("precision", precision).PRECISION.is_quantized:
         return student
+    free_large_tensors_at_once()
     default = default_recipe(precision, student, target)
     recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
     recipe = fit_recipe(recipe, precision, student, target)
