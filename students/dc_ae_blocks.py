@@ -79,7 +79,7 @@ class MultiscaleAttention(nn.Module):
         qkv = self.to_qkv(x)
         scales = torch.cat([qkv, *(scale(qkv) for scale in self.to_qkv_multiscale)], dim=1)
         q, k, v = scales.reshape(x.shape[0], -1, 3 * self.head, x.shape[2] * x.shape[3]).split(self.head, dim=2)  # [B, H, d, N]
-        v = torch.cat([v, torch.ones_like(v[:, :, :1])], dim=2)
+        v = F.pad(v, (0, 0, 0, 1), value=1.0)  # [B, H, d + 1, N]
         # k is turned before its ReLU, which then is one pass with the split: a turn of its own would be another.
         y = (v @ k.transpose(2, 3).relu()) @ q.relu()  # [B, H, d + 1, N]
         y = y.to(_wide(y))
