@@ -229,7 +229,7 @@ def test_inputs_beyond_the_range_saturate_in_the_graph_too(
 def test_a_layer_that_is_not_in_the_graph_is_named(name: str) -> None:
     component = quantize_small("int8", "fp32", 0)
     layers = {name: component.layers["out"]}
-    with pytest.raises(InputError, match=f"layer {name!r}: expected its weight to be read by one MatMul or Conv"):
+    with pytest.raises(InputError, match=f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather"):
         make_graph(dataclasses.replace(component, layers=layers), "fp32")
 
 
