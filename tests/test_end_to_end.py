@@ -122,7 +122,9 @@ def test_trt_fp8_runs_cross_attention_in_one_kernel_a_block(fp8: Path) -> None:
     assert all(kernel.flop > 0 for kernel in attention)
 
 
-@pytest.mark.parametrize("target", ["trt-int8", "trt-bf16", "onnx-int8", "onnx-fp8", "onnx-fp16"])
+@pytest.mark.parametrize(
+    "target", ["trt-int8", "trt-bf16", "onnx-int8", "onnx-fp8", "onnx-fp16", "openvino-int8", "openvino-fp16"]
+)
 def test_the_other_targets_keep_what_the_picture_shows(target: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     if target.startswith("trt"):
         pytest.importorskip("tensorrt_rtx")

@@ -107,7 +107,8 @@ def convert_command(
         str | None, typer.Option(help="Apple targets: the oldest system it must run on, e.g. iOS17; default iOS18.")
     ] = None,
     compute_unit: Annotated[
-        str | None, typer.Option(help="Apple targets: neural-engine, gpu, cpu or all; default: what suits the device.")
+        str | None,
+        typer.Option(help="Apple: neural-engine, gpu, cpu or all; OpenVINO: cpu, gpu or npu; default: what suits the device."),
     ] = None,
     max_mb: Annotated[
         float | None, typer.Option(help="coreml-w4 and coreml-w6: choose every layer's bits by picture error to fit this size.")

@@ -77,13 +77,6 @@ def test_weights_are_stored_as_the_record_says(int8_student: Student, int8_folde
     assert size <= 1.02 * sum(bytes_of[kind] * count for kind, count in counts.items()) + 20_000
 
 
-def test_a_16_bit_weight_stays_16_bit_and_is_marked(tiny_special: Student, tmp_path: Path) -> None:
-    record = write(tiny_special.components["transformer"], "fp16", tmp_path)
-    large = [h for h in tiny_special.components["transformer"].weights.values() if math.prod(h.shape) > to_openvino.SMALL_VALUES]
-    assert large == [], "this student has no large weight; see the next test"
-    assert set(record.precision_counts) == {"FLOAT"}
-
-
 def test_a_large_16_bit_weight_is_marked_as_decompression(
     tiny_special: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,5 +182,5 @@ def test_without_openvino_it_says_what_to_install(small_int8: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MachineError, match=r"openvino is not installed; run: pip install 'sprint-export\[openvino\]'"):
         open_small(small_int8)
-    monkeypatch.setattr(openvino_device.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert openvino_device.can_run() == "openvino is not installed; run: pip install 'sprint-export[openvino]'"
