@@ -92,7 +92,7 @@ def _quantized(role: str, layers: int | None, precision: str) -> Any:
     target = load_member("target", "trt").TARGET
     if precision == "bf16":
         return student, target
-    recipe = default_recipe(precision, student)
+    recipe = default_recipe(precision, student, target)
     return quantize_student(student, precision, target, replace(recipe, prompts=recipe.prompts[:PROMPTS])), target
 
 
