@@ -59,9 +59,9 @@ def quantized(role: str, pixels: int, engine: str, prompts: int) -> Any:
 
     name, precision = OURS[engine]
     student = keep_components(specialize_student(make_student(pixels)), [role])
-    recipe = default_recipe(precision, student)
+    recipe = default_recipe(precision, student, target := load_member("target", name).TARGET)
     recipe = dataclasses.replace(recipe, prompts=recipe.prompts[:prompts])
-    return quantize_student(student, precision, load_member("target", name).TARGET, recipe).components[role]
+    return quantize_student(student, precision, target, recipe).components[role]
 
 
 def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> None:

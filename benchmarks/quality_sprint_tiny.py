@@ -123,7 +123,7 @@ def draw_ours(target_name: str, precision: str, changes: Mapping[str, Any], coun
     from sprint_export.runtimes import open_bundle
 
     student, target = specialized(), load_member("target", target_name).TARGET
-    recipe = dataclasses.replace(default_recipe(precision, student), **changes)
+    recipe = dataclasses.replace(default_recipe(precision, student, target), **changes)
     quantized, seconds, peak = measured(lambda: quantize_student(student, precision, target, recipe))
     with tempfile.TemporaryDirectory() as folder:
         bundle = export_student(quantized, target, precision, find_device(target.default_device), Path(folder) / "bundle")
@@ -141,7 +141,7 @@ def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, co
     from sprint_export.session import to_uint8
 
     student, target = specialized(is_planted), load_member("target", "onnx").TARGET
-    recipe = dataclasses.replace(default_recipe(precision, student), **changes)
+    recipe = dataclasses.replace(default_recipe(precision, student, target), **changes)
     quantized = quantize_student(student, precision, target, recipe)
     text, denoiser, decoder = (TorchSession(quantized.components[role], fake=True) for role in ROLES)
     reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
