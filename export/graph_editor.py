@@ -1,14 +1,15 @@
-"""Small tools for a rewrite: put typed nodes before another, follow a value back, know a constant.
+"""Small tools for a rewrite: put typed nodes before another, make constants, follow a value back and forth, swap one for another.
 
-torch's exporter leaves some values without a type or shape; every value made here has both, since the shadow (export/shadow.py)
-and later rewrites read them.
+torch's exporter leaves some values without a type or shape; every value made here has both where they are known, since the shadow
+(export/shadow.py) and later rewrites read them. Weights stay lazy: `view_initializer` rearranges one when its bytes are wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from sprint_export.export.tensors import sizes
@@ -35,16 +36,16 @@ class GraphEditor:
         **attributes: int | Sequence[int],
     ) -> ir.Value:
         """One node with one output of this shape; its type is the first input's unless given."""
-        node = ir.node(operator, list(inputs), attributes=attributes)
-        self._place(node)
-        return self._declare(node.outputs[0], shape, dtype or inputs[0].dtype)
+        return add_node(self.graph, self.before, operator, inputs, self._next_name(operator), shape, dtype, **attributes)
 
     def split(self, value: ir.Value, widths: Sequence[int]) -> list[ir.Value]:
         """Cut the last axis into pieces of these widths."""
         node = ir.node("Split", [value, self.ints(widths)], attributes={"axis": -1}, num_outputs=len(widths))
-        self._place(node)
-        rows = shape_of(value)[:-1]
-        return [self._declare(output, (*rows, width), value.dtype) for output, width in zip(node.outputs, widths, strict=True)]
+        node.name = self._next_name("Split")
+        for i, (output, width) in enumerate(zip(node.outputs, widths, strict=True)):
+            declare(output, f"{node.name}.{i}", (*shape_of(value)[:-1], width), value.dtype)
+        self.graph.insert_before(self.before, node)
+        return list(node.outputs)
 
     def reshape(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
         """The value in another shape of as many elements."""
@@ -65,31 +66,84 @@ class GraphEditor:
 
     def constant(self, tensor: ir.TensorProtocol, name: str | None = None) -> ir.Value:
         """A tensor, lazy or not, as an initializer."""
-        name = name or self._next_name("constant")
-        value = ir.Value(name=name, shape=ir.Shape(sizes(tensor)), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
-
-    def _place(self, node: ir.Node) -> None:
-        node.name = self._next_name(node.op_type)
-        for i, output in enumerate(node.outputs):
-            output.name = f"{node.name}.{i}"
-        self.graph.insert_before(self.before, node)
+        return register(self.graph, name or self._next_name("constant"), tensor)
 
     def _next_name(self, kind: str) -> str:
         self._count += 1
         return f"{self.prefix}.{kind}.{self._count}"
 
-    @staticmethod
-    def _declare(value: ir.Value, shape: Sequence[int], dtype: ir.DataType | None) -> ir.Value:
-        assert dtype is not None
-        value.shape, value.type = ir.Shape(list(shape)), ir.TensorType(dtype)
-        return value
+
+def add_node(
+    graph: ir.Graph,
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value],
+    name: str,
+    shape: Sequence[int] | None,
+    dtype: ir.DataType | None = None,
+    **attributes: int | Sequence[int],
+) -> ir.Value:
+    """Insert a node with one output in front of another; returns the output, of the first input's type unless told."""
+    node = ir.node(op_type, list(inputs), attributes=attributes)
+    node.name = name
+    graph.insert_before(before, node)
+    return declare(node.outputs[0], name, shape, dtype or inputs[0].dtype)
+
+
+def declare(value: ir.Value, name: str, shape: Sequence[int] | None, dtype: ir.DataType | None) -> ir.Value:
+    """Give a new value its name, and its shape and type where they are known."""
+    value.name, value.shape = name, None if shape is None else ir.Shape(list(shape))
+    value.type = None if dtype is None else ir.TensorType(dtype)
+    return value
+
+
+def register(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """Make a tensor, lazy or not, an initializer."""
+    value = ir.Value(name=name, shape=ir.Shape(sizes(tensor)), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def add_constant(graph: ir.Graph, name: str, value: npt.NDArray[np.generic]) -> ir.Value:
+    """A small initializer; one that is there already under that name is used again."""
+    if name not in graph.initializers:
+        register(graph, name, ir.Tensor(value, name=name))
+    return graph.initializers[name]
+
+
+def view_initializer(
+    graph: ir.Graph,
+    name: str,
+    source: ir.Value,
+    shape: Sequence[int],
+    view: Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]],
+) -> ir.Value:
+    """Another arrangement of an initializer, computed when its bytes are asked for."""
+    tensor = source.const_value
+    assert tensor is not None
+
+    def compute() -> ir.TensorProtocol:
+        return ir.Tensor(np.ascontiguousarray(view(tensor.numpy())), dtype=tensor.dtype, name=name)
+
+    return register(graph, name, ir.LazyTensor(compute, dtype=tensor.dtype, shape=ir.Shape(shape), name=name))
+
+
+def replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Readers of a node's first output read `value`, and the node goes."""
+    ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
 
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...]:
     """A value's shape as plain ints; empty where the exporter left it out."""
     return () if value is None or value.shape is None else tuple(int(size) for size in value.shape.numpy())
+
+
+def fixed_shape(value: ir.Value | None) -> list[int] | None:
+    """A value's shape, or None where the exporter left it out or an axis is free."""
+    if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
+        return None
+    return list(shape_of(value))
 
 
 def maker(value: ir.Value | None, *operators: str) -> ir.Node | None:
@@ -99,11 +153,14 @@ def maker(value: ir.Value | None, *operators: str) -> ir.Node | None:
 
 
 def only_user(value: ir.Value | None, *operators: str) -> ir.Node | None:
-    """The one node that reads a value, if it is one of these operators; None where several do, or the graph returns it."""
+    """The one node that reads a value, if it is one of these operators (none named: any).
+
+    None where several nodes read it, one reads it twice, or the graph returns it.
+    """
     users = [] if value is None else [use.node for use in value.uses()]
     if value is None or len(users) != 1 or value.is_graph_output():
         return None
-    return users[0] if users[0].op_type in operators else None
+    return users[0] if not operators or users[0].op_type in operators else None
 
 
 def permutation_of(node: ir.Node) -> tuple[int, ...]:
@@ -111,6 +168,6 @@ def permutation_of(node: ir.Node) -> tuple[int, ...]:
     return tuple(node.attributes["perm"].as_ints())
 
 
-def is_constant(graph: ir.Graph, value: ir.Value | None) -> bool:
-    """Whether a value is an initializer."""
-    return value is not None and value.name in graph.initializers
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether a value is an initializer, as against what a node computes."""
+    return value is not None and value.const_value is not None and value.producer() is None

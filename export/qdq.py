@@ -4,7 +4,7 @@
     y' = DQ(Q(y, s_y), s_y)                      where the target's kernel gives 8 bits back
     y = x . DQ(W_q, s_w)                         weights alone; s_w per output channel or for blocks of input values
     y = Gather(DQ(W_q, s_w), ids)                an embedding, whose weight alone can be quantized; s_w per row
-Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-qdq.md):
+Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-onnx-form.md):
 * layers that read one tensor at one scale share one Q/DQ, so Q, K and V merge into one FP8 kernel;
 * scales have the graph's own float type, or a strongly typed parser refuses the next Add;
 * weights are stored quantized (DQ only): 1 byte a value in the file and in the engine;
@@ -19,6 +19,7 @@ import onnx_ir as ir
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.export.graph_editor import register
 from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, sizes, to_ir, to_torch
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
@@ -133,8 +134,8 @@ def _store_weight(graph: ir.Graph, weight: ir.Value, layer: QuantizedLayer, tran
 
     shape = _scale_shape(sizes(tensor), layer, transposed)
     whole = ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(sizes(tensor)))
-    stored = _register(graph, f"{name}.{layer.precision.name}", whole)
-    scale = _register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=ir.Shape(shape)))
+    stored = register(graph, f"{name}.{layer.precision.name}", whole)
+    scale = register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=ir.Shape(shape)))
     del graph.initializers[name]
     return stored, scale
 
@@ -156,14 +157,8 @@ def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | Non
     return value
 
 
-def _register(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    value = ir.Value(name=name, shape=ir.Shape(sizes(tensor)), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
-
-
 def _constant(graph: ir.Graph, name: str, value: torch.Tensor, dtype: ir.DataType) -> ir.Value:
-    return _register(graph, name, to_ir(value, dtype, name))
+    return register(graph, name, to_ir(value, dtype, name))
 
 
 def _storage_type(layer: QuantizedLayer) -> ir.DataType:

@@ -1,6 +1,6 @@
 """What quantization does to weights before they are rounded, as small arrays by weight name.
 
-    W' = diag(<name>/rows) W diag(<name>/columns) + <name>/added
+    W' = diag(<name>/rows) W diag(<name>/columns) + <name>/added        W'[1, h, n, d] = W[1, h, n, d] <name>/heads[h d]
 Smoothing scales rows and columns, bias correction adds to biases. The arrays are kept beside the exported graph, so that whoever
 checks it later makes the same weights from the student's own, without the calibration they came from.
 """
@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import BundleError
-from sprint_export.schema import Component
+from sprint_export.schema import Component, Migration
 from sprint_export.weights import Handle, LazyHandle
 
 Edits = Mapping[str, torch.Tensor]
 EDITS_FILE = "quantization.safetensors"  # in the component's folder of a bundle
-KINDS = ("rows", "columns", "added")
+KINDS = ("rows", "columns", "heads", "added")
 
 
 def edit_component(component: Component, edits: Edits) -> Component:
@@ -35,8 +35,7 @@ def edit_component(component: Component, edits: Edits) -> Component:
     for key, value in edits.items():
         name, _, kind = key.rpartition("/")
         handle = component.weights.get(name)
-        axis = 1 if kind == "columns" else 0
-        if kind not in KINDS or handle is None or tuple(value.shape) != tuple(handle.shape[axis : axis + 1]):
+        if kind not in KINDS or handle is None or tuple(value.shape) != _fitting_shape(handle, kind):
             wanted = "no such weight" if handle is None else f"the weight has shape {tuple(handle.shape)}"
             raise BundleError(
                 f"{component.role}: edit {key!r} of shape {tuple(value.shape)} does not fit ({wanted}); expected "
@@ -45,6 +44,26 @@ def edit_component(component: Component, edits: Edits) -> Component:
         new.setdefault(name, {})[kind] = value
     weights = {**component.weights, **{name: _edit(component.weights[name], kinds) for name, kinds in new.items()}}
     return dataclasses.replace(component, weights=weights, edits=join_edits(component.edits, edits))
+
+
+def scale_channels(component: Component, migration: Migration, factors: torch.Tensor) -> Component:
+    """Multiply what a migration's producers make by `factors` [channels], and divide where it is read: the same function."""
+    edits = {f"{name}/rows": factors for name in migration.producers}
+    edits |= {f"{name}/heads": factors for name in migration.held}
+    read = 1 / factors[list_channels(migration, len(factors))]
+    return edit_component(component, edits | {f"{layer}.weight/columns": read for layer in migration.consumers})
+
+
+def list_channels(migration: Migration, size: int) -> torch.Tensor:
+    """Which of the producer's `size` channels each input channel of the consumers is."""
+    return torch.tensor(migration.channels) if migration.channels else torch.arange(size)
+
+
+def _fitting_shape(handle: Handle, kind: str) -> tuple[int, ...]:
+    if kind == "heads":
+        return (handle.shape[1] * handle.shape[3],) if len(handle.shape) == 4 else ()
+    axis = 1 if kind == "columns" else 0
+    return tuple(handle.shape[axis : axis + 1])
 
 
 def join_edits(first: Edits, second: Edits) -> dict[str, torch.Tensor]:
@@ -68,6 +87,8 @@ def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
             value = value * kinds["rows"].to(dtype).reshape(-1, *tail)
         if "columns" in kinds:
             value = value * kinds["columns"].to(dtype).reshape(1, -1, *tail[1:])
+        if "heads" in kinds:
+            value = value * kinds["heads"].to(dtype).reshape(1, value.shape[1], 1, -1)
         return value + kinds["added"].to(dtype).reshape(-1, *tail) if "added" in kinds else value
 
     return LazyHandle(handle.shape, dtype, compute)

@@ -11,7 +11,7 @@ import dataclasses
 
 import torch
 
-from sprint_export.quantize.edits import edit_component
+from sprint_export.quantize.edits import list_channels, scale_channels
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, Migration, Student
 
@@ -30,11 +30,8 @@ def plant_outliers(student: Student, seed: int = 0) -> Student:
 def _plant(component: Component, migrations: tuple[Migration, ...], random: torch.Generator) -> Component:
     for migration in migrations:
         size = component.weights[migration.producers[0]].shape[0]
-        place = torch.tensor(migration.channels) if migration.channels else torch.arange(size)
-        read = place.unique()
+        read = list_channels(migration, size).unique()
         chosen = read[torch.randperm(len(read), generator=random)[: max(1, round(SHARE * len(read)))]]
         factors = torch.ones(size).index_fill(0, chosen, FACTOR)
-        edits = {f"{name}/rows": factors for name in migration.producers}
-        edits |= {f"{layer}.weight/columns": 1 / factors[place] for layer in migration.consumers}
-        component = edit_component(component, edits)
+        component = scale_channels(component, migration, factors)
     return dataclasses.replace(component, edits={})

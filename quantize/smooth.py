@@ -15,7 +15,7 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.edits import edit_component
+from sprint_export.quantize.edits import list_channels, scale_channels
 from sprint_export.quantize.records import Record
 from sprint_export.schema import Component, Migration
 
@@ -59,10 +59,8 @@ def smooth_component(
         if not any(layer in quantized for layer in migration.consumers):
             continue
         factors = _choose_factors(component, migration, records[migration.consumers[0]].amax, alpha)
-        read = factors[_channels(migration, len(factors))]
-        edits = {f"{name}/rows": 1 / factors for name in migration.producers}
-        edits |= {f"{layer}.weight/columns": read for layer in migration.consumers}
-        component = edit_component(component, edits)
+        component = scale_channels(component, migration, 1 / factors)
+        read = factors[list_channels(migration, len(factors))]
         divisors |= dict.fromkeys(migration.consumers, read)
     progress(f"smoothing: {component.role}", len(migrations), len(migrations))
     return component, divisors
@@ -72,7 +70,7 @@ def _choose_factors(component: Component, migration: Migration, seen: torch.Tens
     """s float32 [producer channels]; 1 where nothing reads a channel or it is always zero."""
     weighed = torch.stack([_column_amax(component, layer) for layer in migration.consumers]).amax(0)
     size = component.weights[migration.producers[0]].shape[0]
-    place = _channels(migration, size)
+    place = list_channels(migration, size)
     made = torch.zeros(size).scatter_reduce(0, place, seen, "amax")
     weight = torch.zeros(size).scatter_reduce(0, place, weighed, "amax")
     is_used = (made > 0) & (weight > 0)
@@ -86,7 +84,3 @@ def _choose_factors(component: Component, migration: Migration, seen: torch.Tens
 def _column_amax(component: Component, layer: str) -> torch.Tensor:
     weight = component.weights[f"{layer}.weight"].load()
     return weight.float().abs().transpose(0, 1).flatten(1).amax(1)
-
-
-def _channels(migration: Migration, size: int) -> torch.Tensor:
-    return torch.tensor(migration.channels) if migration.channels else torch.arange(size)

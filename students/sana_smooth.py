@@ -41,7 +41,9 @@ def _text_encoder(student: Student) -> Iterator[Migration]:
     for block in (f"model.layers.{i}" for i in range(config["num_hidden_layers"])):
         read = tuple(f"{block}.self_attn.{layer}" for layer in ("q_proj", "k_proj", "v_proj"))
         yield Migration((f"{block}.input_layernorm.weight",), read)
-        yield Migration((f"{block}.self_attn.v_proj.weight",), (f"{block}.self_attn.o_proj",), channels)
+        values = f"{block}.self_attn.prefix_values"  # of the prompt's prefix, made by this very projection
+        held = (values,) if values in student.components["text_encoder"].weights else ()
+        yield Migration((f"{block}.self_attn.v_proj.weight",), (f"{block}.self_attn.o_proj",), channels, held)
         yield Migration((f"{block}.pre_feedforward_layernorm.weight",), (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj"))
         yield Migration((f"{block}.mlp.up_proj.weight",), (f"{block}.mlp.down_proj",))
 

@@ -25,6 +25,7 @@ MAX_DENOISED_ERROR = 1e-4
 MAX_DROP_POINTS = 2.0  # Must show 2
 MIN_SHARE = 0.9
 STORED = {"fp16": "FLOAT16", "bf16": "BFLOAT16", "int8": "INT8", "fp8": "FLOAT8E4M3FN"}
+QUANTIZED = {"text_encoder": "fp8", "transformer": "fp8", "vae_decoder": "int8"}  # of a trt-fp8 bundle
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -81,9 +82,10 @@ def test_trt_fp8_stores_nearly_all_matmul_weights_in_fp8(fp8: Path) -> None:
     share = read_rows(fp8)["", "quantized_share"]["value"]
     assert share >= MIN_SHARE, f"{share:.3f} of the weights, demanded {MIN_SHARE}"
     for record in read_bundle(fp8).components:
-        stored = record.precision_counts[STORED["fp8"]]
+        precision = QUANTIZED[record.role]
+        stored = record.precision_counts[STORED[precision]]
         assert stored > 0.5 * sum(record.precision_counts.values()), record.role
-        assert {layer.precision.name for layer in record.layers.values()} == {"fp8"}
+        assert {layer.precision.name for layer in record.layers.values()} == {precision}
         assert {layer.scale_dtype for layer in record.layers.values()} == {"bf16"}
 
 
@@ -100,17 +102,18 @@ def test_trt_fp8_shows_what_pytorch_shows(fp8: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_trt_fp8_multiplies_in_fp8(fp8: Path, role: str) -> None:
-    """The quantized layers are FP8 kernels of the engine, by the builder's own table and by the report."""
+def test_trt_fp8_multiplies_in_8_bits(fp8: Path, role: str) -> None:
+    """The quantized layers are FP8 (the decoder's INT8) kernels of the engine, by the builder's own table and by the report."""
+    precision, kind = QUANTIZED[role], {"fp8": "FP8", "int8": "Int8"}[QUANTIZED[role]]
     kernels = [kernel for kernel in read_kernels(fp8, role) if kernel.flop and not kernel.is_attention]
-    in_fp8 = [kernel for kernel in kernels if kernel.dtype == "fp8"]
-    share = sum(kernel.flop for kernel in in_fp8) / sum(kernel.flop for kernel in kernels)
-    assert share >= 0.5, f"{share:.2f} of the multiplications of {role} are FP8"
-    for kernel in in_fp8:
-        narrow = [t for t in (*kernel.inputs, *kernel.constants) if t.dtype == "FP8"]
-        assert len(narrow) >= 2, f"{kernel.name}: activation and weight should both be FP8"
+    narrow = [kernel for kernel in kernels if kernel.dtype == precision]
+    share = sum(kernel.flop for kernel in narrow) / sum(kernel.flop for kernel in kernels)
+    assert share >= 0.5, f"{share:.2f} of the multiplications of {role} are {kind}"
+    for kernel in narrow:
+        read = [t for t in (*kernel.inputs, *kernel.constants) if t.dtype == kind]
+        assert len(read) >= 2, f"{kernel.name}: activation and weight should both be {kind}"
     rows = read_rows(fp8)
-    assert rows[role, "kernels_fp8"]["value"] >= len(in_fp8) > 0
+    assert rows[role, f"kernels_{precision}"]["value"] >= len(narrow) > 0
     assert rows[role, "priced_ms"]["value"] > 0
 
 

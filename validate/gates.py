@@ -65,7 +65,7 @@ _SOUND = (
 DEFAULT_GATES = {
     "fp32": (*_FLOAT, *_SOUND),
     **dict.fromkeys(("fp16", "bf16"), (*_HALF, *_SOUND)),
-    **dict.fromkeys(("int8", "fp8", "w8a8"), (*_QUANTIZED, *_SOUND)),
+    **dict.fromkeys(("int8", "fp8", "w8a8", "w8a16"), (*_QUANTIZED, *_SOUND)),
     **dict.fromkeys(("w6", "w4", "int4"), (*_SMALL, *_SOUND)),
 }
 WHOLE = ("fast", "balanced")  # recipes that quantize all that a kernel is faster for, or all but the doors

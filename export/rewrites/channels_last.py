@@ -58,7 +58,7 @@ class _Twins:
 
     def _make(self, value: ir.Value) -> None:
         node = value.producer()
-        if is_constant(self.graph, value):
+        if is_constant(value):
             self.known[value] = self._constant(value)
         elif node is None:  # a graph input
             self.known[value] = self._editor(value).transpose(value, TO_LAST)
@@ -114,7 +114,7 @@ class _Twins:
         dequantize = maker(weight, "DequantizeLinear")
         stored = weight if dequantize is None else dequantize.inputs[0]
         plain = all(set(node.attributes[name].as_ints()) == {value} for name, value in (("pads", 0), ("strides", 1)))
-        if stored is None or not is_constant(self.graph, stored) or shape_of(stored)[2:] != (1, 1) or not plain:
+        if stored is None or not is_constant(stored) or shape_of(stored)[2:] != (1, 1) or not plain:
             raise _NoTwinError
         if node.attributes["group"].as_int() != 1 or stored.const_value is None or node.inputs[0] is None:
             raise _NoTwinError

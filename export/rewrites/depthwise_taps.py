@@ -32,7 +32,7 @@ def rewrite(model: ir.Model) -> None:
 
 def _fits(graph: ir.Graph, node: ir.Node) -> bool:
     shape, groups = shape_of(node.inputs[1]), node.attributes["group"].as_int()
-    if shape[1:] != (1, KERNEL, KERNEL) or groups != shape[0] or not is_constant(graph, node.inputs[1]):
+    if shape[1:] != (1, KERNEL, KERNEL) or groups != shape[0] or not is_constant(node.inputs[1]):
         return False
     return all(tuple(node.attributes[name].as_ints()) == value for name, value in PLAIN.items())
 

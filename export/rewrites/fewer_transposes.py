@@ -14,7 +14,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.rewrites.edits import add_constant, add_node, maker, only_reader, replace, shape_of
+from sprint_export.export.graph_editor import (
+    add_constant,
+    add_node,
+    fixed_shape,
+    maker,
+    only_user,
+    permutation_of,
+    replace,
+)
 
 ROUNDS = 8  # each moves a Transpose past one neighbour; a block needs four
 
@@ -31,16 +39,16 @@ def rewrite(model: ir.Model) -> None:
 def hoist_above_rounding(graph: ir.Graph, node: ir.Node) -> bool:
     """Rule 1, one step: above a Q or a DQ."""
     source = maker(node.inputs[0], "QuantizeLinear", "DequantizeLinear")
-    if source is None or source.outputs[0].is_graph_output() or shape_of(source.inputs[1]) != []:
+    if source is None or source.outputs[0].is_graph_output() or fixed_shape(source.inputs[1]) != []:
         return False
     readers = [use.node for use in source.outputs[0].uses()]
-    if any(reader.op_type != "Transpose" or _perm(reader) != _perm(node) for reader in readers):
+    if any(reader.op_type != "Transpose" or permutation_of(reader) != permutation_of(node) for reader in readers):
         return False
     x, out = source.inputs[0], node.outputs[0]
-    shape = shape_of(out)
-    if x is None or shape is None or shape_of(x) is None:
+    shape = fixed_shape(out)
+    if x is None or shape is None or fixed_shape(x) is None:
         return False
-    turned = add_node(graph, source, "Transpose", [x], f"{source.name}.turned", shape, perm=_perm(node))
+    turned = add_node(graph, source, "Transpose", [x], f"{source.name}.turned", shape, perm=permutation_of(node))
     source.replace_input_with(0, turned)
     rounded = source.outputs[0]
     rounded.shape = ir.Shape(shape)
@@ -54,14 +62,14 @@ def sink_below_silu(graph: ir.Graph, node: ir.Node) -> bool:
     x, turned = node.inputs[0], node.outputs[0]
     readers = [use.node for use in turned.uses()]
     sigmoid = next((reader for reader in readers if reader.op_type == "Sigmoid"), None)
-    product = None if sigmoid is None else only_reader(sigmoid.outputs[0])
+    product = None if sigmoid is None else only_user(sigmoid.outputs[0])
     is_silu = product is not None and product.op_type == "Mul" and set(readers) == {sigmoid, product}
     if sigmoid is None or product is None or not is_silu or x is None or turned.is_graph_output():
         return False
-    shape, name = shape_of(x), str(product.outputs[0].name)
+    shape, name = fixed_shape(x), str(product.outputs[0].name)
     factor = add_node(graph, product, "Sigmoid", [x], f"{name}.sigmoid", shape)
     silu = add_node(graph, product, "Mul", [x, factor], f"{name}.silu", shape)
-    back = add_node(graph, product, "Transpose", [silu], f"{name}.turned", shape_of(turned), perm=_perm(node))
+    back = add_node(graph, product, "Transpose", [silu], f"{name}.turned", fixed_shape(turned), perm=permutation_of(node))
     replace(graph, product, back)
     for old in (sigmoid, node):
         graph.remove(old, safe=True)
@@ -73,7 +81,7 @@ def cancel_inverse(graph: ir.Graph, node: ir.Node) -> bool:
     first = maker(node.inputs[0], "Transpose")
     if first is None or first.inputs[0] is None:
         return False
-    outer, inner = _perm(node), _perm(first)
+    outer, inner = permutation_of(node), permutation_of(first)
     if [inner[axis] for axis in outer] != list(range(len(outer))):
         return False
     replace(graph, node, first.inputs[0])
@@ -85,10 +93,10 @@ def flatten_pixels(graph: ir.Graph, node: ir.Node) -> bool:
     """Rule 4."""
     flat = maker(node.inputs[0], "Reshape")
     first = None if flat is None else maker(flat.inputs[0], "Transpose")
-    if flat is None or first is None or _perm(node) != [0, 2, 1] or _perm(first) != [0, 3, 1, 2]:
+    if flat is None or first is None or permutation_of(node) != (0, 2, 1) or permutation_of(first) != (0, 3, 1, 2):
         return False
-    x, pixels, tokens = first.inputs[0], shape_of(flat.outputs[0]), shape_of(node.outputs[0])
-    last = shape_of(x)
+    x, pixels, tokens = first.inputs[0], fixed_shape(flat.outputs[0]), fixed_shape(node.outputs[0])
+    last = fixed_shape(x)
     if x is None or last is None or tokens is None or pixels != [last[0], last[3], last[1] * last[2]]:
         return False
     shape = add_constant(graph, "shape." + "x".join(map(str, tokens)), np.array(tokens, np.int64))
@@ -99,10 +107,6 @@ def flatten_pixels(graph: ir.Graph, node: ir.Node) -> bool:
 
 
 RULES = (hoist_above_rounding, sink_below_silu, cancel_inverse, flatten_pixels)
-
-
-def _perm(node: ir.Node) -> list[int]:
-    return [int(axis) for axis in node.attributes["perm"].as_ints()]
 
 
 def _remove_unread(graph: ir.Graph, node: ir.Node) -> None:

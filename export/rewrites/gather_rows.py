@@ -13,41 +13,30 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from sprint_export.export.graph_editor import add_constant, add_node, fixed_shape, maker, replace
+
 
 def rewrite(model: ir.Model) -> None:
     """Rewrite every Gather of a table with one scale a row, in place."""
     for node in list(model.graph):
-        table = node.inputs[0] if node.op_type == "Gather" else None
-        restore = None if table is None else table.producer()
+        restore = maker(node.inputs[0], "DequantizeLinear") if node.op_type == "Gather" else None
         if restore is not None and _has_row_scales(restore):
             _read_first(model.graph, node, restore)
     RemoveUnusedNodesPass()(model)
 
 
 def _has_row_scales(node: ir.Node) -> bool:
-    axis = node.attributes.get("axis") if node.op_type == "DequantizeLinear" else None
+    axis = node.attributes.get("axis")
     return axis is not None and axis.as_int() == 0 and "block_size" not in node.attributes
 
 
 def _read_first(graph: ir.Graph, node: ir.Node, restore: ir.Node) -> None:
     (table, scale, *_), ids, result = restore.inputs, node.inputs[1], node.outputs[0]
-    assert table is not None and table.dtype is not None and scale is not None and scale.dtype is not None
-    assert ids is not None and ids.shape is not None
-    last = ir.tensor(np.array([-1]), name=f"{table.name}.last")
-    graph.register_initializer(ir.Value(name=last.name, shape=ir.Shape([1]), type=ir.TensorType(last.dtype), const_value=last))
-    rows, scales = (ir.node("Gather", [value, ids], attributes={"axis": 0}) for value in (table, scale))
-    cast = ir.node("Cast", [rows.outputs[0]], attributes={"to": int(scale.dtype)})
-    column = ir.node("Unsqueeze", [scales.outputs[0], graph.initializers[f"{table.name}.last"]])
-    product = ir.node("Mul", [cast.outputs[0], column.outputs[0]])
-    for new, name, dtype, shape in (
-        (rows, "rows", table.dtype, result.shape),
-        (cast, "rows.cast", scale.dtype, result.shape),
-        (scales, "rows.scale", scale.dtype, ids.shape),
-        (column, "rows.column", scale.dtype, ir.Shape([*ids.shape, 1])),
-        (product, "rows.restored", scale.dtype, result.shape),
-    ):
-        new.name = new.outputs[0].name = f"{table.name}.{name}"
-        new.outputs[0].type, new.outputs[0].shape = ir.TensorType(dtype), shape
-    graph.insert_before(node, [rows, cast, scales, column, product])
-    ir.convenience.replace_all_uses_with(result, product.outputs[0])
-    graph.remove(node, safe=True)
+    assert table is not None and scale is not None and scale.dtype is not None and ids is not None
+    name, read, shape = str(table.name), fixed_shape(ids) or [], fixed_shape(result)
+    rows = add_node(graph, node, "Gather", [table, ids], f"{name}.rows", shape, axis=0)
+    rows = add_node(graph, node, "Cast", [rows], f"{name}.rows.cast", shape, scale.dtype, to=int(scale.dtype))
+    scales = add_node(graph, node, "Gather", [scale, ids], f"{name}.rows.scale", read, axis=0)
+    last = add_constant(graph, f"{name}.last", np.array([-1]))
+    column = add_node(graph, node, "Unsqueeze", [scales, last], f"{name}.rows.column", [*read, 1])
+    replace(graph, node, add_node(graph, node, "Mul", [rows, column], f"{name}.rows.restored", shape))

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from sprint_export.export.rewrites.edits import add_constant, add_node, is_constant, maker, only_reader, replace, shape_of
+from sprint_export.export.graph_editor import add_constant, add_node, fixed_shape, is_constant, maker, only_user, replace
 
 ONE = "integer.one"
 
@@ -46,21 +46,21 @@ def _to_integers(graph: ir.Graph, node: ir.Node) -> None:
     weight, weight_scale, weight_zero = right.inputs
     assert x is not None and x_scale is not None and x_zero is not None
     assert weight is not None and weight_scale is not None and weight_zero is not None
-    name, shape, dtype = str(node.outputs[0].name), shape_of(node.outputs[0]), x_scale.dtype
+    name, shape, dtype = str(node.outputs[0].name), fixed_shape(node.outputs[0]), x_scale.dtype
     operands = [x, weight, x_zero, weight_zero]
     total = add_node(graph, node, "MatMulInteger", operands, f"{name}.int32", shape, ir.DataType.INT32)
     assert dtype is not None
     total = add_node(graph, node, "Cast", [total], f"{name}.cast", shape, dtype, to=int(dtype))
     one = add_constant(graph, ONE, np.array(1, np.int8))
     factor = add_node(graph, node, "DequantizeLinear", [one, x_scale], f"{name}.factor", [], dtype)
-    scale = add_node(graph, node, "Mul", [factor, weight_scale], f"{name}.scale", shape_of(weight_scale), dtype)
+    scale = add_node(graph, node, "Mul", [factor, weight_scale], f"{name}.scale", fixed_shape(weight_scale), dtype)
     _put_bias_second(node)
     replace(graph, node, add_node(graph, node, "Mul", [total, scale], f"{name}.float", shape, dtype))
 
 
 def _put_bias_second(node: ir.Node) -> None:
     """b + x W -> x W + b: the fusion looks for a bias on the right."""
-    add = only_reader(node.outputs[0])
+    add = only_user(node.outputs[0])
     if add is not None and add.op_type == "Add" and is_constant(add.inputs[0]):
         bias, product = add.inputs
         add.replace_input_with(0, product)

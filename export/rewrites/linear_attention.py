@@ -56,7 +56,7 @@ def _match(graph: ir.Graph, division: ir.Node) -> _Attention | None:
         return None
     k_heads, total = swapped.inputs[0], maker(shifted.inputs[0], "ReduceSum")
     weighted = None if total is None else maker(total.inputs[0], "Mul")
-    if weighted is None or weighted.inputs[0] is not q_heads or not is_constant(graph, shifted.inputs[1]):
+    if weighted is None or weighted.inputs[0] is not q_heads or not is_constant(shifted.inputs[1]):
         return None
     summed = maker(weighted.inputs[1], "ReduceSum")
     q, k, v = _tokens(q_heads, rectified=True), _tokens(k_heads, rectified=True), _tokens(summary.inputs[1], rectified=False)

@@ -62,12 +62,12 @@ def rewrite(model: ir.Model) -> None:
 def _read(graph: ir.Graph, node: ir.Node) -> _Projection | None:
     dequantize = maker(node.inputs[1], "DequantizeLinear")
     weight = None if dequantize is None else dequantize.inputs[0]
-    if dequantize is None or weight is None or not is_constant(graph, weight):
+    if dequantize is None or weight is None or not is_constant(weight):
         return None
     if len(shape_of(weight)) != 2 or len(weight.uses()) != 1:
         return None
     add = only_user(node.outputs[0], "Add")
-    has_bias = add is not None and any(is_constant(graph, v) and shape_of(v) == shape_of(weight)[1:] for v in add.inputs)
+    has_bias = add is not None and any(is_constant(v) and shape_of(v) == shape_of(weight)[1:] for v in add.inputs)
     return _Projection(node, weight, dequantize, add if has_bias else None)
 
 
@@ -89,7 +89,7 @@ def _merge(graph: ir.Graph, members: Sequence[_Projection]) -> None:
     shape = (*shape_of(source)[:-1], sum(widths))
     value = editor.add("MatMul", [source, weight], shape)
     if first.bias is not None:
-        biases = [next(v for v in member.bias.inputs if is_constant(graph, v)) for member in members if member.bias is not None]
+        biases = [next(v for v in member.bias.inputs if is_constant(v)) for member in members if member.bias is not None]
         value = editor.add("Add", [value, editor.constant(_join(biases, widths))], shape)
     for member, piece in zip(members, editor.split(value, widths), strict=True):
         ir.convenience.replace_all_uses_with(member.output, piece)

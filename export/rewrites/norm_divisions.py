@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sprint_export.export.rewrites.edits import add_node, maker, replace, shape_of
+from sprint_export.export.graph_editor import add_node, fixed_shape, maker, replace
 
 
 def rewrite(model: ir.Model) -> None:
@@ -27,6 +27,6 @@ def rewrite(model: ir.Model) -> None:
             if x is not None:
                 quotient = product.outputs[0]
                 name = f"{quotient.name}.divided"
-                replace(graph, product, add_node(graph, product, "Div", [x, root.outputs[0]], name, shape_of(quotient)))
+                replace(graph, product, add_node(graph, product, "Div", [x, root.outputs[0]], name, fixed_shape(quotient)))
         if not node.outputs[0].uses():
             graph.remove(node, safe=True)

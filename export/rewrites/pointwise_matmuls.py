@@ -13,7 +13,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from sprint_export.export.rewrites.edits import add_node, is_constant, maker, replace, shape_of, view_initializer
+from sprint_export.export.graph_editor import add_node, fixed_shape, is_constant, maker, replace, view_initializer
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
@@ -29,7 +29,7 @@ def rewrite(model: ir.Model) -> None:
 
 def is_pointwise(node: ir.Node) -> bool:
     """Dense, 1x1, stride 1, no padding, on a picture of known size."""
-    weight, shape = shape_of(node.inputs[1]), shape_of(node.inputs[0])
+    weight, shape = fixed_shape(node.inputs[1]), fixed_shape(node.inputs[0])
     ints = {name: list(node.attributes[name].as_ints()) for name in ("strides", "pads") if name in node.attributes}
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
     plain = set(ints.get("strides", [1])) == {1} and set(ints.get("pads", [0])) == {0}
@@ -45,9 +45,9 @@ def is_integer(restored: ir.Node) -> bool:
 def _to_matmul(graph: ir.Graph, node: ir.Node, restored: ir.Node) -> None:
     x, bias = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
     assert x is not None
-    b, inner, h, w = shape_of(x) or []
+    b, inner, h, w = fixed_shape(x) or []
     weight = _transposed_weight(graph, node, restored)
-    out = (shape_of(weight) or [])[1]
+    out = (fixed_shape(weight) or [])[1]
     name = str(node.outputs[0].name)
     x = add_node(graph, node, "Transpose", [x], f"{name}.last", [b, h, w, inner], perm=TO_LAST)
     y = add_node(graph, node, "MatMul", [x, weight], f"{name}.matmul", [b, h, w, out])
@@ -60,8 +60,8 @@ def _transposed_weight(graph: ir.Graph, node: ir.Node, restored: ir.Node) -> ir.
     """W^T [in, out] behind a DequantizeLinear of its own."""
     source, scale, zero = restored.inputs
     assert source is not None and scale is not None and zero is not None
-    out, inner = (shape_of(source) or [])[:2]
+    out, inner = (fixed_shape(source) or [])[:2]
     turned = view_initializer(graph, f"{source.name}.matmul", source, [inner, out], lambda array: array.reshape(out, inner).T)
-    axis = {"axis": 1} if shape_of(scale) else {}
+    axis = {"axis": 1} if fixed_shape(scale) else {}
     name = f"{restored.outputs[0].name}.matmul"
     return add_node(graph, node, "DequantizeLinear", [turned, scale, zero], name, [inner, out], scale.dtype, **axis)

@@ -10,49 +10,28 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from sprint_export.export.graph_editor import add_constant, add_node, fixed_shape, maker, permutation_of, replace, shape_of
+
 
 def rewrite(model: ir.Model) -> None:
     """Turn every flatten and transpose of a picture [B, C, h, w] into a transpose and a flatten, in place."""
     graph = model.graph
     for node in list(graph):
-        if node.op_type != "Transpose" or list(node.attributes["perm"].as_ints()) != [0, 2, 1]:
-            continue
-        flatten = node.inputs[0].producer() if node.inputs[0] is not None else None
-        if flatten is None or flatten.op_type != "Reshape" or not _joins_rows(flatten.inputs[0], flatten.outputs[0]):
+        flatten = maker(node.inputs[0], "Reshape") if node.op_type == "Transpose" and permutation_of(node) == (0, 2, 1) else None
+        if flatten is None or not _joins_rows(flatten.inputs[0], flatten.outputs[0]):
             continue
         picture = flatten.inputs[0]
-        assert picture is not None and picture.shape is not None
-        batch, channels, height, width = (int(size) for size in picture.shape.numpy())
-        name = node.outputs[0].name
-        moved = ir.node("Transpose", [picture], attributes={"perm": [0, 2, 3, 1]})
-        _declare(moved, f"{name}.last", picture, [batch, height, width, channels])
-        shape = _constant(graph, f"{name}.shape", [batch, height * width, channels])
-        joined = ir.node("Reshape", [moved.outputs[0], shape])
-        _declare(joined, f"{name}.tokens", picture, [batch, height * width, channels])
-        graph.insert_before(node, [moved, joined])
-        ir.convenience.replace_all_uses_with(node.outputs[0], joined.outputs[0])
-        graph.remove(node, safe=True)
+        assert picture is not None
+        batch, channels, height, width = shape_of(picture)
+        tokens, name = (batch, height * width, channels), node.outputs[0].name
+        moved = add_node(graph, node, "Transpose", [picture], f"{name}.last", (batch, height, width, channels), perm=(0, 2, 3, 1))
+        shape = add_constant(graph, f"{name}.shape", np.array(tokens, np.int64))
+        replace(graph, node, add_node(graph, node, "Reshape", [moved, shape], f"{name}.tokens", tokens))
         if not list(flatten.outputs[0].uses()):
             graph.remove(flatten, safe=True)
 
 
 def _joins_rows(picture: ir.Value | None, tokens: ir.Value) -> bool:
     """Whether [B, C, h, w] became [B, C, h w]."""
-    if picture is None or picture.shape is None or tokens.shape is None or (len(picture.shape), len(tokens.shape)) != (4, 3):
-        return False
-    before, after = list(picture.shape), list(tokens.shape)
-    fixed = all(isinstance(size, int) for size in (*before, *after))
-    return fixed and before[:2] == after[:2]
-
-
-def _declare(node: ir.Node, name: str, like: ir.Value, shape: list[int]) -> None:
-    value = node.outputs[0]
-    node.name = value.name = name
-    value.type, value.shape = like.type, ir.Shape(shape)
-
-
-def _constant(graph: ir.Graph, name: str, shape: list[int]) -> ir.Value:
-    tensor = ir.tensor(np.array(shape, np.int64), name=name)
-    value = ir.Value(name=name, shape=ir.Shape([len(shape)]), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+    before, after = fixed_shape(picture), fixed_shape(tokens)
+    return before is not None and after is not None and (len(before), len(after)) == (4, 3) and before[:2] == after[:2]

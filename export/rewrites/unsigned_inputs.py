@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.rewrites.edits import add_constant, is_constant
+from sprint_export.export.graph_editor import add_constant, is_constant
 
 ZERO_POINT = "unsigned.zero"
 

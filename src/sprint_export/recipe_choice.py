@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 MIXED = ("w6", "w4")  # palettes and integers side by side
+TENSOR_HEADER = 128  # bytes at most that a weights file of Core ML adds to a tensor: its header, and padding to 64
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def choose_recipe(
 def _search_bits(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
     from sprint_export.quantize.bit_search import search_bits
 
-    found = search_bits(student, target, int(max_mb * 1e6), progress=progress)
+    stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
+    found = search_bits(student, target, int(max_mb * 1e6) - stored * TENSOR_HEADER, progress=progress)
     for note in found.notes:
         say(note)
     say(f"{found.chosen.bytes / 1e6:.2f} MB of weights, {found.chosen.psnr_db:.1f} dB on the prompts of the search")

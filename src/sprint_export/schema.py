@@ -110,12 +110,14 @@ class Migration:
     """A place where channels can be scaled and the network computes the same: down where they are made, up where they are read.
 
     `producers` are weights (or norm gains, or biases) whose axis 0 is the channels; `consumers` are layers that read them, all
-    of them. `channels` says which producer channel each of a consumer's input channels is; empty: the same order.
+    of them. `channels` says which producer channel each of a consumer's input channels is; empty: the same order. `held` are
+    constants [1, heads, n, d] that hold such channels ready-made, e.g. the values of a prompt's prefix.
     """
 
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     channels: tuple[int, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, is_constant, maker, only_user, permutation_of, shape_of
+from sprint_export.export.graph_editor import (
+    GraphEditor,
+    add_constant,
+    add_node,
+    fixed_shape,
+    is_constant,
+    maker,
+    only_user,
+    permutation_of,
+    register,
+    replace,
+    shape_of,
+    view_initializer,
+)
 
 
 def make_graph() -> ir.Graph:
@@ -34,8 +47,8 @@ def test_constants_are_initializers_of_the_wanted_type() -> None:
     graph = make_graph()
     editor = GraphEditor(graph, graph[0], "y")
     one = editor.filled(1.0, ir.DataType.BFLOAT16, (2, 3))
-    assert is_constant(graph, one)
-    assert not is_constant(graph, graph.inputs[0])
+    assert is_constant(one)
+    assert not is_constant(graph.inputs[0])
     assert one.const_value is not None
     assert one.const_value.dtype == ir.DataType.BFLOAT16
     np.testing.assert_array_equal(one.const_value.numpy().astype(np.float32), np.ones((2, 3), np.float32))
@@ -48,3 +61,42 @@ def test_makers_and_users_are_found_by_operator() -> None:
     assert maker(y, "Add") is maker(graph.inputs[0], "Relu") is maker(None, "Relu") is None
     assert only_user(graph.inputs[0], "Relu") is relu
     assert only_user(graph.inputs[0], "Add") is only_user(y, "Relu") is None, "what the graph returns has a user outside"
+
+
+def test_any_user_will_do_where_none_is_named() -> None:
+    graph = make_graph()
+    assert only_user(graph.inputs[0]) is graph[0]
+    assert only_user(graph.outputs[0]) is None
+
+
+def test_a_constant_is_made_once_and_a_node_is_replaced() -> None:
+    graph = make_graph()
+    relu = graph[0]
+    two = add_constant(graph, "two", np.array(2, np.float32))
+    assert add_constant(graph, "two", np.array(3, np.float32)) is two
+    doubled = add_node(graph, relu, "Mul", [graph.inputs[0], two], "doubled", (2, 6))
+    replace(graph, relu, doubled)
+    assert [node.op_type for node in graph] == ["Mul"]
+    assert graph.outputs[0] is doubled
+    assert (fixed_shape(doubled), doubled.dtype) == ([2, 6], ir.DataType.FLOAT)
+
+
+def test_a_view_of_a_weight_is_computed_when_its_bytes_are_asked_for() -> None:
+    graph = make_graph()
+    asked: list[str] = []
+
+    def load() -> ir.TensorProtocol:
+        asked.append("weight")
+        return ir.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+
+    weight = register(graph, "weight", ir.LazyTensor(load, dtype=ir.DataType.FLOAT, shape=ir.Shape([2, 3])))
+    turned = view_initializer(graph, "turned", weight, [3, 2], lambda array: array.T)
+    assert not asked
+    assert turned.const_value is not None
+    np.testing.assert_array_equal(turned.const_value.numpy(), [[0, 3], [1, 4], [2, 5]])
+    assert asked
+
+
+def test_a_free_axis_has_no_fixed_shape() -> None:
+    value = ir.Value(name="x", shape=ir.Shape(["batch", 3]))
+    assert fixed_shape(value) is fixed_shape(None) is None

@@ -67,7 +67,7 @@ def test_nothing_is_loaded_before_it_is_asked_for() -> None:
         ("2.weight/rows", 4, "no such weight"),
         ("0.weight/rows", 3, r"the weight has shape \(4, 3\)"),
         ("0.bias/columns", 4, r"the weight has shape \(4,\)"),
-        ("0.weight/scale", 4, r"expected <weight>/rows\|columns\|added"),
+        ("0.weight/scale", 4, r"expected <weight>/rows\|columns\|heads\|added"),
         ("0.weight", 4, "no such weight"),
     ],
 )

