@@ -298,8 +298,9 @@ def start_group(names: Sequence[str], count: int) -> Iterator[tuple[str, Drawn]]
 
 def compare(pictures: np.ndarray, reference: np.ndarray, captions: Sequence[str]) -> dict[str, float]:
     """Picture error, and what is shown."""
+    from sprint_export.psnr import psnr_images
     from sprint_export.validate.adherence import count_flips, measure_adherence
-    from sprint_export.validate.images import psnr_images, ssim_images
+    from sprint_export.validate.images import ssim_images
 
     psnr = psnr_images(pictures, reference)
     found = {

@@ -34,7 +34,7 @@ def quantize_student(
     Args:
         student: specialized.
         precision: e.g. "int8" or "fp8"; a float precision returns the student as it is.
-        target: its graph type rounds the scales, and its kernels decide whether a convolution may have a scale a channel.
+        target: its graph type rounds the scales, and its kernels decide whose outputs are rounded too.
         recipe: which layers; default: the preset `balanced`, all but the entry and exit layers.
         progress: is told (stage, done, total).
 
@@ -96,7 +96,6 @@ def _quantize_component(
     for name, choice in decisions.items():
         value = load_member("precision", choice).PRECISION
         shape = component.weights[f"{name}.weight"].shape
-        axis = 0 if target.conv_per_channel or len(shape) != 4 else None
         group = target.groups.get(choice, 0)
         # a group that does not divide the weight would leave a shorter one, which no format can say
         divides = group and shape[0 if value.is_palette else 1] % group == 0
@@ -105,7 +104,7 @@ def _quantize_component(
         where = LayerShape(shape, getattr(component.module.get_submodule(name), "groups", 1))
         is_rounded = target.rounds_output is not None and target.rounds_output(choice, where)
         given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
-        layers[name] = QuantizedLayer(value, amax, axis, target.graph_dtype[precision], group if divides else 0, given)
+        layers[name] = QuantizedLayer(value, amax, 0, target.graph_dtype[precision], group if divides else 0, given)
     component = dataclasses.replace(component, layers=layers)
     if recipe.correct_bias:
         means = {name: record.mean / divisors.get(name, torch.ones(1)) for name, record in records.items()}

@@ -77,7 +77,6 @@ TARGET = Target(
     title="Core AI asset for iOS 27 and macOS 27",
     precisions=("fp32", "fp16", "int8", "w8a8", "fp8"),
     graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "fp8": "fp16"},
-    conv_per_channel=True,
     refuses=refuse_pair,
     default_device="mac-m4",
     extra="coreai",

@@ -68,7 +68,6 @@ TARGET = Target(
     title="Core ML package for iPhone, iPad and Mac",
     precisions=("fp32", "fp16", "int8", "w8a8", "w6", "w4"),
     graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "w6": "fp16", "w4": "fp16"},
-    conv_per_channel=True,
     refuses=refuse_pair,
     default_device="iphone-15-pro",
     extra="coreml",

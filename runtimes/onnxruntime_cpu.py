@@ -39,7 +39,6 @@ TARGET = Target(
     title="portable ONNX for ONNX Runtime (CPU, CUDA, DirectML)",
     precisions=("fp32", "fp16", "int8", "fp8"),
     graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "fp8": "fp32"},
-    conv_per_channel=True,
     refuses=refuse_pair,
     default_device="cpu",
     extra="runtime",

@@ -60,7 +60,6 @@ TARGET = Target(
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
     precisions=("fp16", "int8"),
     graph_dtype={"fp16": "fp16", "int8": "fp16"},
-    conv_per_channel=True,
     refuses=refuse_pair,
     default_device="cpu",
     extra="openvino",

@@ -74,7 +74,6 @@ TARGET = Target(
     title="TensorRT engine for RTX PCs",
     precisions=("bf16", "int8", "fp8"),
     graph_dtype={"bf16": "bf16", "int8": "bf16", "fp8": "bf16"},
-    conv_per_channel=True,
     convolutions={"fp8": "int8"},  # twice the rate (docs/decisions/0010-rtx-decoder.md)
     refuses=refuse_pair,
     default_device="rtx-4090",

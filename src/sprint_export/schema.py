@@ -280,7 +280,6 @@ class Target:
     title: str
     precisions: tuple[str, ...]
     graph_dtype: Mapping[str, str]  # precision -> dtype the graph computes in: "fp32", "fp16" or "bf16"
-    conv_per_channel: bool  # whether a convolution's weight may have a scale per output channel
     refuses: Callable[[str, Device], str | None]
     default_device: str
     extra: str

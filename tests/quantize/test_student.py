@@ -46,14 +46,13 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
     quantized = quantize_student(student, precision, target)
     assert quantized.recipe is not None
     amax = calibrate(student, PROMPTS, quantized.recipe.seed)
-    axes, alone = set(), precision in target.weight_only
+    kinds, alone = set(), precision in target.weight_only
     for role, component in quantized.components.items():
         assert component.layers, role
         for layer, found in component.layers.items():
             module = component.module.get_submodule(layer)
             is_conv = isinstance(module, torch.nn.Conv2d)
             assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
-            axis = None if is_conv and not target.conv_per_channel else 0
             convolution = target.convolutions.get(precision, precision)
             precise = load_member("precision", convolution if role == "vae_decoder" else precision).PRECISION
             shape = student.components[role].weights[f"{layer}.weight"].shape
@@ -62,9 +61,9 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             seen = None if alone else amax[f"{role}.{layer}"].amax.max().item()
             is_rounded = (name, precision) == ("onnx", "int8") and is_conv and module.kernel_size != (1, 1)
             given = amax[f"{role}.{layer}{OUTPUT}"].amax.max().item() if is_rounded else None
-            assert found == QuantizedLayer(precise, seen, axis, target.graph_dtype[precision], group, given)
-            axes.add((is_conv, axis))
-    assert axes == {(False, 0), (True, 0 if target.conv_per_channel else None)}
+            assert found == QuantizedLayer(precise, seen, 0, target.graph_dtype[precision], group, given)
+            kinds.add(is_conv)
+    assert kinds == {False, True}
     assert all(not component.layers for component in student.components.values()), "the input is left alone"
     assert student.recipe is None
 

@@ -94,4 +94,4 @@ def test_a_smoothed_bundle_is_checked_without_its_calibration(
     lost = {row.component: row.value for row in compare_components(bundle, None, without) if row.metric == "converter_psnr_db"}
     print(f"converter: {psnr}; without edits: {lost}")
     assert min(psnr.values()) > 50, "a value that flips across a rounding step, of inputs or outputs, is all that differs"
-    assert max(lost.values()) < min(psnr.values()) - 10, "the edits are what makes them agree"
+    assert all(lost[role] < psnr[role] - 5 for role in ROLES), "the edits are what makes them agree"
