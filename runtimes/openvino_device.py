@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ class OpenVinoSession:
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         openvino: Any = require("openvino", TARGET.extra)
-        core, start = openvino.Core(), time.perf_counter()
+        core, start = open_core(), time.perf_counter()
         try:
             model = core.read_model(graph)
             _check_interface(graph, model, inputs, outputs)
@@ -152,6 +153,16 @@ def _check_interface(graph: Path, model: Any, inputs: tuple[TensorSpec, ...], ou
         found, wanted = sorted(value.any_name for value in values), sorted(spec.name for spec in specs)
         if found != wanted:
             raise BundleError(f"{graph} has {side} {found}, the manifest says {wanted}; export the student again")
+
+
+@cache
+def open_core() -> Any:
+    """One Core for as long as the process lives.
+
+    Each registers a stack for signal handlers and, when it goes, puts back the one before it (CPU plugin, 2026.4). Of several
+    that go in the order they came, the last puts back one that is gone, and the next Ctrl-C is a segmentation fault.
+    """
+    return require("openvino", TARGET.extra).Core()
 
 
 def _find_unit(core: Any, name: str) -> str:

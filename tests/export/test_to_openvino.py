@@ -16,6 +16,7 @@ from sprint_export.export import to_openvino
 from sprint_export.export.to_openvino import GRAPH, WEIGHTS, kind_of, write_component
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
+from sprint_export.runtimes.openvino_device import open_core
 from sprint_export.schema import Component, ComponentRecord, Options, Student
 from tests.export.graphs import quantize, small_component, small_feeds
 from tests.made_student import Array, snr_db
@@ -33,7 +34,7 @@ def write(component: Component, precision: str, folder: Path, unit: str | None =
 
 def run_ir(path: Path, feeds: dict[str, Array]) -> Array:
     """As any OpenVINO program would."""
-    model = openvino.Core().compile_model(path, "CPU", FLOAT32)
+    model = open_core().compile_model(path, "CPU", FLOAT32)
     return np.asarray(next(iter(model(feeds).values())))
 
 

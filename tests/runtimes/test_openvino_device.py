@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sprint_export.schema import ROLES, Component, Options, Student
 from tests.bundles import read_rows
 from tests.export.graphs import quantize_small, small_component, small_feeds
 from tests.made_student import snr_db
+from tests.tree import ROOT
 
 pytest.importorskip("openvino")
 DENSE = ("conv", "point", "left", "right", "out")  # of tests.export.graphs.Small
@@ -109,6 +111,32 @@ def test_it_computes_what_torch_computes(small_int8: Path) -> None:
     wanted = TorchSession(quantize_small("int8", "fp16", 0), fake=True, dtype="fp16").run(small_feeds())["image"]
     found = snr_db(open_small(small_int8).run(small_feeds())["image"], wanted)
     assert found >= 30, f"{found:.1f} dB, at least 30: bfloat16 between the layers where the CPU has it"
+
+
+INTERRUPTED = """
+import gc, signal, sys
+from pathlib import Path
+from sprint_export.runtimes.openvino_device import open_session
+from tests.export.graphs import small_component
+component = small_component()
+first, second = (open_session(Path(sys.argv[1]), component.inputs, component.outputs) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_two_sessions_is_an_interrupt_and_no_crash(small_int8: Path) -> None:
+    """Closed in the order they were opened, as a pipeline's are; in a process of its own, since what fails ends it."""
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{INTERRUPTED}"
+    command = [sys.executable, "-c", code, str(small_int8)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr[-500:]
 
 
 @pytest.mark.parametrize("unit", ["gpu", "npu"])
