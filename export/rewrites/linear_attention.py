@@ -25,7 +25,7 @@ SWAP_LAST = (0, 1, 3, 2)
 
 
 @dataclass(frozen=True)
-class _Attention:
+class LinearAttention:
     """What an attention reads, [1, N, D] each before ReLU, and the value [1, N, D] it ends in."""
 
     q: ir.Value
@@ -38,14 +38,18 @@ class _Attention:
 
 def rewrite(model: ir.Model) -> None:
     """Replace every linear attention, in place."""
-    for node in list(model.graph):
-        attention = _match(model.graph, node) if node.op_type == "Div" else None
-        if attention is not None:
-            _replace(model.graph, attention)
+    for found in find_attentions(model.graph):
+        _replace(model.graph, found)
     remove_unused(model)
 
 
-def _match(graph: ir.Graph, division: ir.Node) -> _Attention | None:
+def find_attentions(graph: ir.Graph) -> list[LinearAttention]:
+    """Every linear attention of the form above."""
+    found = [_match(node) for node in graph if node.op_type == "Div"]
+    return [attention for attention in found if attention is not None]
+
+
+def _match(division: ir.Node) -> LinearAttention | None:
     """The attention that ends in a division: (q (k^T v)) / (sum(q sum(k)) + eps)."""
     product, shifted = maker(division.inputs[0], "MatMul"), maker(division.inputs[1], "Add")
     if product is None or shifted is None:
@@ -65,7 +69,7 @@ def _match(graph: ir.Graph, division: ir.Node) -> _Attention | None:
         return None
     epsilon = shifted.inputs[1]
     assert epsilon is not None and epsilon.const_value is not None
-    return _Attention(q, k, v, shape_of(q_heads)[1], float(epsilon.const_value.numpy()), output)
+    return LinearAttention(q, k, v, shape_of(q_heads)[1], float(epsilon.const_value.numpy()), output)
 
 
 def _tokens(value: ir.Value | None, rectified: bool) -> ir.Value | None:
@@ -94,7 +98,7 @@ def _joined(value: ir.Value) -> ir.Value | None:
     return (cast or reshape).outputs[0]
 
 
-def _replace(graph: ir.Graph, found: _Attention) -> None:
+def _replace(graph: ir.Graph, found: LinearAttention) -> None:
     node = found.output.producer()
     assert node is not None and found.output.name is not None
     editor = GraphEditor(graph, node, found.output.name)

@@ -21,6 +21,7 @@ from sprint_export.quantize import quantize_student
 from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
+from sprint_export.runtimes.onnxruntime_cpu import make_options
 from sprint_export.schema import Component, QuantizedLayer, Student, TensorSpec
 from sprint_export.session import PromptReader, make_noise
 from sprint_export.weights import random_handle
@@ -125,6 +126,14 @@ def make_feeds(student: Student) -> dict[str, dict[str, Array]]:
 def count_ops(model: onnx.ModelProto) -> Counter[str]:
     """How often each operator stands in a graph."""
     return Counter(node.op_type for node in model.graph.node)
+
+
+def optimize(path: Path) -> onnx.ModelProto:
+    """The graph as ONNX Runtime runs it."""
+    options = make_options()
+    options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)
 
 
 def run_onnx(path: Path, feeds: dict[str, Array], fuse: bool = True) -> Array:
