@@ -17,6 +17,7 @@ pytest.importorskip("coremltools")
 
 from sprint_export.errors import BundleError
 from sprint_export.export.bundle import make_artifact, read_bundle, write_bundle
+from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.registry import hush
 from sprint_export.road import convert
 from sprint_export.runtimes.coreml_package import package_of
@@ -77,13 +78,12 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
 
 
 def search(bundle: Bundle, role: str, world: Callable[[str], World]) -> str | None:
-    """`search_component` with the layers of the bundle's own manifest."""
+    """`search_component` with the layers of the bundle's own manifest and the edits of its own weights."""
     known = world(bundle.layout)
     record = next(record for record in bundle.components if record.role == role)
+    component = edit_component(known.special.components[role], read_edits(bundle.folder / role))
     with hush():
-        return search_component(
-            bundle, dataclasses.replace(known.special.components[role], layers=record.layers), known.feeds[role]
-        )
+        return search_component(bundle, dataclasses.replace(component, layers=record.layers), known.feeds[role])
 
 
 def list_packages(bundle: Bundle, role: str) -> list[Path]:
