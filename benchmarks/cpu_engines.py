@@ -5,7 +5,8 @@
     python benchmarks/cpu_engines.py --engine openvino-int8 --engine nncf
 
 Every preparation and every engine is a process of its own: peak memory is its own, and none warms another's caches. Engines take
-turns, ROUNDS times; of all timed runs the minimum and the median are kept. The transformer runs at --pixels (1024), the decoder
+turns, ROUNDS times; of all timed runs the minimum and the median are kept. A run of some roles keeps the others' rows of the file
+that is there, with the command that made them. The transformer runs at --pixels (1024), the decoder
 at --decoder-pixels (512); the sum for a whole picture counts the decoder by area. `snr_db` compares an engine's output with that
 of PyTorch float32 on the same inputs; with random weights it ranks the engines and says nothing about pictures.
 """
@@ -23,19 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import cpu_networks
+import cpu_peers
 import numpy as np
 
 from sprint_export.validate.machine import describe_machine
 
 ROLES = ("text_encoder", "transformer", "vae_decoder")
-ENGINES = ("torch-float32", "torch-bfloat16", "nncf", *cpu_networks.OURS)
+ENGINES = ("torch-float32", "torch-bfloat16", *cpu_peers.PEERS, *cpu_networks.OURS)
 ROUNDS, RUNS, PROMPTS = 2, 3, 1
 
 
 def prepare(role: str, pixels: int, engine: str, folder: Path) -> None:
     """Make an engine's files."""
-    if engine == "nncf":
-        cpu_networks.quantize_plain(pixels, folder)
+    if engine in cpu_peers.PEERS:
+        cpu_peers.prepare(pixels, engine, folder)
     else:
         cpu_networks.export(role, pixels, engine, PROMPTS, folder)
 
@@ -47,8 +49,8 @@ def calibrate(role: str, pixels: int, engine: str, folder: Path) -> None:
 
 def run(role: str, pixels: int, engine: str, folder: Path) -> list[float]:
     """Load, run once to warm up, then time; the output is left in the folder."""
-    if engine == "nncf":
-        call = cpu_networks.open_plain(pixels, folder)
+    if engine in cpu_peers.PEERS:
+        call = cpu_peers.open_peer(pixels, engine, folder)
     elif engine in cpu_networks.OURS:
         call = cpu_networks.open_ours(role, pixels, engine, folder)
     else:
@@ -131,25 +133,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sprint-export-") as folder:
         os.environ["SPRINT_EXPORT_CACHE"] = str(Path(folder) / "cache")
         for role in options.role or ROLES:
-            engines = [e for e in options.engine or ENGINES if e != "nncf" or role == "transformer"]
+            engines = [e for e in options.engine or ENGINES if e not in cpu_peers.PEERS or role == "transformer"]
             if options.engine is None and role != "transformer":
                 engines = [e for e in engines if not e.startswith("onnx")]
             pixels = options.decoder_pixels if role == "vae_decoder" else options.pixels
             found[role] = measure_role(role, pixels, engines, Path(folder))
-    area = (options.pixels / options.decoder_pixels) ** 2
-    result = {
-        "command": " ".join(["python benchmarks/cpu_engines.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
-        "student": f"random:{cpu_networks.NAME}",
-        "pixels": {"transformer": options.pixels, "vae_decoder": options.decoder_pixels},
-        "networks": found,
-        "whole_picture_s": add_up(found, area),
-        "whole_picture_note": f"text encoder + transformer + {area:g} x decoder, minimums",
-    }
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "cpu_engines.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(add_to(path, found, options.pixels, options.decoder_pixels), indent=1) + "\n")
     print(path.read_text())
+
+
+def add_to(path: Path, found: dict[str, Any], pixels: int, decoder_pixels: int) -> dict[str, Any]:
+    """The table with these networks' rows in place of those it has; the sums anew."""
+    old = json.loads(path.read_text()) if path.exists() else {}
+    command, machine = " ".join(["python benchmarks/cpu_engines.py", *sys.argv[1:]]), describe_machine()
+    if old.get("machine") != machine:
+        old = {}
+    networks = old.get("networks", {}) | found
+    area = (pixels / decoder_pixels) ** 2
+    return {
+        "machine": machine,
+        "student": f"random:{cpu_networks.NAME}",
+        "pixels": {"transformer": pixels, "vae_decoder": decoder_pixels},
+        "commands": old.get("commands", {}) | dict.fromkeys(found, command),
+        "networks": networks,
+        "whole_picture_s": add_up(networks, area),
+        "whole_picture_note": f"text encoder + transformer + {area:g} x decoder, minimums",
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What cpu_engines.py runs: SANA-Sprint 0.6B's networks with random weights, stock in PyTorch, plain through NNCF, and ours.
+"""What cpu_engines.py runs: SANA-Sprint 0.6B's networks with random weights, stock in PyTorch, and ours.
 
 Every network is fed the same seeded inputs, and every engine answers with the same thing: prompt embeddings, denoised latents
 (for a stock transformer: latents - v), a picture.
@@ -34,11 +34,13 @@ def make_student(pixels: int) -> Any:
     return build_preset(preset, f"random:{NAME}-{pixels}", 0)
 
 
-def make_feeds(role: str, pixels: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Seeded inputs by the names of our graphs."""
+def make_feeds(role: str, pixels: int, holds_prefix: bool = False) -> dict[str, np.ndarray[Any, Any]]:
+    """Seeded inputs by the names of our graphs; a text encoder that holds the prefix reads the prompt's own ids."""
     from sprint_export.session import PromptReader
+    from sprint_export.specialize import specialize_student
 
     student, rng = make_student(pixels), np.random.default_rng(0)
+    student = specialize_student(student) if holds_prefix else student
     latents = rng.standard_normal((1, *student.latent_shape), np.float32)
     if role == "vae_decoder":
         return {"latents": latents}
@@ -84,7 +86,7 @@ def open_ours(role: str, pixels: int, engine: str, folder: Path) -> Callable[[],
     component = keep_components(specialize_student(make_student(pixels)), [role]).components[role]
     graph = next(path for path in (folder / "openvino_model.xml", folder / "model.onnx") if path.exists())
     session = load_member("runtime", OURS[engine][0]).open_session(graph, component.inputs, component.outputs)
-    feeds = make_feeds(role, pixels)
+    feeds = make_feeds(role, pixels, holds_prefix=True)
     return lambda: next(iter(session.run(feeds).values()))
 
 
@@ -139,47 +141,3 @@ def stock_inputs(pixels: int, dtype: Any) -> dict[str, Any]:
         "guidance": torch.full((1,), GUIDANCE, dtype=dtype),
         "encoder_attention_mask": feeds["prompt_mask"],
     }
-
-
-def quantize_plain(pixels: int, folder: Path) -> None:
-    """The field's standard way: the stock transformer through openvino.convert_model and nncf.quantize."""
-    import nncf
-    import openvino
-    import torch
-
-    from sprint_export.weights import materialize
-
-    component = make_student(pixels).components["transformer"]
-    inputs = stock_inputs(pixels, torch.float32)
-
-    class Positional(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = materialize(component.module, component.weights)
-
-        def forward(self, *values: Any) -> Any:
-            return self.inner(**dict(zip(inputs, values, strict=True)), return_dict=False)[0]
-
-    values = tuple(inputs.values())
-    with torch.no_grad():
-        model = openvino.convert_model(Positional(), example_input=values, input=[list(value.shape) for value in values])
-    feeds = nncf.Dataset([[value.numpy() for value in values]])
-    model = nncf.quantize(model, feeds, subset_size=1, model_type=nncf.ModelType.TRANSFORMER)
-    openvino.save_model(model, folder / "openvino_model.xml")
-
-
-def open_plain(pixels: int, folder: Path) -> Callable[[], np.ndarray[Any, Any]]:
-    """NNCF's network, compiled as our session compiles ours."""
-    import openvino
-    import torch
-
-    model = openvino.Core().compile_model(folder / "openvino_model.xml", "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    request = model.create_infer_request()
-    values = [value.numpy() for value in stock_inputs(pixels, torch.float32).values()]
-    latents = make_feeds("transformer", pixels)["latents"]
-
-    def run() -> np.ndarray[Any, Any]:
-        request.infer(dict(enumerate(values)))
-        return np.asarray(latents - request.get_output_tensor(0).data)
-
-    return run

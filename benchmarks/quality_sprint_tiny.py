@@ -1,6 +1,7 @@
 """How good the embedded student's 8-bit pictures are: this package's recipes, PyTorch bf16, NNCF and modelopt, on equal terms.
 
     python benchmarks/quality_sprint_tiny.py --count 256 --out benchmarks/results
+    python benchmarks/quality_sprint_tiny.py --noises 4 --rows exported    # 1024 pictures a row: how often pictures flip
 
 All start from one student, calibrate on the same prompts, leave the same layers float and draw the same held-out captions from
 the same noise; all are compared with PyTorch float32. A flip is a picture in which the detector sees another scene: PyTorch's own
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sprint_export.quantize.recipes import default_recipe
+from sprint_export.quantize.recipes import default_recipe, read_preset
 from sprint_export.schema import ROLES, Student
 from sprint_export.session import Pipeline, PromptReader, make_noise
 from sprint_export.specialize import specialize_student
@@ -40,11 +41,13 @@ from sprint_export.validate.machine import describe_machine
 
 STUDENT = "sprint-tiny"
 BATCH = 32
+SEEDS = 1000  # between the noises of a caption
 NAIVE: dict[str, Any] = {"observer": "max", "smooth": 0.0, "correct_bias": False}
-BEST: dict[str, dict[str, dict[str, Any]]] = {
-    "int8": {"smooth 0.5": NAIVE | {"smooth": 0.5}},
-    "fp8": {},
-}  # fp8: nothing beats max
+EXPORTED: dict[str, tuple[str, dict[str, Any]]] = {  # label -> preset and changes
+    "max": ("balanced", NAIVE),
+    "smooth 0.5": ("balanced", {}),
+    "faithful": ("faithful", {}),
+}
 RECIPES = {
     "max": NAIVE,
     "percentile": NAIVE | {"observer": "percentile"},
@@ -54,6 +57,23 @@ RECIPES = {
     "smooth 0.5, mse": NAIVE | {"smooth": 0.5, "observer": "mse"},
 }
 DOORS = ("patch_embed", "caption_projection", "proj_out", "decoder.conv_in", "decoder.conv_out")  # float in our default recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Which pictures: so many held-out captions, each from so many noises."""
+
+    count: int
+    noises: int = 1
+
+    def captions(self, student: Student) -> list[str]:
+        """All captions, then all again."""
+        return list(student.validation_prompts[: self.count]) * self.noises
+
+    def noise(self, student: Student) -> np.ndarray:
+        """float32 [1, count noises, C, h, w]; caption i has the seeds i, i + SEEDS, ..."""
+        parts = [make_noise(k * SEEDS, 1, self.count, student.latent_shape) for k in range(self.noises)]
+        return np.concatenate(parts, axis=1)
 
 
 @dataclasses.dataclass
@@ -74,14 +94,14 @@ def specialized(is_planted: bool = False) -> Student:
 
 
 def draw(
-    run: Mapping[str, Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]], student: Student, count: int
+    run: Mapping[str, Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]], student: Student, draws: Draws
 ) -> np.ndarray:
     """Pictures by functions that stand for the networks."""
     sessions = {role: _Session(call) for role, call in run.items()}
     assert student.plan is not None
     reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
     pipeline = Pipeline(sessions, reader, student.plan, student.latent_shape)
-    return pipeline(student.validation_prompts[:count], noise=make_noise(0, 1, count, student.latent_shape))
+    return pipeline(draws.captions(student), noise=draws.noise(student))
 
 
 @dataclasses.dataclass
@@ -97,7 +117,7 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def draw_stock(dtype: torch.dtype, count: int) -> Drawn:
+def draw_stock(dtype: torch.dtype, draws: Draws) -> Drawn:
     """The stock diffusers pipeline."""
     student = load_student(STUDENT)
     assert student.make_reference is not None
@@ -105,16 +125,15 @@ def draw_stock(dtype: torch.dtype, count: int) -> Drawn:
     pipeline.set_progress_bar_config(disable=True)
     side = student.latent_shape[1] * pipeline.vae_scale_factor
     fixed = {"num_inference_steps": 1, "intermediate_timesteps": None, "use_resolution_binning": False, "output_type": "np"}
-    pictures = []
-    for i, prompt in enumerate(student.validation_prompts[:count]):
-        noise = torch.from_numpy(make_noise(i, 1, 1, student.latent_shape)[0]).to(dtype)
+    pictures, noise = [], torch.from_numpy(draws.noise(student)[0]).to(dtype)
+    for prompt, latents in zip(draws.captions(student), noise, strict=True):
         with torch.no_grad():
-            image = pipeline(prompt, height=side, width=side, latents=noise, **fixed).images
+            image = pipeline(prompt, height=side, width=side, latents=latents[None], **fixed).images
         pictures.append(np.rint(image * 255).astype(np.uint8))
     return Drawn(np.concatenate(pictures))
 
 
-def draw_ours(target_name: str, precision: str, changes: Mapping[str, Any], count: int) -> Drawn:
+def draw_ours(target_name: str, precision: str, preset: str, changes: Mapping[str, Any], draws: Draws) -> Drawn:
     """Quantize, export, and draw with the exported graphs."""
     from sprint_export.devices import find_device
     from sprint_export.export import export_student
@@ -123,17 +142,16 @@ def draw_ours(target_name: str, precision: str, changes: Mapping[str, Any], coun
     from sprint_export.runtimes import open_bundle
 
     student, target = specialized(), load_member("target", target_name).TARGET
-    recipe = dataclasses.replace(default_recipe(precision, student, target), **changes)
+    recipe = dataclasses.replace(read_preset(preset, precision, student, target), **changes)
     quantized, seconds, peak = measured(lambda: quantize_student(student, precision, target, recipe))
     with tempfile.TemporaryDirectory() as folder:
         bundle = export_student(quantized, target, precision, find_device(target.default_device), Path(folder) / "bundle")
         pipeline = open_bundle(bundle.folder, None, verify=False)
-        noise = make_noise(0, 1, count, student.latent_shape)
-        pictures = pipeline(student.validation_prompts[:count], noise=noise)
+        pictures = pipeline(draws.captions(student), noise=draws.noise(student))
     return Drawn(pictures, seconds, peak)
 
 
-def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, count: int) -> Drawn:
+def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, draws: Draws) -> Drawn:
     """Quantize for ONNX, and draw in torch with the same rounding, many pictures at once; calibration is shared, not timed."""
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.torch_session import TorchSession
@@ -145,9 +163,9 @@ def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, co
     quantized = quantize_student(student, precision, target, recipe)
     text, denoiser, decoder = (TorchSession(quantized.components[role], fake=True) for role in ROLES)
     reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    ids, mask = reader.read(student.validation_prompts[:count])
-    noise, pictures = make_noise(0, 1, count, student.latent_shape)[0], []
-    for rows in (slice(start, start + BATCH) for start in range(0, count, BATCH)):
+    ids, mask = reader.read(draws.captions(student))
+    noise, pictures = draws.noise(student)[0], []
+    for rows in (slice(start, start + BATCH) for start in range(0, len(noise), BATCH)):
         embeds = text.run({"input_ids": ids[rows]})["prompt_embeds"]
         feeds = {"latents": noise[rows], "prompt_embeds": embeds, "prompt_mask": mask[rows]}
         pictures.append(to_uint8(decoder.run({"latents": denoiser.run(feeds)["denoised"]})["image"]))
@@ -176,7 +194,7 @@ def calibration_feeds(student: Student) -> dict[str, list[dict[str, np.ndarray]]
     return feeds
 
 
-def draw_nncf(preset: str, is_planted: bool, count: int) -> Drawn:
+def draw_nncf(preset: str, is_planted: bool, draws: Draws) -> Drawn:
     """nncf.quantize of the three networks as OpenVINO models, SmoothQuant as it does by default for transformers."""
     import nncf
     import openvino as ov
@@ -208,10 +226,10 @@ def draw_nncf(preset: str, is_planted: bool, count: int) -> Drawn:
         component = student.components[role]
         return lambda given: {component.outputs[0].name: compiled[role]([given[spec.name] for spec in component.inputs])[0]}
 
-    return Drawn(draw({role: run(role) for role in ROLES}, student, count), seconds, peak)
+    return Drawn(draw({role: run(role) for role in ROLES}, student, draws), seconds, peak)
 
 
-def draw_modelopt(config: str, is_planted: bool, count: int) -> Drawn:
+def draw_modelopt(config: str, is_planted: bool, draws: Draws) -> Drawn:
     """modelopt.torch.quantization.quantize of the three networks."""
     import modelopt.torch.quantization as mtq
 
@@ -239,7 +257,7 @@ def draw_modelopt(config: str, is_planted: bool, count: int) -> Drawn:
         name = student.components[role].outputs[0].name
         return lambda given: {name: call(modules[role], role, given).numpy()}
 
-    return Drawn(draw({role: run(role) for role in ROLES}, student, count), seconds, peak)
+    return Drawn(draw({role: run(role) for role in ROLES}, student, draws), seconds, peak)
 
 
 def _materialized(student: Student, role: str) -> torch.nn.Module:
@@ -248,7 +266,7 @@ def _materialized(student: Student, role: str) -> torch.nn.Module:
     return materialize(student.components[role].module, student.components[role].weights)
 
 
-Rows = dict[str, Callable[[int], Drawn]]
+Rows = dict[str, Callable[[Draws], Drawn]]
 
 
 def list_groups() -> list[Rows]:
@@ -258,8 +276,8 @@ def list_groups() -> list[Rows]:
         "pytorch-bf16": functools.partial(draw_stock, torch.bfloat16),
     }
     for target, precision in (("onnx", "int8"), ("trt", "int8"), ("onnx", "fp8"), ("trt", "fp8")):
-        for label, changes in {"max": NAIVE, **BEST[precision]}.items():
-            alone[f"{target}-{precision} {label}"] = functools.partial(draw_ours, target, precision, changes)
+        for label, (preset, changes) in EXPORTED.items():
+            alone[f"{target}-{precision} {label}"] = functools.partial(draw_ours, target, precision, preset, changes)
     for preset in ("performance", "mixed"):
         alone[f"nncf int8 {preset}"] = functools.partial(draw_nncf, preset, False)
     alone["planted: nncf int8 performance"] = functools.partial(draw_nncf, "performance", True)
@@ -274,18 +292,18 @@ def list_groups() -> list[Rows]:
     return [*({name: row} for name, row in alone.items()), recipes]
 
 
-def run_group(names: Sequence[str], count: int, folder: Path) -> None:
+def run_group(names: Sequence[str], draws: Draws, folder: Path) -> None:
     """These rows in this process; pictures and costs go to files."""
     rows = {name: row for group in list_groups() for name, row in group.items()}
     for i, name in enumerate(names):
-        drawn = rows[name](count)
+        drawn = rows[name](draws)
         np.savez(folder / f"{i}.npz", pictures=drawn.pictures, costs=[drawn.seconds, drawn.peak_gb])
 
 
-def start_group(names: Sequence[str], count: int) -> Iterator[tuple[str, Drawn]]:
+def start_group(names: Sequence[str], draws: Draws) -> Iterator[tuple[str, Drawn]]:
     """These rows in a process of their own, with a calibration of their own."""
     with tempfile.TemporaryDirectory(prefix="sprint-export-") as folder:
-        script = f"import quality_sprint_tiny as q, pathlib; q.run_group({list(names)!r}, {count}, pathlib.Path({folder!r}))"
+        script = f"import quality_sprint_tiny as q, pathlib; q.run_group({list(names)!r}, q.{draws!r}, pathlib.Path({folder!r}))"
         environment = os.environ | {"SPRINT_EXPORT_CACHE": str(Path(folder) / "cache")}
         here = Path(__file__).parent
         done = subprocess.run([sys.executable, "-c", script], cwd=here, env=environment, capture_output=True, text=True)
@@ -317,25 +335,34 @@ def main() -> None:
     """Run the rows one after the other and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser.add_argument("--noises", type=int, default=1, help="pictures a caption")
+    parser.add_argument("--rows", default="", help="only rows whose name contains this; `exported`: no row that torch rounds")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    draws = Draws(options.count, options.noises)
     found: dict[str, Any] = {
-        "command": f"python benchmarks/quality_sprint_tiny.py --count {options.count}",
+        "command": " ".join(["python benchmarks/quality_sprint_tiny.py", *sys.argv[1:]]),
         "machine": describe_machine(),
     }
-    captions = load_student(STUDENT).validation_prompts[: options.count]
+    captions = draws.captions(load_student(STUDENT))
     reference: np.ndarray | None = None
     for group in list_groups():
-        names = [name for name in group if options.rows in name or name == "pytorch-fp32"]
-        for name, drawn in start_group(names, options.count) if names else ():
+        names = [name for name in group if name == "pytorch-fp32" or _is_wanted(name, options.rows)]
+        for name, drawn in start_group(names, draws) if names else ():
             reference = drawn.pictures if reference is None else reference
             found[name] = compare(drawn.pictures, reference, captions)
             if drawn.seconds:
                 found[name] |= {"quantize_s": round(drawn.seconds, 1), "quantize_peak_gb": round(drawn.peak_gb, 2)}
             print(f"{name}: {found[name]}", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "quality_sprint_tiny.json").write_text(json.dumps(found, indent=1) + "\n")
+    name = "quality_sprint_tiny.json" if draws.noises == 1 else f"quality_sprint_tiny_{draws.noises}_noises.json"
+    (options.out / name).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _is_wanted(name: str, rows: str) -> bool:
+    if rows == "exported":
+        return not name.startswith(("recipe:", "planted:"))
+    return rows in name
 
 
 if __name__ == "__main__":
