@@ -21,7 +21,7 @@ from sprint_export.export.rewrites.linear_attention import SPLIT_HEADS, SWAP_LAS
 
 @dataclass(frozen=True)
 class SoftmaxAttention:
-    """What an attention reads, q [1, S, H d], k and v [1, T, H d] and a bias [1, 1, 1 or S, T], and nodes where it can be changed."""
+    """What an attention reads, q [1, S, H d], k and v [1, T, H d], a bias [1, 1, 1 or S, T], and nodes to change it at."""
 
     q: ir.Value
     k: ir.Value

@@ -1,9 +1,9 @@
 """The two halves of a gated convolution are computed apart, so that neither is cut out of the other afterwards.
 
     [a g] = split(D(silu(P x)))        ->      a = D_a(silu(P_a x)),   g = D_g(silu(P_g x))
-P is dense and 1x1, D depthwise; their output channels, rows of weight, scale and bias, go to the half they belong to. Values are the
-same. ONNX Runtime's Split copies both halves out of a blocked layout; now the gate's product happens in that layout, and working
-sets are half as large: 28 blocks of 5760 channels at 32x32 spare some 2 ms each on two cores.
+P is dense and 1x1, D depthwise; their output channels, rows of weight, scale and bias, go to the half they belong to. Values are
+the same. ONNX Runtime's Split copies both halves out of a blocked layout; now the gate's product happens in that layout, and
+working sets are half as large: 28 blocks of 5760 channels at 32x32 spare some 2 ms each on two cores.
 
 Covered: Split into equal parts along channels behind convolutions and SiLUs that nothing else reads, down to a dense convolution.
 """
