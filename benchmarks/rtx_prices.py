@@ -4,11 +4,11 @@
     python benchmarks/rtx_prices.py transformer --layers 4 --graphs trt-fp8 modelopt-fp8
 
 Graphs: ours (trt-fp8, trt-int8, trt-bf16); `plain-bf16`, what one writes without this package (the stock module through
-torch.onnx.export); `modelopt-fp8`, the stock module quantized by modelopt, whose `onnx` extra wants another onnx than ours, so
-install what it imports with `pip install --no-deps onnx-graphsurgeon onnxslim onnxconverter-common lief polygraphy`. All go through
-one builder and one price list (validate/kernels.py); milliseconds are arithmetic on the kernel table, no latency. Every phase runs
-in a process of its own, so seconds and peak memory are the phase's, imports included. A graph that cannot be made is recorded
-with the reason.
+torch.onnx.export); `modelopt-fp8`, the stock module quantized by modelopt, whose `onnx` extra wants another onnx than ours,
+so install what it imports with `pip install --no-deps onnx-graphsurgeon onnxslim onnxconverter-common lief polygraphy`. All
+go through one builder and one price list (validate/kernels.py); milliseconds are arithmetic on the kernel table, no latency.
+Every phase runs in a process of its own, so seconds and peak memory are the phase's, imports included. A graph that cannot
+be made is recorded with the reason.
 """
 
 from __future__ import annotations
