@@ -6,9 +6,9 @@
 
 Every preparation and every engine is a process of its own: peak memory is its own, and none warms another's caches. Engines take
 turns, ROUNDS times; of all timed runs the minimum and the median are kept. A run of some roles keeps the others' rows of the file
-that is there, with the command that made them. The transformer runs at --pixels (1024), the decoder
-at --decoder-pixels (512); the sum for a whole picture counts the decoder by area. `snr_db` compares an engine's output with that
-of PyTorch float32 on the same inputs; with random weights it ranks the engines and says nothing about pictures.
+that is there, with the command that made them, if machine and pixels are the same. The transformer runs at --pixels (1024), the
+decoder at --decoder-pixels (512); the sum for a whole picture counts the decoder by area. `snr_db` compares an engine's output
+with that of PyTorch float32 on the same inputs; with random weights it ranks the engines and says nothing about pictures.
 """
 
 from __future__ import annotations
@@ -148,14 +148,15 @@ def add_to(path: Path, found: dict[str, Any], pixels: int, decoder_pixels: int) 
     """The table with these networks' rows in place of those it has; the sums anew."""
     old = json.loads(path.read_text()) if path.exists() else {}
     command, machine = " ".join(["python benchmarks/cpu_engines.py", *sys.argv[1:]]), describe_machine()
-    if old.get("machine") != machine:
+    sides = {"transformer": pixels, "vae_decoder": decoder_pixels}
+    if (old.get("machine"), old.get("pixels")) != (machine, sides):
         old = {}
     networks = old.get("networks", {}) | found
     area = (pixels / decoder_pixels) ** 2
     return {
         "machine": machine,
         "student": f"random:{cpu_networks.NAME}",
-        "pixels": {"transformer": pixels, "vae_decoder": decoder_pixels},
+        "pixels": sides,
         "commands": old.get("commands", {}) | dict.fromkeys(found, command),
         "networks": networks,
         "whole_picture_s": add_up(networks, area),

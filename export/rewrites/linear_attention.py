@@ -35,6 +35,12 @@ class LinearAttention:
     epsilon: float
     output: ir.Value
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """N, heads, and the width d of a head."""
+        _, tokens, width = shape_of(self.q)
+        return tokens, self.heads, width // self.heads
+
 
 def rewrite(model: ir.Model) -> None:
     """Replace every linear attention, in place."""
@@ -47,6 +53,15 @@ def find_attentions(graph: ir.Graph) -> list[LinearAttention]:
     """Every linear attention of the form above."""
     found = [_match(node) for node in graph if node.op_type == "Div"]
     return [attention for attention in found if attention is not None]
+
+
+def start_replacement(graph: ir.Graph, found: LinearAttention) -> tuple[GraphEditor, ir.Value, ir.Value]:
+    """An editor where the attention ends, and its q and k after ReLU, [1, N, D]."""
+    node = found.output.producer()
+    assert node is not None and found.output.name is not None
+    editor = GraphEditor(graph, node, found.output.name)
+    q, k = (editor.add("Relu", [value], shape_of(value)) for value in (found.q, found.k))
+    return editor, q, k
 
 
 def _match(division: ir.Node) -> LinearAttention | None:
@@ -99,12 +114,8 @@ def _joined(value: ir.Value) -> ir.Value | None:
 
 
 def _replace(graph: ir.Graph, found: LinearAttention) -> None:
-    node = found.output.producer()
-    assert node is not None and found.output.name is not None
-    editor = GraphEditor(graph, node, found.output.name)
-    tokens, width = shape_of(found.q)[1:]
-    heads, size = found.heads, width // found.heads
-    q, k = (editor.add("Relu", [value], shape_of(value)) for value in (found.q, found.k))
+    editor, q, k = start_replacement(graph, found)
+    tokens, heads, size = found.sizes
     q, k, v = (editor.reshape(value, (tokens, heads, size)) for value in (q, k, found.v))
     shape = (tokens, heads, ONES)
     ones = editor.add("Expand", [editor.filled(1.0, v.dtype, (1, 1, 1)), editor.ints(shape)], shape)
@@ -114,5 +125,5 @@ def _replace(graph: ir.Graph, found: LinearAttention) -> None:
     y = editor.transpose(editor.add("MatMul", [q, summary], (heads, tokens, size + ONES)), (1, 0, 2))
     numerator, denominator, _ = editor.split(y, (size, 1, ONES - 1))
     denominator = editor.add("Add", [denominator, editor.filled(found.epsilon, y.dtype)], (tokens, heads, 1))
-    y = editor.reshape(editor.add("Div", [numerator, denominator], (tokens, heads, size)), (1, tokens, width))
+    y = editor.reshape(editor.add("Div", [numerator, denominator], (tokens, heads, size)), (1, tokens, heads * size))
     ir.convenience.replace_all_uses_with(found.output, y)

@@ -5,7 +5,7 @@ P is dense and 1x1, D depthwise; their output channels, rows of weight, scale an
 the same. ONNX Runtime's Split copies both halves out of a blocked layout; now the gate's product happens in that layout, and
 working sets are half as large: 28 blocks of 5760 channels at 32x32 spare some 2 ms each on two cores.
 
-Covered: Split into equal parts along channels behind convolutions and SiLUs that nothing else reads, down to a dense convolution.
+Covered: Split along channels behind convolutions and SiLUs that nothing else reads, down to a dense convolution.
 """
 
 from __future__ import annotations

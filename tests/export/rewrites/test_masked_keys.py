@@ -1,4 +1,4 @@
-"""Hidden rows with keys of zero: the same picture, and no number that a processor needs microcode for."""
+"""Hidden rows with keys of zero: the same picture, and no weight that underflows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def expose_softmaxes(folder: Path) -> list[str]:
     return names
 
 
-def test_no_weight_is_denormal(tiny_special: Student, tmp_path: Path) -> None:
+def test_no_weight_underflows(tiny_special: Student, tmp_path: Path) -> None:
     component = tiny_special.components["transformer"]
     compare(component, ["masked_keys"], tmp_path)
     weights = []
