@@ -24,6 +24,7 @@ from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, sizes, to_i
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
 
+WHOLE_BYTE = 8
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
 
 
@@ -35,11 +36,13 @@ def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
         layers: by module name.
 
     Raises:
-        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather.
+        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; an embedding has
+            less than a byte a value.
     """
     shared: dict[tuple[str, float, str], ir.Value] = {}
     for name, layer in layers.items():
         node, weight, transposed = _find(model.graph, name)
+        _check_gather(name, node, layer)
         if layer.input_amax is not None:
             node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
         place = next(use.idx for use in weight.uses())
@@ -58,6 +61,14 @@ def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
         f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather of the graph; leave the layer "
         "'float' in the recipe"
     )
+
+
+def _check_gather(name: str, node: ir.Node, layer: QuantizedLayer) -> None:
+    if node.op_type == "Gather" and layer.precision.bits < WHOLE_BYTE:
+        raise InputError(
+            f"layer {name!r}: an ONNX graph gathers an embedding in whole bytes, found {layer.precision.name}; give it 'w8a16' "
+            "or 'float' in the recipe"
+        )
 
 
 def _quantize_input(

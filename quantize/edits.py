@@ -1,14 +1,16 @@
 """What quantization does to weights before they are rounded, as small arrays by weight name.
 
     W' = diag(<name>/rows) W diag(<name>/columns) + <name>/added        W'[1, h, n, d] = W[1, h, n, d] <name>/heads[h d]
-Smoothing scales rows and columns, bias correction adds to biases. The arrays are kept beside the exported graph, so that whoever
-checks it later makes the same weights from the student's own, without the calibration they came from.
+    W' = <name>/codes * <name>/scales in place of W, two 4-bit codes a byte
+Smoothing scales rows and columns, bias correction adds to biases, GPTQ replaces weights. The arrays are kept beside the exported
+graph, so that whoever checks it later makes the same weights from the student's own, without the calibration they came from.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from sprint_export.weights import Handle, LazyHandle
 
 Edits = Mapping[str, torch.Tensor]
 EDITS_FILE = "quantization.safetensors"  # in the component's folder of a bundle
-KINDS = ("rows", "columns", "heads", "added")
+KINDS = ("rows", "columns", "heads", "added", "codes", "scales")
+LOWEST = -8  # of 4 bits
 
 
 def edit_component(component: Component, edits: Edits) -> Component:
@@ -35,7 +38,7 @@ def edit_component(component: Component, edits: Edits) -> Component:
     for key, value in edits.items():
         name, _, kind = key.rpartition("/")
         handle = component.weights.get(name)
-        if kind not in KINDS or handle is None or tuple(value.shape) != _fitting_shape(handle, kind):
+        if kind not in KINDS or handle is None or not _fits(value, handle, kind):
             wanted = "no such weight" if handle is None else f"the weight has shape {tuple(handle.shape)}"
             raise BundleError(
                 f"{component.role}: edit {key!r} of shape {tuple(value.shape)} does not fit ({wanted}); expected "
@@ -59,18 +62,39 @@ def list_channels(migration: Migration, size: int) -> torch.Tensor:
     return torch.tensor(migration.channels) if migration.channels else torch.arange(size)
 
 
-def _fitting_shape(handle: Handle, kind: str) -> tuple[int, ...]:
+def _fits(value: torch.Tensor, handle: Handle, kind: str) -> bool:
+    shape, found = handle.shape, tuple(value.shape)
+    inner = math.prod(shape[1:])
     if kind == "heads":
-        return (handle.shape[1] * handle.shape[3],) if len(handle.shape) == 4 else ()
+        return len(shape) == 4 and found == (shape[1] * shape[3],)
+    if kind == "codes":
+        return found == (shape[0], -(-inner // 2)) and value.dtype == torch.uint8
+    if kind == "scales":
+        return len(found) == 2 and found[0] == shape[0] and found[1] > 0 and inner % found[1] == 0
     axis = 1 if kind == "columns" else 0
-    return tuple(handle.shape[axis : axis + 1])
+    return found == tuple(shape[axis : axis + 1])
+
+
+def pack_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Codes -8 to 7, int8 [out, in], two a byte: uint8 [out, in / 2], the first in the low half."""
+    shifted = torch.nn.functional.pad((codes - LOWEST).to(torch.uint8), (0, codes.shape[1] % 2))
+    packed: torch.Tensor = shifted[:, ::2] | shifted[:, 1::2] << 4
+    return packed
+
+
+def restore_codes(packed: torch.Tensor, scales: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The weight float32 of this shape that packed codes and scales [out, groups] stand for."""
+    inner = math.prod(shape[1:])
+    codes = torch.stack((packed & 15, packed >> 4), dim=2).flatten(1)[:, :inner].float() + LOWEST
+    weight: torch.Tensor = codes.unflatten(1, (scales.shape[1], -1)) * scales.float()[:, :, None]
+    return weight.reshape(shape)
 
 
 def join_edits(first: Edits, second: Edits) -> dict[str, torch.Tensor]:
-    """Both, one after the other: factors multiply, addends add (nothing scales a bias after it was added to)."""
+    """Both, one after the other: factors multiply, addends add (nothing scales a bias after it was added to), codes replace."""
     joined = dict(first)
     for key, value in second.items():
-        if key in joined:
+        if key in joined and not key.endswith(("/codes", "/scales")):
             joined[key] = joined[key] + value if key.endswith("/added") else joined[key] * value
         else:
             joined[key] = value
@@ -82,6 +106,8 @@ def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
     tail = (1,) * (len(handle.shape) - 1)
 
     def compute() -> torch.Tensor:
+        if "codes" in kinds:  # of a weight that was edited before: nothing is left to multiply
+            return restore_codes(kinds["codes"], kinds["scales"], handle.shape)
         value = handle.load().to(dtype)
         if "rows" in kinds:
             value = value * kinds["rows"].to(dtype).reshape(-1, *tail)

@@ -47,7 +47,7 @@ def weight_scale(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
 
 def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, precision: Precision) -> torch.Tensor:
     """q(x) in the precision's storage type; scales belong to axis 0, or [rows, blocks] to axes 0 and 1."""
-    scaled = value.float() / _spread(scale, value)
+    scaled = value.float() / spread_scale(scale, value)
     if not precision.is_float:
         scaled = scaled.round()
     return scaled.clamp(precision.qmin, precision.qmax).to(getattr(torch, precision.storage))
@@ -55,7 +55,7 @@ def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, precision: Precisi
 
 def fake_quantize(value: torch.Tensor, scale: torch.Tensor, precision: Precision) -> torch.Tensor:
     """x' = q(x) scale, in the value's own dtype."""
-    return (quantize_tensor(value, scale, precision).float() * _spread(scale, value)).to(value.dtype)
+    return (quantize_tensor(value, scale, precision).float() * spread_scale(scale, value)).to(value.dtype)
 
 
 def round_weight(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
@@ -65,7 +65,7 @@ def round_weight(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
     return fake_quantize(weight, weight_scale(weight, layer), layer.precision)
 
 
-def _spread(scale: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def spread_scale(scale: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Scales in a shape that broadcasts with the value."""
     if scale.ndim == 2:
         scale = scale.repeat_interleave(value.shape[1] // scale.shape[1], dim=1)

@@ -13,6 +13,7 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.bias import correct_biases
 from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.edits import edit_component
+from sprint_export.quantize.fit import fit_component
 from sprint_export.quantize.observers import check_observer, choose_range
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
@@ -85,7 +86,7 @@ def _quantize_component(
     records: Mapping[str, Record],
     progress: Progress,
 ) -> Component:
-    """Smooth, choose ranges of what is then seen, and correct the biases for what is then rounded."""
+    """Smooth, choose ranges of what is then seen, fit weights to it, and correct the biases for what is then rounded."""
     component = student.components[role]
     divisors: dict[str, torch.Tensor] = {}
     if recipe.smooth:
@@ -106,6 +107,9 @@ def _quantize_component(
         given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
         layers[name] = QuantizedLayer(value, amax, 0, target.graph_dtype[precision], group if divides else 0, given)
     component = dataclasses.replace(component, layers=layers)
+    if recipe.gptq:
+        so_far = dataclasses.replace(student, components={**student.components, role: component})
+        component = edit_component(component, fit_component(so_far, role, recipe.prompts, recipe.seed, progress))
     if recipe.correct_bias:
         means = {name: record.mean / divisors.get(name, torch.ones(1)) for name, record in records.items()}
         component = edit_component(component, correct_biases(component, means, progress))

@@ -6,8 +6,8 @@ after one product it makes one kernel of all biases, norms and activations (17 u
 docs/decisions/0009-rtx-kernels.md). INT8 products it does not merge at all.
 
 Covered: MatMul by a dequantized initializer [K, N], scales per output channel or per tensor. Weights are joined lazily, so none
-is pulled. Not covered: products whose weights or scales differ in type; 16-bit products, whose bias the builder fuses only
-where they stand alone.
+is pulled. Not covered: products whose weights or scales differ in type; weights in blocks, which the multiplying kernel unpacks;
+16-bit products, whose bias the builder fuses only where they stand alone.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def rewrite(model: ir.Model) -> None:
 def _read(graph: ir.Graph, node: ir.Node) -> _Projection | None:
     dequantize = maker(node.inputs[1], "DequantizeLinear")
     weight = None if dequantize is None else dequantize.inputs[0]
-    if dequantize is None or weight is None or not is_constant(weight):
+    if dequantize is None or weight is None or not is_constant(weight) or "block_size" in dequantize.attributes:
         return None
     if len(shape_of(weight)) != 2 or len(weight.uses()) != 1:
         return None

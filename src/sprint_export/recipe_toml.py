@@ -4,7 +4,7 @@ name = "mine"
 meaning = "one line for people"          # optional, as all but the rules
 seed = 1
 prompts = ["a red circle", ...]          # default: the student's own
-observer = "max"                         # and smooth, correct_bias: schema.Recipe says what they do
+observer = "max"                         # and smooth, correct_bias, gptq: schema.Recipe says what they do
 [[rules]]                                # first match wins; the last pattern must be "*"
 pattern = "transformer.*.attn2.to_k"     # shell wildcards; {first} and {last} stand for the smallest and largest number there
 precision = "float"                      # or one, or {precision}, {convolution}, {gentler}: quantize/recipes.py fills them in
@@ -34,6 +34,7 @@ _DEFAULTS = {
     "observer": "max",
     "smooth": 0.0,
     "correct_bias": False,
+    "gptq": False,
 }
 
 
@@ -53,8 +54,8 @@ def read_recipe(path: Path) -> Recipe:
         recipe = from_json(Recipe, plain | {"rules": rules})
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"--recipe {path}: expected name, meaning, seed, prompts (a list), observer, smooth, correct_bias and [[rules]] with "
-            f"pattern, precision, reason ({error})"
+            f"--recipe {path}: expected name, meaning, seed, prompts (a list), observer, smooth, correct_bias, gptq and "
+            f"[[rules]] with pattern, precision, reason ({error})"
         ) from error
     if value:
         raise unknown_choice(f"key in recipe {path}:", next(iter(value)), (*_DEFAULTS, "rules"))
@@ -75,7 +76,7 @@ def write_recipe(recipe: Recipe) -> str:
     """A recipe as TOML, which `read_recipe` turns back into the same recipe."""
     lines = [f"name = {_quote(recipe.name)}", f"meaning = {_quote(recipe.meaning)}", f"seed = {recipe.seed}"]
     lines += [f"observer = {_quote(recipe.observer)}", f"smooth = {recipe.smooth!r}"]
-    lines += [f"correct_bias = {str(recipe.correct_bias).lower()}", "prompts = ["]
+    lines += [f"correct_bias = {str(recipe.correct_bias).lower()}", f"gptq = {str(recipe.gptq).lower()}", "prompts = ["]
     lines += [f"    {_quote(prompt)}," for prompt in recipe.prompts] + ["]"]
     for rule in recipe.rules:
         lines += ["", "[[rules]]"]

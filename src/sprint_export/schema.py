@@ -210,8 +210,8 @@ class Recipe:
     """Ordered rules, first match wins, with a catch-all last; what calibrates it, and how ranges are chosen and errors mended.
 
     `observer` chooses an activation's range from what was seen; `smooth` in (0, 1) moves outliers from activations into weights
-    (SmoothQuant's alpha; 0 leaves them); `correct_bias` takes the mean of the rounding error out of the bias. `meaning` is one
-    line for people.
+    (SmoothQuant's alpha; 0 leaves them); `correct_bias` takes the mean of the rounding error out of the bias; `gptq` fits 4-bit
+    weights to what their layers read. `meaning` is one line for people.
     """
 
     name: str
@@ -221,6 +221,7 @@ class Recipe:
     observer: str = "max"
     smooth: float = 0.0
     correct_bias: bool = False
+    gptq: bool = False
     meaning: str = ""
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.quantize import calibrate as calibrate_module
+from sprint_export.quantize import walk
 from sprint_export.quantize.calibrate import cache_folder, calibrate
 from sprint_export.quantize.records import Record
 from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork
@@ -84,7 +84,7 @@ def test_ranges_are_the_maxima_over_all_prompts_and_steps(made: Student, steps: 
 
 def test_a_second_call_runs_nothing(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     first = calibrate(student, PROMPTS[:1], 1)
-    monkeypatch.setattr(calibrate_module, "StreamedNetwork", refuse)
+    monkeypatch.setattr(walk, "StreamedNetwork", refuse)
     assert ranges(calibrate(student, PROMPTS[:1], 1)) == ranges(first)
     assert len(list((cache_folder() / "calibration").iterdir())) == 1, "one file, nothing half-written beside it"
 
@@ -92,7 +92,7 @@ def test_a_second_call_runs_nothing(student: Student, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("finished", [0, 1, 3, 5])
 def test_a_killed_run_goes_on_after_its_last_chunk(student: Student, monkeypatch: pytest.MonkeyPatch, finished: int) -> None:
     """One prompt a chunk: six of them; the kill comes at the start of one."""
-    monkeypatch.setattr(calibrate_module, "count_rows_at_once", lambda _: 1)
+    monkeypatch.setattr(walk, "count_rows_at_once", lambda _: 1)
     wanted = ranges(calibrate(student, PROMPTS, 2))
     shutil.rmtree(cache_folder())
 
@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_after_its_last_chunk(student: Student, monkeypatch
             runs.append(self.component.role)
             return super().run(feeds)
 
-    monkeypatch.setattr(calibrate_module, "StreamedNetwork", Counted)
+    monkeypatch.setattr(walk, "StreamedNetwork", Counted)
     assert ranges(calibrate(student, PROMPTS, 2)) == wanted
     roles = [role for role in ROLES for _ in PROMPTS]
     assert runs == roles[finished:], f"{finished} chunks were there already"
@@ -133,7 +133,7 @@ def test_a_chunk_that_was_damaged_is_measured_again(student: Student) -> None:
 @pytest.mark.parametrize("what", ["seed", "prompts", "weights", "plan", "components"])
 def test_another_question_is_measured_anew(student: Student, made: Student, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     calibrate(student, PROMPTS[:1], 1)
-    monkeypatch.setattr(calibrate_module, "StreamedNetwork", refuse)
+    monkeypatch.setattr(walk, "StreamedNetwork", refuse)
     part = {"vae_decoder": student.components["vae_decoder"]}
     changed = {
         "weights": dataclasses.replace(student, fingerprint="other"),

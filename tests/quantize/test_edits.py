@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sprint_export.errors import BundleError
-from sprint_export.quantize.edits import EDITS_FILE, edit_component, hash_edits, read_edits, write_edits
+from sprint_export.quantize.edits import EDITS_FILE, edit_component, hash_edits, pack_codes, read_edits, write_edits
 from sprint_export.schema import Component
 from sprint_export.weights import LazyHandle, constant
 
@@ -22,6 +22,8 @@ def make_component() -> Component:
 
 
 ROWS, COLUMNS, ADDED = torch.tensor([2.0, 0.5, 1.0, 4.0]), torch.tensor([1.0, 8.0, 0.25]), torch.tensor([0.1, -0.2])
+CODES = {"1.weight/codes": pack_codes(torch.arange(-8, 64).remainder(15).sub(7).to(torch.int8).reshape(2, 36))}
+CODES |= {"1.weight/scales": torch.tensor([[0.5, 2.0], [0.25, 1.0]])}  # a 3x3 kernel over 4 channels: 36 values, 18 a scale
 EDITS = {"0.weight/rows": ROWS, "0.weight/columns": COLUMNS, "1.weight/columns": 1 / ROWS, "1.bias/added": ADDED}
 
 
@@ -49,6 +51,26 @@ def test_edits_one_after_the_other_are_one_edit() -> None:
         torch.testing.assert_close(stepwise.weights[name].load(), at_once.weights[name].load())
 
 
+def test_codes_stand_in_place_of_a_weight_whatever_was_done_to_it() -> None:
+    old = make_component()
+    first = edit_component(old, {"1.weight/columns": 1 / ROWS})
+    new = edit_component(first, CODES)
+    wanted = torch.arange(-8, 64).remainder(15).sub(7).float().reshape(2, 2, 18) * CODES["1.weight/scales"][:, :, None]
+    assert torch.equal(new.weights["1.weight"].load(), wanted.reshape(2, 4, 3, 3))
+    assert torch.equal(edit_component(old, new.edits).weights["1.weight"].load(), new.weights["1.weight"].load())
+
+
+@pytest.mark.parametrize("change", ["short", "float", "scales"])
+def test_codes_that_do_not_fit_are_refused(change: str) -> None:
+    wrong = {
+        "short": {"1.weight/codes": CODES["1.weight/codes"][:, 1:]},
+        "float": {"1.weight/codes": CODES["1.weight/codes"].float()},
+        "scales": {"1.weight/scales": torch.ones(2, 5)},
+    }
+    with pytest.raises(BundleError, match=r"vae_decoder: edit '1.weight/(codes|scales)' of shape .* does not fit"):
+        edit_component(make_component(), CODES | wrong[change])
+
+
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     def refuse() -> torch.Tensor:
         raise AssertionError("loaded")
@@ -67,7 +89,7 @@ def test_nothing_is_loaded_before_it_is_asked_for() -> None:
         ("2.weight/rows", 4, "no such weight"),
         ("0.weight/rows", 3, r"the weight has shape \(4, 3\)"),
         ("0.bias/columns", 4, r"the weight has shape \(4,\)"),
-        ("0.weight/scale", 4, r"expected <weight>/rows\|columns\|heads\|added"),
+        ("0.weight/scale", 4, r"expected <weight>/rows\|columns\|heads\|added\|codes\|scales"),
         ("0.weight", 4, "no such weight"),
     ],
 )

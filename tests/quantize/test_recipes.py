@@ -196,7 +196,7 @@ BAD = {
     "name is a number": (f"name = 3\n{CATCH_ALL}", ["bad.toml: expected", "expected str, found 3"]),
     "an unknown key": (
         f"sed = 1\n{CATCH_ALL}",
-        ["unknown key in recipe", "'sed'", "correct_bias, meaning, name, observer, prompts, rules, seed, smooth"],
+        ["unknown key in recipe", "'sed'", "correct_bias, gptq, meaning, name, observer, prompts, rules, seed, smooth"],
     ),
     "an unknown precision": (
         '[[rules]]\npattern = "*"\nprecision = "int7"',

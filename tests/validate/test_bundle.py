@@ -77,11 +77,17 @@ def test_a_bundle_without_all_networks_cannot_be_validated(tiny_student: Student
         validate_bundle(bundle, tiny_student)
 
 
-def test_a_smoothed_bundle_is_checked_without_its_calibration(
-    made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+EDITING = {
+    "smoothed": Recipe("smooth", (Rule("*", "int8"),), tuple(PROMPTS), 1, smooth=0.5, correct_bias=True),
+    "fitted": Recipe("fitted", (Rule("*.embed_tokens", "w8a16"), Rule("*", "int4")), tuple(PROMPTS), 1, gptq=True),
+}
+
+
+@pytest.mark.parametrize("recipe", EDITING.values(), ids=EDITING)
+def test_an_edited_bundle_is_checked_without_its_calibration(
+    made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
-    """Another machine has no calibration cache: the torch side takes smoothing and biases from the bundle."""
-    recipe = Recipe("smooth", (Rule("*", "int8"),), tuple(PROMPTS), 1, smooth=0.5, correct_bias=True)
+    """Another machine has no calibration cache: the torch side takes smoothing, biases and fitted weights from the bundle."""
     bundle = convert(str(made_folder), "onnx-int8", tmp_path / "bundle", recipe=recipe, prompts=PROMPTS, validate=False)
     kept = {role: read_edits(bundle.folder / role) for role in ROLES}
     assert all(kept.values()), "each network was edited"

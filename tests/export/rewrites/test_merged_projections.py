@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sprint_export.schema import Component, Student
+from sprint_export.quantize import quantize_student
+from sprint_export.registry import load_member
+from sprint_export.schema import Component, Recipe, Rule, Student
 from tests.export.graphs import initializers, quantize, quantize_small, value_of
 from tests.export.rewrites.before_after import BeforeAfter, compare
+from tests.made_student import PROMPTS
 
 
 def products_of_weights(found: BeforeAfter) -> list[Counter[str]]:
@@ -41,6 +44,17 @@ def test_columns_scales_and_biases_are_side_by_side(tmp_path: Path) -> None:
         wanted = np.concatenate(parts, axis=-1)
         same = [name for name, tensor in after.items() if np.array_equal(value_of(tensor), wanted)]
         assert same, f"no initializer holds both {end}"
+    assert found.deviation == 0
+
+
+def test_weights_in_blocks_are_left_alone(tiny_special: Student, tmp_path: Path) -> None:
+    """Their scales lie along the inputs, and they have no zero point."""
+    target = load_member("target", "onnx").TARGET
+    recipe = Recipe("blocks", (Rule("*", "int4"),), tuple(PROMPTS))
+    component = quantize_student(tiny_special, "int8", target, recipe).components["transformer"]
+    assert any(layer.group for layer in component.layers.values())
+    found = compare(component, ["merged_projections"], tmp_path)
+    assert found.operators[0]["DequantizeLinear"] > 10
     assert found.deviation == 0
 
 
