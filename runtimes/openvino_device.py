@@ -69,6 +69,7 @@ TARGET = Target(
     layer_precisions=("int8",),
     rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
+    one_size="its transposes are placed, and its kernels compiled, for one size of picture",
 )
 
 
