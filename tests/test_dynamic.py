@@ -26,6 +26,7 @@ from tests.made_student import PROMPTS, draw_stock
 
 MIN_PSNR_DB = 45.0
 DYNAMIC = Options(dynamic=True)
+FREE = ("onnx", "openvino")  # targets whose sizes may be free
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +124,24 @@ def test_a_bundle_of_one_size_says_how_to_get_more(made: Student, tmp_path: Path
 def test_a_target_can_or_says_why_not(name: str) -> None:
     target = load_member("target", name).TARGET
     device, precision = find_device(target.default_device), target.precisions[-1]
-    if name == "onnx":
-        assert [complete_options(target, each, device, DYNAMIC) for each in target.precisions] == [DYNAMIC] * 4
-        with pytest.raises(InputError, match="deployment_target=iOS18: onnx targets have no such option"):
+    if name in FREE:
+        for each in target.precisions:
+            assert complete_options(target, each, device, DYNAMIC).dynamic
+        with pytest.raises(InputError, match=f"deployment_target=iOS18: {name} targets have no such option"):
             complete_options(target, precision, device, Options("iOS18", dynamic=True))
     else:
         with pytest.raises(RefusedError, match=f"^{name}-{precision} --dynamic: .{{20,}}; the nearest that can is onnx-int8$"):
             complete_options(target, precision, device, DYNAMIC)
     assert not complete_options(target, precision, device, Options()).dynamic
+
+
+def test_intels_npu_has_fixed_sizes() -> None:
+    target = load_member("target", "openvino").TARGET
+    for device, options in (("cpu", Options(compute_unit="npu", dynamic=True)), ("intel-npu", DYNAMIC)):
+        with pytest.raises(
+            RefusedError, match="openvino-int8 --dynamic --compute-unit npu: Intel's NPU compiles networks of fixed"
+        ):
+            complete_options(target, "int8", find_device(device), options)
 
 
 def test_a_table_of_positions_has_one_size_which_is_said_before_any_work(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def convert_command(
     ] = None,
     dynamic: Annotated[
         bool,
-        typer.Option("--dynamic", help="onnx targets: pictures of any height and width; default: the student's own size only."),
+        typer.Option("--dynamic", help="onnx, openvino: pictures of any height and width; default: the student's own size only."),
     ] = False,
     prompt_tokens: Annotated[
         int | None, typer.Option(help="Rows of text the networks are fixed to, BOS and the prompt's; default 300.")

@@ -40,11 +40,11 @@ ARITHMETIC = {
     "Expand",
     "Cast",
 }  # what sizes are computed with
-STUDENTS = {"made": 1, "made, 2 steps": 2, "tiny, 2 x 2 patches": 1}
+STUDENTS = {"made": 1, "tiny, 2 x 2 patches": 2}  # and how many steps
 
 
 def specialized(name: str, made: Student) -> Student:
-    return specialize_student(made if name.startswith("made") else tiny(patch_size=2), STUDENTS[name])
+    return specialize_student(made if name == "made" else tiny(patch_size=2), STUDENTS[name])
 
 
 def freed(student: Student) -> Student:
