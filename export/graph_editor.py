@@ -2,17 +2,23 @@
 
 torch's exporter leaves some values without a type or shape; every value made here has both where they are known, since the shadow
 (export/shadow.py) and later rewrites read them. Weights stay lazy: `view_initializer` rearranges one when its bytes are wanted.
+
+Where a graph has free axes, their sizes are names or arithmetic on names (`height`, `height*width`), and are calculated with as
+numbers are. What must be a number (channels, heads, an axis of a weight) is asked for by `extent`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from sprint_export.export.tensors import sizes
+
+Size: TypeAlias = int | ir.SymbolicDim  # of an axis: a number or, where it is free, a name
 
 
 class GraphEditor:
@@ -31,7 +37,7 @@ class GraphEditor:
         self,
         operator: str,
         inputs: Sequence[ir.Value],
-        shape: Sequence[int],
+        shape: Sequence[Size],
         dtype: ir.DataType | None = None,
         **attributes: int | Sequence[int],
     ) -> ir.Value:
@@ -47,9 +53,9 @@ class GraphEditor:
         self.graph.insert_before(self.before, node)
         return list(node.outputs)
 
-    def reshape(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
-        """The value in another shape of as many elements."""
-        return self.add("Reshape", [value, self.ints(shape)], shape)
+    def reshape(self, value: ir.Value, shape: Sequence[Size]) -> ir.Value:
+        """The value in another shape of as many elements; at most one axis may be free."""
+        return self.add("Reshape", [value, self.ints(literal_shape(shape))], shape)
 
     def transpose(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
         """The value with its axes in this order."""
@@ -68,6 +74,14 @@ class GraphEditor:
         """A tensor, lazy or not, as an initializer."""
         return register(self.graph, name or self._next_name("constant"), tensor)
 
+    def row(self, number: float, value: ir.Value, axis: int) -> ir.Value:
+        """One number [1, N] of a value's type, N the size of its axis: a constant, or made at run time where that is free."""
+        size = shape_of(value)[axis]
+        if isinstance(size, int):
+            return self.filled(number, value.dtype, (1, size))
+        length = self.add("Shape", [value], (1,), ir.DataType.INT64, start=axis, end=axis + 1)
+        return self.add("Expand", [self.filled(number, value.dtype, (1, 1)), length], (1, size))
+
     def _next_name(self, kind: str) -> str:
         self._count += 1
         return f"{self.prefix}.{kind}.{self._count}"
@@ -79,7 +93,7 @@ def add_node(
     op_type: str,
     inputs: Sequence[ir.Value],
     name: str,
-    shape: Sequence[int] | None,
+    shape: Sequence[Size] | None,
     dtype: ir.DataType | None = None,
     **attributes: int | Sequence[int],
 ) -> ir.Value:
@@ -90,7 +104,7 @@ def add_node(
     return declare(node.outputs[0], name, shape, dtype or inputs[0].dtype)
 
 
-def declare(value: ir.Value, name: str, shape: Sequence[int] | None, dtype: ir.DataType | None) -> ir.Value:
+def declare(value: ir.Value, name: str, shape: Sequence[Size] | None, dtype: ir.DataType | None) -> ir.Value:
     """Give a new value its name, and its shape and type where they are known."""
     value.name, value.shape = name, None if shape is None else ir.Shape(list(shape))
     value.type = None if dtype is None else ir.TensorType(dtype)
@@ -115,7 +129,7 @@ def view_initializer(
     graph: ir.Graph,
     name: str,
     source: ir.Value,
-    shape: Sequence[int],
+    shape: Sequence[Size],
     view: Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]],
 ) -> ir.Value:
     """Another arrangement of an initializer, computed when its bytes are asked for."""
@@ -134,16 +148,35 @@ def replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     graph.remove(node, safe=True)
 
 
-def shape_of(value: ir.Value | None) -> tuple[int, ...]:
-    """A value's shape as plain ints; empty where the exporter left it out."""
-    return () if value is None or value.shape is None else tuple(int(size) for size in value.shape.numpy())
+def shape_of(value: ir.Value | None) -> tuple[Size, ...]:
+    """A value's shape, free axes as names; empty where the exporter left it out."""
+    return () if value is None or value.shape is None else tuple(value.shape)
+
+
+def extent(value: ir.Value | None, axis: int) -> int:
+    """The size of an axis that is never free: channels, heads, an axis of a weight."""
+    size = shape_of(value)[axis]
+    assert isinstance(size, int), f"{None if value is None else value.name}: axis {axis} is free ({size})"
+    return size
+
+
+def known_shape(value: ir.Value | None) -> list[Size] | None:
+    """A value's shape, free axes as names, or None where the exporter left it out."""
+    return None if value is None or value.shape is None else list(value.shape)
 
 
 def fixed_shape(value: ir.Value | None) -> list[int] | None:
     """A value's shape, or None where the exporter left it out or an axis is free."""
-    if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
-        return None
-    return list(shape_of(value))
+    shape = known_shape(value)
+    numbers = [size for size in shape or () if isinstance(size, int)]
+    return None if shape is None or len(numbers) < len(shape) else numbers
+
+
+def literal_shape(shape: Sequence[Size]) -> list[int]:
+    """What a Reshape to this shape takes: its numbers, and -1 for the one axis that may be free."""
+    numbers = [size if isinstance(size, int) else -1 for size in shape]
+    assert numbers.count(-1) <= 1, f"a Reshape to {list(map(str, shape))} needs more than constants"
+    return numbers
 
 
 def maker(value: ir.Value | None, *operators: str) -> ir.Node | None:

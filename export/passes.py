@@ -67,6 +67,24 @@ def _transposed(tensor: ir.TensorProtocol, permutation: list[int]) -> ir.LazyTen
     return ir.LazyTensor(compute, dtype=tensor.dtype, shape=shape, name=f"{tensor.name}.transposed")
 
 
+def write_out_reshapes(model: ir.Model) -> None:
+    """Reshape(x, computed) -> Reshape(x, constants) where no more than one axis of the result is free, which is written as -1.
+
+    What is computed is arithmetic on free sizes, so this fires only where there are some; a runtime knows the shape then.
+    """
+    for node in model.graph:
+        shape, target = node.outputs[0].shape, node.inputs[1] if node.op_type == "Reshape" else None
+        if target is None or shape is None or target.name in model.graph.initializers:
+            continue
+        numbers = [size if isinstance(size, int) else -1 for size in shape]
+        if numbers.count(-1) <= 1:
+            name = "shape." + "x".join(map(str, numbers))
+            if name not in model.graph.initializers:
+                value = ir.Tensor(np.array(numbers, np.int64), name=name)
+                model.graph.register_initializer(_initializer(name, value, ir.DataType.INT64))
+            node.replace_input_with(1, model.graph.initializers[name])
+
+
 def remove_unused(model: ir.Model) -> None:
     """Nodes and initializers that nothing reads any more."""
     common_passes.RemoveUnusedNodesPass()(model)
@@ -93,6 +111,7 @@ ORDER: tuple[tuple[Callable[[ir.Model], None], str], ...] = (
     (transpose_weights, "first: the folder would evaluate a Transpose of any size; makes a Linear a MatMul with a plain weight"),
     (fold_small_constants, "removes the sequence and shape ops"),
     (lift_constants, "then constants have one form, whoever made them"),
+    (write_out_reshapes, "what is constant is an initializer by now, so a shape that is none was computed"),
     (remove_unused, "after the rewrites, which leave dead nodes"),
     (strip_metadata, "last: earlier passes may still read names"),
 )

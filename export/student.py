@@ -101,14 +101,15 @@ def export_student(
         raise RefusedError(reason)
     options = complete_options(target, precision, device, options or Options())
     _check_quantized(student, target, precision)
+    components = load_member("student", student.family).free_sizes(student).components if options.dynamic else student.components
     key = bundle_key(student, target, precision, device, options)
     work = open_work_folder(out, key)
     records, artifacts = [], []
-    for i, (role, component) in enumerate(student.components.items()):
-        progress("exporting " + role, i, len(student.components))
+    for i, (role, component) in enumerate(components.items()):
+        progress("exporting " + role, i, len(components))
         records.append(_export_component(component, target, precision, options, work / role, student.configs[role]))
         artifacts += _describe_files(work, role, _exporter(target))
-    progress("exporting", len(student.components), len(student.components))
+    progress("exporting", len(components), len(components))
     artifacts += [*_copy_surroundings(student, work, _exporter(target).FORMAT), *_find_built(work)]
     bundle = Bundle(
         folder=work,
@@ -142,10 +143,12 @@ def complete_options(target: Target, precision: str, device: Device, options: Op
     Raises:
         InputError: the target has no such option, or the option no such value. RefusedError: one cannot work with the pair.
     """
+    if options.dynamic and target.one_size is not None:
+        raise RefusedError(f"{target.name}-{precision} --dynamic: {target.one_size}; the nearest that can is onnx-int8")
     if target.complete is not None:
         return target.complete(precision, device, options)
-    for name, value in asdict(options).items():
-        if value is not None:
+    for name, value in asdict(replace(options, dynamic=False)).items():
+        if value not in (None, False):
             raise InputError(f"{name}={value}: {target.name} targets have no such option; it is for coreml and coreai targets")
     return options
 

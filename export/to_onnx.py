@@ -23,6 +23,7 @@ import torch
 from onnx_ir import external_data
 
 from sprint_export.errors import InputError
+from sprint_export.export.free_axes import make_example, name_axes
 from sprint_export.export.passes import run_passes
 from sprint_export.export.qdq import insert_qdq
 from sprint_export.export.shadow import write_shadow
@@ -67,12 +68,9 @@ def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -
     if not component.inputs:
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     module = _cast(component.module, getattr(torch, FLOAT_DTYPES[dtype]))
-    example = tuple(
-        torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype), device="meta")
-        for spec in component.inputs
-    )
+    example, free = make_example(component.inputs)
     with _quiet(), torch.no_grad():
-        program = torch.export.export(module, example, strict=False)
+        program = torch.export.export(module, example, dynamic_shapes=free, strict=False)
         exported = torch.onnx.export(
             program,
             (),
@@ -87,6 +85,7 @@ def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -
         )
     assert exported is not None
     model: ir.Model = exported.model
+    name_axes(model, component)
     _bind(model, component)
     run_passes(model)
     insert_qdq(model, component.layers)

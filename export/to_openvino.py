@@ -6,7 +6,7 @@ runtime keeps it small or unpacks it to what its kernels take. INT8 is our own Q
 OpenVINO's low-precision transformations turn it into 8-bit kernels when the network is compiled.
 
 The file names are optimum-intel's. Memory is OpenVINO's copy of the weights, mapped from a temporary file beside the output.
-Not covered: free axes; weights in 4 bits.
+Free axes stay free. Not covered: weights in 4 bits.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
 from sprint_export.session import Chain, OneAtATime, Pipeline, PromptReader
+from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +158,7 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
 def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     """The text-to-image chain a bundle describes, over sessions of any kind."""
     reader = PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json")
-    return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape)
+    return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape, sizes=find_sizes(bundle))
 
 
 def open_session(bundle: Bundle, runtime: str, role: str) -> Session:

@@ -85,6 +85,7 @@ TARGET = Target(
     weight_only=("int8", "fp8"),
     layer_precisions=("int8", "w8a8", "fp8"),
     complete=complete_options,
+    one_size="Core AI assets are captured at one size of picture",
 )
 
 

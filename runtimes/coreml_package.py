@@ -77,6 +77,7 @@ TARGET = Target(
     layer_precisions=("int8", "int4", "w8a8", "w6", "w4"),
     groups={"int4": 32, "w6": 16, "w4": 16},
     complete=complete_options,
+    one_size="a Neural Engine program is compiled for one size, and packages are cut and checked at that size",
 )
 
 

@@ -59,6 +59,7 @@ TARGET = Target(
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 32},
+    one_size=None,
 )
 
 

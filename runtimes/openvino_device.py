@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
-from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.registry import require
 from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
 
@@ -44,7 +44,7 @@ def complete_options(precision: str, device: Device, options: Options) -> Option
     """Fill in the compute unit: the device's, or the CPU.
 
     Raises:
-        InputError: no such compute unit, or an option that OpenVINO does not have.
+        InputError: no such compute unit, or an option that OpenVINO does not have. RefusedError: free sizes on an NPU.
     """
     for name in ("deployment_target", "part_megabytes"):
         if (value := getattr(options, name)) is not None:
@@ -52,6 +52,11 @@ def complete_options(precision: str, device: Device, options: Options) -> Option
     unit = options.compute_unit or device.compute_unit or "cpu"
     if unit not in UNITS:
         raise unknown_choice("compute unit", unit, UNITS)
+    if options.dynamic and unit == "npu":
+        raise RefusedError(
+            f"openvino-{precision} --dynamic --compute-unit npu: Intel's NPU compiles networks of fixed sizes; take cpu or "
+            "gpu, or leave --dynamic out"
+        )
     return replace(options, compute_unit=unit)
 
 
@@ -69,6 +74,7 @@ TARGET = Target(
     layer_precisions=("int8",),
     rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
+    one_size=None,
 )
 
 

@@ -83,6 +83,7 @@ TARGET = Target(
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 128},
+    one_size="an engine's kernels are chosen, and its memory planned, for one size of picture",
     # A convolution's scales per channel move behind it; projections come before the attentions, which then read pieces of one
     # product; taps before channels last, which renames their axes.
     rewrites=(

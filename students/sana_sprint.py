@@ -20,8 +20,9 @@ import torch
 from diffusers import SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
 from transformers import AutoTokenizer
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, RefusedError
 from sprint_export.schema import CHANNELS_FIRST, ROLES, Component, PromptPlan, StepPlan, Student, TensorSpec
+from sprint_export.sizes import SIDES, name_axis
 from sprint_export.students.dc_ae import LatentDecoder, fold_decoder, make_autoencoder
 from sprint_export.students.gemma2 import (
     PromptEncoder,
@@ -213,6 +214,47 @@ def encode_prompts(text: Component, student: Student) -> Component:
         cache if held else f"prefix: all {prompt.tokens} positions are computed",
     )
     return Component("text_encoder", module, weights, (ids,), notes=notes)
+
+
+def check_free_sizes(student: Student) -> None:
+    """Whether the student's networks can draw more than one size of picture.
+
+    Raises:
+        RefusedError: its transformer adds a table of positions, which has one size.
+    """
+    config = student.configs["transformer"]
+    if config["interpolation_scale"] is not None:
+        side = config["sample_size"] // config["patch_size"]
+        raise RefusedError(
+            f"--dynamic: the transformer of {student.source} adds a table of {side} x {side} positions "
+            f"(interpolation_scale={config['interpolation_scale']}), so it draws one size only; leave --dynamic out, or "
+            "take a student without a table, as SANA-Sprint's published ones are"
+        )
+
+
+def free_sizes(student: Student) -> Student:
+    """A specialized student whose specs leave height and width of latents and pictures free, in multiples of its patches.
+
+    Raises:
+        RefusedError: as `check_free_sizes`.
+    """
+    check_free_sizes(student)
+    side, patch = student.latent_shape[1], student.configs["transformer"]["patch_size"]
+
+    def free(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(_free_sides(spec, patch * int(spec.shape[2]) // side) if len(spec.shape) == 4 else spec for spec in specs)
+
+    note = f"sizes: height and width are free; ranges and checks are those of latents of {side} x {side}"
+    freed = {
+        role: dataclasses.replace(c, inputs=free(c.inputs), outputs=free(c.outputs), notes=(*c.notes, note))
+        for role, c in student.components.items()
+        if role != "text_encoder"
+    }
+    return dataclasses.replace(student, components={**student.components, **freed})
+
+
+def _free_sides(spec: TensorSpec, multiple: int) -> TensorSpec:
+    return dataclasses.replace(spec, shape=(*spec.shape[:2], *(name_axis(multiple, name) for name in SIDES)))
 
 
 def arrange_channels_first(student: Student) -> Student:

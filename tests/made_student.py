@@ -122,18 +122,19 @@ def make_pipeline(seed: int = 0) -> SanaSprintPipeline:
     return pipeline
 
 
-def draw_stock(pipeline: SanaSprintPipeline, prompt: str, noise: Array, side: int) -> tuple[Array, Array]:
+def draw_stock(pipeline: SanaSprintPipeline, prompt: str, noise: Array, side: int | tuple[int, int]) -> tuple[Array, Array]:
     """Latents float32 [1, C, h, w] and pixels uint8 [1, H, W, 3] of the stock pipeline.
 
     Args:
         pipeline: unchanged diffusers code.
         prompt: one text.
         noise: unit variance [steps, 1, C, h, w]; the pipeline itself scales the first, its scheduler the later ones.
-        side: pixels.
+        side: pixels, of a square or (height, width).
     """
     steps = len(noise)
     later = [*torch.from_numpy(noise[1:]), torch.zeros(noise.shape[1:])]  # it draws once more at the end, and multiplies by 0
-    named: dict[str, Any] = {"height": side, "width": side, "num_inference_steps": steps, "use_resolution_binning": False}
+    height, width = (side, side) if isinstance(side, int) else side
+    named: dict[str, Any] = {"height": height, "width": width, "num_inference_steps": steps, "use_resolution_binning": False}
     named["intermediate_timesteps"] = 1.3 if steps == 2 else None
     drawn = []
     for output in ("latent", "np"):

@@ -28,7 +28,7 @@ ORDER = (
     ("quantize",),
     ("students",),
     ("specialize", "session", "weights", "sampler", "devices", "recipe_toml", "registry"),
-    ("schema", "json_forms", "errors", "progress", "psnr"),
+    ("schema", "json_forms", "errors", "progress", "psnr", "sizes"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -53,7 +53,7 @@ HEAVY = {
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
 TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "sampler", "devices", "registry"}
-TORCH_FREE |= {"schema", "json_forms", "errors", "psnr"}
+TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes"}
 
 MODULES = package_modules()
 

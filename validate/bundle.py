@@ -16,6 +16,7 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
 from sprint_export.session import make_noise
+from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.validate.departures import find_departures
@@ -96,13 +97,13 @@ def validate_bundle(
 
 def student_side(bundle: Bundle) -> int:
     """Width of the pictures in pixels."""
-    decoder = next((c for c in bundle.components if c.role == "vae_decoder"), None)
     missing = sorted(set(ROLES) - {c.role for c in bundle.components})
-    if decoder is None or missing:
+    if missing:
         raise BundleError(
             f"the bundle has no {', '.join(missing)}: no picture can be drawn; export all components to validate it"
         )
-    return int(decoder.outputs[0].shape[-1])
+    sizes = find_sizes(bundle)
+    return sizes.own[1] * sizes.pixels
 
 
 def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:

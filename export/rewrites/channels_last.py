@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, is_constant, maker, permutation_of, shape_of
+from sprint_export.export.graph_editor import GraphEditor, extent, is_constant, maker, permutation_of, shape_of
 from sprint_export.export.passes import remove_unused
 from sprint_export.export.tensors import sizes
 
@@ -119,7 +119,7 @@ class _Twins:
         if node.attributes["group"].as_int() != 1 or stored.const_value is None or node.inputs[0] is None:
             raise _NoTwinError
         source, output = self.of(node.inputs[0]), node.outputs[0]
-        editor, (wide, narrow) = self._editor(output), shape_of(stored)[:2]
+        editor, wide, narrow = self._editor(output), extent(stored, 0), extent(stored, 1)
         matrix = editor.constant(_moved(stored.const_value, [narrow, wide], (1, 0, 2, 3)), f"{stored.name}.transposed")
         if dequantize is not None:
             axis = {"axis": 1} if "axis" in dequantize.attributes else {}

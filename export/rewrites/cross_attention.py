@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, maker, only_user, permutation_of, shape_of
+from sprint_export.export.graph_editor import GraphEditor, extent, maker, only_user, permutation_of, shape_of
 from sprint_export.export.passes import remove_unused
 from sprint_export.export.rewrites.linear_attention import SPLIT_HEADS, SWAP_LAST
 
@@ -54,7 +54,7 @@ def _match(softmax: ir.Node) -> SoftmaxAttention | None:
     swapped = None if scores is None else maker(scores.inputs[1], "Transpose")
     if scores is None or biased is None or mixed is None or turned is None or joined is None or swapped is None:
         return None
-    bias, heads = biased.inputs[1], shape_of(softmax.outputs[0])[1]
+    bias, heads = biased.inputs[1], extent(softmax.outputs[0], 1)
     splits = [_split(value, heads) for value in (scores.inputs[0], swapped.inputs[0], mixed.inputs[1])]
     q, k, v = (None if split is None else split.inputs[0] for split in splits)
     orders = permutation_of(swapped), permutation_of(turned)

@@ -18,6 +18,8 @@ from sprint_export.export.graph_editor import (
     add_constant,
     add_node,
     fixed_shape,
+    known_shape,
+    literal_shape,
     maker,
     only_user,
     permutation_of,
@@ -45,8 +47,8 @@ def hoist_above_rounding(graph: ir.Graph, node: ir.Node) -> bool:
     if any(reader.op_type != "Transpose" or permutation_of(reader) != permutation_of(node) for reader in readers):
         return False
     x, out = source.inputs[0], node.outputs[0]
-    shape = fixed_shape(out)
-    if x is None or shape is None or fixed_shape(x) is None:
+    shape = known_shape(out)
+    if x is None or shape is None or known_shape(x) is None:
         return False
     turned = add_node(graph, source, "Transpose", [x], f"{source.name}.turned", shape, perm=permutation_of(node))
     source.replace_input_with(0, turned)
@@ -66,10 +68,10 @@ def sink_below_silu(graph: ir.Graph, node: ir.Node) -> bool:
     is_silu = product is not None and product.op_type == "Mul" and set(readers) == {sigmoid, product}
     if sigmoid is None or product is None or not is_silu or x is None or turned.is_graph_output():
         return False
-    shape, name = fixed_shape(x), str(product.outputs[0].name)
+    shape, name = known_shape(x), str(product.outputs[0].name)
     factor = add_node(graph, product, "Sigmoid", [x], f"{name}.sigmoid", shape)
     silu = add_node(graph, product, "Mul", [x, factor], f"{name}.silu", shape)
-    back = add_node(graph, product, "Transpose", [silu], f"{name}.turned", fixed_shape(turned), perm=permutation_of(node))
+    back = add_node(graph, product, "Transpose", [silu], f"{name}.turned", known_shape(turned), perm=permutation_of(node))
     replace(graph, product, back)
     for old in (sigmoid, node):
         graph.remove(old, safe=True)
@@ -95,11 +97,12 @@ def flatten_pixels(graph: ir.Graph, node: ir.Node) -> bool:
     first = None if flat is None else maker(flat.inputs[0], "Transpose")
     if flat is None or first is None or permutation_of(node) != (0, 2, 1) or permutation_of(first) != (0, 3, 1, 2):
         return False
-    x, pixels, tokens = first.inputs[0], fixed_shape(flat.outputs[0]), fixed_shape(node.outputs[0])
-    last = fixed_shape(x)
+    x, pixels, tokens = first.inputs[0], known_shape(flat.outputs[0]), known_shape(node.outputs[0])
+    last = known_shape(x)
     if x is None or last is None or tokens is None or pixels != [last[0], last[3], last[1] * last[2]]:
         return False
-    shape = add_constant(graph, "shape." + "x".join(map(str, tokens)), np.array(tokens, np.int64))
+    numbers = literal_shape(tokens)
+    shape = add_constant(graph, "shape." + "x".join(map(str, numbers)), np.array(numbers, np.int64))
     replace(graph, node, add_node(graph, node, "Reshape", [x, shape], f"{node.outputs[0].name}.flat", tokens))
     for old in (flat, first):
         _remove_unread(graph, old)

@@ -14,7 +14,16 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from sprint_export.export.graph_editor import add_constant, add_node, fixed_shape, is_constant, maker, only_user, replace
+from sprint_export.export.graph_editor import (
+    add_constant,
+    add_node,
+    fixed_shape,
+    is_constant,
+    known_shape,
+    maker,
+    only_user,
+    replace,
+)
 
 ONE = "integer.one"
 
@@ -46,7 +55,7 @@ def _to_integers(graph: ir.Graph, node: ir.Node) -> None:
     weight, weight_scale, weight_zero = right.inputs
     assert x is not None and x_scale is not None and x_zero is not None
     assert weight is not None and weight_scale is not None and weight_zero is not None
-    name, shape, dtype = str(node.outputs[0].name), fixed_shape(node.outputs[0]), x_scale.dtype
+    name, shape, dtype = str(node.outputs[0].name), known_shape(node.outputs[0]), x_scale.dtype
     operands = [x, weight, x_zero, weight_zero]
     total = add_node(graph, node, "MatMulInteger", operands, f"{name}.int32", shape, ir.DataType.INT32)
     assert dtype is not None

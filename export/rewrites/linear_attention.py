@@ -7,7 +7,7 @@ because keys carry 1 / N (students/sana_folds.py: sums are means) and a gemm acc
 the graph before it holds q, k, v and S in float32. Heads are split at rank 3, [N, H, d] to [H, N, d]: at rank 4 with a batch of
 1 TensorRT for RTX copies each operand instead of reading it with strides.
 
-Covered: batch 1, the form of students/sana_blocks.py. Anything else is left alone.
+Covered: batch 1, the form of students/sana_blocks.py, tokens whose number is known. Other forms are left alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, is_constant, maker, only_user, permutation_of, shape_of
+from sprint_export.export.graph_editor import GraphEditor, Size, extent, is_constant, maker, only_user, permutation_of, shape_of
 from sprint_export.export.passes import remove_unused
 
 ONES = 8  # columns of ones: 16 bytes in a 16-bit type
@@ -36,10 +36,9 @@ class LinearAttention:
     output: ir.Value
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[Size, int, int]:
         """N, heads, and the width d of a head."""
-        _, tokens, width = shape_of(self.q)
-        return tokens, self.heads, width // self.heads
+        return shape_of(self.q)[1], self.heads, extent(self.q, 2) // self.heads
 
 
 def rewrite(model: ir.Model) -> None:
@@ -84,7 +83,7 @@ def _match(division: ir.Node) -> LinearAttention | None:
         return None
     epsilon = shifted.inputs[1]
     assert epsilon is not None and epsilon.const_value is not None
-    return LinearAttention(q, k, v, shape_of(q_heads)[1], float(epsilon.const_value.numpy()), output)
+    return LinearAttention(q, k, v, extent(q_heads, 1), float(epsilon.const_value.numpy()), output)
 
 
 def _tokens(value: ir.Value | None, rectified: bool) -> ir.Value | None:
@@ -115,7 +114,7 @@ def _joined(value: ir.Value) -> ir.Value | None:
 
 def _replace(graph: ir.Graph, found: LinearAttention) -> None:
     editor, q, k = start_replacement(graph, found)
-    tokens, heads, size = found.sizes
+    tokens, (_, heads, size) = extent(found.q, 1), found.sizes
     q, k, v = (editor.reshape(value, (tokens, heads, size)) for value in (q, k, found.v))
     shape = (tokens, heads, ONES)
     ones = editor.add("Expand", [editor.filled(1.0, v.dtype, (1, 1, 1)), editor.ints(shape)], shape)

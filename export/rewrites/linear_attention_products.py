@@ -27,7 +27,7 @@ def _replace(graph: ir.Graph, found: LinearAttention) -> None:
     editor, q, k = start_replacement(graph, found)
     tokens, heads, size = found.sizes
     width = heads * size
-    total = editor.add("MatMul", [editor.filled(1.0, k.dtype, (1, tokens)), editor.reshape(k, (tokens, width))], (1, width))
+    total = editor.add("MatMul", [editor.row(1.0, k, axis=1), editor.reshape(k, (tokens, width))], (1, width))
     q, k, v = (editor.reshape(value, (tokens, heads, size)) for value in (q, k, found.v))
     q, k, v = editor.transpose(q, (1, 0, 2)), editor.transpose(k, (1, 2, 0)), editor.transpose(v, (1, 0, 2))
     numerator = editor.add("MatMul", [q, editor.add("MatMul", [k, v], (heads, size, size))], (heads, tokens, size))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, is_constant, maker, shape_of
+from sprint_export.export.graph_editor import GraphEditor, Size, is_constant, maker, shape_of
 from sprint_export.export.passes import remove_unused
 from sprint_export.export.rewrites.cross_attention import SoftmaxAttention, find_attentions
 
@@ -54,7 +54,7 @@ def _number(value: ir.Value | None) -> float:
     return float(np.asarray(value.const_value.numpy()).item())
 
 
-def _make_bias(graph: ir.Graph, scaled: ir.Node, shape: tuple[int, ...], name: str) -> ir.Value:
+def _make_bias(graph: ir.Graph, scaled: ir.Node, shape: tuple[Size, ...], name: str) -> ir.Value:
     hidden, editor = scaled.inputs[0], GraphEditor(graph, scaled, name)
     assert hidden is not None
     return editor.reshape(editor.add("Mul", [hidden, editor.filled(BIAS, hidden.dtype)], shape_of(hidden)), shape)

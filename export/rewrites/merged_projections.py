@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, is_constant, maker, only_user, shape_of
+from sprint_export.export.graph_editor import GraphEditor, extent, is_constant, maker, only_user, shape_of
 from sprint_export.export.passes import remove_unused
 from sprint_export.export.tensors import sizes
 
@@ -37,7 +37,7 @@ class _Projection:
 
     @property
     def width(self) -> int:
-        return shape_of(self.weight)[1]
+        return extent(self.weight, 1)
 
     @property
     def output(self) -> ir.Value:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import add_node, fixed_shape, maker, replace
+from sprint_export.export.graph_editor import add_node, known_shape, maker, replace
 
 
 def rewrite(model: ir.Model) -> None:
@@ -27,6 +27,6 @@ def rewrite(model: ir.Model) -> None:
             if x is not None:
                 quotient = product.outputs[0]
                 name = f"{quotient.name}.divided"
-                replace(graph, product, add_node(graph, product, "Div", [x, root.outputs[0]], name, fixed_shape(quotient)))
+                replace(graph, product, add_node(graph, product, "Div", [x, root.outputs[0]], name, known_shape(quotient)))
         if not node.outputs[0].uses():
             graph.remove(node, safe=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from sprint_export.export.graph_editor import add_node, fixed_shape, is_constant, maker, replace, view_initializer
+from sprint_export.export.graph_editor import add_node, fixed_shape, is_constant, known_shape, maker, replace, view_initializer
 
 TO_LAST, TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
@@ -28,8 +28,8 @@ def rewrite(model: ir.Model) -> None:
 
 
 def is_pointwise(node: ir.Node) -> bool:
-    """Dense, 1x1, stride 1, no padding, on a picture of known size."""
-    weight, shape = fixed_shape(node.inputs[1]), fixed_shape(node.inputs[0])
+    """Dense, 1x1, stride 1, no padding, on a picture whose shape is known; its height and width may be free."""
+    weight, shape = fixed_shape(node.inputs[1]), known_shape(node.inputs[0])
     ints = {name: list(node.attributes[name].as_ints()) for name in ("strides", "pads") if name in node.attributes}
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
     plain = set(ints.get("strides", [1])) == {1} and set(ints.get("pads", [0])) == {0}
@@ -45,7 +45,7 @@ def is_integer(restored: ir.Node) -> bool:
 def _to_matmul(graph: ir.Graph, node: ir.Node, restored: ir.Node) -> None:
     x, bias = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
     assert x is not None
-    b, inner, h, w = fixed_shape(x) or []
+    b, inner, h, w = known_shape(x) or []
     weight = _transposed_weight(graph, node, restored)
     out = (fixed_shape(weight) or [])[1]
     name = str(node.outputs[0].name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import GraphEditor, is_constant, maker, shape_of, view_initializer
+from sprint_export.export.graph_editor import GraphEditor, extent, is_constant, maker, shape_of, view_initializer
 from sprint_export.export.passes import remove_unused
 
 CHANNELS = 1
@@ -43,7 +43,7 @@ def rewrite(model: ir.Model) -> None:
         if _can_divide(node.inputs[0], {node}):
             start = 0
             for index, output in enumerate(node.outputs):
-                part = _Part(index, start, start + shape_of(output)[CHANNELS])
+                part = _Part(index, start, start + extent(output, CHANNELS))
                 ir.convenience.replace_all_uses_with(output, _divide(graph, node, node.inputs[0], part))
                 start = part.stop
     remove_unused(model)

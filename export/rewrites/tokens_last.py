@@ -10,7 +10,16 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.graph_editor import add_constant, add_node, fixed_shape, maker, permutation_of, replace, shape_of
+from sprint_export.export.graph_editor import (
+    add_constant,
+    add_node,
+    known_shape,
+    literal_shape,
+    maker,
+    permutation_of,
+    replace,
+    shape_of,
+)
 
 
 def rewrite(model: ir.Model) -> None:
@@ -25,7 +34,7 @@ def rewrite(model: ir.Model) -> None:
         batch, channels, height, width = shape_of(picture)
         tokens, name = (batch, height * width, channels), node.outputs[0].name
         moved = add_node(graph, node, "Transpose", [picture], f"{name}.last", (batch, height, width, channels), perm=(0, 2, 3, 1))
-        shape = add_constant(graph, f"{name}.shape", np.array(tokens, np.int64))
+        shape = add_constant(graph, f"{name}.shape", np.array(literal_shape(tokens), np.int64))
         replace(graph, node, add_node(graph, node, "Reshape", [moved, shape], f"{name}.tokens", tokens))
         if not list(flatten.outputs[0].uses()):
             graph.remove(flatten, safe=True)
@@ -33,5 +42,5 @@ def rewrite(model: ir.Model) -> None:
 
 def _joins_rows(picture: ir.Value | None, tokens: ir.Value) -> bool:
     """Whether [B, C, h, w] became [B, C, h w]."""
-    before, after = fixed_shape(picture), fixed_shape(tokens)
+    before, after = known_shape(picture), known_shape(tokens)
     return before is not None and after is not None and (len(before), len(after)) == (4, 3) and before[:2] == after[:2]

@@ -116,6 +116,10 @@ def convert_command(
     part_mb: Annotated[
         int | None, typer.Option(help="Apple targets: largest weight file in MB; a larger network becomes several files.")
     ] = None,
+    dynamic: Annotated[
+        bool,
+        typer.Option("--dynamic", help="onnx, openvino: pictures of any height and width; default: the student's own size only."),
+    ] = False,
     prompt_tokens: Annotated[
         int | None, typer.Option(help="Rows of text the networks are fixed to, BOS and the prompt's; default 300.")
     ] = None,
@@ -159,7 +163,7 @@ def convert_command(
             cost=cost,
             components=component or ROLES,
             builder=builder,
-            options=Options(deployment_target, compute_unit, part_mb),
+            options=Options(deployment_target, compute_unit, part_mb, dynamic),
             max_mb=max_mb,
             prefix_cache=not no_prefix_cache,
             prompt_tokens=prompt_tokens,
@@ -259,6 +263,10 @@ def run(
     ),
     seed: Annotated[int, typer.Option(help="Picture i uses seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Pixels; for bundles made with --dynamic. Default: the student's own.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
     runtime: Runtime = None,
 ) -> None:
     """Draw pictures."""
@@ -270,7 +278,7 @@ def run(
         raise InputError(f"-o {output}: the folder {output.absolute().parent} does not exist")
     pipeline = open_bundle(bundle, runtime, steps=steps)
     stderr.print(f"runs on {pipeline.description}", highlight=False)
-    pictures = pipeline(prompts, seed=seed)
+    pictures = pipeline(prompts, seed=seed, height=height, width=width)
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LATER = "later"  # in a field's metadata: files of the same format were written before there was one
 
 
 def to_json(value: Any) -> Any:
@@ -24,7 +25,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any) -> T:
-    """Rebuild a dataclass written by `to_json`.
+    """Rebuild a dataclass written by `to_json`; a field marked LATER may be missing and then has its default.
 
     Raises:
         TypeError, KeyError, ValueError: the value does not have the dataclass's fields and types.
@@ -40,9 +41,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             raise TypeError(f"{where}: expected an object, found {type(value).__name__}")
         hints = typing.get_type_hints(kind, localns={"torch": None, "Handle": None})
         names = {f.name for f in dataclasses.fields(kind)}
-        if names != set(value):
+        needed = {f.name for f in dataclasses.fields(kind) if LATER not in f.metadata}
+        if not needed <= set(value) <= names:
             raise KeyError(f"{where}: expected fields {sorted(names)}, found {sorted(value)}")
-        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})
+        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names & set(value)})
     if origin in (types.UnionType, typing.Union):
         return _build_union(inner, value, where)
     if origin is tuple:

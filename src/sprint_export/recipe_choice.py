@@ -58,9 +58,7 @@ def check_wish(
         path = check_name(str(recipe))
         recipe = str(recipe) if path is None else read_recipe(path)
     if recipe is not None and not load_member("precision", precision).PRECISION.is_quantized:
-        raise RefusedError(
-            f"{target.name}-{precision} quantizes nothing and takes no recipe; use {_name_quantized(target)}"
-        )
+        raise RefusedError(f"{target.name}-{precision} quantizes nothing and takes no recipe; use {_name_quantized(target)}")
     if max_mb is not None:
         _check_size_budget(target, precision, recipe, components)
     if cost is not None and recipe != AUTO:

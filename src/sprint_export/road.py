@@ -128,6 +128,8 @@ def convert(
         with clear_disk_errors(Path(out)):
             check_out(Path(out))  # a mistake in it is said before the student is loaded
     loaded = student if isinstance(student, Student) else load_student(student)
+    if chosen.dynamic:
+        load_member("student", loaded.family).check_free_sizes(loaded)
     if prompts is not None:
         loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
     folder = Path(out) if out is not None else Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}")

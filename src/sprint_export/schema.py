@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import unknown_choice
+from sprint_export.json_forms import LATER
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,7 @@ FLOAT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One graph input or output. `dtype` is numpy's name; `shape` holds ints and, for free axes, names."""
+    """One graph input or output. `dtype` is numpy's name; `shape` holds ints and, for free axes, names (sizes.py)."""
 
     name: str
     dtype: str
@@ -251,6 +252,7 @@ class Options:
     deployment_target: str | None = None  # "iOS18": the oldest system the files must run on
     compute_unit: str | None = None  # one of the target's
     part_megabytes: int | None = None  # a component with more weights becomes several files that run one after the other
+    dynamic: bool = field(default=False, metadata={LATER: True})  # height and width of latents and picture are free axes
 
     @property
     def layout(self) -> str:
@@ -273,7 +275,8 @@ class Target:
     `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
     its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
-    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known.
+    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known. `one_size` is the reason why
+    height and width cannot be free.
     """
 
     name: str
@@ -294,6 +297,7 @@ class Target:
     rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
+    one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
 
 
 @dataclass(frozen=True)

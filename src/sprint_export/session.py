@@ -16,6 +16,7 @@ from sprint_export.errors import InputError
 from sprint_export.progress import Progress, quiet
 from sprint_export.sampler import sample
 from sprint_export.schema import Measurement, PromptPlan, StepPlan
+from sprint_export.sizes import PictureSizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,6 +153,8 @@ def make_noise(seed: int, steps: int, batch: int, latent_shape: tuple[int, int, 
 class Pipeline:
     """Prompts to pictures over one session per component, in `steps` steps or the plan's default.
 
+    `sizes` says which sizes of picture there are; without it, those of `latent_shape` only.
+
     Source of the chain: SanaSprintPipeline.__call__ (diffusers 0.39), with the sampler of `sprint_export.sampler`.
     """
 
@@ -160,6 +163,7 @@ class Pipeline:
     plan: StepPlan
     latent_shape: tuple[int, int, int]
     steps: int | None = None
+    sizes: PictureSizes | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
     ran_on: dict[str, str] = field(default_factory=dict)
 
@@ -170,7 +174,13 @@ class Pipeline:
         return "; ".join(dict.fromkeys(phrases.values()))
 
     def __call__(
-        self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None, progress: Progress = quiet
+        self,
+        prompts: Sequence[str],
+        seed: int = 0,
+        noise: Array | None = None,
+        progress: Progress = quiet,
+        height: int | None = None,
+        width: int | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Draw one picture per prompt: all texts first, then all latents, then all pictures.
 
@@ -179,16 +189,18 @@ class Pipeline:
             seed: picture i uses `seed + i`; ignored when `noise` is given.
             noise: unit-variance float32 [B, C, h, w], or [steps, B, C, h, w] for more than one step.
             progress: is told (stage, done, total).
+            height: pixels; default: what the noise is for where it is given, else what the student was made for.
+            width: likewise. Other sizes than the student's want a bundle that was exported with --dynamic.
 
         Returns:
             uint8 [B, H, W, 3].
 
         Raises:
-            InputError: no prompts, one string in place of a list, or noise of another shape.
+            InputError: no prompts, one string in place of a list, a size that cannot be drawn, or noise of another shape.
         """
         import numpy as np
 
-        noise = self._check_noise(prompts, seed, noise)
+        noise = self._check_noise(prompts, seed, noise, self._choose_latents(noise, height, width))
         ids, mask = self.reader.read(prompts)
         rows = [slice(i, i + 1) for i in range(len(prompts))]
 
@@ -208,14 +220,27 @@ class Pipeline:
         tell("vae_decoder", len(rows))
         return np.concatenate(pictures)
 
-    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None) -> Array:
+    def _choose_latents(self, noise: Array | None, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """The shape of one picture's latents: of the size that is asked for, else of the noise's where it can be drawn."""
+        import numpy as np
+
+        channels, *own = self.latent_shape
+        if height is None and width is None:
+            given = [] if noise is None or self.sizes is None else list(np.shape(noise)[-2:])
+            rows, columns = given if self.sizes is not None and self.sizes.fits(given) else own
+            return channels, rows, columns
+        if self.sizes is None:
+            raise InputError(f"height={height}, width={width}: these sessions have one size; leave height and width out")
+        return channels, *self.sizes.choose(height, width)
+
+    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None, latent_shape: tuple[int, int, int]) -> Array:
         """The noise to use, float32 [steps, B, C, h, w]."""
         import numpy as np
 
         if isinstance(prompts, str) or not prompts:
             raise InputError(f"prompts={prompts!r}: expected a non-empty list, e.g. ['a red circle above a blue square']")
-        wanted = (len(self.plan.rows(self.steps)), len(prompts), *self.latent_shape)
-        noise = np.asarray(make_noise(seed, *wanted[:2], self.latent_shape) if noise is None else noise, np.float32)
+        wanted = (len(self.plan.rows(self.steps)), len(prompts), *latent_shape)
+        noise = np.asarray(make_noise(seed, *wanted[:2], latent_shape) if noise is None else noise, np.float32)
         if noise.shape == wanted[1:] and wanted[0] == 1:
             noise = noise[None]
         if noise.shape != wanted:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from sprint_export.export.graph_editor import (
     GraphEditor,
     add_constant,
     add_node,
+    extent,
     fixed_shape,
     is_constant,
+    known_shape,
+    literal_shape,
     maker,
     only_user,
     permutation_of,
@@ -97,6 +101,28 @@ def test_a_view_of_a_weight_is_computed_when_its_bytes_are_asked_for() -> None:
     assert asked
 
 
-def test_a_free_axis_has_no_fixed_shape() -> None:
+def test_a_free_axis_is_a_name_and_has_no_fixed_shape() -> None:
     value = ir.Value(name="x", shape=ir.Shape(["batch", 3]))
-    assert fixed_shape(value) is fixed_shape(None) is None
+    assert fixed_shape(value) is fixed_shape(None) is known_shape(None) is None
+    assert shape_of(value) == (ir.SymbolicDim("batch"), 3)
+    assert known_shape(value) == [ir.SymbolicDim("batch"), 3]
+    assert extent(value, 1) == 3
+    with pytest.raises(AssertionError, match=r"x: axis 0 is free \(batch\)"):
+        extent(value, 0)
+
+
+def test_one_free_axis_is_left_to_the_reshape() -> None:
+    height, width = ir.SymbolicDim("height"), ir.SymbolicDim("width")
+    assert literal_shape((1, height * width, 3)) == [1, -1, 3]
+    assert literal_shape((1, 2)) == [1, 2]
+    with pytest.raises(AssertionError, match=r"a Reshape to \['height', 'width'\] needs more than constants"):
+        literal_shape((height, width))
+
+
+@pytest.mark.parametrize(("size", "operators"), [(6, ["Relu"]), ("n", ["Shape", "Expand", "Relu"])])
+def test_a_row_is_a_constant_or_as_long_as_an_axis_turns_out_to_be(size: int | str, operators: list[str]) -> None:
+    graph = make_graph()
+    graph.inputs[0].shape = ir.Shape([2, size])
+    row = GraphEditor(graph, graph[0], "y").row(1.0, graph.inputs[0], axis=1)
+    assert [node.op_type for node in graph] == operators
+    assert (shape_of(row), row.dtype) == (ir.Shape([1, size]).dims, ir.DataType.FLOAT)

@@ -27,6 +27,8 @@ def test_a_family_offers_the_stages(family: str) -> None:
     assert list(inspect.signature(module.load).parameters) == ["folder", "source", "revision"]
     assert list(inspect.signature(module.specialize).parameters) == ["student", "plan"]
     assert callable(module.make_reference)
+    assert callable(module.check_free_sizes)
+    assert list(inspect.signature(module.free_sizes).parameters) == ["student"]
     assert inspect.getdoc(module), "the docstring says what the family covers"
 
 
