@@ -222,7 +222,7 @@ class Recipe:
     observer: str = "max"
     smooth: float = 0.0
     correct_bias: bool = False
-    gptq: bool = False
+    gptq: bool = field(default=False, metadata={LATER: True})
     meaning: str = ""
 
 
