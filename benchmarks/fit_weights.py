@@ -83,8 +83,7 @@ def fit_gemma(layers: int) -> None:
 def measure_gemma(layers: int) -> dict[str, float]:
     """Seconds and peak gigabytes."""
     script = (
-        f"import resource, fit_weights; fit_weights.fit_gemma({layers});"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        f"import resource, fit_weights; fit_weights.fit_gemma({layers});print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True)

@@ -25,6 +25,9 @@ from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, 
 from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
+ENOUGH_PROMPTS = (
+    4  # from one, smoothed ranges cost 9 dB on inputs of another kind; from four nothing (benchmarks/results/README.md)
+)
 
 
 def quantize_student(
@@ -106,7 +109,7 @@ def _quantize_component(
         is_rounded = target.rounds_output is not None and target.rounds_output(choice, where)
         given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
         layers[name] = QuantizedLayer(value, amax, 0, target.graph_dtype[precision], group if divides else 0, given)
-    component = dataclasses.replace(component, layers=layers)
+    component = dataclasses.replace(component, layers=layers, notes=(*component.notes, *_doubt(recipe, divisors)))
     if recipe.gptq:
         so_far = dataclasses.replace(student, components={**student.components, role: component})
         component = edit_component(component, fit_component(so_far, role, recipe.prompts, recipe.seed, progress))
@@ -114,6 +117,14 @@ def _quantize_component(
         means = {name: record.mean / divisors.get(name, torch.ones(1)) for name, record in records.items()}
         component = edit_component(component, correct_biases(component, means, progress))
     return component
+
+
+def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
+    """What a reader of the bundle should know of its ranges."""
+    count = len(recipe.prompts)
+    if not divisors or count >= ENOUGH_PROMPTS:
+        return []
+    return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
 
 
 def _check_precisions(recipe: Recipe, target: Target) -> None:

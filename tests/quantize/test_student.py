@@ -174,3 +174,13 @@ def test_the_fake_student_stays_near_the_float_one(student: Student, precision: 
     found = snr_db(*drawn)
     assert found >= least, f"{found:.1f} dB, at least {least}"
     assert found < 80, "nothing was quantized"
+
+
+@pytest.mark.parametrize(("count", "smooth", "doubts"), [(1, 0.5, 1), (3, 0.5, 1), (4, 0.5, 0), (1, 0.0, 0)])
+def test_ranges_smoothed_by_few_prompts_are_doubted_in_a_note(student: Student, count: int, smooth: float, doubts: int) -> None:
+    recipe = Recipe("few", (Rule("*", "int8"),), tuple(f"a {i} circle" for i in range(count)), smooth=smooth)
+    for component in quantize_student(student, "int8", ONNX, recipe).components.values():
+        found = [note for note in component.notes if note.startswith("calibration")]
+        assert (
+            found == [f"calibration: smoothed by {count} prompts; fewer than 4 may leave ranges too narrow for others"] * doubts
+        )
