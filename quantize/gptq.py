@@ -10,13 +10,16 @@ At 8 bits beside rounded inputs it gains nothing that counts; at 4 bits 6 dB of 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
+from sprint_export.errors import InputError
 from sprint_export.quantize.scales import spread_scale, weight_scale
 from sprint_export.schema import QuantizedLayer
 
 BLOCK = 128  # columns that are rounded before the rest of the matrix is told, as in the paper
-DAMPING = 0.01  # of H's mean diagonal, added to it: the paper's; rows that never occur are then left alone
+DAMPINGS = (0.01, 0.1, 1.0)  # of H's mean diagonal, added to it: the paper's, and more where float32 finds no factor
 
 
 def fit_weight(weight: torch.Tensor, hessian: torch.Tensor, layer: QuantizedLayer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,42 +32,56 @@ def fit_weight(weight: torch.Tensor, hessian: torch.Tensor, layer: QuantizedLaye
 
     Returns:
         Codes int8 [out, in] within +-qmax, and their scales float32 as `weight_scale` gives them.
+
+    Raises:
+        InputError: the hessian is none.
     """
     weight = weight.float()
     scale = weight_scale(weight, layer)
     order = hessian.diagonal().argsort(descending=True)
-    steps = spread_scale(scale, weight).expand_as(weight)[:, order]
-    largest = _find_largest(weight, layer)[:, order]
+    steps, largest = spread_scale(scale, weight).expand_as(weight), _find_largest(weight, layer)
+    matrices = _Columns(*(matrix.t()[order] for matrix in (weight, steps, largest)))
     codes = torch.empty(weight.shape, dtype=torch.int8)
-    codes[:, order] = _round_columns(weight[:, order], _factorize(hessian[order][:, order]), steps, largest, layer.precision.qmax)
+    codes[:, order] = _round_columns(matrices, _factorize(hessian[order][:, order]), layer.precision.qmax).t()
     return codes, scale
 
 
 def _factorize(hessian: torch.Tensor) -> torch.Tensor:
     """U, upper, with U^T U = (H + damping)^-1."""
-    damped = hessian + torch.eye(len(hessian)) * (DAMPING * hessian.diagonal().mean() + torch.finfo(hessian.dtype).tiny)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor
+    mean, identity = hessian.diagonal().mean() + torch.finfo(hessian.dtype).tiny, torch.eye(len(hessian))
+    for damping in DAMPINGS:
+        lower, failed = torch.linalg.cholesky_ex(hessian + damping * mean * identity)
+        if not failed:
+            upper: torch.Tensor
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed:
+                return upper
+    raise InputError("X^T X of a layer's inputs has no factor; they are damaged or nearly constant, leave gptq out of the recipe")
 
 
-def _round_columns(
-    weight: torch.Tensor, factor: torch.Tensor, steps: torch.Tensor, largest: torch.Tensor, qmax: float
-) -> torch.Tensor:
-    """Codes of columns that are in order; `weight` is used up. `largest` bool [out, in]: keeps its sign and +-qmax."""
-    codes = torch.empty(weight.shape, dtype=torch.int8)
-    kept = weight.sign() * qmax
-    for start in range(0, weight.shape[1], BLOCK):
-        stop = min(start + BLOCK, weight.shape[1])
-        errors = torch.empty(len(weight), stop - start)
+class _Columns(NamedTuple):
+    """[in, out] each, a column's values together: what is left to round, its steps, and True where +-qmax must be kept."""
+
+    values: torch.Tensor
+    steps: torch.Tensor
+    largest: torch.Tensor
+
+
+def _round_columns(matrices: _Columns, factor: torch.Tensor, qmax: float) -> torch.Tensor:
+    """Codes int8 [in, out] of columns in order, which are used up."""
+    columns, steps, largest = matrices
+    codes = torch.empty(columns.shape, dtype=torch.int8)
+    kept = columns.sign() * qmax
+    for start in range(0, len(columns), BLOCK):
+        stop = min(start + BLOCK, len(columns))
+        errors = torch.empty(stop - start, columns.shape[1])
         for j in range(start, stop):
-            code = (weight[:, j] / steps[:, j]).round().clamp(-qmax, qmax)
-            code = torch.where(largest[:, j], kept[:, j], code)
-            codes[:, j] = code.to(torch.int8)
-            error = (weight[:, j] - code * steps[:, j]) / factor[j, j]
-            weight[:, j + 1 : stop] -= error[:, None] * factor[j, j + 1 : stop]
-            errors[:, j - start] = error
-        weight[:, stop:] -= errors @ factor[start:stop, stop:]
+            code = (columns[j] / steps[j]).round().clamp(-qmax, qmax)
+            code = torch.where(largest[j], kept[j], code)
+            codes[j] = code.to(torch.int8)
+            errors[j - start] = (columns[j] - code * steps[j]) / factor[j, j]
+            columns[j + 1 : stop] -= torch.outer(factor[j, j + 1 : stop], errors[j - start])
+        columns[stop:] -= factor[start:stop, stop:].t() @ errors
     return codes
 
 

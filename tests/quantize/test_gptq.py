@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sprint_export.errors import InputError
 from sprint_export.quantize.edits import pack_codes, restore_codes
 from sprint_export.quantize.gptq import fit_weight
 from sprint_export.quantize.scales import round_weight, spread_scale
@@ -66,6 +67,19 @@ def test_what_a_layer_never_read_is_rounded_plainly() -> None:
     weight = torch.randn(8, 32, generator=torch.Generator().manual_seed(4))
     codes, scale = fit_weight(weight.clone(), torch.zeros(32, 32), layer())
     assert torch.equal(codes, (weight / spread_scale(scale, weight)).round().to(torch.int8))
+
+
+def test_inputs_that_are_all_alike_have_a_factor() -> None:
+    """One direction a million times as large as the damping."""
+    rows, weight = torch.full((100, 512), 1e4), torch.randn(8, 512, generator=torch.Generator().manual_seed(5))
+    codes, scale = fit_weight(weight.clone(), rows.t() @ rows, layer())
+    fitted = codes.float() * scale[:, None]
+    assert error_of(rows, weight, fitted) < 0.01 * error_of(rows, weight, round_weight(weight, layer()))
+
+
+def test_what_is_no_hessian_is_refused() -> None:
+    with pytest.raises(InputError, match="of a layer's inputs has no factor; they are damaged or nearly constant"):
+        fit_weight(torch.ones(4, 8), -torch.eye(8), layer())
 
 
 @pytest.mark.parametrize("columns", [6, 7])
