@@ -31,7 +31,7 @@ from sprint_export.validate.machine import describe_machine
 
 ROLES = ("text_encoder", "transformer", "vae_decoder")
 ENGINES = ("torch-float32", "torch-bfloat16", *cpu_peers.PEERS, *cpu_networks.OURS)
-ROUNDS, RUNS, PROMPTS = 2, 3, 1
+ROUNDS, RUNS, PROMPTS = 2, 3, 4  # recipes smooth, which wants more than one prompt
 
 
 def prepare(role: str, pixels: int, engine: str, folder: Path) -> None:
