@@ -71,7 +71,7 @@ def _meta(spec: TensorSpec) -> torch.Tensor:
 
 
 class Alone(torch.nn.Module):
-    """One layer."""
+    """One layer and what reads it: an output that nothing reads would not be rounded."""
 
     def __init__(self, layer: torch.nn.Module) -> None:
         super().__init__()
@@ -79,8 +79,7 @@ class Alone(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x -> y."""
-        result: torch.Tensor = self.layer(x)
-        return result
+        return torch.relu(self.layer(x))
 
 
 def open_both(layer: torch.nn.Module, shape: tuple[int, ...], folder: Path) -> Iterator[Any]:
