@@ -4,7 +4,8 @@
 W_q is what the exported graph multiplies by, E[x] the mean input of each channel over the calibration rows. The input's own
 rounding is taken to be right on average (E[x_q] = E[x]): true within its range, not of what is clipped. At a picture's border,
 where a kernel meets zeros, the correction is as large as inside and so a little too large. Source: arXiv 1906.04721 section 4.2.
-Not covered: layers without a bias; a bias of their own would be one more operation.
+Not covered: layers without a bias; a bias of their own would be one more operation. Weights that GPTQ replaced
+(quantize/fit.py) are what W is here, so their rounding is not seen.
 """
 
 from __future__ import annotations

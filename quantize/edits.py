@@ -32,7 +32,7 @@ def edit_component(component: Component, edits: Edits) -> Component:
     """The component with these edits on top of those it has; weights stay lazy.
 
     Raises:
-        BundleError: an edit is for a weight the component does not have, or of another size.
+        BundleError: an edit is for a weight the component does not have, or of another size, or codes and scales come alone.
     """
     new: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in edits.items():
@@ -45,6 +45,13 @@ def edit_component(component: Component, edits: Edits) -> Component:
                 f"<weight>/{'|'.join(KINDS)} for this student's weights. Export the student again"
             )
         new.setdefault(name, {})[kind] = value
+    for name, kinds in new.items():
+        if ("codes" in kinds) != ("scales" in kinds):
+            found = "codes" if "codes" in kinds else "scales"
+            raise BundleError(
+                f"{component.role}: {name} has {found} alone, expected codes and scales together; copy the bundle or export the "
+                "student again"
+            )
     weights = {**component.weights, **{name: _edit(component.weights[name], kinds) for name, kinds in new.items()}}
     return dataclasses.replace(component, weights=weights, edits=join_edits(component.edits, edits))
 

@@ -25,9 +25,7 @@ from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, 
 from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
-ENOUGH_PROMPTS = (
-    4  # from one, smoothed ranges cost 9 dB on inputs of another kind; from four nothing (benchmarks/results/README.md)
-)
+ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
 def quantize_student(

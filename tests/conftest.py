@@ -29,6 +29,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing measured before is found."""
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stock SanaSprintPipeline of sizes no preset has, as save_pretrained writes it."""

@@ -109,3 +109,10 @@ def test_interfaces_that_do_not_fit_are_a_damaged_bundle(latents: Any, picture: 
     record = dataclasses.replace(bundle.components[0], inputs=(short,))
     with pytest.raises(BundleError, match="do not fit each other"):
         find_sizes(dataclasses.replace(bundle, components=(record, bundle.components[1])))
+
+
+@pytest.mark.parametrize(("kept", "missing"), [(0, "vae_decoder"), (1, "transformer")])
+def test_a_bundle_without_a_network_has_no_sizes(kept: int, missing: str) -> None:
+    bundle = make_bundle((8, 8), (64, 64))
+    with pytest.raises(BundleError, match=f"here has no {missing}, so no picture has a size; export all components to draw"):
+        find_sizes(dataclasses.replace(bundle, components=(bundle.components[kept],)))

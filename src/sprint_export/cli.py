@@ -272,10 +272,14 @@ def run(
     """Draw pictures."""
     from PIL import Image
 
+    from sprint_export.export.bundle import read_bundle
     from sprint_export.runtimes import open_bundle
+    from sprint_export.sizes import find_sizes
 
     if not output.absolute().parent.is_dir():
         raise InputError(f"-o {output}: the folder {output.absolute().parent} does not exist")
+    if height is not None or width is not None:
+        find_sizes(read_bundle(bundle, verify=False)).choose(height, width)  # a mistake is said before networks are loaded
     pipeline = open_bundle(bundle, runtime, steps=steps)
     stderr.print(f"runs on {pipeline.description}", highlight=False)
     pictures = pipeline(prompts, seed=seed, height=height, width=width)

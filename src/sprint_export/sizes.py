@@ -84,9 +84,12 @@ def find_sizes(bundle: Bundle) -> PictureSizes:
     """Which pictures a bundle draws, from the interfaces of its transformer and decoder.
 
     Raises:
-        BundleError: they do not fit each other.
+        BundleError: one of them is missing, or they do not fit each other.
     """
     records = {record.role: record for record in bundle.components}
+    missing = [role for role in ("transformer", "vae_decoder") if role not in records]
+    if missing:
+        raise BundleError(f"{bundle.folder} has no {', '.join(missing)}, so no picture has a size; export all components to draw")
     latents, decoder = records["transformer"].inputs[0], records["vae_decoder"]
     try:
         step, given, made = (_read_height(spec) for spec in (latents, decoder.inputs[0], decoder.outputs[0]))

@@ -23,10 +23,7 @@ from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
 from tests.made_student import PROMPTS, open_torch
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

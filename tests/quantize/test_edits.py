@@ -71,6 +71,12 @@ def test_codes_that_do_not_fit_are_refused(change: str) -> None:
         edit_component(make_component(), CODES | wrong[change])
 
 
+@pytest.mark.parametrize("kind", ["codes", "scales"])
+def test_codes_and_scales_come_together(kind: str) -> None:
+    with pytest.raises(BundleError, match=rf"vae_decoder: 1.weight has {kind} alone, expected codes and scales together"):
+        edit_component(make_component(), {f"1.weight/{kind}": CODES[f"1.weight/{kind}"]})
+
+
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
     def refuse() -> torch.Tensor:
         raise AssertionError("loaded")
