@@ -28,7 +28,7 @@ def _panic() -> str:
 
 
 def _stumble() -> str:
-    return os.environ["missing"]
+    return os.environ["MISSING"]
 
 
 def _die() -> str:
@@ -52,7 +52,7 @@ def _leave() -> str:
         (_refuse, "clean", "no such thing", 2),
         (_lack, "clean", "no such library", 3),
         (_panic, "traceback", "BaseException: a panic", 0),
-        (_stumble, "traceback", "KeyError: 'missing' [", 0),
+        (_stumble, "traceback", "KeyError: 'MISSING' [", 0),
         (_die, "signal", "SIGKILL", 0),
         (_leave, "traceback", "status 7", 0),
     ],
