@@ -17,9 +17,10 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
 from sprint_export.export.bundle import add_artifacts, find_artifact, find_file, make_artifact, read_bundle, write_bundle
 from sprint_export.progress import Progress, quiet
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
-from sprint_export.session import Chain, OneAtATime, Pipeline, PromptReader
+from sprint_export.session import Chain, OneAtATime, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
 
 def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     """The text-to-image chain a bundle describes, over sessions of any kind."""
-    reader = PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json")
+    reader = PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json", BundleError)
     return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape, sizes=find_sizes(bundle))
 
 
