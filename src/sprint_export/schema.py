@@ -177,7 +177,11 @@ class PromptPlan:
 
 @dataclass(frozen=True)
 class Student:
-    """A one-step (or few-step) text-to-image model, before or after specialization and quantization."""
+    """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
+
+    `folder` is what it was read from, for the stock classes to read too, and `variant` which of the weights there ("fp16"; None:
+    the plain ones, or the only ones). A student with random weights has no folder.
+    """
 
     family: str
     source: str
@@ -194,7 +198,9 @@ class Student:
     plan: StepPlan | None = None
     layout: str = CHANNELS_LAST
     recipe: Recipe | None = None
-    make_reference: Callable[[Student], Any] | None = None
+    make_reference: Callable[..., Any] | None = None
+    folder: Path | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
