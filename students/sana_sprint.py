@@ -125,7 +125,7 @@ def assemble(
         revision=revision,
         fingerprint=fingerprint,
         components=components,
-        prompt=plan_prompt(tokenizer),
+        prompt=dataclasses.replace(plan_prompt(tokenizer), vocabulary=weights["text_encoder"]["embed_tokens.weight"].shape[0]),
         tokenizer=tokenizer,
         latent_shape=(transformer["in_channels"], size, size),
         configs=dict(configs) | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER},
