@@ -24,6 +24,7 @@ import numpy as np
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.quantize.patterns import FLOAT
@@ -32,7 +33,7 @@ from sprint_export.quantize.search_units import Layers, Unit
 from sprint_export.quantize.torch_session import TorchSession, round_activations
 from sprint_export.sampler import sample
 from sprint_export.schema import ROLES, QuantizedLayer, Student
-from sprint_export.session import OneAtATime, Pipeline, PromptReader, make_noise
+from sprint_export.session import OneAtATime, Pipeline, make_noise
 
 if TYPE_CHECKING:
     from sprint_export.session import Array

@@ -27,9 +27,10 @@ from sprint_export.export.bundle import (
     write_bundle,
 )
 from sprint_export.progress import Progress, quiet
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
-from sprint_export.session import Chain, OneAtATime, Pipeline, PromptReader
+from sprint_export.session import Chain, OneAtATime, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["build_bundle", "open_bundle"]
 
 DEFAULT_BUILDER = "tensorrt-rtx"
+TOKENIZER = "tokenizer/tokenizer.json"
 
 
 def build_bundle(
@@ -167,7 +169,7 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
 
 def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     """The text-to-image chain a bundle describes, over sessions of any kind."""
-    reader = PromptReader(bundle.prompt, locate(bundle, "tokenizer/tokenizer.json"))
+    reader = PromptReader(bundle.prompt, locate(bundle, TOKENIZER), BundleError)
     return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape, sizes=find_sizes(bundle))
 
 

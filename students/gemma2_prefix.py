@@ -2,7 +2,7 @@
 
     k_i, v_i [1, K, N, d] of layer i, and h_0 [1, 1, hidden], for the N tokens before the prompt
 Attention is causal: none of the N positions sees the prompt, so all of this is the same for every prompt, and the prompt's own
-positions need nothing else of them. Exact as long as the prompt's ids begin with these N; session.PromptReader checks that.
+positions need nothing else of them. Exact as long as the prompt's ids begin with these N; prompt_reader.PromptReader checks that.
 
 The weights are the stock ones, before any fold: a key is made of a normalized input, so scaling the residual stream down does
 not change it. Computed when the first handle is pulled, in the weights' own precision but at least float32, with one layer's

@@ -20,9 +20,10 @@ from diffusers.schedulers import scheduling_scm
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.schema import Student
-from sprint_export.session import Pipeline, PromptReader
+from sprint_export.session import Pipeline
 from sprint_export.students.published import DC_AE
 
 Array = npt.NDArray[Any]

@@ -27,7 +27,7 @@ ORDER = (
     ("export",),
     ("quantize",),
     ("students",),
-    ("specialize", "session", "weights", "sampler", "devices", "recipe_toml", "registry"),
+    ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
     ("schema", "json_forms", "errors", "progress", "psnr", "sizes"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -52,7 +52,7 @@ HEAVY = {
     "coreai_torch",
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
-TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "sampler", "devices", "registry"}
+TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "prompt_reader", "sampler", "devices", "registry"}
 TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes"}
 
 MODULES = package_modules()

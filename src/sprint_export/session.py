@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.progress import Progress, quiet
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.sampler import sample
-from sprint_export.schema import Measurement, PromptPlan, StepPlan
+from sprint_export.schema import Measurement, StepPlan
 from sprint_export.sizes import PictureSizes
 
 if TYPE_CHECKING:
@@ -86,59 +86,6 @@ class OneAtATime(Mapping[str, Session]):
 
     def __len__(self) -> int:
         return len(self._roles)
-
-
-class PromptReader:
-    """Turns prompts into token ids exactly as the student's pipeline does."""
-
-    def __init__(self, plan: PromptPlan, tokenizer_file: Path) -> None:
-        from tokenizers import Tokenizer
-
-        self.plan = plan
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        self._tokenizer.no_padding()
-        if plan.cuts:
-            self._tokenizer.enable_truncation(plan.tokens)
-        else:
-            self._tokenizer.no_truncation()
-
-    def read(self, prompts: Sequence[str]) -> tuple[Array, Array]:
-        """Token ids int64 [B, tokens], or [B, keep - 1] after a held prefix, and the mask of the kept positions int64 [B, keep].
-
-        Raises:
-            InputError: a prompt changes the ids of the prefix that the encoder holds, or is longer than the encoder and not cut.
-        """
-        import numpy as np
-
-        plan = self.plan
-        ids = np.full((len(prompts), plan.tokens), plan.pad_id, np.int64)
-        mask = np.zeros((len(prompts), plan.tokens), np.int64)
-        for row, prompt in enumerate(prompts):
-            tokens = self._encode(prompt)
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        kept = np.r_[0, plan.before : plan.tokens]
-        return ids[:, len(plan.prefix_ids) :], mask[:, kept]
-
-    def _encode(self, prompt: str) -> list[int]:
-        """All ids of a prompt, the prefix's among them; at most `plan.tokens`."""
-        plan = self.plan
-        text = prompt.lower().strip() if plan.lower else prompt.strip()
-        tokens: list[int] = self._tokenizer.encode(plan.prefix + text).ids
-        found, held = tokens[: len(plan.prefix_ids)], list(plan.prefix_ids)
-        if found != held:
-            place = next((i for i, pair in enumerate(zip(found, held, strict=False)) if pair[0] != pair[1]), len(found))
-            raise InputError(
-                f"prompt {prompt!r}: the tokenizer joins it to the instruction before it: token {place} of {len(held)} is "
-                f"{found[place] if place < len(found) else 'missing'}, expected {held[place]}, for which this text encoder holds "
-                "constants. Begin the prompt with another character, or export with --no-prefix-cache"
-            )
-        if len(tokens) > plan.tokens:
-            raise InputError(
-                f"prompt {prompt!r} takes {len(tokens) - plan.before} tokens, expected at most {plan.keep - 1}: that is what the "
-                "networks are fixed to. Shorten it, or export with a larger --prompt-tokens"
-            )
-        return tokens
 
 
 def make_noise(seed: int, steps: int, batch: int, latent_shape: tuple[int, int, int]) -> Array:

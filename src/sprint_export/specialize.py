@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.sampler import trigflow_times
 from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, Bundle, PromptPlan, StepPlan, Student
-from sprint_export.session import PromptReader
 from sprint_export.weights import Handle, LazyHandle, constant
 
 DEFAULT_GUIDANCE = 4.5  # SanaSprintPipeline.__call__'s default

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import Gemma2Model
 
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.schema import Student
-from sprint_export.session import PromptReader
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.gemma2 import (

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from transformers.models.gemma2 import modeling_gemma2
 
 from sprint_export.errors import InputError
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.schema import Component, Student
-from sprint_export.session import PromptReader
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.gemma2_prefix import PrefixCache
