@@ -174,12 +174,12 @@ def find_tables(model: Any) -> dict[str, int]:
     """Inputs whose values pick rows of a constant table -> how many rows it has."""
     found = {}
     for operation in model.get_ops():
-        if operation.get_type_name() == "Gather" and operation.input(0).partial_shape.is_static:
+        if operation.get_type_name() == "Gather" and operation.input(0).get_partial_shape().is_static:
             source = operation.input(1).get_source_output().get_node()
             while source.get_type_name() in ("Convert", "Reshape", "Unsqueeze", "Squeeze"):
                 source = source.input(0).get_source_output().get_node()
             if source.get_type_name() == "Parameter":
-                found[source.output(0).any_name] = int(operation.input(0).shape[0])
+                found[source.output(0).any_name] = int(operation.input(0).get_shape()[0])
     return found
 
 
