@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.manifest_checks import ManifestFault, check_manifest
-from sprint_export.export.safe_files import FileFault, check_way, find_odd_entry, hash_bytes, open_checked
+from sprint_export.export.manifest_checks import ManifestError, check_manifest
+from sprint_export.export.safe_files import FileError, check_way, find_odd_entry, hash_bytes, open_checked
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.schema import Artifact, Bundle, ComponentRecord
 from sprint_export.strict_json import hash_json, parse_json
@@ -82,7 +82,7 @@ def write_bundle(bundle: Bundle) -> None:
     """
     try:
         check_manifest(bundle)
-    except ManifestFault as error:
+    except ManifestError as error:
         raise InputError(f"no bundle can be made of this student: {error}") from error
     value = to_json(replace(bundle, folder=Path())) | {"format": FORMAT}
     write_text(bundle.folder / MANIFEST, json.dumps(value | {HASH: hash_json(value)}, indent=1, allow_nan=False) + "\n")
@@ -113,7 +113,7 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         raise BundleError(f"{path} is damaged ({error}); export the student again") from error
     try:
         check_manifest(bundle)
-    except ManifestFault as error:
+    except ManifestError as error:
         raise BundleError(f"{path} makes no sense: {error}; export the student again") from error
     for artifact in {artifact.path: artifact for artifact in bundle.artifacts}.values():
         _check(folder, artifact, verify)
@@ -128,7 +128,7 @@ def _read_manifest(folder: Path) -> bytes:
         raise InputError(
             f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: sprint-export --target trt-fp8 --out {folder}"
         ) from error
-    except (FileFault, OSError) as error:
+    except (FileError, OSError) as error:
         raise BundleError(f"{folder / MANIFEST} {error}; copy the bundle with its files in it, or export it again") from error
     if len(data) > MOST_BYTES:
         raise BundleError(f"{folder / MANIFEST} has more than {MOST_BYTES} bytes, so it is no manifest; export the student again")
@@ -147,7 +147,7 @@ def _check(folder: Path, artifact: Artifact, verify: bool) -> None:
                     raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}; copy or export it again")
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing; the bundle is incomplete, copy or export it again") from error
-    except (FileFault, OSError) as error:
+    except (FileError, OSError) as error:
         raise BundleError(
             f"{folder / MANIFEST} names {artifact.path!r}, which {error}; copy the bundle with its files in it, or do not use it"
         ) from error

@@ -40,7 +40,9 @@ def check_layer(where: str, layer: QuantizedLayer, known: set[str]) -> None:
     if layer.weight_axis is not None:
         demand_range(f"{where}: weight_axis", layer.weight_axis, 0, MOST_AXES)
     demand_range(f"{where}: group", layer.group, 0, LARGEST_GROUP)
-    demand(layer.scale_dtype in FLOAT_DTYPES, f"{where}: scale_dtype", repr(layer.scale_dtype), f"one of {', '.join(FLOAT_DTYPES)}")
+    demand(
+        layer.scale_dtype in FLOAT_DTYPES, f"{where}: scale_dtype", repr(layer.scale_dtype), f"one of {', '.join(FLOAT_DTYPES)}"
+    )
 
 
 def check_precision(where: str, precision: Precision, known: set[str]) -> None:

@@ -1,8 +1,8 @@
 """What a manifest may say: one rule a function, ranges first, then how its parts fit each other.
 
 The hash of a manifest says that it is as its maker wrote it, not that its maker meant well. So a bundle that was changed and
-signed again meets these rules too, and what they let through can be drawn in bounded time and memory or ends in one line. They are
-asked when a bundle is written and when it is read. Whether graphs keep what specs say, runtimes ask when they open them.
+signed again meets these rules too, and what they let through can be drawn or ends in one line. They are asked when a bundle is
+written and when it is read. Whether graphs keep what specs say, runtimes ask when they open them (runtimes/interfaces.py).
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import list_devices
 from sprint_export.errors import SprintExportError
 from sprint_export.export.layer_checks import check_layers, check_recipe
-from sprint_export.export.manifest_faults import ManifestFault, demand, demand_range
+from sprint_export.export.manifest_faults import ManifestError, demand, demand_range
 from sprint_export.export.safe_files import find_path_fault
 from sprint_export.export.tensor_checks import check_interfaces, check_parts
 from sprint_export.json_forms import to_json
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Bundle, Options
 
-__all__ = ["ManifestFault", "check_manifest"]
+__all__ = ["ManifestError", "check_manifest"]
 
 MOST_STEPS = 4  # of a distilled student's schedule
 LATEST_TIME = 1.01  # a flow time of pure noise is 1; SanaSprintPipeline's is a hair above
@@ -49,7 +50,7 @@ def check_manifest(bundle: Bundle) -> None:
     """Every rule in turn.
 
     Raises:
-        ManifestFault: the first that is broken: what was found, what is expected.
+        ManifestError: the first that is broken: what was found, what is expected.
     """
     for check in (
         check_texts,
@@ -58,10 +59,10 @@ def check_manifest(bundle: Bundle) -> None:
         check_plan,
         check_prompt,
         check_roles,
-        check_interfaces,
-        check_parts,
         check_artifacts,
         check_tokenizer,
+        check_interfaces,
+        check_parts,
         check_layers,
         check_recipe,
     ):
@@ -118,7 +119,7 @@ def check_options(bundle: Bundle) -> None:
         try:
             completed = target.complete(bundle.precision, device, bundle.options)
         except SprintExportError as error:
-            raise ManifestFault(f"options: {error}") from error
+            raise ManifestError(f"options: {error}") from error
     demand(completed == bundle.options, "options", repr(bundle.options), repr(completed))
 
 
@@ -134,7 +135,7 @@ def check_plan(bundle: Bundle) -> None:
     for start, count in zip((sum(counts[:i]) for i in range(len(counts))), counts, strict=True):
         times = plan.times[start : start + count]
         demand(all(0 < s <= LATEST_TIME for s in times), "plan.times", _show(times), f"numbers above 0 up to {LATEST_TIME}")
-        demand(all(a > b for a, b in zip(times, times[1:], strict=False)), "plan.times", _show(times), "falling times")
+        demand(all(a > b for a, b in pairwise(times)), "plan.times", _show(times), "falling times")
 
 
 def check_prompt(bundle: Bundle) -> None:
@@ -154,7 +155,9 @@ def check_roles(bundle: Bundle) -> None:
     """One to three networks, each once."""
     roles = [record.role for record in bundle.components]
     demand(bool(roles), "components", "none", "at least one")
-    demand(set(roles) <= set(ROLES) and len(set(roles)) == len(roles), "components", _show(roles), f"{', '.join(ROLES)}, each once")
+    demand(
+        set(roles) <= set(ROLES) and len(set(roles)) == len(roles), "components", _show(roles), f"{', '.join(ROLES)}, each once"
+    )
 
 
 def check_artifacts(bundle: Bundle) -> None:
@@ -165,13 +168,15 @@ def check_artifacts(bundle: Bundle) -> None:
     for artifact in bundle.artifacts:
         fault = find_path_fault(artifact.path)
         if fault is not None:
-            raise ManifestFault(f"it names {artifact.path!r}, which {fault}; do not use this bundle")
+            raise ManifestError(f"it names {artifact.path!r}, which {fault}; do not use this bundle")
         kind, _, device = artifact.kind.partition(":")
         is_known = device in devices if kind in DEVICE_KINDS else artifact.kind in KINDS
         demand(is_known, f"the kind of {artifact.path}", repr(artifact.kind), f"one of {', '.join(KINDS)}, engine:<device>")
         demand(artifact.role in OWNERS, f"the role of {artifact.path}", repr(artifact.role), f"one of {', '.join(OWNERS)}")
         demand_range(f"the size of {artifact.path}", artifact.bytes, 0, LARGEST_FILE)
-        demand(_SHA256.fullmatch(artifact.sha256) is not None, f"the sha256 of {artifact.path}", repr(artifact.sha256), "64 digits")
+        demand(
+            _SHA256.fullmatch(artifact.sha256) is not None, f"the sha256 of {artifact.path}", repr(artifact.sha256), "64 digits"
+        )
         known = facts.setdefault(artifact.path, (artifact.bytes, artifact.sha256))
         demand(known == (artifact.bytes, artifact.sha256), artifact.path, "two sizes or hashes", "one of each")
     _check_unique(bundle)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 
-class ManifestFault(ValueError):
+class ManifestError(ValueError):
     """A manifest says what cannot be; the message is what was found and what is expected."""
 
 
 def demand(holds: bool, what: str, found: object, expected: str) -> None:
-    """Raise ManifestFault unless it holds."""
+    """Raise ManifestError unless it holds."""
     if not holds:
-        raise ManifestFault(f"{what}: found {_cut(str(found))}, expected {expected}")
+        raise ManifestError(f"{what}: found {_cut(str(found))}, expected {expected}")
 
 
 def demand_range(what: str, value: float, least: float, most: float) -> None:
-    """Raise ManifestFault unless `value` is a number from `least` to `most`; NaN is none."""
+    """Raise ManifestError unless `value` is a number from `least` to `most`; NaN is none."""
     demand(least <= value <= most, what, value, f"{least} to {most}")
 
 

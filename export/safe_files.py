@@ -19,7 +19,7 @@ MOST_BYTES_OF_A_PATH = 1024
 BLOCK = 1 << 20
 
 
-class FileFault(Exception):
+class FileError(Exception):
     """Why a file is not opened, as the end of a sentence about it."""
 
 
@@ -41,7 +41,7 @@ def check_way(folder: Path, path: str) -> os.stat_result:
     """What `path` below `folder` is: a regular file, no link on the way.
 
     Raises:
-        FileFault: it is something else. FileNotFoundError: nothing is there.
+        FileError: it is something else. FileNotFoundError: nothing is there.
     """
     place = folder
     parts = path.split("/")
@@ -54,11 +54,11 @@ def check_way(folder: Path, path: str) -> os.stat_result:
         except (OSError, ValueError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            raise FileFault(f"cannot be opened ({error})") from error
+            raise FileError(f"cannot be opened ({error})") from error
         if stat.S_ISLNK(found.st_mode):
-            raise FileFault("lies outside the bundle" if i + 1 < len(parts) else "is a link, which may lie outside the bundle")
+            raise FileError("lies outside the bundle" if i + 1 < len(parts) else "is a link, which may lie outside the bundle")
     if not stat.S_ISREG(found.st_mode):
-        raise FileFault("is no regular file")
+        raise FileError("is no regular file")
     return found
 
 
@@ -66,7 +66,7 @@ def open_checked(folder: Path, path: str) -> BinaryIO:
     """The file for reading; it is asked again, once open, what it is.
 
     Raises:
-        FileFault: as `check_way`, or it may not be read. FileNotFoundError: nothing is there.
+        FileError: as `check_way`, or it may not be read. FileNotFoundError: nothing is there.
     """
     check_way(folder, path)
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -75,11 +75,11 @@ def open_checked(folder: Path, path: str) -> BinaryIO:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise FileFault(f"cannot be opened ({error.strerror})") from error
+        raise FileError(f"cannot be opened ({error.strerror})") from error
     file = os.fdopen(number, "rb")
     if not stat.S_ISREG(os.fstat(number).st_mode):
         file.close()
-        raise FileFault("is no regular file")
+        raise FileError("is no regular file")
     return file
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from sprint_export.errors import BundleError
-from sprint_export.export.manifest_faults import ManifestFault, demand, demand_range
+from sprint_export.export.manifest_faults import ManifestError, demand, demand_range
 from sprint_export.export.safe_files import find_path_fault
 from sprint_export.schema import Bundle, ComponentRecord, TensorSpec
 from sprint_export.sizes import SIDES, find_sizes, read_axis
@@ -46,7 +46,7 @@ def check_interfaces(bundle: Bundle) -> None:
         try:
             sizes = find_sizes(bundle)
         except BundleError as error:
-            raise ManifestFault(str(error)) from error
+            raise ManifestError(str(error)) from error
         demand_range("pixels of a picture", sizes.own[0] * sizes.own[1] * sizes.pixels**2, 1, MOST_PIXELS)
 
 
@@ -70,7 +70,7 @@ def _read_size(what: str, size: str) -> int:
     try:
         multiple, name = read_axis(size)
     except ValueError as error:
-        raise ManifestFault(f"{what}: {error}") from error
+        raise ManifestError(f"{what}: {error}") from error
     demand(name in SIDES, f"{what}: a free axis", repr(size), f"a multiple of {' or '.join(SIDES)}")
     return multiple
 
@@ -127,13 +127,23 @@ def demand_latents(bundle: Bundle, record: ComponentRecord, spec: TensorSpec) ->
     demand_spec(record.role, spec, FLOATS, (1, own[0], *spec.shape[2:]))
     for size, side, name in zip(own[1:], spec.shape[2:], SIDES, strict=True):
         multiple, found = read_axis(side) if isinstance(side, str) else (0, "")
-        demand(found == name and size % multiple == 0, f"{record.role}: latents", list(spec.shape), f"free sizes that {own} is one of")
+        demand(
+            found == name and size % multiple == 0,
+            f"{record.role}: latents",
+            list(spec.shape),
+            f"free sizes that {own} is one of",
+        )
 
 
 def demand_spec(role: str, spec: TensorSpec, dtypes: tuple[str, ...], shape: tuple[int | str, ...]) -> None:
     """One of these types, exactly this shape."""
     what = f"{role}: {spec.name}"
-    demand(spec.dtype in dtypes and spec.shape == shape, what, f"{spec.dtype} {list(spec.shape)}", f"{'/'.join(dtypes)} {list(shape)}")
+    demand(
+        spec.dtype in dtypes and spec.shape == shape,
+        what,
+        f"{spec.dtype} {list(spec.shape)}",
+        f"{'/'.join(dtypes)} {list(shape)}",
+    )
 
 
 def check_parts(bundle: Bundle) -> None:
@@ -146,7 +156,12 @@ def check_parts(bundle: Bundle) -> None:
         for name in names:
             fault = find_path_fault(name)
             demand(fault is None, f"{record.role}: the part {name!r}", fault, "the path of a graph")
-            demand(f"{record.role}/{name}" in graphs, f"{record.role}: the part {name!r}", "no such artifact", "a graph among artifacts")
+            demand(
+                f"{record.role}/{name}" in graphs,
+                f"{record.role}: the part {name!r}",
+                "no such artifact",
+                "a graph among artifacts",
+            )
         _check_chain(record)
 
 
@@ -157,7 +172,9 @@ def _check_chain(record: ComponentRecord) -> None:
         for side in (part.inputs, part.outputs):
             check_specs(where, side)
         for spec in part.inputs:
-            demand(spec.name in known, f"{where}: the input {spec.name}", "nothing that gives it", "an input or an earlier output")
+            demand(
+                spec.name in known, f"{where}: the input {spec.name}", "nothing that gives it", "an input or an earlier output"
+            )
             demand_spec(where, spec, (known[spec.name].dtype,), known[spec.name].shape)
         taken = [spec.name for spec in part.outputs if spec.name in known]
         demand(not taken, f"{where}: outputs", f"{taken} again", "new names")

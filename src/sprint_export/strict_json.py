@@ -53,7 +53,7 @@ def _read_int(digits: str) -> int:
 def _read_float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError(f"the number {digits[:24]} is beyond what 64 bits hold")
+        raise ValueError(f"the number {digits[:24]}... is beyond what 64 bits hold")
     return value
 
 

@@ -18,8 +18,35 @@ from typing import Any
 MANIFEST = "bundle.json"
 NUMBERS: tuple[Any, ...] = (0, 1, -1, 2, 3, 7, 300000, 2**31, 2**40, 2**63, 10**400, 1e308, -0.0, 0.5, 1e-30, float("nan"))
 NUMBERS += (float("inf"), True, None, "1", [])
-TEXTS: tuple[Any, ...] = ("", "x", "fp32", "int8", "w4", "onnx", "openvino", "coreml", "transformer", "float16", "int64", "../secret")
-TEXTS += ("/etc/hostname", "a\0b", "\ud800", "\x1b[2J", "x" * 5000, "C:\\x", "a/../b", "neural-engine", "height", "³*height", 5, None, {})
+TEXTS: tuple[Any, ...] = (
+    "",
+    "x",
+    "fp32",
+    "int8",
+    "w4",
+    "onnx",
+    "openvino",
+    "coreml",
+    "transformer",
+    "float16",
+    "int64",
+    "../secret",
+)
+TEXTS += (
+    "/etc/hostname",
+    "a\0b",
+    "\ud800",
+    "\x1b[2J",
+    "x" * 5000,
+    "C:\\x",
+    "a/../b",
+    "neural-engine",
+    "height",
+    "³*height",
+    5,
+    None,
+    {},
+)
 LISTS: tuple[Any, ...] = ([], None, {}, [[]], ["x"], [1, 2, 3], [None])
 
 Mutation = Callable[[Path, Random, Path], str]

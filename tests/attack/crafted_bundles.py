@@ -1,4 +1,4 @@
-"""Bundles made to be expensive, to read elsewhere or to draw nonsense by one who can sign them; from FAULTS of earlier versions."""
+"""Bundles made by one who can sign them: to be expensive, to read elsewhere, to draw nonsense. Each kind worked once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def _repeat(*path: Any, times: int) -> Callable[[Value, Random], object]:
 def _widen(value: Value, rng: Random) -> None:
     """Ask for more tokens everywhere the manifest speaks of them, though the graphs have as many as before."""
     tokens, more = value["prompt"]["tokens"], rng.choice([1, 1000, 1 << 15])
-    text = json.dumps(value["components"]).replace(f"{tokens}", f"{tokens + more}").replace(f"{tokens - 1}", f"{tokens - 1 + more}")
+    text = (
+        json.dumps(value["components"]).replace(f"{tokens}", f"{tokens + more}").replace(f"{tokens - 1}", f"{tokens - 1 + more}")
+    )
     value["components"] = json.loads(text)
     value["prompt"]["tokens"] += more
     value["prompt"]["keep"] += more
@@ -96,7 +98,9 @@ def _raise_ids(value: Value) -> None:
 
 
 def _spoil_template(value: Value) -> None:
-    value["post_processor"] = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {"x": {"id": "x", "ids": [1], "tokens": ["y", "z"]}}}  # fmt: skip
+    single = [{"Sequence": {"id": "A", "type_id": 0}}]
+    tokens = {"x": {"id": "x", "ids": [1], "tokens": ["y", "z"]}}
+    value["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": tokens}
 
 
 def _spoil_pattern(value: Value) -> None:
@@ -132,7 +136,9 @@ def point_graph(folder: Path, rng: Random, outside: Path) -> str:
 CRAFTED = (
     craft(_repeat("plan", "times", times=100_000), "100,000 times"),
     craft(_repeat("artifacts", times=1500), "every artifact 1500 times"),
-    craft(lambda value, rng: value["components"][rng.randrange(3)].update(parts=value["components"][0]["parts"] * 300), "300 parts"),
+    craft(
+        lambda value, rng: value["components"][rng.randrange(3)].update(parts=value["components"][0]["parts"] * 300), "300 parts"
+    ),
     craft(_set("latent_shape", to=[2**40, 16, 16]), "latents of 2^40"),
     craft(_set("components", 1, "parts", to=[]), "no parts"),
     craft(_set("plan", "times", to=[]), "no times"),
