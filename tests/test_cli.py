@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sprint_export.schema import ROLES
-from tests.bundles import COMMAND, check_refused, copy_bundle, list_files, run_command, shared_bundle
+from tests.bundles import COMMAND, check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
 from tests.tree import ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"
@@ -353,9 +353,7 @@ def test_a_damaged_bundle_is_not_opened(fp8: Path, tmp_path: Path, damage: Calla
 def test_a_manifest_that_points_outside_is_refused(fp8: Path, tmp_path: Path, path: str) -> None:
     folder = copy_bundle(fp8, tmp_path / "bundle")
     (tmp_path / "secret").write_text("mine")
-    manifest = json.loads((folder / "bundle.json").read_text("utf-8"))
-    manifest["artifacts"][0]["path"] = path
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    edit_manifest(folder, lambda value: value["artifacts"][0].update(path=path))
     check_refused(run_command("inspect", folder, folder=tmp_path), 2, f"names {path!r}, which lies outside the bundle")
 
 

@@ -28,7 +28,7 @@ ORDER = (
     ("quantize",),
     ("students",),
     ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
-    ("schema", "json_forms", "errors", "progress", "psnr", "sizes"),
+    ("schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 

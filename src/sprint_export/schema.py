@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import unknown_choice
-from sprint_export.json_forms import LATER
 
 if TYPE_CHECKING:
     import torch
@@ -168,6 +167,7 @@ class PromptPlan:
     pad_id: int
     prefix_ids: tuple[int, ...] = ()
     cuts: bool = True
+    vocabulary: int = 0  # rows of the encoder's table of words: every id is below it; 0: not known
 
     @property
     def before(self) -> int:
@@ -228,7 +228,7 @@ class Recipe:
     observer: str = "max"
     smooth: float = 0.0
     correct_bias: bool = False
-    gptq: bool = field(default=False, metadata={LATER: True})
+    gptq: bool = False
     meaning: str = ""
 
 
@@ -258,7 +258,7 @@ class Options:
     deployment_target: str | None = None  # "iOS18": the oldest system the files must run on
     compute_unit: str | None = None  # one of the target's
     part_megabytes: int | None = None  # a component with more weights becomes several files that run one after the other
-    dynamic: bool = field(default=False, metadata={LATER: True})  # height and width of latents and picture are free axes
+    dynamic: bool = False  # height and width of latents and picture are free axes
 
     @property
     def layout(self) -> str:
