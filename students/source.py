@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, unknown_choice
+from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Student
 
 HERE = Path(__file__).parent
+RANDOM = "random:"  # before a preset's name
 HUB_STUDENTS = (
     "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
     "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
@@ -43,24 +45,54 @@ def load_student(source: str | Path = "sprint-tiny") -> Student:
         InputError: no such source, a missing or damaged file, or a config that does not fit its weights.
         MachineError: a hub id cannot be fetched (no network).
     """
+    check_source(source)
     name = str(source)
-    if name.startswith("random:"):
+    if name.startswith(RANDOM):
         from sprint_export.students.presets import load_preset
 
-        return load_preset(name.removeprefix("random:"))
-    embedded = HERE / name.replace("-", "_")
-    if re.fullmatch(r"[\w-]+", name) and (embedded / "model_index.json").is_file():
+        return load_preset(name.removeprefix(RANDOM))
+    if (embedded := _find_embedded(name)) is not None:
         return _load_folder(embedded, name, None)
-    folder = Path(source).expanduser()
-    if folder.exists():
-        return _load_folder(folder.resolve(), str(folder.resolve()), None)  # so that a bundle finds it from anywhere
+    folder = resolve_path("--student", Path(source))
+    if folder.is_dir():
+        return _load_folder(folder, str(folder), None)  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
-    if hub is None or name.startswith((".", "/", "~")):
-        raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
+    assert hub is not None, "check_source lets nothing else through"
     return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"])
 
 
+def check_source(source: str | Path) -> None:
+    """Refuse what `load_student` would refuse by its name or its model index; no library is imported.
+
+    Raises:
+        InputError: no such source, or a folder that is no pipeline this package knows.
+    """
+    name = str(source)
+    if name.startswith(RANDOM):
+        from sprint_export.students.published import PRESETS
+
+        if (preset := name.removeprefix(RANDOM)) not in PRESETS:
+            raise unknown_choice("random preset", preset, PRESETS)
+    elif _find_embedded(name) is None:
+        folder = resolve_path("--student", Path(source))
+        if is_folder(folder) or is_file(folder):
+            _find_family(folder)
+        elif _HUB_ID.fullmatch(name) is None or name.startswith((".", "/", "~")):
+            raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
+
+
+def _find_embedded(name: str) -> Path | None:
+    embedded = HERE / name.replace("-", "_")
+    return embedded if re.fullmatch(r"[\w-]+", name) and is_file(embedded / "model_index.json") else None
+
+
 def _load_folder(folder: Path, source: str, revision: str | None) -> Student:
+    student: Student = load_member("student", _find_family(folder)).load(folder, source, revision)
+    return student
+
+
+def _find_family(folder: Path) -> str:
+    """The family that reads a folder's pipeline class."""
     index = folder / "model_index.json"
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
@@ -71,13 +103,12 @@ def _load_folder(folder: Path, source: str, revision: str | None) -> Student:
         )
     try:
         pipeline = json.loads(index.read_text("utf-8")).get("_class_name")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, OSError, RecursionError) as error:
         raise InputError(f"{index} is not a JSON object ({error}); download it again") from error
     families = {family: _pipelines(family) for family in list_members("student")}
     for family, pipelines in families.items():
         if pipeline in pipelines:
-            student: Student = load_member("student", family).load(folder, source, revision)
-            return student
+            return family
     raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum(families.values(), ()))
 
 
