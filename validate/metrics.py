@@ -60,17 +60,6 @@ def find_metric(name: str) -> Metric | None:
     return next((metric for metric in METRICS if metric.fits(name)), None)
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse gates on rows that no report has, whatever the target.
-
-    Raises:
-        InputError: one is unknown.
-    """
-    for name in names:
-        if find_metric(name) is None:
-            raise unknown_choice("gate metric", name, (metric.name for metric in METRICS))
-
-
 def check_metrics(names: Iterable[str], target: Target, is_searched: bool = False) -> None:
     """Refuse gates on rows that no report of this target has, before any work.
 

@@ -47,4 +47,3 @@ def read_report(folder: Path) -> Report:
         return from_json(Report, {key: item for key, item in value.items() if key != "passed"} | {"rows": rows})
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(f"{folder / REPORT} is damaged ({error}); validate the bundle again") from error
-

@@ -119,4 +119,4 @@ def _explain_import(error: ImportError) -> MachineError | None:
     if isinstance(error, ModuleNotFoundError) and name:
         return missing_library(name)
     install = name_install([name]) if name else f"'{OWN.replace('_', '-')}[all]'"
-    return MachineError(f"{name or 'a library'} cannot be loaded ({error}); run: pip install --upgrade --force-reinstall {install}")
+    return MachineError(f"{name or 'a library'} cannot be loaded ({error}); run: pip install --force-reinstall {install}")

@@ -33,12 +33,16 @@ def _set_verbose(value: bool) -> bool:
 
 Quiet = Annotated[
     bool,
-    typer.Option("-q", "--quiet", callback=_set_quiet, rich_help_panel=SCREEN, help="Results and errors only: no bars, no notes."),
+    typer.Option("-q", "--quiet", callback=_set_quiet, rich_help_panel=SCREEN, help="Results and errors only."),
 ]
 Verbose = Annotated[
     bool,
     typer.Option(
-        "-v", "--verbose", callback=_set_verbose, rich_help_panel=SCREEN, help="Also seconds by stage, and what is behind an error."
+        "-v",
+        "--verbose",
+        callback=_set_verbose,
+        rich_help_panel=SCREEN,
+        help="Also seconds by stage and what is behind an error.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=SCREEN, help="Print JSON on stdout.")]
@@ -113,9 +117,7 @@ Gates = Annotated[
     list[str] | None,
     typer.Option("--gate", rich_help_panel=VALIDATION, help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold."),
 ]
-Count = Annotated[
-    int | None, typer.Option(rich_help_panel=VALIDATION, help="How many prompts; default 64 (4 above 128 px).")
-]
+Count = Annotated[int | None, typer.Option(rich_help_panel=VALIDATION, help="How many prompts; default 64 (4 above 128 px).")]
 NoValidate = Annotated[bool, typer.Option("--no-validate", rich_help_panel=VALIDATION, help="Leave the validation out.")]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from sprint_export import cli_options as o
 from sprint_export.bars import progress_bars
-from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.errors import InputError, MachineError
 from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
 from sprint_export.paths import is_folder
 from sprint_export.schema import Bundle, Report
@@ -156,9 +156,7 @@ def validate(
     bundle: o.Folder,
     student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
-    gate: Annotated[
-        list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
-    ] = None,
+    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
@@ -166,18 +164,13 @@ def validate(
     verbose: o.Verbose = False,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
-    from sprint_export.export.bundle import MANIFEST
-    from sprint_export.paths import is_file
+    from sprint_export.export.bundle import read_bundle
     from sprint_export.road import clear_disk_errors
-    from sprint_export.run_checks import load_libraries
+    from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
-    from sprint_export.validate.gates import read_demands
-    from sprint_export.validate.metrics import check_names
 
-    check_names(demand.metric for demand in read_demands(gate or []))
+    check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
     given = o.read_prompts(prompts)
-    if not is_file(bundle / MANIFEST):
-        raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}; export one with: sprint-export --target ... --out {bundle}")
     if student is not None:
         check_source(student)
     check_installed((*EXPORTING, *DRAWING, *REPORTING))

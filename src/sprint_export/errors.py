@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 SHORTEST = 3  # letters of a beginning that says something
 LONGEST = 200  # letters of a wrong name that are said
 

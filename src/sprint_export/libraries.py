@@ -1,4 +1,4 @@
-"""Which libraries are installed, and which extra of this package brings one: read from its own metadata. Standard library only."""
+"""Which libraries are installed, and which extra of this package brings one, by its own metadata. Standard library only."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 def convert(
     student: str | Path | Student = "sprint-tiny",
     target: str = "trt-fp8",

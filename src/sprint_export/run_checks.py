@@ -18,7 +18,7 @@ from sprint_export.recipe_choice import Wish, check_wish
 from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_member
 from sprint_export.sampler import trigflow_times
-from sprint_export.schema import ROLES, Device, Options, Recipe, Student, Target
+from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
     "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
@@ -138,9 +138,7 @@ def _check_components(roles: Sequence[str]) -> None:
         raise InputError(f"no component chosen; choose from: {', '.join(ROLES)}")
 
 
-def _check_gates(
-    gates: Sequence[str], target: Target, is_searched: bool, validate: bool, components: Sequence[str]
-) -> None:
+def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, validate: bool, components: Sequence[str]) -> None:
     from sprint_export.validate.gates import read_demands
     from sprint_export.validate.metrics import check_metrics
 
@@ -168,6 +166,23 @@ def _check_libraries(target: Target, is_validated: bool) -> None:
                 + "; ".join(f"{name} cannot run here: {reason}" for name, reason in reasons.items())
                 + ", or leave the validation out with --no-validate"
             )
+
+
+def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None) -> None:
+    """Refuse, before anything is loaded, gates that a bundle's report could not hold and runtimes that cannot run here.
+
+    Raises:
+        InputError: a gate is malformed or on a row that the report has not; no such runtime. MachineError: it cannot run here.
+    """
+    from sprint_export.export.bundle import find_file
+    from sprint_export.quantize.frontier import JSON
+    from sprint_export.runtimes import choose_runtime
+    from sprint_export.validate.gates import read_demands
+    from sprint_export.validate.metrics import check_metrics
+
+    demanded = (gate.metric for gate in read_demands(gates))
+    check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
+    choose_runtime(bundle, runtime)
 
 
 def check_path(folder: Path) -> None:

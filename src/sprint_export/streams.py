@@ -38,9 +38,9 @@ def prepare_streams() -> None:
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # takes the lowest free number: a file of ours must not become one
             os.set_inheritable(number, True)
         os.close(number)
-    sys.stdin = sys.stdin or open(0, encoding="utf-8")
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
