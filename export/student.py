@@ -24,6 +24,7 @@ from sprint_export.export.bundle import (
     write_record,
 )
 from sprint_export.json_forms import to_json
+from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.edits import EDITS_FILE, hash_edits, write_edits
 from sprint_export.registry import load_member
@@ -135,22 +136,6 @@ def export_student(
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return bundle
-
-
-def complete_options(target: Target, precision: str, device: Device, options: Options) -> Options:
-    """The options with the target's or the device's choice where they were left open.
-
-    Raises:
-        InputError: the target has no such option, or the option no such value. RefusedError: one cannot work with the pair.
-    """
-    if options.dynamic and target.one_size is not None:
-        raise RefusedError(f"{target.name}-{precision} --dynamic: {target.one_size}; the nearest that can is onnx-int8")
-    if target.complete is not None:
-        return target.complete(precision, device, options)
-    for name, value in asdict(replace(options, dynamic=False)).items():
-        if value not in (None, False):
-            raise InputError(f"{name}={value}: {target.name} targets have no such option; it is for coreml and coreai targets")
-    return options
 
 
 def _describe_files(work: Path, role: str, exporter: ModuleType) -> list[Artifact]:

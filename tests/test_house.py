@@ -20,14 +20,15 @@ LINE_BUDGET = 400
 
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
-    ("cli", "bars", "inspection"),
-    ("road", "recipe_choice"),
+    ("__main__", "cli", "cli_app", "cli_verbs", "cli_options", "bars", "screen", "inspection"),
+    ("road", "run_checks", "recipe_choice"),
     ("validate",),
     ("runtimes",),
     ("export",),
     ("quantize",),
     ("students",),
     ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
+    ("clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
     ("schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -52,7 +53,24 @@ HEAVY = {
     "coreai_torch",
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
-TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "prompt_reader", "sampler", "devices", "registry"}
+TORCH_FREE = {
+    "cli",
+    "cli_app",
+    "cli_verbs",
+    "run_checks",
+    "clear_errors",
+    "libraries",
+    "paths",
+    "streams",
+    "inspection",
+    "recipe_toml",
+    "runtimes",
+    "session",
+    "prompt_reader",
+    "sampler",
+    "devices",
+    "registry",
+}
 TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes"}
 
 MODULES = package_modules()

@@ -293,6 +293,7 @@ class Target:
     refuses: Callable[[str, Device], str | None]
     default_device: str
     extra: str
+    needs: tuple[str, ...] = ()  # modules that its exporter imports, beside what every export does
     exporter: str = "to_onnx"
     runtimes: tuple[str, ...] = ()
     needs_build: bool = False
