@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.export.bundle import MANIFEST, read_bundle
+from sprint_export.export.bundle import read_bundle
 from sprint_export.export.student import bundle_key, complete_options
 from sprint_export.registry import list_members, load_member
 from sprint_export.road import convert

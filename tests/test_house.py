@@ -21,14 +21,16 @@ LINE_BUDGET = 400
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("cli", "bars", "inspection"),
-    ("road", "recipe_choice"),
+    ("road", "recipe_choice", "out_folder"),
     ("validate",),
     ("runtimes",),
     ("export",),
     ("quantize",),
     ("students",),
     ("specialize", "session", "weights", "sampler", "devices", "recipe_toml", "registry"),
-    ("schema", "json_forms", "errors", "progress", "psnr", "sizes"),
+    ("cache", "work_folder"),
+    ("bundle_files", "locks", "disk_errors"),
+    ("files", "schema", "json_forms", "errors", "progress", "psnr", "sizes"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -53,7 +55,8 @@ HEAVY = {
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
 TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "sampler", "devices", "registry"}
-TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes"}
+TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes", "files"}
+TORCH_FREE |= {"locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 
 MODULES = package_modules()
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.bundle import read_bundle, write_text
+from sprint_export.export.bundle import read_bundle
+from sprint_export.files import write_text, write_whole
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
@@ -34,14 +36,15 @@ from sprint_export.validate.measure import (
 from sprint_export.validate.neural_engine import check_packages
 from sprint_export.validate.reference import draw_reference
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
+from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-REPORT, SHEET = "report.json", "contact_sheet.png"
 SMALL_PICTURE = 128  # pixels; up to this size all validation prompts are drawn, above it LARGE_COUNT
 LARGE_COUNT = 4
 NOISE_SEED = 0
+WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
 
 def validate_bundle(
@@ -70,8 +73,22 @@ def validate_bundle(
     Raises:
         InputError: a gate is malformed, there are no prompts, or the student is not the one the bundle was made from.
         BundleError: the bundle lacks a component, so no picture can be drawn, or its files are damaged.
+        MachineError: another run works on the bundle, or the disk is full.
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    with claim_bundle(folder, WRITE_ADVICE):
+        return _validate_claimed(folder, student, prompts, count, gates, runtime, progress)
+
+
+def _validate_claimed(
+    folder: Path,
+    student: Student | None,
+    prompts: Sequence[str] | None,
+    count: int | None,
+    gates: Sequence[str],
+    runtime: str | None,
+    progress: Progress,
+) -> Report:
     bundle = read_bundle(folder)
     chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
     student = student or load_student(bundle.source)
@@ -142,12 +159,7 @@ def _compare(
 
 
 def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
-    sheet = bundle.folder / f".{SHEET}.part.png"
-    try:
-        draw_contact_sheet(rows, sheet)
-        sheet.replace(bundle.folder / SHEET)
-    finally:
-        sheet.unlink(missing_ok=True)  # there still where writing failed
+    write_whole(bundle.folder / SHEET, lambda part: draw_contact_sheet(rows, part))
 
 
 def quantized_share(bundle: Bundle, student: Student) -> float:

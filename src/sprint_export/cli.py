@@ -15,7 +15,9 @@ import typer
 from rich.console import Console
 
 from sprint_export.bars import progress_bars
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, SprintExportError
+from sprint_export.files import write_whole
 from sprint_export.schema import Bundle, Report
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
@@ -285,11 +287,16 @@ def run(
     pictures = pipeline(prompts, seed=seed, height=height, width=width)
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
-        try:
-            Image.fromarray(picture).save(path)
-        except (ValueError, OSError) as error:
-            raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
+        _save_picture(Image.fromarray(picture), path)
         stdout.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _save_picture(picture: Any, path: Path) -> None:
+    with clear_disk_errors(path, "choose another -o"):
+        try:
+            write_whole(path, picture.save)
+        except ValueError as error:
+            raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
 @app.command()
@@ -303,11 +310,10 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
-    from sprint_export.road import clear_disk_errors
     from sprint_export.students import load_student
     from sprint_export.validate import validate_bundle
 
-    with progress_bars(stderr) as progress, clear_disk_errors(bundle):
+    with progress_bars(stderr) as progress:
         report = validate_bundle(
             bundle,
             None if student is None else load_student(student),
@@ -343,10 +349,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a bundle's engines for another device."""
-    from sprint_export.road import clear_disk_errors
     from sprint_export.runtimes import build_bundle
 
-    with progress_bars(stderr) as progress, clear_disk_errors(bundle):
+    with progress_bars(stderr) as progress:
         built: Bundle = build_bundle(bundle, device, builder, progress)
     files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
     if as_json:
