@@ -15,14 +15,15 @@ Written without a GPU: running an engine has been tested against a stand-in, the
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.files import write_whole
 from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.gpus import find_gpus
@@ -200,18 +201,14 @@ def _find_table(log: Any, graph: Path) -> str:
 
 
 def _write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write beside, then rename: a reader sees the whole file or none."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; make room or change "
-            "its permissions, then build again"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    """A reader sees the whole file or none.
+
+    Raises:
+        MachineError: the disk is full, or the folder cannot be written to.
+    """
+    advice = "make room or change its permissions, then build again"
+    with clear_disk_errors(path, advice, MachineError):
+        write_whole(path, lambda part: part.write_bytes(data))
 
 
 def _require_gpu(device: Device) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.bundle import find_file, read_bundle, write_text
+from sprint_export.export.bundle import find_file, read_bundle
+from sprint_export.files import write_text, write_whole
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.frontier import JSON
 from sprint_export.quantize.patterns import is_pointwise
@@ -36,18 +38,19 @@ from sprint_export.validate.measure import (
 from sprint_export.validate.metrics import check_captions, check_metrics
 from sprint_export.validate.neural_engine import check_packages
 from sprint_export.validate.reference_cache import recall_reference
-from sprint_export.validate.report_file import REPORT, format_report
+from sprint_export.validate.report_file import format_report
 from sprint_export.validate.shapes_world import IMAGE_SIZE
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
+from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-SHEET = "contact_sheet.png"
 SMALL_PICTURE = 128  # pixels; up to this size SMALL_COUNT prompts are drawn, above it LARGE_COUNT
 SMALL_COUNT, LARGE_COUNT = 64, 4
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
 NOISE_SEED = 0
+WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
 
 def validate_bundle(
@@ -76,8 +79,22 @@ def validate_bundle(
     Raises:
         InputError: a gate is malformed, there are no prompts, or the student is not the one the bundle was made from.
         BundleError: the bundle lacks a component, so no picture can be drawn, or its files are damaged.
+        MachineError: another run works on the bundle, or the disk is full.
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    with claim_bundle(folder, WRITE_ADVICE):
+        return _validate_claimed(folder, student, prompts, count, gates, runtime, progress)
+
+
+def _validate_claimed(
+    folder: Path,
+    student: Student | None,
+    prompts: Sequence[str] | None,
+    count: int | None,
+    gates: Sequence[str],
+    runtime: str | None,
+    progress: Progress,
+) -> Report:
     bundle = read_bundle(folder)
     chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
     demanded = [gate.metric for gate in read_demands(gates)]
@@ -163,12 +180,7 @@ def _compare(
 
 
 def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
-    sheet = bundle.folder / f".{SHEET}.part.png"
-    try:
-        draw_contact_sheet(rows, sheet)
-        sheet.replace(bundle.folder / SHEET)
-    finally:
-        sheet.unlink(missing_ok=True)  # there still where writing failed
+    write_whole(bundle.folder / SHEET, lambda part: draw_contact_sheet(rows, part))
 
 
 def quantized_share(bundle: Bundle, student: Student) -> float:
