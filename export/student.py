@@ -174,11 +174,11 @@ def _check_quantized(student: Student, target: Target, precision: str) -> None:
         raise InputError(
             f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
         )
-    dtype = target.graph_dtype[precision]
+    dtype = target.scale_dtype or target.graph_dtype[precision]
     found = {layer.scale_dtype for component in student.components.values() for layer in component.layers.values()} - {dtype}
     if found:
         raise InputError(
-            f"the student is quantized for a {found.pop()} graph, {target.name}-{precision} computes in {dtype}; "
+            f"the student is quantized with {found.pop()} scales, {target.name}-{precision} takes {dtype}; "
             "quantize it for this target"
         )
 

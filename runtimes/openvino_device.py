@@ -68,6 +68,7 @@ TARGET = Target(
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
     precisions=("fp16", "int8"),
     graph_dtype={"fp16": "fp16", "int8": "fp16"},
+    scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
     refuses=refuse_pair,
     default_device="cpu",
     extra="openvino",

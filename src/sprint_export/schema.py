@@ -62,7 +62,7 @@ class QuantizedLayer:
     `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
     compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
     None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in. `output_amax` is the largest magnitude
+    rows; 0 means all. Scales are rounded to `scale_dtype`, in most targets the type the graph computes in. `output_amax` is the largest magnitude
     of its output where the target's kernel rounds that too; None where it does not.
     """
 
@@ -304,6 +304,7 @@ class Target:
     rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
+    scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
 
 

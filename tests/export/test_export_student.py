@@ -185,7 +185,7 @@ def test_a_float_student_is_not_passed_off_as_quantized(student: Student, tmp_pa
 def test_scales_of_another_graph_type_are_refused(student: Student, tmp_path: Path) -> None:
     component = dataclasses.replace(quantize_small("fp8", "bf16", None), role="transformer")
     mixed = dataclasses.replace(student, components={"transformer": component}, recipe=Recipe("r", (Rule("*", "fp8"),)))
-    with pytest.raises(InputError, match=r"quantized for a bf16 graph, onnx-fp8 computes in fp32; quantize it for this target"):
+    with pytest.raises(InputError, match=r"quantized with bf16 scales, onnx-fp8 takes fp32; quantize it for this target"):
         export(mixed, tmp_path / "out", "fp8")
 
 
