@@ -61,6 +61,7 @@ TARGET = Target(
         "fewer_transposes",
         "integer_matmuls",
         "norm_divisions",
+        "float8_casts",
     ),
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
