@@ -84,7 +84,8 @@ def plan_prompt(tokenizer: Path, settings: Mapping[str, Any], vocabulary: int) -
             f"{tokenizer} names no pad token that its tokenizer.json has (found {show(pad)}); expected one, as Gemma's tokenizer "
             "has (tokenizer_config.json: pad_token)"
         )
-    return PromptPlan(prefix=prefix, lower=True, tokens=len(ids) + MAX_TOKENS - 2, keep=MAX_TOKENS, pad_id=number)
+    length = len(ids) + MAX_TOKENS - 2
+    return PromptPlan(prefix=prefix, lower=True, tokens=length, keep=MAX_TOKENS, pad_id=number, vocabulary=vocabulary)
 
 
 def open_stock_tokenizer(student: Student) -> Any:

@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, unknown_choice
+from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Student
 from sprint_export.students.folder import read_json
 
 HERE = Path(__file__).parent
+RANDOM = "random:"  # before a preset's name
 HUB_STUDENTS = (
     "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
     "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
@@ -45,36 +47,58 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None)
         InputError: no such source, a missing or damaged file, or a config that does not fit its weights.
         MachineError: a hub id cannot be fetched (no network).
     """
+    check_source(source)
     name = str(source)
-    if name.startswith("random:"):
+    if name.startswith(RANDOM):
         from sprint_export.students.presets import load_preset
 
         if variant is not None:
             raise InputError(f"variant {variant!r}: {name} has no files to choose from; leave --variant out")
-        return load_preset(name.removeprefix("random:"))
+        return load_preset(name.removeprefix(RANDOM))
     if is_embedded(name):
         return _load_folder(HERE / name.replace("-", "_"), name, None, variant)
-    try:
-        folder = Path(source).expanduser()
-        found = folder.resolve() if folder.exists() else None  # so that a bundle finds it from anywhere
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a loop of links, ~nobody, a NUL
-        raise InputError(f"student {name[:80]!r} is no path that can be read ({str(error)[:120]})") from error
-    if found is not None:
-        return _load_folder(found, str(found), None, variant)
+    folder = resolve_path("--student", Path(source))
+    if folder.is_dir():
+        return _load_folder(folder, str(folder), None, variant)  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
-    if hub is None or name.startswith((".", "/", "~")):
-        raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
+    assert hub is not None, "check_source lets nothing else through"
     return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"], variant)
+
+
+def check_source(source: str | Path) -> None:
+    """Refuse what `load_student` would refuse by its name or its model index; no library is imported.
+
+    Raises:
+        InputError: no such source, or a folder that is no pipeline this package knows.
+    """
+    name = str(source)
+    if name.startswith(RANDOM):
+        from sprint_export.students.published import PRESETS
+
+        if (preset := name.removeprefix(RANDOM)) not in PRESETS:
+            raise unknown_choice("random preset", preset, PRESETS)
+    elif not is_embedded(name):
+        folder = resolve_path("--student", Path(source))
+        if is_folder(folder) or is_file(folder):
+            _find_family(folder)
+        elif _HUB_ID.fullmatch(name) is None or name.startswith((".", "/", "~")):
+            raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
 
 
 def is_embedded(name: str) -> bool:
     """Whether a student of that name ships with the package."""
     if not re.fullmatch(r"[\w-]{1,80}", name):
         return False
-    return (HERE / name.replace("-", "_") / "model_index.json").is_file()
+    return is_file(HERE / name.replace("-", "_") / "model_index.json")
 
 
 def _load_folder(folder: Path, source: str, revision: str | None, variant: str | None) -> Student:
+    student: Student = load_member("student", _find_family(folder)).load(folder, source, revision, variant)
+    return student
+
+
+def _find_family(folder: Path) -> str:
+    """The family that reads a folder's pipeline class."""
     index = folder / "model_index.json"
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
@@ -87,8 +111,7 @@ def _load_folder(folder: Path, source: str, revision: str | None, variant: str |
     families = {family: _pipelines(family) for family in list_members("student")}
     for family, pipelines in families.items():
         if pipeline in pipelines:
-            student: Student = load_member("student", family).load(folder, source, revision, variant)
-            return student
+            return family
     raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum(families.values(), ()))
 
 

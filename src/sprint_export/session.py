@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sprint_export.errors import InputError
+from sprint_export.errors import BundleError, InputError
 from sprint_export.progress import Progress, quiet
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.sampler import sample
@@ -149,6 +149,7 @@ class Pipeline:
 
         noise = self._check_noise(prompts, seed, noise, self._choose_latents(noise, height, width))
         ids, mask = self.reader.read(prompts)
+        check_ids(ids, self.reader.plan.vocabulary)
         rows = [slice(i, i + 1) for i in range(len(prompts))]
 
         def tell(role: str, done: int) -> None:
@@ -219,15 +220,43 @@ class Pipeline:
         session = self.sessions[role]
         start = time.perf_counter()
         result = session.run(feeds)
+        check_finite(role, result)
         self.ran_on[role] = session.description
         self.seconds.setdefault(role, []).append(time.perf_counter() - start)
         return result
 
 
-def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
-    """float [B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3], rounding as diffusers' VaeImageProcessor does."""
+def check_ids(ids: Array, vocabulary: int) -> None:
+    """Raise BundleError unless every id is one of the vocabulary (0: not known)."""
+    if vocabulary and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+        raise BundleError(
+            f"the tokenizer gives ids from {ids.min()} to {ids.max()}, the text encoder knows 0 to {vocabulary - 1}: they do not "
+            "belong together; export the student again"
+        )
+
+
+def check_finite(role: str, outputs: Mapping[str, Array]) -> None:
+    """Raise BundleError where a network gave NaN or infinity: what is made of that is no picture."""
     import numpy as np
 
+    for name, values in outputs.items():
+        bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+        if bad:
+            raise BundleError(
+                f"{role} gave {bad} of {values.size} values of {name!r} that are NaN or infinite: its weights are damaged or too "
+                "large for the type it computes in; export the student again, or for a target of wider floats"
+            )
+
+
+def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
+    """float [B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3], rounding as diffusers' VaeImageProcessor does.
+
+    Raises:
+        BundleError: it holds NaN or infinity.
+    """
+    import numpy as np
+
+    check_finite("the decoder", {"image": image})
     unit = np.clip(image.astype(np.float32) * 0.5 + 0.5, 0.0, 1.0)
     pictures: npt.NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return pictures
