@@ -179,8 +179,7 @@ class PromptPlan:
 class Student:
     """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
 
-    `folder` is what it was read from, for the stock classes to read too, and `variant` which of the weights there ("fp16"; None:
-    the plain ones, or the only ones). A student with random weights has no folder.
+    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16".
     """
 
     family: str
