@@ -28,6 +28,7 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.edits import EDITS_FILE, hash_edits, write_edits
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
+from sprint_export.thread_count import fixed_threads
 
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
 
@@ -69,6 +70,7 @@ def _exporter(target: Target) -> ModuleType:
     return importlib.import_module(f"sprint_export.export.{target.exporter}")
 
 
+@fixed_threads()
 def export_student(
     student: Student,
     target: Target,
