@@ -280,8 +280,7 @@ class Target:
     `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
     its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
-    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known. `one_size` is the reason why
-    height and width cannot be free.
+    its kernel for such a layer gives 8 bits back, so that the output's range must be known. `one_size`: why sizes cannot be free.
     """
 
     name: str
