@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.manifest_checks import ManifestError, check_manifest
 from sprint_export.export.safe_files import FileError, check_way, find_odd_entry, hash_bytes, open_checked
+from sprint_export.files import write_text
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.schema import Artifact, Bundle, ComponentRecord
+from sprint_export.schema import Artifact, Bundle
 from sprint_export.strict_json import hash_json, parse_json
 
 __all__ = [
     "FORMAT",
-    "MANIFEST",
     "add_artifacts",
     "find_artifact",
     "find_file",
@@ -35,16 +34,10 @@ __all__ = [
     "locate",
     "locate_kind",
     "make_artifact",
-    "open_work_folder",
-    "place_bundle",
     "read_bundle",
-    "read_record",
     "write_bundle",
-    "write_record",
-    "write_text",
 ]
 
-MANIFEST = "bundle.json"
 FORMAT = 5
 HASH = "sha256"  # the manifest's field that holds its own
 MOST_LETTERS = 400  # of what an error quotes from a manifest
@@ -60,19 +53,6 @@ def hash_file(path: Path) -> str:
     """sha256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step, so that it is never half-written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_bundle(bundle: Bundle) -> None:
@@ -178,15 +158,6 @@ def locate_kind(bundle: Bundle, role: str, kind: str) -> Path | None:
     return None if artifact is None else locate(bundle, artifact.path)
 
 
-def place_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Move a finished bundle from its work folder to where it belongs, replacing what is there, in one rename."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    (bundle.folder / "key").unlink(missing_ok=True)
-    bundle.folder.rename(folder)
-    return replace(bundle, folder=folder)
-
-
 def find_artifact(bundle: Bundle, role: str, kind: str) -> Artifact | None:
     """The component's file of that kind, or None."""
     return next((a for a in bundle.artifacts if (a.role, a.kind) == (role, kind)), None)
@@ -205,32 +176,3 @@ def add_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> Bundle:
     new = {(a.path, a.kind): a for a in artifacts}
     kept = tuple(a for a in bundle.artifacts if (a.path, a.kind) not in new)
     return replace(bundle, artifacts=kept + tuple(new.values()))
-
-
-def read_record(folder: Path) -> tuple[ComponentRecord, tuple[str, ...]] | None:
-    """A component that an earlier, interrupted run finished: its record and the hashes of its files, or None."""
-    path = folder / "component.json"
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text("utf-8"))
-        return from_json(ComponentRecord, value["record"]), tuple(value["files"])
-    except (ValueError, TypeError, KeyError):  # damaged: the component is made again
-        return None
-
-
-def write_record(folder: Path, record: ComponentRecord) -> None:
-    """Mark a component's folder as finished."""
-    files = sorted(p.name for p in folder.iterdir())
-    write_text(folder / "component.json", json.dumps({"record": to_json(record), "files": files}, indent=1))
-
-
-def open_work_folder(out: Path, key: str) -> Path:
-    """The folder beside `out` in which stages gather their files; what another recipe or student left there is removed."""
-    work = out.with_name(f".{out.name}.partial")
-    marker = work / "key"
-    if work.exists() and (not marker.is_file() or marker.read_text("utf-8") != key):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_text(marker, key)
-    return work

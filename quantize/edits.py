@@ -9,7 +9,6 @@ graph, so that whoever checks it later makes the same weights from the student's
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import BundleError
+from sprint_export.files import write_whole
 from sprint_export.schema import Component, Migration
 from sprint_export.weights import Handle, LazyHandle
 
@@ -129,19 +129,11 @@ def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
     return LazyHandle(handle.shape, dtype, compute)
 
 
-def hash_edits(edits: Edits) -> str:
-    """sha256 over names and values."""
-    total = hashlib.sha256()
-    for key in sorted(edits):
-        total.update(key.encode())
-        total.update(edits[key].contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
 def write_edits(edits: Edits, folder: Path) -> None:
     """Keep them beside the graph; no file where there are none."""
     if edits:
-        save_file({key: value.contiguous().clone() for key, value in edits.items()}, folder / EDITS_FILE)
+        tensors = {key: value.contiguous().clone() for key, value in edits.items()}
+        write_whole(folder / EDITS_FILE, lambda part: save_file(tensors, part))
 
 
 def read_edits(path: Path | None) -> dict[str, torch.Tensor]:

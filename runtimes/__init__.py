@@ -32,6 +32,7 @@ from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
 from sprint_export.session import Chain, OneAtATime, Pipeline
 from sprint_export.sizes import find_sizes
+from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,8 @@ __all__ = ["build_bundle", "open_bundle"]
 
 DEFAULT_BUILDER = "tensorrt-rtx"
 TOKENIZER = "tokenizer/tokenizer.json"
+PACKAGES = (".mlpackage", ".aimodel")  # folders that a library reads as one file
+WRITE_ADVICE = "engines are built into the bundle; copy it to where you can write"
 
 
 def build_bundle(
@@ -60,9 +63,15 @@ def build_bundle(
         The bundle with its new files; engines that are there already and whole are not built again.
 
     Raises:
-        RefusedError: the target refuses the device. MachineError: a library or the GPU is missing.
+        RefusedError: the target refuses the device. MachineError: a library or the GPU is missing, or another run works on the
+            bundle.
     """
-    bundle = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
+    folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    with claim_bundle(folder, WRITE_ADVICE):
+        return _build_claimed(bundle if isinstance(bundle, Bundle) else read_bundle(folder), device, builder, progress)
+
+
+def _build_claimed(bundle: Bundle, device: str | None, builder: str, progress: Progress) -> Bundle:
     member = load_member("target", bundle.target)
     chosen = find_device(device or bundle.device)
     if (reason := member.TARGET.refuses(bundle.precision, chosen)) is not None:
@@ -206,7 +215,9 @@ def _check_beside(bundle: Bundle, graph: Path) -> None:
     odd = find_odd_entry(bundle.folder / graph.relative_to(bundle.folder).parts[0])
     if odd is not None:
         raise BundleError(f"{bundle.folder} holds {odd!r}, which is no regular file; copy the bundle with its files in it")
-    for path in (graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
+    package = next((parent for parent in graph.parents if parent.suffix in PACKAGES), None)
+    inside = [path for path in package.rglob("*") if path.is_file()] if package else []
+    for path in (*inside, graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
         name = path.relative_to(bundle.folder).as_posix()
         if path.exists() and find_file(bundle, name) is None:
             raise BundleError(f"{path} lies beside {graph.name} and the manifest does not name it; do not use this bundle")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
+from sprint_export.libraries import is_installed, missing_library
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.schema import Device, LayerShape, Target, TensorSpec
@@ -46,6 +47,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="cpu",
     extra="runtime",
+    needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("onnx",),
     rounds_output=rounds_output,
     rewrites=(
@@ -59,6 +61,7 @@ TARGET = Target(
         "fewer_transposes",
         "integer_matmuls",
         "norm_divisions",
+        "float8_casts",
     ),
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
@@ -73,8 +76,8 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
 
 
 def can_run() -> str | None:
-    """Always: every machine has a CPU."""
-    return None
+    """Why ONNX Runtime cannot run here, or None: every machine has a CPU."""
+    return None if is_installed("onnxruntime") else str(missing_library("onnxruntime"))
 
 
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:

@@ -8,7 +8,6 @@ The device a bundle was made for is written into the IR.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results
 from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
@@ -68,9 +68,11 @@ TARGET = Target(
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
     precisions=("fp16", "int8"),
     graph_dtype={"fp16": "fp16", "int8": "fp16"},
+    scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
     refuses=refuse_pair,
     default_device="cpu",
     extra="openvino",
+    needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino"),
     exporter="to_openvino",
     runtimes=("openvino",),
     layer_precisions=("int8",),
@@ -87,7 +89,7 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
 
 def can_run() -> str | None:
     """Why OpenVINO cannot run here, or None: every machine has a CPU."""
-    if importlib.util.find_spec("openvino") is None:
+    if not is_installed("openvino"):
         return f"openvino is not installed; run: pip install 'sprint-export[{TARGET.extra}]'"
     return None
 

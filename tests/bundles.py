@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sprint_export.export.bundle import HASH, MANIFEST
+from sprint_export.bundle_files import MANIFEST
+from sprint_export.export.bundle import HASH
 from sprint_export.road import convert
 
 COMMAND = Path(sys.executable).with_name("sprint-export")

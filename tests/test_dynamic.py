@@ -12,7 +12,8 @@ from PIL import Image
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import read_bundle
-from sprint_export.export.student import bundle_key, complete_options
+from sprint_export.export.student import bundle_key
+from sprint_export.options import complete_options
 from sprint_export.registry import list_members, load_member
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle

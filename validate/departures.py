@@ -58,6 +58,7 @@ def search_component(bundle: Bundle, component: Component, feeds: dict[str, Arra
     from sprint_export.runtimes.mil.departure import find_departure
     from sprint_export.runtimes.mil.evaluate import Evaluator
     from sprint_export.runtimes.mil.record import record_values
+    from sprint_export.runtimes.mil.sources import read_sources
 
     dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
     record = next(record for record in bundle.components if record.role == component.role)
@@ -69,7 +70,7 @@ def search_component(bundle: Bundle, component: Component, feeds: dict[str, Arra
         reference = record_values(program, arguments, [spec.name for spec in graph.outputs])
         package = package_of(locate(bundle, f"{record.role}/{part.graph}"))
         given = {spec.name: feeds[spec.name] for spec in part.inputs}  # both sides unrounded, also from part to part
-        found = find_departure(Evaluator(package), reference, given)
+        found = find_departure(Evaluator(package), reference, given, read_sources(program, reference))
         if found is not None:
             return f"{package.name}: {found}"
         feeds = feeds | {spec.name: reference[spec.name].numpy() for spec in graph.outputs}

@@ -12,22 +12,18 @@ from typing import Any
 
 import pytest
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export import bundle as bundle_module
 from sprint_export.export.bundle import (
     FORMAT,
-    MANIFEST,
     add_artifacts,
     find_artifact,
     locate,
     locate_kind,
-    open_work_folder,
     read_bundle,
-    read_record,
     write_bundle,
-    write_record,
-    write_text,
 )
 from sprint_export.export.safe_files import hash_bytes
 from sprint_export.json_forms import from_json, to_json
@@ -321,35 +317,3 @@ def test_a_new_artifact_takes_the_old_ones_place(bundle: Bundle) -> None:
     found = add_artifacts(bundle, [new, engine])
     assert set(found.artifacts) == {new, *bundle.artifacts[1:], engine}
     assert bundle.artifacts[0] == old, "the input is left alone"
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.json"
-    write_text(path, "first")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_text(path, "second")
-    assert path.read_text() == "first"
-    assert [file.name for file in tmp_path.iterdir()] == ["a.json"], "nothing half-written beside it"
-
-
-def test_a_component_is_finished_once_it_has_its_record(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"x")
-    assert read_record(tmp_path) is None
-    write_record(tmp_path, RECORD)
-    assert read_record(tmp_path) == (RECORD, ("model.onnx",))
-
-
-def test_the_work_folder_is_kept_for_the_same_key_only(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    work = open_work_folder(out, "key")
-    assert work.parent == out.parent
-    assert work.name.startswith("."), "hidden beside the output, on the same disk"
-    (work / "done").write_text("x")
-    assert (open_work_folder(out, "key") / "done").exists()
-    assert not (open_work_folder(out, "other") / "done").exists()
-    assert not out.exists()
