@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.registry import require
 from sprint_export.schema import Device, LayerShape, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
+
+
+LIBRARY = "onnxruntime"
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
@@ -61,6 +65,7 @@ TARGET = Target(
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 32},
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST_ONNXRUNTIME},
 )
 
 
@@ -74,6 +79,11 @@ def can_run() -> str | None:
     return None
 
 
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the ONNX Runtime that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
+
+
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
     """Load a graph (or a shadow) on the CPU.
 
@@ -85,7 +95,7 @@ def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Ten
 
 def make_options() -> Any:
     """How sessions are opened: onnxruntime.SessionOptions."""
-    options = require("onnxruntime", TARGET.extra).SessionOptions()
+    options = require(LIBRARY, TARGET.extra).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
@@ -98,7 +108,7 @@ class OnnxRuntimeSession:
     """The session protocol over onnxruntime.InferenceSession."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        ort: Any = require("onnxruntime", TARGET.extra)
+        ort: Any = require(LIBRARY, TARGET.extra)
         try:
             self._session = ort.InferenceSession(str(graph), make_options(), providers=["CPUExecutionProvider"])
         except MemoryError as error:

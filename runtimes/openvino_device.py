@@ -21,10 +21,13 @@ from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.registry import require
 from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
+from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
+LIBRARY = "openvino"
+OLDEST = "2024.6.0"  # older ones were not tried
 UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
 MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
 
@@ -75,6 +78,7 @@ TARGET = Target(
     rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST},
 )
 
 
@@ -88,6 +92,11 @@ def can_run() -> str | None:
     if importlib.util.find_spec("openvino") is None:
         return f"openvino is not installed; run: pip install 'sprint-export[{TARGET.extra}]'"
     return None
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the OpenVINO that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
 
 
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
@@ -104,7 +113,7 @@ class OpenVinoSession:
     """The session protocol over openvino.CompiledModel."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        openvino: Any = require("openvino", TARGET.extra)
+        openvino: Any = require(LIBRARY, TARGET.extra)
         core, start = open_core(), time.perf_counter()
         try:
             model = core.read_model(graph)
@@ -168,7 +177,7 @@ def open_core() -> Any:
     Each registers a stack for signal handlers and, when it goes, puts back the one before it (CPU plugin, 2026.4). Of several
     that go in the order they came, the last puts back one that is gone, and the next Ctrl-C is a segmentation fault.
     """
-    return require("openvino", TARGET.extra).Core()
+    return require(LIBRARY, TARGET.extra).Core()
 
 
 def _find_unit(core: Any, name: str) -> str:

@@ -276,7 +276,8 @@ class Target:
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
     its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
     its kernel for such a layer gives 8 bits back, so that the range of the output has to be known. `one_size` is the reason why
-    height and width cannot be free.
+    height and width cannot be free. `oldest(options)` names what opens its files (a library, a system), each with the oldest
+    version that was shown to.
     """
 
     name: str
@@ -298,6 +299,7 @@ class Target:
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
     one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
+    oldest: Callable[[Options], Mapping[str, str]] = lambda options: {}
 
 
 @dataclass(frozen=True)
@@ -340,7 +342,11 @@ class ComponentRecord:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run."""
+    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run.
+
+    `runtimes` is what opens its files: a library or a system and the oldest version that does; for an engine's builder
+    ("tensorrt-rtx") the one version that does.
+    """
 
     folder: Path
     family: str
@@ -361,6 +367,7 @@ class Bundle:
     fingerprint: str
     key: str
     tools: Mapping[str, str]
+    runtimes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
