@@ -30,7 +30,8 @@ from sprint_export.quantize.bit_search import LARGE_MEASUREMENTS, LARGE_PROMPTS,
 from sprint_export.quantize.frontier import Frontier, Point
 from sprint_export.quantize.knapsack import Knapsack
 from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.recipes import DEFAULT, list_presets, read_preset
+from sprint_export.quantize.preset_files import list_presets
+from sprint_export.quantize.recipes import DEFAULT, read_preset
 from sprint_export.quantize.search_costs import Prices, choose_cost
 from sprint_export.quantize.search_pictures import KeptErrors, KeptPsnr, measure_units
 from sprint_export.quantize.search_units import Unit, gather_layers, make_units, round_layers, write_rules

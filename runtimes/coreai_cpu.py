@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -27,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.files import temporary_folder
+from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.schema import NEURAL_ENGINE, Device, Options, Target, TensorSpec
 
@@ -80,6 +80,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="mac-m4",
     extra="coreai",
+    needs=("coreai_torch", "coreai"),
     exporter="to_coreai",
     runtimes=("coreai",),
     weight_only=("int8", "fp8"),
@@ -97,7 +98,7 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
 
 def can_run() -> str | None:
     """Why Core AI cannot run here, or None: Apple publishes its package for x86-64 Linux and for Macs."""
-    if importlib.util.find_spec("coreai") is None:
+    if not is_installed("coreai"):
         return f"coreai-core is not installed; run: pip install 'sprint-export[{TARGET.extra}]' (x86-64 Linux, Apple silicon)"
     return None
 
@@ -126,11 +127,11 @@ class CoreAISession:
         self._loop = _Loop()
         self._close = weakref.finalize(self, _Loop.close, self._loop)
         try:
-            with tempfile.TemporaryDirectory() as folder:  # needed until the model is open
+            with temporary_folder() as folder:  # needed until the model is open
                 loaded = authoring.AIModelAsset.load(asset)
                 is_wide = widen and not is_system and widen_program(program := loaded.program)
                 if is_wide:
-                    loaded = program.save_asset(Path(folder) / asset.name)
+                    loaded = program.save_asset(folder / asset.name)
                 opening = loaded.executable(_specialize(self._runtime, unit) if is_system else None)
                 model = self._loop.run(self._loop.stack.enter_async_context(opening))
                 self._function = model.load_function(FUNCTION)

@@ -73,6 +73,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="iphone-15-pro",
     extra="coreml",
+    needs=("coremltools",),
     exporter="to_coreml",
     runtimes=("coreml", "coreml-checker"),
     weight_only=("int8", "int4", "w6", "w4"),

@@ -15,18 +15,19 @@ Written without a GPU: running an engine has been tested against a stand-in, the
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.files import write_whole
+from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.gpus import find_gpus
-from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, join_messages, load_library, open_log
+from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
 from sprint_export.runtimes.trt.session import EngineSession
 from sprint_export.schema import Device, Target, TensorSpec
 from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_other
@@ -79,6 +80,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="rtx-4090",
     extra="trt",
+    needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
     needs_build=True,
     weight_only=("w8a16", "int4"),
@@ -156,6 +158,7 @@ def check_builder(device: Device, builder: str) -> None:
         raise InputError(str(refuse_pair("bf16", device)))
     if builder == "tensorrt":
         _require_gpu(device)
+    check_library(builder)
 
 
 def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: Callable[[str], None]) -> Any:
@@ -215,18 +218,14 @@ def _find_table(log: Any, graph: Path) -> str:
 
 
 def _write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write beside, then rename: a reader sees the whole file or none."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; make room or change "
-            "its permissions, then build again"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    """A reader sees the whole file or none.
+
+    Raises:
+        MachineError: the disk is full, or the folder cannot be written to.
+    """
+    advice = "make room or change its permissions, then build again"
+    with clear_disk_errors(path, advice, MachineError):
+        write_whole(path, lambda part: part.write_bytes(data))
 
 
 def _require_gpu(device: Device) -> None:
@@ -244,9 +243,9 @@ def can_run() -> str | None:
     """Why engines cannot run on this machine, or None when they can. Cheap: asks the driver, imports nothing."""
     if not find_gpus():
         return "no NVIDIA GPU or no driver (libcuda lists no device)"
-    if not any(importlib.util.find_spec(library) for library in BUILDERS.values()):
+    if not any(is_installed(library) for library in BUILDERS.values()):
         return "tensorrt_rtx is not installed; run: pip install 'sprint-export[trt]'"
-    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
+    if not is_installed("cuda") or not is_installed("cuda.bindings"):
         return "cuda-python is not installed; run: pip install 'sprint-export[trt]'"
     return None
 

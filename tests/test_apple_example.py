@@ -18,10 +18,11 @@ from examples.apple.make_reference import MIN_PSNR_DB, make_reference
 from sprint_export.errors import InputError
 from sprint_export.export.bundle import FORMAT, hash_file, read_bundle
 from sprint_export.json_forms import from_json
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.runtimes import coreml_package
 from sprint_export.sampler import sample, trigflow_times
 from sprint_export.schema import Artifact, Bundle, ComponentRecord, Options, Part, PromptPlan, StepPlan, TensorSpec
-from sprint_export.session import Pipeline, PromptReader, to_uint8
+from sprint_export.session import Pipeline, to_uint8
 from sprint_export.students import load_student
 from tests.tree import ROOT
 

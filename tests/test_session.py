@@ -12,8 +12,9 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 
 from sprint_export.errors import InputError
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.schema import Student
-from sprint_export.session import Pipeline, PromptReader, make_noise, to_uint8
+from sprint_export.session import Pipeline, make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from tests.made_student import PREFIX, PROMPTS, draw_stock, open_torch, relative_error

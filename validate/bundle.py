@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.bundle import read_bundle, write_text
-from sprint_export.json_forms import to_json
+from sprint_export.export.bundle import find_file, read_bundle
+from sprint_export.files import write_text, write_whole
 from sprint_export.progress import Progress, quiet
+from sprint_export.quantize.frontier import JSON
 from sprint_export.quantize.patterns import is_pointwise
+from sprint_export.registry import load_member
+from sprint_export.runtimes import choose_runtime
 from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
 from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.validate.departures import find_departures
-from sprint_export.validate.gates import apply_gates, read_gates
+from sprint_export.validate.gates import apply_gates, read_demands, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
     compare_adherence,
     compare_pictures,
+    has_captions,
     recall_search,
     summarize_kernels,
     time_components,
     weigh_files,
 )
+from sprint_export.validate.metrics import check_captions, check_metrics
 from sprint_export.validate.neural_engine import check_packages
-from sprint_export.validate.reference import draw_reference
+from sprint_export.validate.reference_cache import recall_reference
+from sprint_export.validate.report_file import format_report
+from sprint_export.validate.shapes_world import IMAGE_SIZE
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
+from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-REPORT, SHEET = "report.json", "contact_sheet.png"
-SMALL_PICTURE = 128  # pixels; up to this size all validation prompts are drawn, above it LARGE_COUNT
-LARGE_COUNT = 4
+SMALL_PICTURE = 128  # pixels; up to this size SMALL_COUNT prompts are drawn, above it LARGE_COUNT
+SMALL_COUNT, LARGE_COUNT = 64, 4
+TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
 NOISE_SEED = 0
+WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
 
 def validate_bundle(
@@ -59,8 +68,8 @@ def validate_bundle(
         bundle: a bundle or its folder.
         student: the unspecialized student; default: loaded from the bundle's source.
         prompts: default: the validation prompts that came with the student.
-        count: how many of them; default: all for pictures up to 128 px, else 4.
-        gates: demands such as 'psnr_db>=30', in place of the precision's default on the same metric.
+        count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
+        gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
         progress: is told (stage, done, total).
 
@@ -70,10 +79,27 @@ def validate_bundle(
     Raises:
         InputError: a gate is malformed, there are no prompts, or the student is not the one the bundle was made from.
         BundleError: the bundle lacks a component, so no picture can be drawn, or its files are damaged.
+        MachineError: another run works on the bundle, or the disk is full.
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    with claim_bundle(folder, WRITE_ADVICE):
+        return _validate_claimed(folder, student, prompts, count, gates, runtime, progress)
+
+
+def _validate_claimed(
+    folder: Path,
+    student: Student | None,
+    prompts: Sequence[str] | None,
+    count: int | None,
+    gates: Sequence[str],
+    runtime: str | None,
+    progress: Progress,
+) -> Report:
     bundle = read_bundle(folder)
     chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
+    demanded = [gate.metric for gate in read_demands(gates)]
+    check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
+    choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
     student = student or load_student(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
@@ -81,7 +107,9 @@ def validate_bundle(
             "give the right one with --student, or export again"
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
-    rows, description = _compare(bundle, student, prompts, runtime, progress)
+    check_captions(demanded, student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
+    is_timed = any(name.startswith(TIMED) for name in demanded)
+    rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
     rows += recall_search(bundle) + weigh_files(bundle) + summarize_kernels(bundle) + check_packages(bundle)
     report = Report(
         str(folder),
@@ -89,10 +117,20 @@ def validate_bundle(
         description,
         describe_machine(),
         len(prompts),
-        apply_gates(rows, chosen_gates, [text.strip().split(">")[0].split("<")[0].strip() for text in gates]),
+        apply_gates(rows, chosen_gates, demanded),
     )
-    write_text(folder / REPORT, json.dumps(to_json(report) | {"passed": report.passed}, indent=1) + "\n")
+    write_text(folder / REPORT, format_report(report))
     return report
+
+
+def check_demands(student: Student, gates: Sequence[str], count: int | None) -> None:
+    """Refuse, before a bundle is made, gates that its validation on the student's own prompts could not hold.
+
+    Raises:
+        InputError: adherence is asked for where prompts are no captions, or there are no prompts.
+    """
+    prompts = _choose_prompts(student, None, count, SMALL_PICTURE)
+    check_captions([gate.metric for gate in read_demands(gates)], has_captions(prompts))
 
 
 def student_side(bundle: Bundle) -> int:
@@ -108,8 +146,8 @@ def student_side(bundle: Bundle) -> int:
 
 def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:
     chosen = list(student.validation_prompts if prompts is None else prompts)
-    if count is None and prompts is None and side > SMALL_PICTURE:
-        count = LARGE_COUNT
+    if count is None and prompts is None:
+        count = SMALL_COUNT if side <= SMALL_PICTURE else LARGE_COUNT
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
     if not chosen:
@@ -118,12 +156,12 @@ def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int 
 
 
 def _compare(
-    bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress
+    bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress, is_timed: bool
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
     steps = bundle.plan.steps
     noise = make_noise(NOISE_SEED, steps, len(prompts), bundle.latent_shape)
-    reference = draw_reference(student, prompts, noise, steps, bundle.plan.guidance, progress)
+    reference = recall_reference(student, prompts, noise, steps, bundle.plan.guidance, progress, is_timed)
     rounded = draw_rounded(bundle, student, prompts, noise, progress)
     exported = draw_exported(bundle, runtime, prompts, noise, progress)
     rows = compare_components(bundle, runtime, rounded)
@@ -142,12 +180,7 @@ def _compare(
 
 
 def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
-    sheet = bundle.folder / f".{SHEET}.part.png"
-    try:
-        draw_contact_sheet(rows, sheet)
-        sheet.replace(bundle.folder / SHEET)
-    finally:
-        sheet.unlink(missing_ok=True)  # there still where writing failed
+    write_whole(bundle.folder / SHEET, lambda part: draw_contact_sheet(rows, part))
 
 
 def quantized_share(bundle: Bundle, student: Student) -> float:

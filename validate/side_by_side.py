@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sprint_export.export.bundle import locate_kind
 from sprint_export.progress import Progress
 from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
@@ -80,7 +81,7 @@ def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise
     layers = {record.role: record.layers for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        component = edit_component(specialized.components[role], read_edits(bundle.folder / role))
+        component = edit_component(specialized.components[role], read_edits(locate_kind(bundle, role, "edits")))
         component = dataclasses.replace(component, layers=layers[role])
         return TorchSession(component, fake=True, dtype=dtype)
 

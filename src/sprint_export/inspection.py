@@ -41,7 +41,7 @@ def _list_students() -> dict[str, str]:
 
 
 def _list_targets() -> dict[str, str]:
-    from sprint_export.road import list_targets
+    from sprint_export.run_checks import list_targets
 
     return list_targets()
 
@@ -57,7 +57,7 @@ def _list_devices() -> dict[str, str]:
 
 
 def _list_recipes() -> dict[str, str]:
-    from sprint_export.quantize.recipes import list_presets
+    from sprint_export.quantize.preset_files import list_presets
     from sprint_export.recipe_toml import AUTO
 
     presets = {name: meaning for family in list_members("student") for name, meaning in list_presets(family).items()}

@@ -1,55 +1,27 @@
 """convert: the whole road, from a student's name to a validated bundle.
 
-Nothing appears at `out` until the bundle is whole: stages gather their files in `.<out>.partial` beside it, where a killed
-run is taken up again. A bundle that is there already and was made from the same inputs is not made again.
+Nothing appears at `out` until the bundle is whole: stages gather their files in `.<out>.partial` beside it, one run at a time,
+and a killed run is taken up again there. A bundle that is there already, whole, and was made from the same inputs is not made
+again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sprint_export.devices import find_device
-from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.progress import Progress, quiet
-from sprint_export.recipe_choice import Wish, add_frontier, check_wish, choose_recipe
-from sprint_export.registry import list_members, load_member
+from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
+from sprint_export.registry import load_member
+from sprint_export.run_checks import CheckedRun, check_path, check_run, load_libraries
 from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
-    "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
-    "activations) and, on iOS 27 and macOS 27, coreai-fp8",
-    "coreml-bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
-}
-
-
-def parse_target(text: str) -> tuple[Target, str]:
-    """`trt-fp8` -> (Target, "fp8").
-
-    Raises:
-        InputError: no such target or precision; the message lists the pairs. RefusedError: a pair known not to work.
-    """
-    if text in ELSEWHERE:
-        raise RefusedError(f"{text}: {ELSEWHERE[text]}")
-    name, _, precision = text.rpartition("-")
-    if name not in list_members("target") or precision not in load_member("target", name).TARGET.precisions:
-        raise unknown_choice("target", text, list_targets())
-    return load_member("target", name).TARGET, precision
-
-
-def list_targets() -> dict[str, str]:
-    """All `<target>-<precision>` pairs -> what they are."""
-    targets = [load_member("target", name).TARGET for name in list_members("target")]
-    return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
+from sprint_export.work_folder import claim_bundle, find_work_folder
 
 
 def convert(
@@ -109,42 +81,51 @@ def convert(
         InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
         MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
     """
-    from sprint_export.export.student import complete_options
-    from sprint_export.runtimes import check_builder
+    run = check_convert(
+        student,
+        target,
+        out,
+        steps=steps,
+        guidance=guidance,
+        device=device,
+        recipe=recipe,
+        cost=cost,
+        components=components,
+        builder=builder,
+        options=options,
+        max_mb=max_mb,
+        prompt_tokens=prompt_tokens,
+        gates=gates,
+        count=count,
+        validate=validate,
+    )
+    load_libraries(progress)
     from sprint_export.students import load_student
-    from sprint_export.validate.gates import read_gates
 
-    goal, precision = parse_target(target)
-    place = find_device(device or goal.default_device)
-    if (reason := goal.refuses(precision, place)) is not None:
-        raise RefusedError(f"{target} --device {place.name}: {reason}")
-    check_builder(goal, place, builder)
-    chosen = complete_options(goal, precision, place, options or Options())
-    read_gates(gates, precision)  # a mistake in one is said now, not after the export
-    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
-    if count is not None and count < 1:
-        raise InputError(f"count={count}: expected at least one prompt to validate with")
-    if out is not None:
-        with clear_disk_errors(Path(out)):
-            check_out(Path(out))  # a mistake in it is said before the student is loaded
-    loaded = student if isinstance(student, Student) else load_student(student)
-    if chosen.dynamic:
-        load_member("student", loaded.family).check_free_sizes(loaded)
-    if prompts is not None:
-        loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
-    folder = Path(out) if out is not None else Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}")
-    with clear_disk_errors(folder):
-        folder = check_out(folder)
+    with ExitStack() as stack:
+        if out is not None:  # another run that works there is met before the student is loaded
+            folder = _claim_out(Path(out), overwrite, stack)
+        loaded = student if isinstance(student, Student) else load_student(student)
+        if run.options.dynamic:
+            load_member("student", loaded.family).check_free_sizes(loaded)
+        if prompts is not None:
+            loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
+        if run.is_validated:
+            from sprint_export.validate.bundle import check_demands
+
+            check_demands(loaded, gates, count)
+        if out is None:
+            folder = _claim_out(Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}"), overwrite, stack)
         bundle = _make_bundle(
             loaded,
-            goal,
-            precision,
-            place,
-            chosen,
+            run.target,
+            run.precision,
+            run.device,
+            run.options,
             folder,
             steps,
             guidance,
-            wish,
+            run.wish,
             components,
             builder,
             prefix_cache,
@@ -153,13 +134,35 @@ def convert(
             progress,
             say,
         )
-        if validate and set(components) == set(ROLES):
+        if run.is_validated:
             from sprint_export.validate import validate_bundle
 
             validate_bundle(bundle, loaded, count=count, gates=gates, progress=progress)
         elif validate:
             say("not validated: without all three networks there is no picture to compare")
     return bundle
+
+
+def check_convert(student: str | Path | Student, target: str, out: str | Path | None, **asked: Any) -> CheckedRun:
+    """Check everything that can be known before the student is loaded; `asked` is what `check_run` takes.
+
+    Raises:
+        InputError, RefusedError, MachineError: as `convert`.
+    """
+    run = check_run(student, target, **asked)
+    if out is not None:
+        check_path(Path(out))
+        with clear_disk_errors(Path(out)):
+            check_out(Path(out))
+    return run
+
+
+def _claim_out(out: Path, overwrite: bool, stack: ExitStack) -> Path:
+    """The bundle's place, checked, and held until `stack` is left."""
+    with clear_disk_errors(out):
+        out = check_out(out, overwrite)
+    stack.enter_context(claim_bundle(out))
+    return out
 
 
 def _make_bundle(
@@ -181,12 +184,13 @@ def _make_bundle(
     say: Callable[[str], None],
 ) -> Bundle:
     from sprint_export.export import export_student
-    from sprint_export.export.bundle import place_bundle
+    from sprint_export.export.publishing import discard_work, place_bundle
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
     from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
 
+    present = read_present(folder, overwrite)
     guidance = DEFAULT_GUIDANCE if guidance is None else guidance
     specialized = specialize_student(student, steps, guidance, options.layout, prefix_cache, prompt_tokens)
     specialized = keep_components(specialized, components)
@@ -196,29 +200,16 @@ def _make_bundle(
     recipe, frontier = choose_recipe(specialized, target, precision, device, wish, progress, say)
     quantized = quantize_student(specialized, precision, target, recipe, progress)
     key = bundle_key(quantized, target, precision, device, options)
-    if folder.exists() and any(folder.iterdir()):
-        found = _read_present(folder, overwrite)
-        if found is not None and found.key == key:
-            say(f"{folder} was made from the same inputs; nothing to do but validate it")
-            return build_bundle(found, device.name, builder, progress)
-        if not overwrite:
-            raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
-    bundle = export_student(quantized, target, precision, device, folder, progress, options)
+    if present is not None and present.key == key:
+        say(f"{folder} was made from the same inputs; nothing to do but validate it")
+        discard_work(find_work_folder(folder), key)
+        return build_bundle(present, device.name, builder, progress)
+    if holds_anything(folder) and not overwrite:
+        raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
+    bundle = export_student(quantized, target, precision, device, folder, progress, options, say)
     bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, device.name, builder, progress)
     return place_bundle(bundle, folder)
-
-
-def _read_present(folder: Path, overwrite: bool) -> Bundle | None:
-    """The bundle that is there; None where it is damaged and about to be replaced anyway."""
-    from sprint_export.export.bundle import read_bundle
-
-    try:
-        return read_bundle(folder)
-    except BundleError as error:
-        if overwrite:
-            return None
-        raise BundleError(f"{error}; to replace it, add --overwrite") from error
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:
@@ -233,47 +224,3 @@ def keep_components(student: Student, roles: Sequence[str]) -> Student:
     if not roles:
         raise InputError(f"no component chosen; choose from: {', '.join(student.components)}")
     return dataclasses.replace(student, components={r: c for r, c in student.components.items() if r in roles})
-
-
-def check_out(folder: Path) -> Path:
-    """Refuse an output path that cannot become a bundle, before any work is done; a link is followed.
-
-    Raises:
-        InputError: it is a file, the working directory or a folder around it, or holds files that are no bundle; or its
-            parent is a file or not writable.
-    """
-    from sprint_export.export.bundle import MANIFEST
-
-    if folder.is_file():
-        raise InputError(f"--out {folder} is a file; expected a folder that is new, empty or holds a bundle")
-    if Path.cwd().is_relative_to(folder.resolve()):
-        raise InputError(f"--out {folder} is where you are working, or around it; expected a folder of the bundle's own")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise InputError(
-            f"--out {folder} holds files but no {MANIFEST}, so it is not a bundle and is left alone; choose another "
-            "folder, or empty it yourself"
-        )
-    parent = folder.absolute().parent
-    nearest = next(p for p in (parent, *parent.parents) if p.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"--out {folder}: {nearest} is not a folder that can be written to; choose another")
-    return folder.resolve() if folder.is_symlink() else folder
-
-
-@contextmanager
-def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into one clear message; finished stages stay for the next run."""
-    try:
-        yield
-    except OSError as error:
-        # numpy's tofile says "131072 requested and 25360 written" and gives no number
-        cut_short = error.errno is None and "requested and" in str(error)
-        if cut_short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())).free
-            raise MachineError(
-                f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "
-                "free some space and run the same command again: it goes on where it stopped"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR):
-            raise InputError(f"cannot write to {error.filename or folder} ({error.strerror}); choose another --out") from error
-        raise

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
 from sprint_export.quantize import walk
-from sprint_export.quantize.calibrate import cache_folder, calibrate
+from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.records import Record
 from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork
 from sprint_export.schema import ROLES, Student

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import BundleError, InputError
+from sprint_export.export.bundle import locate_kind
 from sprint_export.json_forms import from_json
 from sprint_export.progress import quiet
 from sprint_export.quantize.edits import read_edits
@@ -89,13 +90,13 @@ def test_an_edited_bundle_is_checked_without_its_calibration(
 ) -> None:
     """Another machine has no calibration cache: the torch side takes smoothing, biases and fitted weights from the bundle."""
     bundle = convert(str(made_folder), "onnx-int8", tmp_path / "bundle", recipe=recipe, prompts=PROMPTS, validate=False)
-    kept = {role: read_edits(bundle.folder / role) for role in ROLES}
+    kept = {role: read_edits(locate_kind(bundle, role, "edits")) for role in ROLES}
     assert all(kept.values()), "each network was edited"
     monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "another machine"))
     report = validate_bundle(bundle, prompts=PROMPTS)
     assert not (tmp_path / "another machine").exists()
     psnr = {row.component: row.value for row in report.rows if row.metric == "converter_psnr_db"}
-    monkeypatch.setattr(side_by_side, "read_edits", lambda folder: {})
+    monkeypatch.setattr(side_by_side, "read_edits", lambda path: {})
     without = draw_rounded(bundle, load_student(bundle.source), PROMPTS, make_noise(0, 1, 2, bundle.latent_shape), quiet)
     lost = {row.component: row.value for row in compare_components(bundle, None, without) if row.metric == "converter_psnr_db"}
     print(f"converter: {psnr}; without edits: {lost}")
