@@ -2,9 +2,9 @@
 
     python benchmarks/runtime_versions.py BUNDLE... --out benchmarks/results [--library openvino] [--venvs /tmp/runtime-versions]
 
-Each version gets an environment of its own with numpy beside it. Every graph of every bundle is fed what the bundle's own pipeline
-feeds it for one prompt, in all versions the same; its outputs are compared with the last version's, in decibels. Graphs of `trt-*`
-are for TensorRT, so it is their fp32-compute shadows that are opened.
+Each version gets an environment of its own with numpy beside it. Every graph of every bundle is fed what the bundle's own
+pipeline feeds it for one prompt, in all versions the same; its outputs are compared with the last version's, in decibels.
+Graphs of `trt-*` are for TensorRT, so it is their fp32-compute shadows that are opened.
 """
 
 from __future__ import annotations

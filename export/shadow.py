@@ -2,7 +2,8 @@
 
 A CPU lacks bfloat16 and FP8 kernels, yet the file that ships must be checked. The shadow reads the shipped graph's own data
 file: each 16-bit initializer gets a Cast to float32 behind it (a runtime folds it at load), every Cast to 16 bit becomes a
-Cast to float32, and the rest follows. FP8 activations take the form that every ONNX Runtime opens (rewrites/float8_casts.py). No weight is copied, so a shadow adds only its graph's few hundred kilobytes.
+Cast to float32, and the rest follows. FP8 activations take the form that older versions of ONNX Runtime open too
+(rewrites/float8_casts.py). No weight is copied, so a shadow adds only its graph's few hundred kilobytes.
 What it shows: wrong weights, scales, wiring. What it does not: 16-bit rounding of activations.
 """
 

@@ -153,6 +153,7 @@ def _gather_bundle(
         fingerprint=student.fingerprint,
         key=key,
         tools=tool_versions(target),
+        runtimes=target.oldest(options),
     )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)

@@ -87,6 +87,7 @@ def _build_claimed(bundle: Bundle, device: str | None, builder: str, progress: P
             continue
         made = _find_alike(bundle, record.role, chosen, builder)
         if not made:
+            bundle = _note_builder(bundle, builder, member.find_version(builder))
             files = member.build(locate(bundle, graph.path), chosen, builder, lambda message: None)
             made = [
                 make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", builder)
@@ -96,6 +97,21 @@ def _build_claimed(bundle: Bundle, device: str | None, builder: str, progress: P
         write_bundle(bundle)  # after each: a killed run keeps what it built
     progress(f"building for {chosen.name}", len(bundle.components), len(bundle.components))
     return replace(bundle, device=chosen.name)
+
+
+def _note_builder(bundle: Bundle, builder: str, version: str) -> Bundle:
+    """Write down what builds the engines: all of one builder are of one version, the only one that opens them.
+
+    Raises:
+        MachineError: the bundle has engines of another version.
+    """
+    before = bundle.runtimes.get(builder, version)
+    if before != version:
+        raise MachineError(
+            f"{bundle.folder} has engines by {builder} {before}, and {version} is installed; all engines of a bundle are by one "
+            f"version: run: pip install '{builder}=={before}', or export the student again"
+        )
+    return replace(bundle, runtimes={**bundle.runtimes, builder: version})
 
 
 def _find_alike(bundle: Bundle, role: str, device: Device, builder: str) -> list[Artifact]:
@@ -237,4 +253,16 @@ def _refuse(bundle: Bundle, runtime: str) -> str | None:
     if runs_engines(member) and find_artifact(bundle, bundle.components[0].role, f"engine:{bundle.device}") is None:
         return f"the bundle has no engine; build it with: sprint-export build {bundle.folder}"
     reason: str | None = member.can_run()
+    return reason or _refuse_version(bundle, member)
+
+
+def _refuse_version(bundle: Bundle, member: ModuleType) -> str | None:
+    """Why the version that is installed cannot open the bundle, said before the library's own message; None where it can."""
+    if not hasattr(member, "refuse_version"):
+        return None
+    names = dict(bundle.runtimes)
+    if runs_engines(member):
+        engine = find_artifact(bundle, bundle.components[0].role, f"engine:{bundle.device}")
+        names = {name: version for name, version in names.items() if engine is not None and name == engine.format}
+    reason: str | None = member.refuse_version(names)
     return reason

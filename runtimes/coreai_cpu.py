@@ -87,6 +87,7 @@ TARGET = Target(
     layer_precisions=("int8", "w8a8", "fp8"),
     complete=complete_options,
     one_size="Core AI assets are captured at one size of picture",
+    oldest=lambda options: {"iOS": "27", "macOS": "27"},
 )
 
 

@@ -18,12 +18,16 @@ from sprint_export.libraries import is_installed, missing_library
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.schema import Device, LayerShape, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names where they are not numpy's
 _DTYPES |= {name: name for name in ("float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")}
+
+
+LIBRARY = "onnxruntime"
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
@@ -67,6 +71,7 @@ TARGET = Target(
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 32},
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST_ONNXRUNTIME},
 )
 
 
@@ -80,6 +85,11 @@ def can_run() -> str | None:
     return None if is_installed("onnxruntime") else str(missing_library("onnxruntime"))
 
 
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the ONNX Runtime that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
+
+
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
     """Load a graph (or a shadow) on the CPU.
 
@@ -91,7 +101,7 @@ def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Ten
 
 def make_options() -> Any:
     """How sessions are opened: onnxruntime.SessionOptions."""
-    options = require("onnxruntime", TARGET.extra).SessionOptions()
+    options = require(LIBRARY, TARGET.extra).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
@@ -104,7 +114,7 @@ class OnnxRuntimeSession:
     """The session protocol over onnxruntime.InferenceSession."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        ort: Any = require("onnxruntime", TARGET.extra)
+        ort: Any = require(LIBRARY, TARGET.extra)
         try:
             self._session = ort.InferenceSession(str(graph), make_options(), providers=["CPUExecutionProvider"])
         except MemoryError as error:

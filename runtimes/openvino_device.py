@@ -22,10 +22,13 @@ from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results
 from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
+from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
+LIBRARY = "openvino"
+OLDEST = "2024.6.0"  # older ones were not tried
 UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}  # OpenVINO's -> numpy's
 MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
@@ -79,6 +82,7 @@ TARGET = Target(
     rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST},
 )
 
 
@@ -92,6 +96,11 @@ def can_run() -> str | None:
     if not is_installed("openvino"):
         return f"openvino is not installed; run: pip install 'sprint-export[{TARGET.extra}]'"
     return None
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the OpenVINO that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
 
 
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
@@ -108,7 +117,7 @@ class OpenVinoSession:
     """The session protocol over openvino.CompiledModel."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        openvino: Any = require("openvino", TARGET.extra)
+        openvino: Any = require(LIBRARY, TARGET.extra)
         core, start = open_core(), time.perf_counter()
         try:
             model = core.read_model(graph, graph.with_suffix(".bin"))
@@ -193,7 +202,7 @@ def open_core() -> Any:
     Each registers a stack for signal handlers and, when it goes, puts back the one before it (CPU plugin, 2026.4). Of several
     that go in the order they came, the last puts back one that is gone, and the next Ctrl-C is a segmentation fault.
     """
-    return require("openvino", TARGET.extra).Core()
+    return require(LIBRARY, TARGET.extra).Core()
 
 
 def _find_unit(core: Any, name: str) -> str:

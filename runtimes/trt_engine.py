@@ -16,7 +16,7 @@ Written without a GPU: running an engine has been tested against a stand-in, the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
 from sprint_export.runtimes.trt.session import EngineSession
 from sprint_export.schema import Device, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_other
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -96,6 +97,7 @@ TARGET = Target(
         "depthwise_taps",
         "channels_last",
     ),
+    oldest=lambda options: {"onnxruntime": OLDEST_ONNXRUNTIME},  # of the shadows; `build` adds what built the engines
 )
 
 
@@ -127,6 +129,21 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
     _write_whole(paths[0], memoryview(engine))  # last: where there is an engine, there is its table
     progress(f"built {paths[0].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
     return paths
+
+
+def find_version(builder: str) -> str:
+    """The installed version of a builder.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    return str(load_library(builder).__version__)
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the builders that are installed cannot open a bundle whose engines were built by these, or None."""
+    reasons = [refuse_other(name, find_version(name), runtimes[name]) for name in BUILDERS if name in runtimes]
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def check_builder(device: Device, builder: str) -> None:

@@ -281,6 +281,7 @@ class Target:
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
     its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
     its kernel for such a layer gives 8 bits back, so that the output's range must be known. `one_size`: why sizes cannot be free.
+    `oldest(options)` names what opens its files (a library, a system), each with the oldest version that was shown to.
     """
 
     name: str
@@ -304,6 +305,7 @@ class Target:
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
+    oldest: Callable[[Options], Mapping[str, str]] = lambda options: {}
 
 
 @dataclass(frozen=True)
@@ -346,7 +348,11 @@ class ComponentRecord:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run."""
+    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run.
+
+    `runtimes` is what opens its files: a library or a system and the oldest version that does; for an engine's builder
+    ("tensorrt-rtx") the one version that does.
+    """
 
     folder: Path
     family: str
@@ -367,6 +373,7 @@ class Bundle:
     fingerprint: str
     key: str
     tools: Mapping[str, str]
+    runtimes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
