@@ -223,8 +223,8 @@ def name_format(index: Mapping[str, Any], format: str) -> dict[str, Any]:
 
 def _copy_surroundings(student: Student, work: Path, format: str) -> list[Artifact]:
     """Tokenizer, scheduler and model index, laid out as diffusers lays out a pipeline."""
-    remove(work / "tokenizer")
-    remove(work / "scheduler")
+    for name in ("tokenizer", "scheduler", "model_index.json"):
+        remove(work / name)
     (work / "tokenizer").mkdir()
     made = []
     for path in sorted(student.tokenizer.iterdir()):
