@@ -39,7 +39,7 @@ _MEMORY_WORDS = (
 def explain_error(error: BaseException) -> SprintExportError | None:
     """The error as one of ours, or None where it is a mistake in the package."""
     causes = list(_causes(error))
-    if any(map(is_memory_short, causes)):
+    if any(map(is_memory_short, [*causes, *_contexts(error)])) or (not _is_ours(error) and is_space_used_up()):
         return MachineError(f"memory ran short ({describe_memory()}); {_FREE_SOME}")
     if isinstance(error, SprintExportError):
         return error
@@ -53,6 +53,8 @@ def explain_error(error: BaseException) -> SprintExportError | None:
     return None
 
 
+ULIMIT = "ulimit -v"
+NEAR = 0.75  # of the limit: what could not be had was large
 _FREE_SOME = (
     "end other programs, raise the limit (ulimit -v, a container's) or take a machine with more, and run the same command "
     "again: what was finished is kept"
@@ -68,6 +70,25 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if error.__cause__ is None:
             return
         error = error.__cause__
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """What was being handled when the error came up, innermost last."""
+    seen: set[int] = set()
+    while error.__context__ is not None and id(error) not in seen:
+        seen.add(id(error))
+        error = error.__context__
+        yield error
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, SprintExportError)
+
+
+def is_space_used_up() -> bool:
+    """Whether this process came near the address space it may have: any error of a library may then come from that."""
+    limit, peak = _limits().get(ULIMIT), _read_number("/proc/self/status", "VmPeak:", 1024)
+    return limit is not None and peak is not None and peak > NEAR * limit
 
 
 def is_memory_short(error: BaseException) -> bool:
@@ -94,7 +115,7 @@ def _limits() -> dict[str, int]:
 
         soft = resource.getrlimit(resource.RLIMIT_AS)[0]
         if soft != resource.RLIM_INFINITY:
-            found["ulimit -v"] = soft
+            found[ULIMIT] = soft
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         limit = _read_number(path, "", 1)
         if limit is not None and limit < 2**60:
