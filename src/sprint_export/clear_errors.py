@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sprint_export.errors import InputError, MachineError, SprintExportError
+from sprint_export.errors import LONGEST, InputError, MachineError, SprintExportError
 from sprint_export.libraries import missing_library, name_install
 
 OWN = "sprint_export"
@@ -48,9 +48,7 @@ def explain_error(error: BaseException) -> SprintExportError | None:
             return found
     if isinstance(error, UnicodeEncodeError) and any("\ud800" <= letter <= "\udfff" for letter in error.object):
         return InputError(f"{error.object[:80]!r} is not UTF-8; rename it, or write it in UTF-8")
-    if isinstance(error, OSError):
-        return MachineError(f"the system refused {error.filename or 'a file'} ({error.strerror or error})")
-    return None
+    return _explain_refusal(error) if isinstance(error, OSError) else None
 
 
 ULIMIT = "ulimit -v"
@@ -59,6 +57,13 @@ _FREE_SOME = (
     "end other programs, raise the limit (ulimit -v, a container's) or take a machine with more, and run the same command "
     "again: what was finished is kept"
 )
+
+
+def _explain_refusal(error: OSError) -> SprintExportError:
+    name = str(error.filename or "a file")
+    shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+    kind = InputError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) else MachineError
+    return kind(f"the system refused {shown} ({error.strerror or error})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ stderr, results to stdout, `--json` for programs. Only the standard library is i
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -27,11 +28,13 @@ def run() -> int:
     """Run the app; a user's mistake or what the machine lacks is one line on stderr, never a traceback."""
     reserve = bytearray(RESERVE)  # given back when memory runs short: saying so takes some
     try:
-        from sprint_export import clear_errors, streams  # both here: where memory is short, nothing more can be imported
+        importlib.import_module("sprint_export.clear_errors")  # where memory runs short, nothing more can be imported
+        from sprint_export import streams
 
         streams.prepare_streams()
         streams.use_utf8()
         status = call_app()
+        sys.stdout.flush()
     except SystemExit as leaving:  # completion scripts, a reader that went away
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException as error:
