@@ -30,6 +30,7 @@ from sprint_export.work_folder import claim_bundle
 CONFIG = "config.json"  # of each network, as diffusers has it
 KINDS = {EDITS_FILE: "edits", CONFIG: "config"}  # what every exporter's component has beside its own files
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
+TOKENIZER_FILES = (".json", ".model", ".txt", ".jinja")  # a folder may hold code too: it stays behind
 
 
 def bundle_key(student: Student, target: Target, precision: str, device: Device, options: Options) -> str:
@@ -228,7 +229,7 @@ def _copy_surroundings(student: Student, work: Path, format: str) -> list[Artifa
     (work / "tokenizer").mkdir()
     made = []
     for path in sorted(student.tokenizer.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.suffix in TOKENIZER_FILES:
             shutil.copyfile(path, work / "tokenizer" / path.name)
             made.append(make_artifact(work, work / "tokenizer" / path.name, "tokenizer", "tokenizer", "json"))
     for name, content in (

@@ -87,7 +87,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
         student,
         folder=folder,
         variant=variant,
-        configs={**student.configs, "model_index": MODEL_INDEX | {"tokenizer": index["tokenizer"]}},
+        configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
         calibration_prompts=prompts["calibration"],
         validation_prompts=prompts["validation"],
     )
@@ -287,7 +287,7 @@ def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
 
 
 def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
-    handles = open_safetensors(folder, stem, variant)
+    handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
         return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
     named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}
