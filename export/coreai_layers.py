@@ -100,7 +100,7 @@ def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: t
         raise InputError(f"layer {name!r} is a {type(module).__name__}, expected {', '.join(k.__name__ for k in kinds)}")
     replaced = kinds[type(module)](module, layer, dtype)
     if is_lifted:
-        replaced.register_buffer(LIFT, torch.empty(module.weight.shape[0], dtype=dtype, device="meta"))  # type: ignore[operator, index]  # the three kinds have a weight
+        replaced.register_buffer(LIFT, torch.empty(len(replaced.stored), dtype=dtype, device="meta"))
     return replaced
 
 
