@@ -15,6 +15,7 @@ from typing import Any
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
@@ -200,10 +201,11 @@ def _export_component(
     component: Component, target: Target, precision: str, options: Options, folder: Path, config: object
 ) -> Finished:
     def write(making: Path) -> ComponentRecord:
-        record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
+        with note_vanished() as vanished:
+            record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
         write_edits(component.edits, making)
         write_text(making / CONFIG, json.dumps(to_json(config), indent=1) + "\n")
-        return replace(record, decisions=component.decisions)
+        return replace(record, decisions=component.decisions, notes=(*record.notes, *vanished.values()))
 
     return write_component(folder, write)
 
