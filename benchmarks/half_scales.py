@@ -87,7 +87,9 @@ def plain_recipe(student: Any, name: str) -> Any:
 
 def weigh_component(component: Component) -> list[tuple[str, tuple[float, float]]]:
     """Each 8-bit layer of integers with its two figures, one weight in memory at a time."""
-    chosen = {name: layer for name, layer in component.layers.items() if layer.precision.bits == 8 and not layer.precision.is_float}
+    chosen = {
+        name: layer for name, layer in component.layers.items() if layer.precision.bits == 8 and not layer.precision.is_float
+    }
     return [(name, weigh(component.weights[f"{name}.weight"].load().float(), layer)) for name, layer in chosen.items()]
 
 
@@ -138,9 +140,13 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp16", "int8", "w6", "w4"), action="append")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     asked = parser.parse_args()
-    names, measure = (asked.target or TARGETS, measure_weights) if asked.what == "weights" else (
-        [f"{precision}" for precision in asked.precision or ("int8",)],
-        measure_picture,
+    names, measure = (
+        (asked.target or TARGETS, measure_weights)
+        if asked.what == "weights"
+        else (
+            [f"{precision}" for precision in asked.precision or ("int8",)],
+            measure_picture,
+        )
     )
     path = asked.out / "half_scales.json"
     asked.out.mkdir(parents=True, exist_ok=True)

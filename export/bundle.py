@@ -40,6 +40,7 @@ __all__ = [
 
 FORMAT = 5
 HASH = "sha256"  # the manifest's field that holds its own
+MOST_LETTERS = 400  # of what an error quotes from a manifest
 MOST_BYTES = 16 << 20  # of a manifest; a full-size student's has under one million
 
 
@@ -84,13 +85,14 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         value = parse_json(_read_manifest(folder))
         found = value.pop("format")
         if type(found) is not int or found != FORMAT:
-            raise BundleError(f"{path} has format {found!r}, this version reads {FORMAT}; export the student again")
+            shown = repr(found)[:40]
+            raise BundleError(f"{path} has format {shown}, this version reads {FORMAT}; export the student again")
         said = value.pop(HASH)
         if said != hash_json(value | {"format": FORMAT}):
             raise BundleError(f"{path} was altered: the sha256 of itself does not fit; copy or export the bundle again")
         bundle = replace(from_json(Bundle, value), folder=folder)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged ({error}); export the student again") from error
+        raise BundleError(f"{path} is damaged ({str(error)[:MOST_LETTERS]}); export the student again") from error
     try:
         check_manifest(bundle)
     except ManifestError as error:

@@ -12,7 +12,6 @@ MOST_RULES = 1 << 16
 MOST_BITS = 32
 LARGEST_GROUP = 1 << 20
 LARGEST_AMAX = 3.5e38  # float32's
-MOST_AXES = 8
 MOST_VALUES = 1 << 40  # of a layer's or a network's weights
 LARGEST_SEED = 1 << 63
 
@@ -37,8 +36,7 @@ def check_layer(where: str, layer: QuantizedLayer, known: set[str]) -> None:
     for what, amax in (("input_amax", layer.input_amax), ("output_amax", layer.output_amax)):
         if amax is not None:
             demand_range(f"{where}: {what}", amax, 0.0, LARGEST_AMAX)
-    if layer.weight_axis is not None:
-        demand_range(f"{where}: weight_axis", layer.weight_axis, 0, MOST_AXES)
+    demand(layer.weight_axis in (0, None), f"{where}: weight_axis", layer.weight_axis, "0, or null for one scale")
     demand_range(f"{where}: group", layer.group, 0, LARGEST_GROUP)
     demand(
         layer.scale_dtype in FLOAT_DTYPES, f"{where}: scale_dtype", repr(layer.scale_dtype), f"one of {', '.join(FLOAT_DTYPES)}"

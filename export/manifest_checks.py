@@ -41,9 +41,10 @@ KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config"
 DEVICE_KINDS = ("engine", "kernels")  # as "engine:rtx-4090"
 ONE_OF_A_ROLE = ("shadow", "edits", *DEVICE_KINDS)
 OWNERS = (*ROLES, "tokenizer", "recipe")  # whom a file may belong to
+PROSE = ("prefix", "licence", "meaning", "notes", "note", "reason", "prompts")  # fields that may have several lines
 TOKENIZER = "tokenizer/tokenizer.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, half letters
 
 
 def check_manifest(bundle: Bundle) -> None:
@@ -70,24 +71,26 @@ def check_manifest(bundle: Bundle) -> None:
 
 
 def check_texts(bundle: Bundle) -> None:
-    """No text has control characters or halves of surrogate pairs, which no tokenizer, terminal or file system takes."""
+    """Texts for people and tokenizers may have lines and tabs, names nothing that cannot be printed; none is without end."""
     for where, text in _list_texts(to_json(replace(bundle, folder=Path())), ""):
         _check_text(where, text)
 
 
 def _check_text(where: str, text: str) -> None:
     demand(len(text) <= MOST_LETTERS, where, f"{len(text)} letters", f"at most {MOST_LETTERS}")
-    found = _CONTROL.search(text)
-    demand(found is None, where, f"the character {found[0]!r}" if found else "", "letters that can be printed")
+    is_prose = where.rpartition(".")[2] in PROSE
+    found = next((letter for letter in _ODD.findall(text) if not (is_prose and letter in "\n\t\r")), None)
+    demand(found is None, where, f"the character {found!r}", "letters that can be printed")
 
 
 def _list_texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Where a text stands, and the text; keys are names."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield f"a key of {where or 'the manifest'}", key
-            yield from _list_texts(item, f"{where}.{key}" if where else key)
+            yield f"a name in {where or 'the manifest'}", key
+            yield from _list_texts(item, f"{where}.{key}".removeprefix("."))
     elif isinstance(value, list):
         for item in value:
             yield from _list_texts(item, where)

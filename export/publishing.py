@@ -46,6 +46,9 @@ def open_work_folder(work: Path, key: str) -> Path:
         if not _is_folder(folder):
             remove(folder)
             folder.mkdir()
+    for path in (work / KEY, work / BUNDLE / MANIFEST):
+        if not _is_plain(path):
+            remove(path)
     write_text(work / KEY, key)
     return work / BUNDLE
 
@@ -65,6 +68,7 @@ def write_component(folder: Path, write: Callable[[Path], ComponentRecord]) -> F
     record = write(making)
     settle_folder(making)
     finished = Finished(record, {path: _describe(making / path) for path in list_plain(making)})
+    remove(_record_path(folder))
     remove(folder)
     making.rename(folder)
     sync_folder(folder.parent)
@@ -88,6 +92,8 @@ def read_component(folder: Path) -> Finished | None:
         finished = Finished(from_json(ComponentRecord, value["record"]), files)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise BundleError(f"{path} is damaged ({error})") from error
+    if finished.record.role != folder.name or not finished.files:
+        raise BundleError(f"{path} is another component's")
     for name, described in finished.files.items():
         if not _is_plain(folder / name) or _describe(folder / name) != described:
             raise BundleError(f"{folder / name} is not what was written there")

@@ -23,6 +23,7 @@ from sprint_export.quantize.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
 from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
+from sprint_export.thread_count import fixed_threads
 from sprint_export.work_folder import claim_bundle
 
 CONFIG = "config.json"  # of each network, as diffusers has it
@@ -67,6 +68,7 @@ def _exporter(target: Target) -> ModuleType:
     return importlib.import_module(f"sprint_export.export.{target.exporter}")
 
 
+@fixed_threads()
 def export_student(
     student: Student,
     target: Target,

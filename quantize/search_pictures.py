@@ -38,7 +38,7 @@ from sprint_export.session import OneAtATime, Pipeline, make_noise
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 class Kept:

@@ -23,6 +23,7 @@ from sprint_export.quantize.smooth import check_smooth, smooth_component
 from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, Decision, LayerShape, QuantizedLayer, Recipe, Student, Target
+from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
@@ -30,6 +31,7 @@ TOO_SMALL = "reads values whose scale half precision cannot hold"
 ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
+@fixed_threads()
 def quantize_student(
     student: Student, precision: str, target: Target, recipe: Recipe | None = None, progress: Progress = quiet
 ) -> Student:

@@ -44,6 +44,7 @@ __all__ = ["build_bundle", "open_bundle"]
 
 DEFAULT_BUILDER = "tensorrt-rtx"
 TOKENIZER = "tokenizer/tokenizer.json"
+PACKAGES = (".mlpackage", ".aimodel")  # folders that a library reads as one file
 WRITE_ADVICE = "engines are built into the bundle; copy it to where you can write"
 
 
@@ -227,10 +228,15 @@ def _open_part(bundle: Bundle, member: ModuleType, role: str, part: Part) -> Ses
 
 def _check_beside(bundle: Bundle, graph: Path) -> None:
     """Refuse what a library would open by itself beside a graph and the manifest does not name: weights, links, devices."""
-    odd = find_odd_entry(bundle.folder / graph.relative_to(bundle.folder).parts[0])
+    role = graph.relative_to(bundle.folder).parts[0]
+    odd = find_odd_entry(bundle.folder / role)
     if odd is not None:
-        raise BundleError(f"{bundle.folder} holds {odd!r}, which is no regular file; copy the bundle with its files in it")
-    for path in (graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
+        raise BundleError(
+            f"{bundle.folder} holds {role + '/' + odd!r}, which is no regular file; copy the bundle with its files in it"
+        )
+    package = next((parent for parent in graph.parents if parent.suffix in PACKAGES), None)
+    inside = [path for path in package.rglob("*") if path.is_file()] if package else []
+    for path in (*inside, graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
         name = path.relative_to(bundle.folder).as_posix()
         if path.exists() and find_file(bundle, name) is None:
             raise BundleError(f"{path} lies beside {graph.name} and the manifest does not name it; do not use this bundle")

@@ -1,8 +1,8 @@
 """Target `onnx`: ONNX graphs of standard operators, run here by ONNX Runtime on the CPU.
 
 Its INT8 graphs are shaped for the kernels that provider has (docs/decisions/0008-onnx-int8.md): unsigned activations times signed
-weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits. It is a form for CPUs: ONNX Runtime's CUDA provider hands
-such nodes to the CPU and is slower than with fp16, TensorRT's parser refuses them.
+weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits. It is a form for CPUs: ONNX Runtime's CUDA provider
+hands such nodes to the CPU and is slower than with fp16, TensorRT's parser refuses them.
 
 It is also what checks every graph of other targets on a machine that cannot run them: a 16-bit graph comes with a shadow
 (same weights, same Q/DQ, float32 arithmetic), and that is what this runtime then opens, and says so.

@@ -143,8 +143,9 @@ class OpenVinoSession:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""
         for name, rows in self._tables.items():
-            if not 0 <= int(feeds[name].min()) <= int(feeds[name].max()) < rows:  # OpenVINO itself would read zeros, silently
-                raise BundleError(f"{self._graph}: {name!r} holds {int(feeds[name].max())}, its table has {rows} rows")
+            least, most = int(feeds[name].min()), int(feeds[name].max())
+            if least < 0 or most >= rows:  # OpenVINO itself reads zeros there, silently
+                raise BundleError(f"{self._graph}: {name!r} holds ids from {least} to {most}, its table has {rows} rows")
         try:
             self._request.infer(dict(feeds))
         except RuntimeError as error:

@@ -257,7 +257,7 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
         BundleError: not an engine, or its tensors are not the given ones.
         MachineError: no GPU, a library is missing, or the engine is for another GPU or another version.
     """
-    magic = engine.read_bytes()[:4] if engine.is_file() else None
+    magic = _read_start(engine) if engine.is_file() else None
     if magic is None or magic[1:] != b"trt":
         found = "no file" if magic is None else repr(magic)
         raise BundleError(f"{engine}: expected a TensorRT engine, found {found}; build it again")
@@ -266,3 +266,8 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
     # TensorRT for RTX begins its engines with "vtrt"; any other letter is classic TensorRT's.
     trt = load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
     return EngineSession(trt, require("cuda.bindings.runtime", "trt"), engine, inputs, outputs)
+
+
+def _read_start(engine: Path) -> bytes:
+    with engine.open("rb") as file:
+        return file.read(4)

@@ -202,7 +202,7 @@ class PromptLayer(torch.nn.Module):
 
     def __init__(self, stock: Gemma2DecoderLayer, prefix: int) -> None:
         super().__init__()
-        self.attention_type = stock.attention_type
+        self.attention_type = stock.self_attn.config.layer_types[stock.self_attn.layer_idx]
         self.self_attn, self.mlp = PromptAttention(stock.self_attn, prefix), stock.mlp
         self.input_layernorm, self.post_attention_layernorm = stock.input_layernorm, stock.post_attention_layernorm
         self.pre_feedforward_layernorm = stock.pre_feedforward_layernorm

@@ -66,7 +66,7 @@ class PrefixCache:
                 heads = real.project(x, (cos, sin))
                 keys.append(heads[1])
                 values.append(heads[2])
-                seen = bias.get(layer.attention_type.replace("attention", "bias"), bias["full_bias"])
+                seen = bias.get(real.attention_type.replace("attention", "bias"), bias["full_bias"])
                 x = real.finish(x, heads, seen)
             bos = self._fill(self._model.norm, "norm.")(x[:, :1])
         keys, values = ([pad(value, (0, 0, self._unused, 0)) for value in kind] for kind in (keys, values))

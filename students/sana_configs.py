@@ -216,6 +216,11 @@ def check_depth(file: str, key: str, config: Config, names: Iterable[str], block
         raise InputError(f"{file}: {key}={config[key]}: the config does not fit its weights, which are of {len(found)} layers")
 
 
+def _count_pixels(transformer: Config, vae: Config) -> int:
+    side: int = transformer["sample_size"] * 2 ** (len(vae["decoder_block_out_channels"]) - 1)
+    return side
+
+
 def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
     """Whether what one network gives is what the next one takes.
 
@@ -228,19 +233,17 @@ def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
     """
     text, transformer, vae = (configs[role] for role in ("text_encoder", "transformer", "vae_decoder"))
     width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
-    channels = transformer["in_channels"]
+    channels, side = transformer["in_channels"], transformer["sample_size"]
+    pixels = side * 2 ** (len(vae["decoder_block_out_channels"]) - 1)
+    heads = text["num_attention_heads"], text["num_key_value_heads"]
     for key, found, wanted, reason in (
         ("transformer in_channels", channels, vae["latent_channels"], "the vae's latent_channels"),
         ("transformer out_channels", transformer["out_channels"] or channels, channels, "its in_channels"),
         ("transformer caption_channels", transformer["caption_channels"], text["hidden_size"], "the text encoder's hidden_size"),
         ("transformer cross_attention_dim", transformer["cross_attention_dim"], width, "its width, heads times their size"),
-        ("transformer sample_size modulo patch_size", transformer["sample_size"] % transformer["patch_size"], 0, "whole patches"),
-        (
-            "text encoder heads",
-            text["num_attention_heads"] % text["num_key_value_heads"],
-            0,
-            "as many for each of keys and values",
-        ),
+        ("transformer sample_size modulo patch_size", side % transformer["patch_size"], 0, "whole patches"),
+        ("a picture's side in pixels modulo 32", pixels % 32, 0, "the stock pipeline draws no others"),
+        ("text encoder num_attention_heads modulo num_key_value_heads", heads[0] % heads[1], 0, "as many heads for each key"),
     ):
         if found != wanted:
             raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")

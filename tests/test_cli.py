@@ -239,9 +239,15 @@ def test_lists_are_the_same_for_people_and_programs(tmp_path: Path, kind: str) -
 
 def test_help_names_every_verb(tmp_path: Path) -> None:
     done = run_command("--help", folder=tmp_path)
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
     for verb in ("list", "inspect", "run", "validate", "bench", "build"):
-        assert re.search(rf"^\s+{verb}\s", done.stdout, re.MULTILINE), verb
+        assert re.search(rf"^\W+{verb}\s", done.stdout, re.MULTILINE), verb
+    panels = re.findall(r"^╭─ (.+?) ─", done.stdout, re.MULTILINE)
+    wanted = "Options, Quantization, Validation, TensorRT, Apple, Apple and OpenVINO, ONNX and OpenVINO, Output, Commands"
+    assert ", ".join(panels) == wanted, "what everybody needs comes first"
+    assert run_command("-h", folder=tmp_path).stdout == done.stdout
+    for verb in ("list", "inspect", "run", "validate", "bench", "build"):
+        assert run_command(verb, "-h", folder=tmp_path).returncode == 0
 
 
 def test_the_same_command_twice_says_nothing_to_do_and_validates_again(fp8: Path, tmp_path: Path) -> None:

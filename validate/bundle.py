@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
+from sprint_export.students.source import is_embedded
 from sprint_export.validate.departures import find_departures
 from sprint_export.validate.gates import apply_gates, read_demands, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
@@ -66,7 +68,7 @@ def validate_bundle(
 
     Args:
         bundle: a bundle or its folder.
-        student: the unspecialized student; default: loaded from the bundle's source.
+        student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
@@ -100,7 +102,7 @@ def _validate_claimed(
     demanded = [gate.metric for gate in read_demands(gates)]
     check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
-    student = student or load_student(bundle.source)
+    student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
@@ -121,6 +123,20 @@ def _validate_claimed(
     )
     write_text(folder / REPORT, format_report(report))
     return report
+
+
+def _load_source(source: str) -> Student:
+    """The student a bundle names, where that is one of this package's own: a bundle may come from anywhere.
+
+    Raises:
+        InputError: it names a folder or a hub id, which is opened only where the user gives it.
+    """
+    if is_embedded(source) or source.startswith("random:"):
+        return load_student(source)
+    raise InputError(
+        f"this bundle says it was made from {source!r}; a folder or download that a bundle names is not opened by itself. If you "
+        f"trust it, give it: --student {shlex.quote(source)}"
+    )
 
 
 def check_demands(student: Student, gates: Sequence[str], count: int | None) -> None:

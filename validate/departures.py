@@ -19,6 +19,7 @@ from sprint_export.quantize.scales import fake_quantize, input_scale, round_weig
 from sprint_export.registry import hush, load_member
 from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
 from sprint_export.specialize import specialize_like
+from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.side_by_side import Drawn
 from sprint_export.weights import Handle, LazyHandle
 
@@ -42,7 +43,7 @@ def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Me
     rows = []
     for record in bundle.components:
         component = edit_component(specialized.components[record.role], read_edits(locate_kind(bundle, record.role, "edits")))
-        component = dataclasses.replace(component, layers=record.layers)
+        component = take_layers(component, record.layers)
         with hush():
             found = search_component(bundle, component, dict(rounded.feeds[record.role][0]))
         note = found or "every operation gives what PyTorch gives"

@@ -36,7 +36,7 @@ _FLOAT = (
         "converter_psnr_db",
         ">=",
         90.0,
-        "each network on equal inputs: right exports measure 99 dB and more; a norm's gain 1 % off 42 to 84, one channel lost 21 to 87",
+        "networks on equal inputs: right exports measure 99 dB and more; a norm's gain 1 % off 42 to 84, a channel lost 21 to 87",
     ),
     Gate("adherence_drop_points", "<=", 1.0, "and shows the same things"),
 )

@@ -121,7 +121,7 @@ def recall_search(bundle: Bundle) -> list[Measurement]:
     note = f"PSNR of the recipe on the {found.prompts} prompts of its search, +- {found.chosen.error_db:.1f}; torch, rounded"
     return [
         Measurement("searched_psnr_db", found.chosen.psnr_db, "dB", note=note),
-        Measurement("recipe_cost", found.chosen.cost, found.unit, note=f"{found.unit}; {found.notes[0]}"),
+        Measurement("recipe_cost", found.chosen.cost, found.unit, note="; ".join((found.unit, *found.notes[:1]))),
     ]
 
 

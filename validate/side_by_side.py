@@ -22,6 +22,7 @@ from sprint_export.runtimes import chain_sessions, open_bundle
 from sprint_export.schema import ROLES, Bundle, Measurement, Student
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_like
+from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.images import psnr_arrays, relative_error
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise
 
     def open_session(role: str) -> Session:
         component = edit_component(specialized.components[role], read_edits(locate_kind(bundle, role, "edits")))
-        component = dataclasses.replace(component, layers=layers[role])
+        component = take_layers(component, layers[role])
         return TorchSession(component, fake=True, dtype=dtype)
 
     pipeline = chain_sessions(bundle, OneAtATime(ROLES, open_session))

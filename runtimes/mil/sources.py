@@ -58,7 +58,9 @@ def read_sources(program: torch.export.ExportedProgram, values: Mapping[str, Ten
     }
     weights = {name: held[path] for name, path in paths.items() if held[path].is_floating_point()}
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-    return Sources({**values, **weights}, {node.name: tuple(_list_numbers((*node.args, *node.kwargs.values()))) for node in nodes})
+    return Sources(
+        {**values, **weights}, {node.name: tuple(_list_numbers((*node.args, *node.kwargs.values()))) for node in nodes}
+    )
 
 
 def _list_numbers(given: Any) -> Iterator[float]:

@@ -86,7 +86,8 @@ def remove_bundle(folder: Path) -> tuple[str, ...]:
     found = sort_contents(folder)
     for name in sorted(found.files, key=lambda name: name == MANIFEST):
         (folder / name).unlink()
-    for path in (*(folder / name for name in reversed(found.folders)), folder):
+    folders = [folder / name for name in reversed(found.folders) if f"{name}/" not in found.foreign]
+    for path in (*folders, folder):
         with contextlib.suppress(OSError):  # not empty
             path.rmdir()
     return found.foreign

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sprint_export.errors import InputError, MachineError, SprintExportError
+from sprint_export.errors import LONGEST, InputError, MachineError, SprintExportError
 from sprint_export.libraries import missing_library, name_install
 
 OWN = "sprint_export"
@@ -39,7 +39,7 @@ _MEMORY_WORDS = (
 def explain_error(error: BaseException) -> SprintExportError | None:
     """The error as one of ours, or None where it is a mistake in the package."""
     causes = list(_causes(error))
-    if any(map(is_memory_short, causes)):
+    if any(map(is_memory_short, [*causes, *_contexts(error)])) or (not _is_ours(error) and is_space_used_up()):
         return MachineError(f"memory ran short ({describe_memory()}); {_FREE_SOME}")
     if isinstance(error, SprintExportError):
         return error
@@ -48,15 +48,22 @@ def explain_error(error: BaseException) -> SprintExportError | None:
             return found
     if isinstance(error, UnicodeEncodeError) and any("\ud800" <= letter <= "\udfff" for letter in error.object):
         return InputError(f"{error.object[:80]!r} is not UTF-8; rename it, or write it in UTF-8")
-    if isinstance(error, OSError):
-        return MachineError(f"the system refused {error.filename or 'a file'} ({error.strerror or error})")
-    return None
+    return _explain_refusal(error) if isinstance(error, OSError) else None
 
 
+ULIMIT = "ulimit -v"
+NEAR = 0.75  # of the limit: what could not be had was large
 _FREE_SOME = (
     "end other programs, raise the limit (ulimit -v, a container's) or take a machine with more, and run the same command "
     "again: what was finished is kept"
 )
+
+
+def _explain_refusal(error: OSError) -> SprintExportError:
+    name = str(error.filename or "a file")
+    shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+    kind = InputError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR) else MachineError
+    return kind(f"the system refused {shown} ({error.strerror or error})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -68,6 +75,25 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if error.__cause__ is None:
             return
         error = error.__cause__
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """What was being handled when the error came up, innermost last."""
+    seen: set[int] = set()
+    while error.__context__ is not None and id(error) not in seen:
+        seen.add(id(error))
+        error = error.__context__
+        yield error
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, SprintExportError)
+
+
+def is_space_used_up() -> bool:
+    """Whether this process came near the address space it may have: any error of a library may then come from that."""
+    limit, peak = _limits().get(ULIMIT), _read_number("/proc/self/status", "VmPeak:", 1024)
+    return limit is not None and peak is not None and peak > NEAR * limit
 
 
 def is_memory_short(error: BaseException) -> bool:
@@ -94,7 +120,7 @@ def _limits() -> dict[str, int]:
 
         soft = resource.getrlimit(resource.RLIMIT_AS)[0]
         if soft != resource.RLIM_INFINITY:
-            found["ulimit -v"] = soft
+            found[ULIMIT] = soft
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         limit = _read_number(path, "", 1)
         if limit is not None and limit < 2**60:

@@ -7,10 +7,15 @@ stderr, results to stdout, `--json` for programs. Only the standard library is i
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 import traceback
 
 from sprint_export import interrupts
+
+RESERVE = 4_000_000  # bytes
+MACHINE = 3  # errors.MachineError.exit_status
 
 
 def main() -> None:
@@ -21,15 +26,19 @@ def main() -> None:
 
 def run() -> int:
     """Run the app; a user's mistake or what the machine lacks is one line on stderr, never a traceback."""
+    reserve = bytearray(RESERVE)  # given back when memory runs short: saying so takes some
     try:
+        importlib.import_module("sprint_export.clear_errors")  # where memory runs short, nothing more can be imported
         from sprint_export import streams
 
         streams.prepare_streams()
         streams.use_utf8()
         status = call_app()
+        sys.stdout.flush()
     except SystemExit as leaving:  # completion scripts, a reader that went away
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException as error:
+        reserve.clear()
         if interrupts.stopped_by() is None and not isinstance(error, KeyboardInterrupt):
             return say_failure(error)
         status = interrupts.exit_status()
@@ -49,21 +58,30 @@ def call_app() -> int:
 
 def say_failure(error: BaseException) -> int:
     """Say an error in one line; what is no error of ours, of the command line or of the machine is raised again."""
-    from sprint_export.clear_errors import explain_error
-    from sprint_export.streams import say_error
+    try:
+        from sprint_export.clear_errors import explain_error
+        from sprint_export.streams import say_error
 
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's copy of click has no public name
-        text = error.format_message().rstrip(".")
-        say_error(f"error: {text}{'' if text.endswith('?') else '.'} See: sprint-export --help")
-        return int(error.exit_code)
-    known = explain_error(error)
-    if known is None:
-        raise error
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's copy of click has no public name
+            text = error.format_message().rstrip(".")
+            say_error(f"error: {text}{'' if text.endswith('?') else '.'} See: sprint-export --help")
+            return int(error.exit_code)
+        known = explain_error(error)
+        if known is not None:
+            _show_origin(error)
+            say_error(f"error: {known}")
+            return known.exit_status
+    except MemoryError:
+        os.write(2, b"error: memory ran short; end other programs or raise the limit, and run the same command again\n")
+        return MACHINE
+    raise error
+
+
+def _show_origin(error: BaseException) -> None:
+    """The traceback behind an error, where --verbose asks for it."""
     screen = sys.modules.get("sprint_export.screen")
     if screen is not None and screen.verbosity.is_verbose:
         traceback.print_exception(error)
-    say_error(f"error: {known}")
-    return known.exit_status
 
 
 if __name__ == "__main__":

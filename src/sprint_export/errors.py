@@ -5,7 +5,6 @@ A message says what was found, what was expected and what to do; where there is 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 SHORTEST = 3  # letters of a beginning that says something
@@ -47,6 +46,8 @@ def unknown_choice(kind: str, found: str, choices: Iterable[str], hint: str = ""
 
 def nearest_name(found: str, choices: Iterable[str]) -> str | None:
     """The choice that is spelt most alike, or that begins so; None where none is alike."""
+    import difflib  # late: a Ctrl-C is heard only once this module is loaded
+
     by_lower, wanted = {choice.lower(): choice for choice in choices}, found.lower()[:LONGEST]
     alike = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
     alike = alike or [name for name in by_lower if len(wanted) >= SHORTEST and name.startswith(wanted)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Iterable
@@ -30,9 +29,11 @@ REPORTING = ("PIL", "skimage", "scipy")  # to validate one
 @cache
 def list_extras() -> dict[str, tuple[str, ...]]:
     """Import name -> the extras that bring it; () for what a plain install brings. Empty where no metadata is installed."""
+    from importlib.metadata import PackageNotFoundError, requires  # slow, and only an error needs it
+
     try:
-        lines = importlib.metadata.requires(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
+        lines = requires(PACKAGE) or []
+    except PackageNotFoundError:
         return {}
     found: dict[str, tuple[str, ...]] = {}
     for line in lines:

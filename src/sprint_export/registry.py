@@ -87,7 +87,8 @@ def require(library: str, extra: str) -> ModuleType:
         MachineError: it, or a library behind it, is not installed; any other import failure passes through.
     """
     try:
-        return importlib.import_module(library)
+        with hush():  # some print what is behind an import that fails, traceback and all
+            return importlib.import_module(library)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if not missing or missing == "sprint_export":

@@ -16,6 +16,7 @@ from typing import Any
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.out_folder import check_out, holds_anything, read_present
+from sprint_export.paths import resolve_path
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
 from sprint_export.registry import load_member
@@ -150,10 +151,13 @@ def check_convert(student: str | Path | Student, target: str, out: str | Path | 
         InputError, RefusedError, MachineError: as `convert`.
     """
     run = check_run(student, target, **asked)
-    if out is not None:
-        check_path(Path(out))
-        with clear_disk_errors(Path(out)):
-            check_out(Path(out))
+    if out is None:
+        check_path(Path("bundle"))  # in the working directory, under the student's name
+        return run
+    resolve_path("--out", Path(out))
+    with clear_disk_errors(Path(out)):
+        check_out(Path(out))
+    check_path(Path(out))
     return run
 
 

@@ -175,8 +175,7 @@ class PromptPlan:
 class Student:
     """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
 
-    `folder` is what it was read from, for the stock classes to read too, and `variant` which of the weights there ("fp16"; None:
-    the plain ones, or the only ones). A student with random weights has no folder.
+    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16".
     """
 
     family: str
@@ -277,8 +276,8 @@ class Target:
     `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
     its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
-    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known. `one_size` is the reason why
-    height and width cannot be free.
+    its kernel for such a layer gives 8 bits back, so that the output's range must be known. `one_size`: why sizes cannot be free.
+    `oldest(options)` names what opens its files (a library, a system), each with the oldest version that was shown to.
     """
 
     name: str

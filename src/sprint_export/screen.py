@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from sprint_export.streams import PIPE_CLOSED, GuardedStream, clean_text
+from sprint_export.streams import PIPE_CLOSED, clean_text
 
 PIPE_WIDTH = 120  # columns of a table that goes to a file or a pipe
 
@@ -29,11 +29,8 @@ class CleanConsole(Console):
 
 
 # These very streams: bars go on while a library's remarks are kept off the screen.
-stdout = CleanConsole(
-    file=GuardedStream(sys.stdout, is_vital=True),
-    width=None if sys.stdout.isatty() else PIPE_WIDTH,
-)
-stderr = CleanConsole(file=GuardedStream(sys.stderr, is_vital=False))
+stdout = CleanConsole(file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+stderr = CleanConsole(file=sys.stderr)
 
 
 @dataclass

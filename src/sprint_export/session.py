@@ -89,8 +89,15 @@ class OneAtATime(Mapping[str, Session]):
 
 
 def make_noise(seed: int, steps: int, batch: int, latent_shape: tuple[int, int, int]) -> Array:
-    """Unit-variance noise float32 [steps, B, C, h, w]; picture i of a batch depends on `seed + i` only."""
+    """Unit-variance noise float32 [steps, B, C, h, w]; picture i of a batch depends on `seed + i` only.
+
+    Raises:
+        InputError: the seed is no whole number from 0 on.
+    """
     import numpy as np
+
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed={seed!r}: expected a whole number from 0 on")
 
     rows = [np.random.default_rng(seed + i).standard_normal((steps, *latent_shape), np.float32) for i in range(batch)]
     return np.stack(rows, axis=1)

@@ -17,11 +17,13 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.sampler import trigflow_times
 from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, Bundle, PromptPlan, StepPlan, Student
+from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import Handle, LazyHandle, constant
 
 DEFAULT_GUIDANCE = 4.5  # SanaSprintPipeline.__call__'s default
 
 
+@fixed_threads()
 def specialize_student(
     student: Student,
     steps: int | Sequence[int] = 1,

@@ -14,7 +14,7 @@ import io
 import os
 import re
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from sprint_export.errors import MachineError
 from sprint_export.paths import check_utf8
@@ -44,6 +44,8 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout = cast("TextIO", GuardedStream(sys.stdout, is_vital=True))  # for what typer prints by itself too
+    sys.stderr = cast("TextIO", GuardedStream(sys.stderr, is_vital=False))
 
 
 def use_utf8() -> None:
@@ -105,5 +107,5 @@ def _silence(stream: TextIO) -> None:
 
 def say_error(text: str) -> None:
     """One line on stderr, without any library."""
-    GuardedStream(sys.stderr, is_vital=False).write(clean_text(text).replace("\n", " ") + "\n")
-    GuardedStream(sys.stderr, is_vital=False).flush()
+    sys.stderr.write(clean_text(text).replace("\n", " ") + "\n")
+    sys.stderr.flush()

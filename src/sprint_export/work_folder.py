@@ -21,11 +21,10 @@ from pathlib import Path
 from sprint_export.bundle_files import remove_bundle, sweep_bundle
 from sprint_export.disk_errors import OUT_ADVICE, clear_disk_errors
 from sprint_export.errors import InputError
-from sprint_export.files import PART, sweep_parts, sync_folder, temporary_files_in
+from sprint_export.files import remove, sweep_parts, sync_folder, temporary_files_in
 from sprint_export.locks import hold_lock
 
 LOCK, KEY, BUNDLE, RECORDS, MAKING, OLD, TEMPORARY = "lock", "key", "bundle", "records", "making", "old", "temporary"
-NAMES = (LOCK, KEY, BUNDLE, RECORDS, MAKING, OLD, TEMPORARY)
 
 
 def find_work_folder(folder: Path) -> Path:
@@ -83,7 +82,9 @@ def recover(folder: Path, work: Path) -> None:
     old = work / OLD
     if not os.path.lexists(old):
         return
-    if not folder.exists():
+    if not stat.S_ISDIR(old.lstat().st_mode):
+        remove(old)
+    elif not folder.exists():
         old.rename(folder)
         sync_folder(folder.parent)
     elif left := remove_bundle(old):
@@ -94,17 +95,9 @@ def recover(folder: Path, work: Path) -> None:
 
 
 def _check_own(work: Path) -> None:
-    """Refuse a work folder that no run of ours can have made."""
-    try:
-        status = work.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(status.st_mode):
+    """Refuse what no run of ours can have made in the work folder's place; names within that are not ours are left alone."""
+    if os.path.lexists(work) and not stat.S_ISDIR(work.lstat().st_mode):
         raise InputError(f"{work} is where this bundle is worked on, and is no folder; move it away")
-    names = {path.name for path in work.iterdir() if PART.fullmatch(path.name) is None}
-    if LOCK not in names and not names <= set(NAMES):
-        found = ", ".join(sorted(names - set(NAMES))[:3])
-        raise InputError(f"{work} is where this bundle is worked on, and holds what no run left there: {found}; move it away")
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -98,7 +98,7 @@ def _raise_ids(value: Value) -> None:
 
 
 def _spoil_template(value: Value) -> None:
-    single = [{"Sequence": {"id": "A", "type_id": 0}}]
+    single = [{"SpecialToken": {"id": "x", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     tokens = {"x": {"id": "x", "ids": [1], "tokens": ["y", "z"]}}
     value["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": tokens}
 

@@ -24,7 +24,7 @@ TARGETS = ("onnx-int8", "onnx-fp32", "openvino-int8", "trt-fp8", "coreml-fp16")
 WEIGHTS = (40, 20, 20, 15, 5)  # how often each is attacked; a Core ML picture takes seconds here
 LIBRARIES = ("numpy", "torch", "tokenizers", "onnxruntime", "openvino", "coremltools", "safetensors.torch", "rich.console")
 PROMPT = "a red circle"
-VALIDATED = 25  # every so many-th bundle is validated as well
+VALIDATED = 15  # every so many-th bundle is validated as well
 SECONDS, GIGABYTES = 40.0, 6.0
 NOT_SIGNED = "not signed again"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,8 +188,3 @@ def test_progress_is_told_for_each_component(student: Student) -> None:
     assert {stage for stage, _, _ in told} == {"calibrating"}
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert told[-1] == ("calibrating", 6, 6), "three components, two prompts"
-
-
-def test_the_cache_folder_is_the_homes_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SPRINT_EXPORT_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "sprint-export"

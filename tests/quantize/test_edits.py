@@ -131,3 +131,9 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
 def test_the_hash_knows_names_and_values() -> None:
     changed = [EDITS | {"1.bias/added": ADDED + 1e-6}, {k.replace("1.bias", "0.bias"): v for k, v in EDITS.items()}, {}]
     assert len({hash_tensors(edits) for edits in [EDITS, *changed]}) == 4
+
+
+def test_edits_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    write_edits({"conv.weight/rows": torch.tensor([1.0, float("nan")])}, tmp_path)
+    with pytest.raises(BundleError, match=r"holds NaN or infinity in 'conv\.weight/rows'"):
+        read_edits(tmp_path / EDITS_FILE)

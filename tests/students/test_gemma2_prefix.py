@@ -63,6 +63,8 @@ def stock_rows(student: Student, ids: torch.Tensor, keep: int) -> torch.Tensor:
     """Stock Gemma2Model over all positions, and diffusers' choice of rows."""
     text = student.components["text_encoder"]
     real: Any = materialize(text.module, text.weights, torch.float64)
+    if hasattr(real.embed_tokens, "embed_scale"):  # transformers 5 holds it in float32
+        real.embed_tokens.embed_scale = torch.tensor(real.config.hidden_size**0.5, dtype=torch.float64)
     rows = real(ids).last_hidden_state
     return torch.cat([rows[:, :1], rows[:, 1 - keep :]], dim=1)
 
