@@ -33,7 +33,6 @@ from sprint_export.students.gemma2_prefix import PrefixCache
 from sprint_export.students.sana_blocks import OneStepSana
 from sprint_export.students.sana_channels_first import to_channels_first
 from sprint_export.students.sana_configs import (
-    SCHEDULER,
     check_agreement,
     check_depth,
     check_index,
@@ -54,14 +53,6 @@ PIPELINES = ("SanaSprintPipeline",)
 GENERAL_PROMPTS = Path(__file__).with_name("prompts.txt")
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-MODEL_INDEX = {  # an exported bundle's: the layout other tools expect, with ONNX graphs in the place of torch weights
-    "_class_name": "SanaSprintPipeline",
-    "scheduler": ["diffusers", "SCMScheduler"],
-    "text_encoder": ["onnx", "model"],
-    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["onnx", "model"],
-    "vae_decoder": ["onnx", "model"],
-}
 
 
 def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
@@ -145,7 +136,7 @@ def assemble(
         prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
         latent_shape=(complete["transformer"]["in_channels"], size, size),
-        configs=complete | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER},
+        configs=complete,
         licence=licence,
         make_reference=make_reference,
     )
