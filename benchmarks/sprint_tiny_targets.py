@@ -10,7 +10,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from sprint_export.road import convert, list_targets
+from sprint_export.road import convert
+from sprint_export.run_checks import list_targets
 from sprint_export.validate.machine import describe_machine
 
 COLUMNS = ("psnr_db", "psnr_worst_db", "ssim", "recipe_image_psnr_db", "converter_image_psnr_db", "adherence_percent",

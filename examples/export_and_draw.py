@@ -14,7 +14,7 @@ from sprint_export import load_student, open_bundle, quantize_student, specializ
 from sprint_export.devices import find_device
 from sprint_export.export import export_student
 from sprint_export.export.publishing import place_bundle
-from sprint_export.road import parse_target
+from sprint_export.run_checks import parse_target
 
 PROMPT = "a small red circle above a large blue square on a white background"
 

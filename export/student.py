@@ -18,11 +18,13 @@ from sprint_export.export.bundle import find_artifact, make_artifact, read_bundl
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
+from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
+from sprint_export.thread_count import fixed_threads
 from sprint_export.work_folder import claim_bundle
 
 CONFIG = "config.json"  # of each network, as diffusers has it
@@ -67,6 +69,7 @@ def _exporter(target: Target) -> ModuleType:
     return importlib.import_module(f"sprint_export.export.{target.exporter}")
 
 
+@fixed_threads()
 def export_student(
     student: Student,
     target: Target,
@@ -150,26 +153,11 @@ def _gather_bundle(
         fingerprint=student.fingerprint,
         key=key,
         tools=tool_versions(target),
+        runtimes=target.oldest(options),
     )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return bundle
-
-
-def complete_options(target: Target, precision: str, device: Device, options: Options) -> Options:
-    """The options with the target's or the device's choice where they were left open.
-
-    Raises:
-        InputError: the target has no such option, or the option no such value. RefusedError: one cannot work with the pair.
-    """
-    if options.dynamic and target.one_size is not None:
-        raise RefusedError(f"{target.name}-{precision} --dynamic: {target.one_size}; the nearest that can is onnx-int8")
-    if target.complete is not None:
-        return target.complete(precision, device, options)
-    for name, value in asdict(replace(options, dynamic=False)).items():
-        if value not in (None, False):
-            raise InputError(f"{name}={value}: {target.name} targets have no such option; it is for coreml and coreai targets")
-    return options
 
 
 def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: ModuleType) -> list[Artifact]:
@@ -189,11 +177,11 @@ def _check_quantized(student: Student, target: Target, precision: str) -> None:
         raise InputError(
             f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
         )
-    dtype = target.graph_dtype[precision]
+    dtype = target.scale_dtype or target.graph_dtype[precision]
     found = {layer.scale_dtype for component in student.components.values() for layer in component.layers.values()} - {dtype}
     if found:
         raise InputError(
-            f"the student is quantized for a {found.pop()} graph, {target.name}-{precision} computes in {dtype}; "
+            f"the student is quantized with {found.pop()} scales, {target.name}-{precision} takes {dtype}; "
             "quantize it for this target"
         )
 

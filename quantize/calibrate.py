@@ -29,7 +29,7 @@ from sprint_export.weights import free_large_tensors_at_once
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 
 
 def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:

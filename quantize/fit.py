@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sprint_export.session import Array
 
 FITTED_BITS = 4  # at 8 bits plain rounding is a tenth of the error (docs/decisions/0013-algorithms.md)
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 def fit_component(

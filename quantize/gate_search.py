@@ -30,13 +30,15 @@ from sprint_export.quantize.bit_search import LARGE_MEASUREMENTS, LARGE_PROMPTS,
 from sprint_export.quantize.frontier import Frontier, Point
 from sprint_export.quantize.knapsack import Knapsack
 from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.recipes import DEFAULT, list_presets, read_preset
+from sprint_export.quantize.preset_files import list_presets
+from sprint_export.quantize.recipes import DEFAULT, read_preset
 from sprint_export.quantize.search_costs import Prices, choose_cost
 from sprint_export.quantize.search_pictures import KeptErrors, KeptPsnr, measure_units
 from sprint_export.quantize.search_units import Unit, gather_layers, make_units, round_layers, write_rules
 from sprint_export.quantize.student import quantize_student
 from sprint_export.recipe_toml import AUTO
 from sprint_export.schema import Device, Recipe, Rule, Student, Target
+from sprint_export.thread_count import fixed_threads
 
 WHOLE_PROMPTS = 32  # small students; a large one's pictures take minutes, it draws LARGE_PROMPTS
 LEAST_MARGIN_DB = 0.2  # where few pictures happen to agree
@@ -56,6 +58,7 @@ class GateSearch:
     units: tuple[Unit, ...]
 
 
+@fixed_threads()
 def search_recipe(
     student: Student,
     target: Target,

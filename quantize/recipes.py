@@ -15,43 +15,16 @@ from __future__ import annotations
 
 import dataclasses
 from fnmatch import fnmatchcase
-from importlib.resources import files
-from pathlib import Path
 
-from sprint_export.errors import InputError, unknown_choice
 from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
-from sprint_export.recipe_toml import ASKED, AUTO, CONVOLUTION, GENTLER, read_recipe
+from sprint_export.quantize.preset_files import find_preset
+from sprint_export.recipe_toml import ASKED, CONVOLUTION, GENTLER, read_recipe
 from sprint_export.schema import Recipe, Student, Target
 
 DEFAULT = "balanced"
 GENTLE = "int8"  # as weights alone: 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results)
 CALIBRATION_PROMPTS = 32
 LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early
-
-
-def preset_folder(family: str) -> Path:
-    """Where a family's presets lie."""
-    return Path(str(files("sprint_export.students"))) / "recipes" / family
-
-
-def list_presets(family: str) -> dict[str, str]:
-    """Names that `--recipe` takes for every precision of a family -> what they mean."""
-    found = {path.stem: path for path in sorted(preset_folder(family).glob("*.toml")) if "-" not in path.stem}
-    return {name: read_recipe(path).meaning for name, path in found.items()}
-
-
-def find_preset(family: str, name: str, precision: str, target: str = "") -> Path:
-    """The file of a preset.
-
-    Raises:
-        InputError: the family has none of that name; the message lists them.
-    """
-    folder = preset_folder(family)
-    for stem in (f"{target}-{precision}-{name}", f"{precision}-{name}", name):
-        if (folder / f"{stem}.toml").is_file():
-            return folder / f"{stem}.toml"
-    hint = "A file of your own is given by a path that exists, e.g. ./mine.toml"
-    raise unknown_choice("recipe", name, (AUTO, *list_presets(family)), hint)
 
 
 def read_preset(name: str, precision: str, student: Student, target: Target | None = None) -> Recipe:
@@ -98,20 +71,3 @@ def fit_recipe(recipe: Recipe, precision: str, student: Student, target: Target 
 def find_gentler(precision: str, target: Target | None) -> str:
     """What a layer gets that the precision would hurt: 8-bit weights beside float activations, or float."""
     return GENTLE if target is not None and precision != GENTLE and GENTLE in target.weight_only else FLOAT
-
-
-def check_name(name: str, family: str | None = None) -> Path | None:
-    """A recipe's name as a path, or None where it names a preset or `auto`.
-
-    Raises:
-        InputError: it is neither a name nor a file that is there.
-    """
-    families = [family] if family else [path.name for path in preset_folder("").iterdir()]
-    known = {AUTO, *(preset for each in families for preset in list_presets(each))}
-    if name in known:
-        return None
-    if not Path(name).is_file():
-        raise InputError(
-            f"unknown recipe {name!r}; choose from: {', '.join(sorted(known))}, or the path of a TOML file that exists"
-        )
-    return Path(name)

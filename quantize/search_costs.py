@@ -15,11 +15,13 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.schema import Component, Device, QuantizedLayer, Student
+
+if TYPE_CHECKING:
+    import torch
 
 COSTS = ("time", "bytes")
 FLOAT_BYTES = 2  # of graphs in 16 bits
@@ -77,6 +79,8 @@ def measure_work(student: Student) -> dict[str, Work]:
 
 def _watch_shapes(component: Component) -> dict[str, tuple[int, int, int]]:
     """Inputs, outputs and multiplications of every Linear and Conv2d in one run on the `meta` device."""
+    import torch
+
     noted: dict[str, tuple[int, int, int]] = {}
 
     def note(name: str, layer: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

@@ -25,6 +25,7 @@ from sprint_export.errors import InputError
 from sprint_export.files import read_signed, sign_text
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.scales import round_weight
@@ -32,12 +33,12 @@ from sprint_export.quantize.search_units import Layers, Unit
 from sprint_export.quantize.torch_session import TorchSession, round_activations
 from sprint_export.sampler import sample
 from sprint_export.schema import ROLES, QuantizedLayer, Student
-from sprint_export.session import OneAtATime, Pipeline, PromptReader, make_noise
+from sprint_export.session import OneAtATime, Pipeline, make_noise
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 class Kept:

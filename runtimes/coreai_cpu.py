@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import platform
 import threading
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.files import temporary_folder
+from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.schema import NEURAL_ENGINE, Device, Options, Target, TensorSpec
 
@@ -80,12 +80,14 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="mac-m4",
     extra="coreai",
+    needs=("coreai_torch", "coreai"),
     exporter="to_coreai",
     runtimes=("coreai",),
     weight_only=("int8", "fp8"),
     layer_precisions=("int8", "w8a8", "fp8"),
     complete=complete_options,
     one_size="Core AI assets are captured at one size of picture",
+    oldest=lambda options: {"iOS": "27", "macOS": "27"},
 )
 
 
@@ -96,7 +98,7 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
 
 def can_run() -> str | None:
     """Why Core AI cannot run here, or None: Apple publishes its package for x86-64 Linux and for Macs."""
-    if importlib.util.find_spec("coreai") is None:
+    if not is_installed("coreai"):
         return f"coreai-core is not installed; run: pip install 'sprint-export[{TARGET.extra}]' (x86-64 Linux, Apple silicon)"
     return None
 

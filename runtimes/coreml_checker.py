@@ -7,11 +7,11 @@ declared type. It shows what a file computes and where half precision overflows;
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sprint_export.libraries import is_installed
 from sprint_export.registry import hush, require
 from sprint_export.runtimes.coreml_package import package_of
 from sprint_export.schema import Measurement, TensorSpec
@@ -24,7 +24,7 @@ RUNTIME = "coreml-checker"
 
 def can_run() -> str | None:
     """Why it cannot check here, or None: it needs torch and coremltools, on any system."""
-    missing = [name for name in ("torch", "coremltools") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "coremltools") if not is_installed(name)]
     return f"{missing[0]} is not installed; run: pip install 'sprint-export[coreml,export]'" if missing else None
 
 

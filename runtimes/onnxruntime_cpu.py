@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
+from sprint_export.libraries import is_installed, missing_library
 from sprint_export.registry import require
+from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.schema import Device, LayerShape, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
+
+_DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names where they are not numpy's
+_DTYPES |= {name: name for name in ("float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")}
+
+
+LIBRARY = "onnxruntime"
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
@@ -42,6 +51,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="cpu",
     extra="runtime",
+    needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("onnx",),
     rounds_output=rounds_output,
     rewrites=(
@@ -55,11 +65,13 @@ TARGET = Target(
         "fewer_transposes",
         "integer_matmuls",
         "norm_divisions",
+        "float8_casts",
     ),
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 32},
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST_ONNXRUNTIME},
 )
 
 
@@ -69,8 +81,13 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
 
 
 def can_run() -> str | None:
-    """Always: every machine has a CPU."""
-    return None
+    """Why ONNX Runtime cannot run here, or None: every machine has a CPU."""
+    return None if is_installed("onnxruntime") else str(missing_library("onnxruntime"))
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the ONNX Runtime that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
 
 
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
@@ -84,7 +101,7 @@ def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Ten
 
 def make_options() -> Any:
     """How sessions are opened: onnxruntime.SessionOptions."""
-    options = require("onnxruntime", TARGET.extra).SessionOptions()
+    options = require(LIBRARY, TARGET.extra).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
@@ -97,24 +114,35 @@ class OnnxRuntimeSession:
     """The session protocol over onnxruntime.InferenceSession."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        ort: Any = require("onnxruntime", TARGET.extra)
+        ort: Any = require(LIBRARY, TARGET.extra)
         try:
             self._session = ort.InferenceSession(str(graph), make_options(), providers=["CPUExecutionProvider"])
         except MemoryError as error:
             raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
-            raise BundleError(f"ONNX Runtime cannot load {graph}: {error}") from error
+            raise BundleError(f"ONNX Runtime cannot load {graph}: {name_first_line(error)}") from error
         for side, values, specs in (
             ("inputs", self._session.get_inputs(), inputs),
             ("outputs", self._session.get_outputs(), outputs),
         ):
-            found, wanted = sorted(value.name for value in values), sorted(spec.name for spec in specs)
-            if found != wanted:
-                raise BundleError(f"{graph} has {side} {found}, the manifest says {wanted}; export the student again")
-        self._outputs = [spec.name for spec in outputs]
+            check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
+        self._graph, self._outputs = graph, outputs
         shadow = ", fp32-compute shadow" if graph.name.endswith(".shadow.onnx") else ""
         self.description = f"ONNX Runtime {ort.__version__} CPU{shadow}"
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        names = [spec.name for spec in self._outputs]
+        try:
+            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        except MemoryError as error:
+            raise MachineError(f"not enough memory to run {self._graph}") from error
+        except Exception as error:  # onnxruntime raises unrelated pybind types for what a graph does while it runs
+            raise BundleError(f"ONNX Runtime cannot run {self._graph}: {name_first_line(error)}") from error
+        return check_results(self._graph, found, self._outputs)
+
+
+def _describe(value: Any) -> tuple[str, list[int | None]]:
+    """(numpy's name of its type, its sizes) of an onnxruntime.NodeArg."""
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    return _DTYPES.get(kind, value.type), [size if isinstance(size, int) else None for size in value.shape]

@@ -15,9 +15,8 @@ Written without a GPU: running an engine has been tested against a stand-in, the
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +24,13 @@ from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
 from sprint_export.files import write_whole
+from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.gpus import find_gpus
-from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, join_messages, load_library, open_log
+from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
 from sprint_export.runtimes.trt.session import EngineSession
 from sprint_export.schema import Device, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_other
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -79,6 +80,7 @@ TARGET = Target(
     refuses=refuse_pair,
     default_device="rtx-4090",
     extra="trt",
+    needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
     needs_build=True,
     weight_only=("w8a16", "int4"),
@@ -95,6 +97,7 @@ TARGET = Target(
         "depthwise_taps",
         "channels_last",
     ),
+    oldest=lambda options: {"onnxruntime": OLDEST_ONNXRUNTIME},  # of the shadows; `build` adds what built the engines
 )
 
 
@@ -128,6 +131,21 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
     return paths
 
 
+def find_version(builder: str) -> str:
+    """The installed version of a builder.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    return str(load_library(builder).__version__)
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the builders that are installed cannot open a bundle whose engines were built by these, or None."""
+    reasons = [refuse_other(name, find_version(name), runtimes[name]) for name in BUILDERS if name in runtimes]
+    return next((reason for reason in reasons if reason is not None), None)
+
+
 def check_builder(device: Device, builder: str) -> None:
     """Refuse what `build` would refuse whatever the graph.
 
@@ -140,6 +158,7 @@ def check_builder(device: Device, builder: str) -> None:
         raise InputError(str(refuse_pair("bf16", device)))
     if builder == "tensorrt":
         _require_gpu(device)
+    check_library(builder)
 
 
 def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: Callable[[str], None]) -> Any:
@@ -224,9 +243,9 @@ def can_run() -> str | None:
     """Why engines cannot run on this machine, or None when they can. Cheap: asks the driver, imports nothing."""
     if not find_gpus():
         return "no NVIDIA GPU or no driver (libcuda lists no device)"
-    if not any(importlib.util.find_spec(library) for library in BUILDERS.values()):
+    if not any(is_installed(library) for library in BUILDERS.values()):
         return "tensorrt_rtx is not installed; run: pip install 'sprint-export[trt]'"
-    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
+    if not is_installed("cuda") or not is_installed("cuda.bindings"):
         return "cuda-python is not installed; run: pip install 'sprint-export[trt]'"
     return None
 
@@ -238,7 +257,7 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
         BundleError: not an engine, or its tensors are not the given ones.
         MachineError: no GPU, a library is missing, or the engine is for another GPU or another version.
     """
-    magic = engine.read_bytes()[:4] if engine.is_file() else None
+    magic = _read_start(engine) if engine.is_file() else None
     if magic is None or magic[1:] != b"trt":
         found = "no file" if magic is None else repr(magic)
         raise BundleError(f"{engine}: expected a TensorRT engine, found {found}; build it again")
@@ -247,3 +266,8 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
     # TensorRT for RTX begins its engines with "vtrt"; any other letter is classic TensorRT's.
     trt = load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
     return EngineSession(trt, require("cuda.bindings.runtime", "trt"), engine, inputs, outputs)
+
+
+def _read_start(engine: Path) -> bytes:
+    with engine.open("rb") as file:
+        return file.read(4)

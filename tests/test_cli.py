@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sprint_export.schema import ROLES
-from tests.bundles import COMMAND, check_refused, copy_bundle, list_files, run_command, shared_bundle
+from tests.bundles import COMMAND, check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
 from tests.tree import ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"
@@ -239,9 +239,15 @@ def test_lists_are_the_same_for_people_and_programs(tmp_path: Path, kind: str) -
 
 def test_help_names_every_verb(tmp_path: Path) -> None:
     done = run_command("--help", folder=tmp_path)
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
     for verb in ("list", "inspect", "run", "validate", "bench", "build"):
-        assert re.search(rf"^\s+{verb}\s", done.stdout, re.MULTILINE), verb
+        assert re.search(rf"^\W+{verb}\s", done.stdout, re.MULTILINE), verb
+    panels = re.findall(r"^╭─ (.+?) ─", done.stdout, re.MULTILINE)
+    wanted = "Options, Quantization, Validation, TensorRT, Apple, Apple and OpenVINO, ONNX and OpenVINO, Output, Commands"
+    assert ", ".join(panels) == wanted, "what everybody needs comes first"
+    assert run_command("-h", folder=tmp_path).stdout == done.stdout
+    for verb in ("list", "inspect", "run", "validate", "bench", "build"):
+        assert run_command(verb, "-h", folder=tmp_path).returncode == 0
 
 
 def test_the_same_command_twice_says_nothing_to_do_and_validates_again(fp8: Path, tmp_path: Path) -> None:
@@ -354,9 +360,7 @@ def test_a_damaged_bundle_is_not_opened(fp8: Path, tmp_path: Path, damage: Calla
 def test_a_manifest_that_points_outside_is_refused(fp8: Path, tmp_path: Path, path: str) -> None:
     folder = copy_bundle(fp8, tmp_path / "bundle")
     (tmp_path / "secret").write_text("mine")
-    manifest = json.loads((folder / "bundle.json").read_text("utf-8"))
-    manifest["artifacts"][0]["path"] = path
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    edit_manifest(folder, lambda value: value["artifacts"][0].update(path=path))
     check_refused(run_command("inspect", folder, folder=tmp_path), 2, f"names {path!r}, which lies outside the bundle")
 
 

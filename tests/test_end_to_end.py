@@ -11,7 +11,8 @@ from PIL import Image
 
 from sprint_export import load_student, open_bundle
 from sprint_export.export.bundle import find_artifact, read_bundle
-from sprint_export.road import convert, parse_target
+from sprint_export.road import convert
+from sprint_export.run_checks import parse_target
 from sprint_export.schema import ROLES
 from sprint_export.session import make_noise
 from sprint_export.specialize import DEFAULT_GUIDANCE

@@ -20,17 +20,17 @@ LINE_BUDGET = 400
 
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
-    ("cli", "bars", "inspection"),
-    ("road", "recipe_choice", "out_folder"),
+    ("__main__", "cli", "cli_app", "cli_verbs", "cli_options", "bars", "screen", "inspection"),
+    ("road", "run_checks", "recipe_choice", "out_folder"),
     ("validate",),
     ("runtimes",),
     ("export",),
     ("quantize",),
     ("students",),
-    ("specialize", "session", "weights", "sampler", "devices", "recipe_toml", "registry"),
+    ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
     ("cache", "work_folder"),
-    ("bundle_files", "locks", "disk_errors"),
-    ("files", "schema", "json_forms", "errors", "progress", "psnr", "sizes"),
+    ("bundle_files", "locks", "disk_errors", "clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
+    ("files", "schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -54,7 +54,24 @@ HEAVY = {
     "coreai_torch",
 }
 CHECKER = "sprint_export.runtimes.mil."  # computes with torch; runtimes/coreml_checker.py imports it when it opens a package
-TORCH_FREE = {"cli", "inspection", "recipe_toml", "runtimes", "session", "sampler", "devices", "registry"}
+TORCH_FREE = {
+    "cli",
+    "cli_app",
+    "cli_verbs",
+    "run_checks",
+    "clear_errors",
+    "libraries",
+    "paths",
+    "streams",
+    "inspection",
+    "recipe_toml",
+    "runtimes",
+    "session",
+    "prompt_reader",
+    "sampler",
+    "devices",
+    "registry",
+}
 TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes", "files"}
 TORCH_FREE |= {"locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 

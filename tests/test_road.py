@@ -12,7 +12,8 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
-from sprint_export.road import convert, keep_components, list_targets, parse_target
+from sprint_export.road import convert, keep_components
+from sprint_export.run_checks import list_targets, parse_target
 from sprint_export.runtimes import trt_engine
 from sprint_export.schema import Student
 from tests.bundles import copy_bundle, list_files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,38 +11,46 @@ import torch
 
 from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.bundle import read_bundle
+from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
-from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
+from sprint_export.quantize.frontier import JSON
 from sprint_export.quantize.patterns import is_pointwise
+from sprint_export.registry import load_member
+from sprint_export.runtimes import choose_runtime
 from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
 from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
+from sprint_export.students.source import is_embedded
 from sprint_export.validate.departures import find_departures
-from sprint_export.validate.gates import apply_gates, read_gates
+from sprint_export.validate.gates import apply_gates, read_demands, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
     compare_adherence,
     compare_pictures,
+    has_captions,
     recall_search,
     summarize_kernels,
     time_components,
     weigh_files,
 )
+from sprint_export.validate.metrics import check_captions, check_metrics
 from sprint_export.validate.neural_engine import check_packages
-from sprint_export.validate.reference import draw_reference
+from sprint_export.validate.reference_cache import recall_reference
+from sprint_export.validate.report_file import format_report
+from sprint_export.validate.shapes_world import IMAGE_SIZE
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
 from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-SMALL_PICTURE = 128  # pixels; up to this size all validation prompts are drawn, above it LARGE_COUNT
-LARGE_COUNT = 4
+SMALL_PICTURE = 128  # pixels; up to this size SMALL_COUNT prompts are drawn, above it LARGE_COUNT
+SMALL_COUNT, LARGE_COUNT = 64, 4
+TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
 NOISE_SEED = 0
 WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
@@ -60,10 +68,10 @@ def validate_bundle(
 
     Args:
         bundle: a bundle or its folder.
-        student: the unspecialized student; default: loaded from the bundle's source.
+        student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
-        count: how many of them; default: all for pictures up to 128 px, else 4.
-        gates: demands such as 'psnr_db>=30', in place of the precision's default on the same metric.
+        count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
+        gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
         progress: is told (stage, done, total).
 
@@ -91,14 +99,19 @@ def _validate_claimed(
 ) -> Report:
     bundle = read_bundle(folder)
     chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
-    student = student or load_student(bundle.source)
+    demanded = [gate.metric for gate in read_demands(gates)]
+    check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
+    choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
+    student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
             "give the right one with --student, or export again"
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
-    rows, description = _compare(bundle, student, prompts, runtime, progress)
+    check_captions(demanded, student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
+    is_timed = any(name.startswith(TIMED) for name in demanded)
+    rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
     rows += recall_search(bundle) + weigh_files(bundle) + summarize_kernels(bundle) + check_packages(bundle)
     report = Report(
         str(folder),
@@ -106,10 +119,34 @@ def _validate_claimed(
         description,
         describe_machine(),
         len(prompts),
-        apply_gates(rows, chosen_gates, [text.strip().split(">")[0].split("<")[0].strip() for text in gates]),
+        apply_gates(rows, chosen_gates, demanded),
     )
-    write_text(folder / REPORT, json.dumps(to_json(report) | {"passed": report.passed}, indent=1) + "\n")
+    write_text(folder / REPORT, format_report(report))
     return report
+
+
+def _load_source(source: str) -> Student:
+    """The student a bundle names, where that is one of this package's own: a bundle may come from anywhere.
+
+    Raises:
+        InputError: it names a folder or a hub id, which is opened only where the user gives it.
+    """
+    if is_embedded(source) or source.startswith("random:"):
+        return load_student(source)
+    raise InputError(
+        f"this bundle says it was made from {source!r}; a folder or download that a bundle names is not opened by itself. If you "
+        f"trust it, give it: --student {shlex.quote(source)}"
+    )
+
+
+def check_demands(student: Student, gates: Sequence[str], count: int | None) -> None:
+    """Refuse, before a bundle is made, gates that its validation on the student's own prompts could not hold.
+
+    Raises:
+        InputError: adherence is asked for where prompts are no captions, or there are no prompts.
+    """
+    prompts = _choose_prompts(student, None, count, SMALL_PICTURE)
+    check_captions([gate.metric for gate in read_demands(gates)], has_captions(prompts))
 
 
 def student_side(bundle: Bundle) -> int:
@@ -125,8 +162,8 @@ def student_side(bundle: Bundle) -> int:
 
 def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:
     chosen = list(student.validation_prompts if prompts is None else prompts)
-    if count is None and prompts is None and side > SMALL_PICTURE:
-        count = LARGE_COUNT
+    if count is None and prompts is None:
+        count = SMALL_COUNT if side <= SMALL_PICTURE else LARGE_COUNT
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
     if not chosen:
@@ -135,12 +172,12 @@ def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int 
 
 
 def _compare(
-    bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress
+    bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress, is_timed: bool
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
     steps = bundle.plan.steps
     noise = make_noise(NOISE_SEED, steps, len(prompts), bundle.latent_shape)
-    reference = draw_reference(student, prompts, noise, steps, bundle.plan.guidance, progress)
+    reference = recall_reference(student, prompts, noise, steps, bundle.plan.guidance, progress, is_timed)
     rounded = draw_rounded(bundle, student, prompts, noise, progress)
     exported = draw_exported(bundle, runtime, prompts, noise, progress)
     rows = compare_components(bundle, runtime, rounded)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sprint_export.devices import find_device
-from sprint_export.export.bundle import find_artifact, find_file
+from sprint_export.export.bundle import find_file, locate, locate_kind
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.frontier import JSON, read_frontier
 from sprint_export.schema import Bundle, Measurement
 from sprint_export.validate.adherence import count_flips, measure_adherence
 from sprint_export.validate.images import ssim_images
-from sprint_export.validate.kernels import parse_kernels, price_kernels
+from sprint_export.validate.kernels import price_kernels, read_kernels
 from sprint_export.validate.shapes_world import IMAGE_SIZE, read_caption
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     UInt8 = npt.NDArray[np.uint8]
+
+
+Z_95 = 1.96  # standard deviations to either side
 
 
 def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -> list[Measurement]:
@@ -53,22 +57,43 @@ def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -
 
 def compare_adherence(prompts: Sequence[str], exported: UInt8, reference: UInt8) -> list[Measurement]:
     """Prompt adherence of both, and how many differ, where prompts are captions of the shapes world and pictures of its size."""
-    if exported.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE):
-        return []
-    try:
-        for prompt in prompts:
-            read_caption(prompt)
-    except ValueError:
+    if exported.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE) or not has_captions(prompts):
         return []
     ours, theirs = measure_adherence(prompts, list(exported)), measure_adherence(prompts, list(reference))
     flips = count_flips(list(exported), list(reference))
     drop = 100 * (theirs.everything - ours.everything)
+    sure, count = "{:.0f} to {:.0f} % at 95 %", len(prompts)
+    ours_sure, theirs_sure = (sure.format(*wilson_interval(found.everything, count)) for found in (ours, theirs))
+    right = f"exported: everything in the caption right; {count} pictures say {ours_sure}"
     return [
-        Measurement("adherence_percent", 100 * ours.everything, "%", note="exported: everything in the caption right"),
-        Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note="PyTorch float32, same noise"),
+        Measurement("adherence_percent", 100 * ours.everything, "%", note=right),
+        Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note=f"PyTorch, same noise; {theirs_sure}"),
         Measurement("adherence_drop_points", drop, "points", note="reference minus exported"),
         Measurement("flips", float(flips), "pictures", note="that show something else than PyTorch float32's"),
     ]
+
+
+def has_captions(prompts: Sequence[str]) -> bool:
+    """Whether all prompts are captions of the shapes world."""
+    try:
+        for prompt in prompts:
+            read_caption(prompt)
+    except ValueError:
+        return False
+    return True
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Where the true share lies, in percent, with 95 % confidence, if `share` of `count` draws came true.
+
+        (p + z^2 / 2n  +-  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Source: Wilson 1927; holds at shares near 0 and 1, where the normal interval does not.
+    """
+    z2 = Z_95**2
+    middle, spread = share + z2 / (2 * count), Z_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    low, high = ((middle + sign * spread) / (1 + z2 / count) for sign in (-1, 1))
+    return 100 * max(0.0, low), 100 * min(1.0, high)
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:
@@ -92,11 +117,11 @@ def recall_search(bundle: Bundle) -> list[Measurement]:
     """What the search for the recipe promised, on its own prompts; nothing where the recipe was not searched."""
     if find_file(bundle, JSON) is None:
         return []
-    found = read_frontier(bundle.folder / JSON)
+    found = read_frontier(locate(bundle, JSON))
     note = f"PSNR of the recipe on the {found.prompts} prompts of its search, +- {found.chosen.error_db:.1f}; torch, rounded"
     return [
         Measurement("searched_psnr_db", found.chosen.psnr_db, "dB", note=note),
-        Measurement("recipe_cost", found.chosen.cost, found.unit, note=f"{found.unit}; {found.notes[0]}"),
+        Measurement("recipe_cost", found.chosen.cost, found.unit, note="; ".join((found.unit, *found.notes[:1]))),
     ]
 
 
@@ -115,10 +140,10 @@ def summarize_kernels(bundle: Bundle) -> list[Measurement]:
     """What the builder chose for each engine, priced from the device's published peaks. Not a measured latency."""
     rows, device = [], find_device(bundle.device)
     for record in bundle.components:
-        table = find_artifact(bundle, record.role, f"kernels:{bundle.device}")
+        table = locate_kind(bundle, record.role, f"kernels:{bundle.device}")
         if table is None:
             continue
-        summary = price_kernels(parse_kernels((bundle.folder / table.path).read_text("utf-8")), device)
+        summary = price_kernels(read_kernels(table), device)
         rows += [
             Measurement("kernels", float(summary.kernels), "", record.role, note=f"in the engine for {device.title}"),
             Measurement(

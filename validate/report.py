@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from sprint_export.schema import Measurement, Report
@@ -30,7 +31,7 @@ def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
         gate = (
             ""
             if row.passed is None
-            else f"{'met' if row.passed else 'NOT MET'}: {row.limit.removeprefix(row.metric) if row.limit else ''}"
+            else f"{'met' if row.passed else 'NOT MET'}: {row.limit.replace(row.metric, '') if row.limit else ''}"
         )
         table.add_row(row.metric, _number(row.value), gate, row.note)
     return table
@@ -54,6 +55,8 @@ def _render_components(rows: list[Measurement]) -> Table:
 
 def _number(value: float) -> str:
     """Four figures that say something; whole numbers whole."""
+    if not math.isfinite(value):
+        return "none" if math.isnan(value) else f"{value:g}"
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 

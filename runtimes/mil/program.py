@@ -16,7 +16,6 @@ Covered: static shapes, one block per function. Not covered: state, control flow
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from google.protobuf.message import DecodeError
 
 from sprint_export.errors import BundleError, RefusedError, unknown_choice
 from sprint_export.runtimes.mil.weights_file import WeightsFile, read_bits
+from sprint_export.strict_json import parse_json
 
 Array = npt.NDArray[Any]
 
@@ -108,7 +108,7 @@ def find_model(package: Path) -> Path:
     """
     manifest = package / "Manifest.json"
     try:
-        items = json.loads(manifest.read_text("utf-8"))
+        items = parse_json(manifest.read_bytes())
         path = Path(items["itemInfoEntries"][items["rootModelIdentifier"]]["path"])
     except OSError as error:
         raise BundleError(f"{package} is no Core ML package: it has no Manifest.json; export the student again") from error

@@ -5,13 +5,13 @@ TensorRT keeps the first logger it sees for as long as any of its objects lives 
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import MachineError
+from sprint_export.libraries import is_installed, missing_library
 from sprint_export.registry import require
 
 if TYPE_CHECKING:
@@ -21,15 +21,26 @@ BUILDERS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}  # name -> l
 LOG_LOCK = threading.Lock()  # one logger, so one build or load at a time
 
 
+def check_library(builder: str) -> None:
+    """Ask for the package a builder is; nothing is imported.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    if is_installed(BUILDERS[builder]):
+        return
+    if builder == "tensorrt":  # No extra has it: its package is a stub that downloads gigabytes from NVIDIA while it installs.
+        raise MachineError("tensorrt is not installed; run: pip install tensorrt, or use --builder tensorrt-rtx")
+    raise missing_library(BUILDERS[builder])
+
+
 def load_library(builder: str) -> ModuleType:
     """The package a builder is.
 
     Raises:
         MachineError: it is not installed.
     """
-    if builder == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
-        # No extra has it: its package is a stub that downloads gigabytes from NVIDIA while it installs.
-        raise MachineError("tensorrt is not installed; run: pip install tensorrt, or use --builder tensorrt-rtx")
+    check_library(builder)
     return require(BUILDERS[builder], "trt")
 
 

@@ -1,60 +1,95 @@
-"""Progress on the terminal: a bar per stage, or a line per stage where stderr is no terminal; and a Ctrl-C that is not lost."""
+"""Progress on the terminal: a bar per stage, with what is left of its time; a line per stage where stderr is no terminal."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rich import progress as rich_progress
+from rich.text import Text
+
+from sprint_export.interrupts import stopped_by
 from sprint_export.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+JOINED = ("loading", "exporting", "building")  # stages that name what they are at: one bar for all of it
+SPEED_PERIOD_S = 600.0  # a stage may have three steps of a minute each
+LEAST_LEFT_S = 2.0
+
+
+class TimeLeft(rich_progress.ProgressColumn):
+    """What is left of a stage by its speed so far; nothing before a first step is done, and at the end."""
+
+    def render(self, task: rich_progress.Task) -> Text:
+        """e.g. `about 0:01:20 left`."""
+        left = task.time_remaining
+        if task.finished or left is None or left < LEAST_LEFT_S or not task.completed:
+            return Text("")
+        return Text(f"about {timedelta(seconds=int(left))} left", style="progress.remaining")
+
+
+@dataclass
+class StageLines:
+    """One line per stage, for a log; with its seconds where `is_timed`."""
+
+    console: Console
+    is_timed: bool
+    started: dict[str, float] = field(default_factory=dict)
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """Say that a stage begins, and that it ended."""
+        if name not in self.started:
+            self.started[name] = time.monotonic()
+            self.console.print(f"{name} ...", markup=False, highlight=False)
+        elif done == total and self.is_timed:
+            seconds = time.monotonic() - self.started[name]
+            self.console.print(f"{name}: {seconds:.1f} s", markup=False, highlight=False)
+
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[Progress]:
+def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = False) -> Iterator[Progress]:
     """What stages report their progress to, while the block runs.
+
+    Args:
+        console: of stderr.
+        is_quiet: show nothing.
+        is_timed: where there is no terminal, say the seconds of each stage too.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, if only at the next report or the end where a library swallowed it.
     """
-    from rich import progress as bars
-
-    tasks: dict[str, bars.TaskID] = {}
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
-    with (
-        remember_interrupt() as was_interrupted,
-        bars.Progress(*columns, console=console, disable=not console.is_terminal) as display,
-    ):
+    columns = (
+        rich_progress.SpinnerColumn(),
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        TimeLeft(),
+    )
+    tasks: dict[str, rich_progress.TaskID] = {}
+    lines = StageLines(console, is_timed)
+    hidden = is_quiet or not console.is_terminal
+    with rich_progress.Progress(*columns, console=console, disable=hidden, speed_estimate_period=SPEED_PERIOD_S) as display:
 
         def tell(stage: str, done: int, total: int) -> None:
-            if was_interrupted():
-                raise KeyboardInterrupt
-            name = stage.split(" ")[0] if stage.startswith(("exporting", "building")) else stage
+            _stop_if_asked()
+            name = stage.split(" ")[0] if stage.startswith(JOINED) else stage
+            if hidden and not is_quiet:
+                lines.tell(name, done, total)
             if name not in tasks:
                 tasks[name] = display.add_task(stage, total=total)
-                if not console.is_terminal:
-                    console.print(f"{name} ...", markup=False, highlight=False)
             display.update(tasks[name], completed=done, description=stage)
 
         yield tell
-        if was_interrupted():
-            raise KeyboardInterrupt
+        _stop_if_asked()
 
 
-@contextmanager
-def remember_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C as usual, and remembered: Python drops the exception when it falls into a finalizer or a library's callback."""
-    seen: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        seen.append(number)
+def _stop_if_asked() -> None:
+    if stopped_by() is not None:
         raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(seen)
-    finally:
-        signal.signal(signal.SIGINT, before)

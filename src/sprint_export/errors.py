@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+SHORTEST = 3  # letters of a beginning that says something
+LONGEST = 200  # letters of a wrong name that are said
+
 
 class SprintExportError(Exception):
     """Base of all errors that a user can act on; `exit_status` is the command line's."""
@@ -33,6 +36,19 @@ class MachineError(SprintExportError):
 
 
 def unknown_choice(kind: str, found: str, choices: Iterable[str], hint: str = "") -> InputError:
-    """An error for a name that is not among the choices, listing them."""
-    listed = ", ".join(sorted(choices)) or "(none)"
-    return InputError(f"unknown {kind} {found!r}; choose from: {listed}{'. ' + hint if hint else ''}")
+    """An error for a name that is not among the choices: all of them, and the one that was probably meant."""
+    choices, shown = sorted(choices), found if len(found) <= LONGEST else f"{found[:LONGEST]}..."
+    sentences = [f"unknown {kind} {shown!r}; choose from: {', '.join(choices) or '(none)'}"]
+    if (meant := nearest_name(found, choices)) is not None:
+        sentences.append(f"Did you mean {meant!r}?")
+    return InputError(". ".join([*sentences, *([hint] if hint else [])]).replace("?. ", "? "))
+
+
+def nearest_name(found: str, choices: Iterable[str]) -> str | None:
+    """The choice that is spelt most alike, or that begins so; None where none is alike."""
+    import difflib  # late: a Ctrl-C is heard only once this module is loaded
+
+    by_lower, wanted = {choice.lower(): choice for choice in choices}, found.lower()[:LONGEST]
+    alike = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
+    alike = alike or [name for name in by_lower if len(wanted) >= SHORTEST and name.startswith(wanted)]
+    return by_lower[alike[0]] if alike else None

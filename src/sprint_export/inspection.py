@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.devices import find_device
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import to_json
 from sprint_export.registry import list_members, load_member
@@ -40,7 +41,7 @@ def _list_students() -> dict[str, str]:
 
 
 def _list_targets() -> dict[str, str]:
-    from sprint_export.road import list_targets
+    from sprint_export.run_checks import list_targets
 
     return list_targets()
 
@@ -56,7 +57,7 @@ def _list_devices() -> dict[str, str]:
 
 
 def _list_recipes() -> dict[str, str]:
-    from sprint_export.quantize.recipes import list_presets
+    from sprint_export.quantize.preset_files import list_presets
     from sprint_export.recipe_toml import AUTO
 
     presets = {name: meaning for family in list_members("student") for name, meaning in list_presets(family).items()}
@@ -70,6 +71,7 @@ def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
         f"{bundle.source} ({bundle.family}) as {bundle.target}-{bundle.precision} for {bundle.device}; "
         f"{steps} step(s), guidance {bundle.plan.guidance:g}; licence: {bundle.licence}"
     )
+    yield f"opens with {', '.join(_describe_runtimes(bundle))}"
     for record in bundle.components:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
@@ -78,6 +80,18 @@ def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
         yield from (f"    note: {note}" for note in record.notes)
         if layers:
             yield from _describe_layers(record)
+
+
+def _describe_runtimes(bundle: Bundle) -> Iterator[str]:
+    """`onnxruntime 1.21.0 or newer`; an engine opens in one version of its builder, on one generation of GPUs."""
+    builders = {a.format for a in bundle.artifacts if a.kind.startswith("engine:")}
+    for name, version in bundle.runtimes.items():
+        if name not in builders:
+            yield f"{name} {version} or newer" + (" (shadows, on a CPU)" if builders else "")
+            continue
+        made = {a.kind.partition(":")[2] for a in bundle.artifacts if a.kind.startswith("engine:") and a.format == name}
+        found = sorted({find_device(device).compute_capability or (0, 0) for device in made})
+        yield f"{name} {version} exactly (engines, compute capability {', '.join(f'{a}.{b}' for a, b in found)})"
 
 
 def _describe_layers(record: ComponentRecord) -> Iterator[str]:

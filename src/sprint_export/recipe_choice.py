@@ -6,6 +6,7 @@ picture error, by the psnr_db gate, and makes the cost small.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def check_wish(
         InputError: no such recipe, two that decide at once, a search without all networks, a gate that cannot drive one.
         RefusedError: the pair does not mix bits, or quantizes nothing.
     """
-    from sprint_export.quantize.recipes import check_name
+    from sprint_export.quantize.preset_files import check_name
     from sprint_export.quantize.search_costs import choose_cost
 
     if isinstance(recipe, str | Path):
@@ -59,6 +60,8 @@ def check_wish(
         recipe = str(recipe) if path is None else read_recipe(path)
     if recipe is not None and not load_member("precision", precision).PRECISION.is_quantized:
         raise RefusedError(f"{target.name}-{precision} quantizes nothing and takes no recipe; use {_name_quantized(target)}")
+    if max_mb is not None and not (math.isfinite(max_mb) and max_mb > 0):
+        raise InputError(f"max_mb={max_mb}: expected a size above 0 in 10^6 bytes, e.g. 2.7")
     if max_mb is not None:
         _check_size_budget(target, precision, recipe, components)
     if cost is not None and recipe != AUTO:
@@ -85,17 +88,18 @@ def _check_size_budget(target: Target, precision: str, recipe: Recipe | str | No
 
 
 def find_psnr_gate(gates: Sequence[str], precision: str) -> float:
-    """What `auto` has to reach: the psnr_db gate that was asked for, else the precision's own.
+    """What `auto` has to reach: the highest psnr_db gate that was asked for, else the precision's own.
 
     Raises:
         InputError: it is an upper bound.
     """
     from sprint_export.validate.gates import read_gates
 
-    gate = next(gate for gate in read_gates(gates, precision) if gate.metric == "psnr_db")
-    if not gate.sign.startswith(">"):
-        raise InputError(f"--recipe auto needs a gate from below, found {gate.text!r}; expected e.g. 'psnr_db>=40'")
-    return gate.limit
+    found = [gate for gate in read_gates(gates, precision) if gate.metric == "psnr_db"]
+    limits = [gate.limit for gate in found if gate.sign.startswith(">")]
+    if not limits:
+        raise InputError(f"--recipe auto needs a gate from below, found {found[0].text!r}; expected e.g. 'psnr_db>=40'")
+    return max(limits)
 
 
 def choose_recipe(

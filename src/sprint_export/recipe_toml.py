@@ -21,6 +21,7 @@ from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import from_json
+from sprint_export.paths import read_user_text
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import FLOAT, Recipe
 
@@ -45,8 +46,8 @@ def read_recipe(path: Path) -> Recipe:
         InputError: the file is not TOML, a key is missing, unknown or of another type, or a precision does not exist.
     """
     try:
-        value = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        value = tomllib.loads(read_user_text("--recipe", path))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--recipe {path}: cannot be read as TOML ({error})") from error
     try:
         rules = [{"reason": ""} | rule for rule in value.pop("rules")]

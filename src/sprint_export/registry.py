@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sprint_export.errors import MachineError, unknown_choice
+from sprint_export.libraries import name_install
 
 KINDS = {"student": "students", "precision": "quantize.precisions", "target": "runtimes", "runtime": "runtimes"}
 CONSTANTS = {"student": ("FAMILY",), "precision": ("PRECISION",), "target": ("TARGET",), "runtime": ("TARGET", "RUNTIME")}
@@ -83,11 +84,16 @@ def require(library: str, extra: str) -> ModuleType:
     """Import a library that only one extra needs.
 
     Raises:
-        MachineError: that library is not installed; any other import failure passes through.
+        MachineError: it, or a library behind it, is not installed; any other import failure passes through.
     """
     try:
-        return importlib.import_module(library)
+        with hush():  # some print what is behind an import that fails, traceback and all
+            return importlib.import_module(library)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != library.split(".")[0]:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing == "sprint_export":
             raise
-        raise MachineError(f"{library} is not installed; run: pip install 'sprint-export[{extra}]'") from error
+        wanted, named = (library, extra) if missing == library.partition(".")[0] else (missing, "")
+        install = f"'sprint-export[{named}]'" if named else name_install([wanted])
+        behind = "" if wanted == library else f", and {library} needs it"
+        raise MachineError(f"{wanted} is not installed{behind}; run: pip install {install}") from error

@@ -11,42 +11,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from sprint_export.devices import find_device
 from sprint_export.disk_errors import clear_disk_errors
-from sprint_export.errors import InputError, RefusedError, unknown_choice
+from sprint_export.errors import InputError, unknown_choice
 from sprint_export.out_folder import check_out, holds_anything, read_present
+from sprint_export.paths import resolve_path
 from sprint_export.progress import Progress, quiet
-from sprint_export.recipe_choice import Wish, add_frontier, check_wish, choose_recipe
-from sprint_export.registry import list_members, load_member
+from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
+from sprint_export.registry import load_member
+from sprint_export.run_checks import CheckedRun, check_path, check_run, load_libraries
 from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 from sprint_export.work_folder import claim_bundle, find_work_folder
-
-ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
-    "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
-    "activations) and, on iOS 27 and macOS 27, coreai-fp8",
-    "coreml-bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
-}
-
-
-def parse_target(text: str) -> tuple[Target, str]:
-    """`trt-fp8` -> (Target, "fp8").
-
-    Raises:
-        InputError: no such target or precision; the message lists the pairs. RefusedError: a pair known not to work.
-    """
-    if text in ELSEWHERE:
-        raise RefusedError(f"{text}: {ELSEWHERE[text]}")
-    name, _, precision = text.rpartition("-")
-    if name not in list_members("target") or precision not in load_member("target", name).TARGET.precisions:
-        raise unknown_choice("target", text, list_targets())
-    return load_member("target", name).TARGET, precision
-
-
-def list_targets() -> dict[str, str]:
-    """All `<target>-<precision>` pairs -> what they are."""
-    targets = [load_member("target", name).TARGET for name in list_members("target")]
-    return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
 
 
 def convert(
@@ -106,41 +82,51 @@ def convert(
         InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
         MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
     """
-    from sprint_export.export.student import complete_options
-    from sprint_export.runtimes import check_builder
+    run = check_convert(
+        student,
+        target,
+        out,
+        steps=steps,
+        guidance=guidance,
+        device=device,
+        recipe=recipe,
+        cost=cost,
+        components=components,
+        builder=builder,
+        options=options,
+        max_mb=max_mb,
+        prompt_tokens=prompt_tokens,
+        gates=gates,
+        count=count,
+        validate=validate,
+    )
+    load_libraries(progress)
     from sprint_export.students import load_student
-    from sprint_export.validate.gates import read_gates
 
-    goal, precision = parse_target(target)
-    place = find_device(device or goal.default_device)
-    if (reason := goal.refuses(precision, place)) is not None:
-        raise RefusedError(f"{target} --device {place.name}: {reason}")
-    check_builder(goal, place, builder)
-    chosen = complete_options(goal, precision, place, options or Options())
-    read_gates(gates, precision)  # a mistake in one is said now, not after the export
-    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
-    if count is not None and count < 1:
-        raise InputError(f"count={count}: expected at least one prompt to validate with")
     with ExitStack() as stack:
-        if out is not None:  # a mistake in it is said, and another run met, before the student is loaded
+        if out is not None:  # another run that works there is met before the student is loaded
             folder = _claim_out(Path(out), overwrite, stack)
         loaded = student if isinstance(student, Student) else load_student(student)
-        if chosen.dynamic:
+        if run.options.dynamic:
             load_member("student", loaded.family).check_free_sizes(loaded)
         if prompts is not None:
             loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
+        if run.is_validated:
+            from sprint_export.validate.bundle import check_demands
+
+            check_demands(loaded, gates, count)
         if out is None:
             folder = _claim_out(Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}"), overwrite, stack)
         bundle = _make_bundle(
             loaded,
-            goal,
-            precision,
-            place,
-            chosen,
+            run.target,
+            run.precision,
+            run.device,
+            run.options,
             folder,
             steps,
             guidance,
-            wish,
+            run.wish,
             components,
             builder,
             prefix_cache,
@@ -149,13 +135,30 @@ def convert(
             progress,
             say,
         )
-        if validate and set(components) == set(ROLES):
+        if run.is_validated:
             from sprint_export.validate import validate_bundle
 
             validate_bundle(bundle, loaded, count=count, gates=gates, progress=progress)
         elif validate:
             say("not validated: without all three networks there is no picture to compare")
     return bundle
+
+
+def check_convert(student: str | Path | Student, target: str, out: str | Path | None, **asked: Any) -> CheckedRun:
+    """Check everything that can be known before the student is loaded; `asked` is what `check_run` takes.
+
+    Raises:
+        InputError, RefusedError, MachineError: as `convert`.
+    """
+    run = check_run(student, target, **asked)
+    if out is None:
+        check_path(Path("bundle"))  # in the working directory, under the student's name
+        return run
+    resolve_path("--out", Path(out))
+    with clear_disk_errors(Path(out)):
+        check_out(Path(out))
+    check_path(Path(out))
+    return run
 
 
 def _claim_out(out: Path, overwrite: bool, stack: ExitStack) -> Path:

@@ -15,7 +15,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.export import export_student, to_onnx
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
-from sprint_export.quantize.edits import edit_component, read_edits
+from sprint_export.quantize.edits import EDITS_FILE, edit_component, read_edits
 from sprint_export.registry import load_member
 from sprint_export.schema import Bundle, Options, Recipe, Rule, Student, Target
 from tests.export.graphs import quantize_small, small_component
@@ -185,7 +185,7 @@ def test_a_float_student_is_not_passed_off_as_quantized(student: Student, tmp_pa
 def test_scales_of_another_graph_type_are_refused(student: Student, tmp_path: Path) -> None:
     component = dataclasses.replace(quantize_small("fp8", "bf16", None), role="transformer")
     mixed = dataclasses.replace(student, components={"transformer": component}, recipe=Recipe("r", (Rule("*", "fp8"),)))
-    with pytest.raises(InputError, match=r"quantized for a bf16 graph, onnx-fp8 computes in fp32; quantize it for this target"):
+    with pytest.raises(InputError, match=r"quantized with bf16 scales, onnx-fp8 takes fp32; quantize it for this target"):
         export(mixed, tmp_path / "out", "fp8")
 
 
@@ -197,7 +197,7 @@ def test_edits_are_kept_beside_the_graph_and_hashed(student: Student, tmp_path: 
     artifact = find_artifact(bundle, "transformer", "edits")
     assert artifact is not None
     assert (artifact.path, artifact.format) == ("transformer/quantization.safetensors", "safetensors")
-    assert torch.equal(read_edits(bundle.folder / "transformer")["conv.weight/rows"], edits["conv.weight/rows"])
+    assert torch.equal(read_edits(bundle.folder / "transformer" / EDITS_FILE)["conv.weight/rows"], edits["conv.weight/rows"])
     assert find_artifact(bundle, "vae_decoder", "edits") is None, "nothing was edited there"
     (bundle.folder / artifact.path).write_bytes(b"0" * artifact.bytes)
     with pytest.raises(BundleError, match=r"quantization\.safetensors was altered"):

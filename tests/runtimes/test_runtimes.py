@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from sprint_export.registry import list_members, load_member
 from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle, trt_engine
 from sprint_export.schema import FLOAT_DTYPES, ROLES, Student, Target
-from tests.bundles import copy_bundle, list_files, shared_bundle
+from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
 
 TARGETS = list(list_members("target"))
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt_rtx", "tensorrt", "cuda", "openvino", "coremltools", "coreai"}
@@ -166,8 +165,8 @@ def test_a_device_the_precision_cannot_use_is_refused_with_what_can(fp8: Path) -
 
 def test_a_bundle_without_its_engine_falls_back_only_when_nothing_was_asked(int8: Path, tmp_path: Path) -> None:
     folder = copy_bundle(int8, tmp_path / "bundle")
-    value = json.loads((folder / "bundle.json").read_text())
-    value["artifacts"] = [a for a in value["artifacts"] if not a["kind"].startswith("engine:")]
-    (folder / "bundle.json").write_text(json.dumps(value))
+    edit_manifest(
+        folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if not a["kind"].startswith("engine:")])
+    )
     with pytest.raises(MachineError, match=r"trt cannot run here: the bundle has no engine; build it with: sprint-export build"):
         open_bundle(folder, "trt")

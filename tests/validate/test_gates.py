@@ -85,7 +85,10 @@ def test_a_value_that_is_no_number_fails_its_gate() -> None:
 def test_a_default_gate_without_its_metric_is_silent_but_a_demanded_one_lists_the_metrics() -> None:
     gate = Gate("adherence_percent", ">=", 80, "why")
     assert apply_gates(ROWS, [gate]) == ROWS
-    with pytest.raises(InputError, match="unknown gate metric 'adherence_percent'; choose from: converter_psnr_db, psnr_db"):
+    with pytest.raises(
+        InputError,
+        match=r"gate metric 'adherence_percent' is not in this report .*captions.*: converter_psnr_db, psnr_db",
+    ):
         apply_gates(ROWS, [gate], ["adherence_percent"])
 
 
@@ -116,3 +119,28 @@ def test_a_missed_gate_says_what_a_search_had_promised() -> None:
     text = name_failures(Report("b", "trt-fp8", "r", "m", 2, (missed, promised)))
     assert "demanded psnr_db>=50 (its recipe was searched on other prompts, where it has 50.63:" in text
     assert "ask for a higher gate" in text
+
+
+@pytest.mark.parametrize(
+    ("texts", "limit", "passed"),
+    [
+        (["psnr_db>=999", "psnr_db>=1"], "psnr_db>=999 and psnr_db>=1", False),
+        (["psnr_db>=1", "psnr_db>=999"], "psnr_db>=1 and psnr_db>=999", False),
+        (["psnr_db>=20", "psnr_db<=40"], "psnr_db>=20 and psnr_db<=40", True),
+        (["psnr_db>=20", "psnr_db<=25"], "psnr_db>=20 and psnr_db<=25", False),
+        (["psnr_db>=20", "psnr_db>=20"], "psnr_db>=20", True),
+    ],
+)
+def test_all_gates_of_one_metric_hold_whatever_their_order(texts: list[str], limit: str, passed: bool) -> None:
+    row = apply_gates(ROWS, read_gates(texts, "fp32"))[0]
+    assert (row.limit, row.passed) == (limit, passed)
+
+
+def test_a_float32_export_is_held_to_what_float32_gives() -> None:
+    gates = {gate.metric: gate for gate in read_gates([], "fp32")}
+    assert gates["psnr_db"].text == "psnr_db>=75", "right exports have 86 dB and more"
+    assert gates["converter_psnr_db"].text == "converter_psnr_db>=90", "right components have 99 dB and more"
+
+
+def test_a_precision_that_an_altered_manifest_made_up_has_no_gates_of_its_own() -> None:
+    assert read_gates([], "x") == ()

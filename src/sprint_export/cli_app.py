@@ -1,0 +1,129 @@
+"""The command line: `sprint-export --target T` walks the whole road; what one does with a bundle are verbs (cli_verbs.py)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+
+from sprint_export import cli_options as o
+from sprint_export.bars import progress_bars
+from sprint_export.cli_verbs import add_verbs, show_report
+from sprint_export.errors import InputError
+from sprint_export.paths import is_file
+from sprint_export.schema import ROLES, Options
+from sprint_export.screen import note, show, stderr, stdout, verbosity
+
+app = typer.Typer(
+    name="sprint-export",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def convert_command(
+    context: typer.Context,
+    target: o.Target = None,
+    student: o.Student = "sprint-tiny",
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    device: o.Device = None,
+    steps: o.Steps = "1",
+    guidance: o.Guidance = None,
+    component: o.Components = None,
+    prompt_tokens: o.PromptTokens = None,
+    no_prefix_cache: o.NoPrefixCache = False,
+    dry_run: o.DryRun = False,
+    recipe: o.Recipe = None,
+    cost: o.Cost = None,
+    max_mb: o.MaxMb = None,
+    prompts: o.Prompts = None,
+    gate: o.Gates = None,
+    count: o.Count = None,
+    no_validate: o.NoValidate = False,
+    builder: o.Builder = "tensorrt-rtx",
+    deployment_target: o.DeploymentTarget = None,
+    part_mb: o.PartMb = None,
+    compute_unit: o.ComputeUnit = None,
+    dynamic: o.Dynamic = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: Annotated[bool, typer.Option("--version", rich_help_panel=o.SCREEN, help="Print the version.")] = False,
+) -> None:
+    """Take a distilled one-step text-to-image student from its PyTorch checkpoint to devices people own.
+
+    Example: sprint-export --target trt-fp8
+    """
+    if version:
+        from sprint_export import __version__
+
+        show(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        return
+    if target is None:
+        print_help(context)
+        raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
+    asked = {
+        "steps": o.read_steps(steps),
+        "guidance": guidance,
+        "device": device,
+        "recipe": recipe,
+        "cost": cost,
+        "components": component or ROLES,
+        "builder": builder,
+        "options": Options(deployment_target, compute_unit, part_mb, dynamic),
+        "max_mb": max_mb,
+        "prompt_tokens": prompt_tokens,
+        "gates": gate or [],
+        "count": count,
+        "validate": not no_validate,
+    }
+    given = o.read_prompts(prompts)
+    if dry_run:
+        from sprint_export.road import check_convert
+
+        for line in check_convert(student, target, out, **asked).describe():
+            show(line)
+        return
+    from sprint_export.road import convert
+
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        bundle = convert(
+            student,
+            target,
+            out,
+            prompts=given,
+            prefix_cache=not no_prefix_cache,
+            overwrite=overwrite,
+            progress=progress,
+            say=note,
+            **asked,
+        )
+    if no_validate or not is_file(bundle.folder / "report.json"):
+        if as_json:
+            stdout.print_json(json.dumps({"bundle": str(bundle.folder)}))
+        else:
+            show(f"bundle: {bundle.folder} (not validated)")
+        return
+    from sprint_export.validate.report_file import read_report
+
+    show_report(read_report(bundle.folder), as_json)
+
+
+def print_help(context: typer.Context) -> None:
+    """Help on stderr, where a result may be read from stdout."""
+    with redirect_stdout(sys.stderr):
+        text = context.get_help()
+    if text:
+        stderr.print(text, markup=False, highlight=False)
+
+
+add_verbs(app)

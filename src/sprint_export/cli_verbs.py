@@ -1,0 +1,222 @@
+"""The verbs: what one does with a bundle, and what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sprint_export import cli_options as o
+from sprint_export.bars import progress_bars
+from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.errors import InputError
+from sprint_export.files import write_whole
+from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+from sprint_export.paths import is_folder
+from sprint_export.schema import Bundle, Report
+from sprint_export.screen import complain, note, show, stderr, stdout, verbosity
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Make the functions below the app's commands, in this order."""
+    app.command("list")(list_names)
+    for verb in (inspect, run, validate, bench, build):
+        app.command()(verb)
+
+
+def show_report(report: Report, as_json: bool) -> None:
+    """The report as tables or as JSON; leaves with status 1 where a gate was not met."""
+    from sprint_export.validate.report import name_failures, render_report
+    from sprint_export.validate.report_file import describe_report
+
+    if as_json:
+        stdout.print_json(json.dumps(describe_report(report), allow_nan=False))
+    else:
+        for table in render_report(report):
+            stdout.print(table)
+        show(f"bundle: {report.bundle}")
+    if not report.passed:
+        complain(f"gate not met: {name_failures(report)}. The bundle is kept.")
+        raise typer.Exit(1)
+
+
+def list_names(
+    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")],
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """List students, targets, precisions, devices or recipes."""
+    from sprint_export.inspection import list_names as find_names
+
+    found = find_names(what)
+    if as_json:
+        stdout.print_json(json.dumps(found))
+        return
+    width = max(map(len, found))
+    for name, meaning in found.items():
+        show(f"{name:<{width}}  {meaning}")
+
+
+def inspect(
+    bundle: o.Folder,
+    layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
+    recipe: Annotated[bool, typer.Option("--recipe", help="Show why every layer is quantized or not.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="With --recipe: print it as a file to edit and give to --recipe.")] = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Say what a bundle holds; its files are checked against their sha256."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, tabulate_recipe
+    from sprint_export.json_forms import to_json
+    from sprint_export.recipe_toml import write_recipe
+
+    if toml and (as_json or not recipe):
+        raise InputError("--toml prints a recipe: expected --recipe --toml, without --json")
+    found = read_bundle(bundle)
+    if toml:
+        stdout.out(write_recipe(find_recipe(found)), end="", highlight=False)
+    elif as_json:
+        stdout.print_json(json.dumps(describe_recipe(found) if recipe else to_json(found)))
+    elif recipe:
+        for table in tabulate_recipe(found):
+            stdout.print(table)
+    else:
+        for line in describe_bundle(found, layers):
+            stdout.print(line, markup=False, highlight=False)
+
+
+def run(
+    bundle: o.Folder,
+    prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG; a number is added for more than one prompt.")] = Path(
+        "out.png"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Pixels; for bundles made with --dynamic. Default: the student's own.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
+    runtime: o.Runtime = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Draw pictures."""
+    check_installed((*DRAWING, "PIL"))
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.runtimes import open_bundle
+    from sprint_export.sizes import find_sizes
+
+    _check_output(output)
+    if height is not None or width is not None:
+        find_sizes(read_bundle(bundle, verify=False)).choose(height, width)  # a mistake is said before networks are loaded
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        progress("loading networks", 0, 1)
+        pipeline = open_bundle(bundle, runtime, steps=steps)
+        progress("loading networks", 1, 1)
+        note(f"runs on {pipeline.description}")
+        pictures = pipeline(prompts, seed=seed, height=height, width=width)
+    for i, picture in enumerate(pictures):
+        path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
+        _save_picture(picture, path)
+        show(str(path))
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a name that no picture can have, before anything is drawn."""
+    from PIL import Image
+
+    folder = output.absolute().parent
+    if not is_folder(folder):
+        raise InputError(f"-o {output}: the folder {folder} does not exist")
+    if is_folder(output):
+        raise InputError(f"-o {output} is a folder; expected the name of a picture, e.g. {output / 'out.png'}")
+    Image.init()
+    if Image.EXTENSION.get(output.suffix.lower()) not in Image.SAVE:
+        raise InputError(f"-o {output}: cannot be written as a picture (unknown file extension); use a name that ends in .png")
+
+
+def _save_picture(picture: Any, path: Path) -> None:
+    from PIL import Image
+
+    with clear_disk_errors(path, "choose another -o"):
+        try:
+            write_whole(path, Image.fromarray(picture).save)
+        except (ValueError, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise
+            # the format's own: it has no such pictures
+            raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
+
+
+def validate(
+    bundle: o.Folder,
+    student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
+    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
+    runtime: o.Runtime = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.run_checks import check_report_gates, load_libraries
+    from sprint_export.students.source import check_source
+
+    check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
+    given = o.read_prompts(prompts)
+    if student is not None:
+        check_source(student)
+    check_installed((*EXPORTING, *DRAWING, *REPORTING))
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        load_libraries(progress)
+        from sprint_export.students import load_student
+        from sprint_export.validate import validate_bundle
+
+        loaded = None if student is None else load_student(student)
+        report = validate_bundle(bundle, loaded, given, count, gate or [], runtime, progress)
+    show_report(report, as_json)
+
+
+def bench(
+    bundle: o.Folder,
+    runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
+    runtime: o.Runtime = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
+    check_installed(DRAWING)
+    from sprint_export.validate.latency import time_bundle
+
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        report = time_bundle(bundle, runs, runtime, progress)
+    show_report(report, as_json)
+
+
+def build(
+    bundle: o.Folder,
+    device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
+    builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Build a bundle's engines for another device."""
+    from sprint_export.runtimes import build_bundle
+
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        built: Bundle = build_bundle(bundle, device, builder, progress)
+    files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
+    if as_json:
+        stdout.print_json(json.dumps({"device": built.device, "engines": files}))
+    else:
+        show(f"{built.device}: {', '.join(files) or 'this target needs no build'}")

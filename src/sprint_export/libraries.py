@@ -1,0 +1,79 @@
+"""Which libraries are installed, and which extra of this package brings one, by its own metadata. Standard library only."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from sprint_export.errors import MachineError
+
+PACKAGE = "sprint-export"
+IMPORTED_AS = {  # distributions whose import name is another
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "protobuf": "google",
+    "cuda-python": "cuda",
+    "coreai-core": "coreai",
+    "nvidia-modelopt": "modelopt",
+}
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^;]*(;.*?extra == ['\"](?P<extra>[\w-]+)['\"])?")
+_GROUPS = ("all", "dev", "peers")  # extras that are made of others, or not for users
+
+EXPORTING = ("torch", "diffusers", "transformers", "safetensors")  # to load, specialize and quantize a student
+DRAWING = ("numpy", "tokenizers")  # to open a bundle
+REPORTING = ("PIL", "skimage", "scipy")  # to validate one
+
+
+@cache
+def list_extras() -> dict[str, tuple[str, ...]]:
+    """Import name -> the extras that bring it; () for what a plain install brings. Empty where no metadata is installed."""
+    from importlib.metadata import PackageNotFoundError, requires  # slow, and only an error needs it
+
+    try:
+        lines = requires(PACKAGE) or []
+    except PackageNotFoundError:
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        match = _REQUIREMENT.match(line)
+        if match is None or match["extra"] in _GROUPS:
+            continue
+        name = match["name"].lower()
+        module = IMPORTED_AS.get(name, name.replace("-", "_"))
+        found[module] = (*found.get(module, ()), *([match["extra"]] if match["extra"] else []))
+    return found
+
+
+def name_install(modules: Iterable[str]) -> str:
+    """What to give to pip for libraries that are missing: the one extra that brings them, else all."""
+    wanted = [list_extras().get(module.partition(".")[0], ("all",)) for module in modules]
+    if not any(wanted):
+        return PACKAGE
+    shared = set.intersection(*(set(extras) for extras in wanted if extras))
+    return f"'{PACKAGE}[{min(shared) if shared else 'all'}]'"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module can be found; nothing is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a finder that refuses it; None in sys.modules
+        return False
+
+
+def check_installed(modules: Iterable[str]) -> None:
+    """Ask for libraries before any work.
+
+    Raises:
+        MachineError: one is missing; the message has the pip command that brings all that are.
+    """
+    missing = [module for module in dict.fromkeys(modules) if not is_installed(module)]
+    if missing:
+        raise missing_library(*missing)
+
+
+def missing_library(*modules: str) -> MachineError:
+    """The error for libraries that are not there; the first is named."""
+    return MachineError(f"{modules[0]} is not installed; run: pip install {name_install(modules)}")

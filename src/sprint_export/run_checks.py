@@ -1,0 +1,210 @@
+"""What a run was asked for, checked before any work and without a library: within a second, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sprint_export.devices import find_device
+from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+from sprint_export.options import complete_options
+from sprint_export.paths import is_folder, resolve_path
+from sprint_export.progress import Progress
+from sprint_export.recipe_choice import Wish, check_wish
+from sprint_export.recipe_toml import AUTO
+from sprint_export.registry import list_members, load_member
+from sprint_export.sampler import trigflow_times
+from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
+
+ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
+    "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
+    "activations) and, on iOS 27 and macOS 27, coreai-fp8",
+    "coreml-bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
+}
+SLOW_IMPORTS = ("torch", "transformers", "diffusers")  # seconds each where the disk is cold
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """What `convert` goes by: names resolved, options completed; `gates` are the user's, as texts."""
+
+    target: Target
+    precision: str
+    device: Device
+    options: Options
+    wish: Wish
+    gates: tuple[str, ...]
+    is_validated: bool
+
+    def describe(self) -> Iterator[str]:
+        """A line for every choice, for --dry-run."""
+        yield f"target: {self.target.name}-{self.precision}, {self.target.title}"
+        yield f"device: {self.device.name}, {self.device.title}"
+        for name, value in vars(self.options).items():
+            if value not in (None, False):
+                yield f"{name}: {value}"
+        if load_member("precision", self.precision).PRECISION.is_quantized:
+            recipe = self.wish.recipe
+            yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
+        if self.is_validated:
+            from sprint_export.validate.gates import read_gates
+
+            yield "gates: " + ", ".join(gate.text for gate in read_gates(self.gates, self.precision))
+
+
+def parse_target(text: str) -> tuple[Target, str]:
+    """`trt-fp8` -> (Target, "fp8").
+
+    Raises:
+        InputError: no such target or precision; the message lists the pairs. RefusedError: a pair known not to work.
+    """
+    if text in ELSEWHERE:
+        raise RefusedError(f"{text}: {ELSEWHERE[text]}")
+    name, _, precision = text.rpartition("-")
+    if name not in list_members("target") or precision not in load_member("target", name).TARGET.precisions:
+        raise unknown_choice("target", text, list_targets())
+    return load_member("target", name).TARGET, precision
+
+
+def list_targets() -> dict[str, str]:
+    """All `<target>-<precision>` pairs -> what they are."""
+    targets = [load_member("target", name).TARGET for name in list_members("target")]
+    return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
+
+
+def check_run(
+    student: str | Path | Student,
+    target: str,
+    *,
+    steps: int | Sequence[int],
+    guidance: float | None,
+    device: str | None,
+    recipe: Recipe | str | Path | None,
+    cost: str | None,
+    components: Sequence[str],
+    builder: str,
+    options: Options | None,
+    max_mb: float | None,
+    prompt_tokens: int | None,
+    gates: Sequence[str],
+    count: int | None,
+    validate: bool,
+) -> CheckedRun:
+    """Resolve and check everything that can be known without loading the student; arguments as `convert` takes them.
+
+    Raises:
+        InputError, RefusedError: one is wrong, or two do not go together. MachineError: a library or a GPU is missing.
+    """
+    from sprint_export.runtimes import check_builder
+    from sprint_export.students.source import check_source
+
+    goal, precision = parse_target(target)
+    place = find_device(device or goal.default_device)
+    if (reason := goal.refuses(precision, place)) is not None:
+        raise RefusedError(f"{target} --device {place.name}: {reason}")
+    if not isinstance(student, Student):
+        check_source(student)
+    _check_numbers(steps, guidance, prompt_tokens, count)
+    _check_components(components)
+    chosen = complete_options(goal, precision, place, options or Options())
+    _check_gates(gates, goal, recipe == AUTO, validate, components)
+    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
+    is_validated = validate and set(components) == set(ROLES)
+    _check_libraries(goal, is_validated)
+    check_builder(goal, place, builder)
+    return CheckedRun(goal, precision, place, chosen, wish, tuple(gates), is_validated)
+
+
+def _check_numbers(steps: int | Sequence[int], guidance: float | None, prompt_tokens: int | None, count: int | None) -> None:
+    for each in [steps] if isinstance(steps, int) else steps:
+        trigflow_times(each)
+    if guidance is not None and not math.isfinite(guidance):
+        raise InputError(f"guidance={guidance}: expected a number, e.g. 4.5")
+    if prompt_tokens is not None and prompt_tokens < 2:
+        raise InputError(f"prompt_tokens={prompt_tokens}: expected at least 2 (BOS and one token)")
+    if count is not None and count < 1:
+        raise InputError(f"count={count}: expected at least one prompt to validate with")
+
+
+def _check_components(roles: Sequence[str]) -> None:
+    for role in roles:
+        if role not in ROLES:
+            raise unknown_choice("component", role, ROLES)
+    if not roles:
+        raise InputError(f"no component chosen; choose from: {', '.join(ROLES)}")
+
+
+def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, validate: bool, components: Sequence[str]) -> None:
+    from sprint_export.validate.gates import read_demands
+    from sprint_export.validate.metrics import check_metrics
+
+    demands = read_demands(gates)
+    check_metrics((gate.metric for gate in demands), target, is_searched)
+    if not demands or (is_searched and not validate and all(gate.metric == "psnr_db" for gate in demands)):
+        return  # the search itself is held to the psnr_db gate
+    if not validate:
+        raise InputError(f"gate {demands[0].text!r} is held by the validation, which --no-validate leaves out; give one of them")
+    if set(components) != set(ROLES):
+        raise InputError(
+            f"gate {demands[0].text!r} is held by the validation, which draws pictures and needs all three networks; leave "
+            "--gate or --component out"
+        )
+
+
+def _check_libraries(target: Target, is_validated: bool) -> None:
+    """Ask for all that the run will import, of its own extras first."""
+    check_installed((*EXPORTING, *target.needs, *DRAWING, *(REPORTING if is_validated else ())))
+    if is_validated:
+        reasons = {name: load_member("runtime", name).can_run() for name in target.runtimes}
+        if all(reasons.values()):
+            raise MachineError(
+                "the bundle could not be validated: "
+                + "; ".join(f"{name} cannot run here: {reason}" for name, reason in reasons.items())
+                + ", or leave the validation out with --no-validate"
+            )
+
+
+def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None) -> None:
+    """Refuse, before anything is loaded, gates that a bundle's report could not hold and runtimes that cannot run here.
+
+    Raises:
+        InputError: a gate is malformed or on a row that the report has not; no such runtime. MachineError: it cannot run here.
+    """
+    from sprint_export.export.bundle import find_file
+    from sprint_export.quantize.frontier import JSON
+    from sprint_export.runtimes import choose_runtime
+    from sprint_export.validate.gates import read_demands
+    from sprint_export.validate.metrics import check_metrics
+
+    demanded = (gate.metric for gate in read_demands(gates))
+    check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
+    choose_runtime(bundle, runtime)
+
+
+def check_path(folder: Path) -> None:
+    """Refuse an --out that nothing can be written to, by making a folder there and removing it.
+
+    Raises:
+        InputError: its name is no UTF-8 or no path, or the system refuses the folder.
+    """
+    whole = resolve_path("--out", folder)
+    parent = next((p for p in whole.parents if is_folder(p)), whole)
+    probe = parent / f".sprint-export-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot write to {parent} ({error.strerror}); choose another --out") from error
+
+
+def load_libraries(progress: Progress) -> None:
+    """Import what takes seconds, one by one, saying which: so that the screen is never blank."""
+    for i, name in enumerate(SLOW_IMPORTS):
+        progress(f"loading {name}", i, len(SLOW_IMPORTS))
+        importlib.import_module(name)
+    progress("loading libraries", len(SLOW_IMPORTS), len(SLOW_IMPORTS))

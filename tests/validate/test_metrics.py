@@ -1,0 +1,81 @@
+"""The list of metrics: every row that code can write is on it, and a gate on none of them is refused at once."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from sprint_export.errors import InputError
+from sprint_export.registry import list_members, load_member
+from sprint_export.validate.gates import DEFAULT_GATES
+from sprint_export.validate.metrics import METRICS, check_captions, check_metrics, find_metric
+from tests.tree import ROOT
+
+ONNX, TRT, COREML = (load_member("target", name).TARGET for name in ("onnx", "trt", "coreml"))
+
+
+def test_names_are_declared_once() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    formats = {load_member("target", name).TARGET.format for name in list_members("target")}
+    assert {each for metric in METRICS for each in metric.formats} <= formats
+
+
+def written_names(path: Path) -> list[str]:
+    """First arguments of Measurement(...) in a file; what is computed in one stands as *."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Measurement" and node.args:
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                found.append(str(name.value))
+            elif isinstance(name, ast.JoinedStr):
+                found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in name.values))
+    return found
+
+
+def test_every_row_that_code_writes_is_declared() -> None:
+    files = [path for folder in ("validate", "runtimes") for path in (ROOT / folder).rglob("*.py")]
+    names = {name for path in files for name in written_names(path)}
+    assert {"psnr_db", "departures", "kernels_*", "infinities"} <= names, "the walk is broken"
+    declared = [metric.name for metric in METRICS]
+
+    def is_declared(name: str) -> bool:
+        form = re.compile(re.escape(name).replace(r"\*", ".+"))
+        return find_metric(name) is not None or any(form.fullmatch(each) for each in declared)
+
+    missing = sorted(name for name in names if not is_declared(name))
+    assert not missing, f"give these a line in validate/metrics.py: {missing}"
+
+
+def test_default_gates_speak_about_declared_metrics() -> None:
+    for gates in DEFAULT_GATES.values():
+        assert all(find_metric(gate.metric) is not None for gate in gates)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "said"),
+    [
+        ("psnr", ONNX, r"unknown gate metric 'psnr'; choose from: .*ssim. Did you mean 'psnr_db'\?"),
+        ("engine_mb", ONNX, "gate metric 'engine_mb': onnx bundles have no such row; choose from: "),
+        ("infinities", TRT, "gate metric 'infinities': trt bundles have no such row"),
+        ("kernels_", TRT, "unknown gate metric 'kernels_'"),
+        ("searched_psnr_db", TRT, r"gate metric 'searched_psnr_db': it takes a recipe that was searched \(--recipe auto\)"),
+    ],
+)
+def test_a_gate_on_a_row_that_no_report_will_have_is_refused(name: str, target: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_metrics([name], target)  # type: ignore[arg-type]  # a Target out of a parametrized list
+
+
+def test_what_a_report_can_have_may_be_asked_for() -> None:
+    check_metrics(["psnr_db", "engine_mb", "kernels_fp8", "adherence_percent"], TRT)
+    check_metrics(["infinities", "departures", "ops_on_gpu"], COREML)
+    check_metrics(["searched_psnr_db"], TRT, is_searched=True)
+    check_captions(["psnr_db"], has_captions=False)
+    check_captions(["flips"], has_captions=True)
+    with pytest.raises(InputError, match="gate metric 'flips': it takes prompts that are captions of the shapes world"):
+        check_captions(["flips"], has_captions=False)

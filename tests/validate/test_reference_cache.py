@@ -1,0 +1,102 @@
+"""The reference's pictures are kept: what was drawn is not drawn again, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sprint_export.schema import Student
+from sprint_export.session import make_noise
+from sprint_export.validate import reference_cache
+from sprint_export.validate.reference import Reference
+from sprint_export.validate.reference_cache import recall_reference, reference_folder
+
+PROMPTS = ("a red circle", "a blue square", "a green triangle")
+
+
+class Drawer:
+    """Stands in for diffusers: a picture by prompt and noise, and a note of what was drawn."""
+
+    def __init__(self) -> None:
+        self.drawn: list[str] = []
+
+    def __call__(self, student: Student, prompts: Sequence[str], noise: Any, *rest: Any) -> Reference:
+        self.drawn += prompts
+        latents = np.ascontiguousarray(noise[0]) + np.float32(len(prompts[0]))
+        pictures = (np.abs(latents[:, :3]).repeat(2, 2).repeat(2, 3).transpose(0, 2, 3, 1) * 50).astype(np.uint8)
+        return Reference(pictures, latents, {"transformer": [0.5] * len(prompts)})
+
+
+@pytest.fixture
+def drawer(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Drawer:
+    drawer = Drawer()
+    monkeypatch.setattr(reference_cache, "draw_reference", drawer)
+    return drawer
+
+
+def recall(student: Student, count: int, guidance: float = 4.5, **named: bool) -> Reference:
+    return recall_reference(student, PROMPTS[:count], make_noise(0, 1, count, student.latent_shape), 1, guidance, **named)
+
+
+def test_a_larger_count_draws_what_is_new(tiny_student: Student, drawer: Drawer) -> None:
+    few = recall(tiny_student, 2)
+    all_of_them = recall(tiny_student, 3)
+    assert drawer.drawn == [*PROMPTS[:2], PROMPTS[2]]
+    assert all_of_them.seconds == {"transformer": [0.5]}, "seconds are of what was drawn in this run"
+    np.testing.assert_array_equal(all_of_them.pictures[:2], few.pictures)
+    np.testing.assert_array_equal(all_of_them.latents[:2], few.latents)
+    assert all_of_them.pictures.dtype == np.uint8
+    assert recall(tiny_student, 3).seconds == {}, "all were kept: nothing was timed"
+
+
+def test_what_decides_a_picture_decides_its_name(tiny_student: Student, drawer: Drawer) -> None:
+    recall(tiny_student, 1)
+    recall(tiny_student, 1, guidance=5.0)
+    recall(dataclasses.replace(tiny_student, fingerprint="another"), 1)
+    recall_reference(tiny_student, PROMPTS[:1], make_noise(1, 1, 1, tiny_student.latent_shape), 1, 4.5)
+    assert drawer.drawn == [PROMPTS[0]] * 4
+    assert len(list(reference_folder().iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data[:99] + bytes([data[99] ^ 1]) + data[100:], lambda d: b""]
+)
+def test_a_damaged_file_is_drawn_again(tiny_student: Student, drawer: Drawer, damage: Any) -> None:
+    whole = recall(tiny_student, 1)
+    (path,) = reference_folder().iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    again = recall(tiny_student, 1)
+    assert drawer.drawn == [PROMPTS[0]] * 2
+    np.testing.assert_array_equal(again.pictures, whole.pictures)
+    assert recall(tiny_student, 1).seconds == {}, "and is whole from then on"
+
+
+def test_a_timed_run_draws_all(tiny_student: Student, drawer: Drawer) -> None:
+    recall(tiny_student, 2)
+    assert recall(tiny_student, 2, is_fresh=True).seconds == {"transformer": [0.5, 0.5]}
+
+
+def test_the_oldest_leave_where_there_are_too_many(
+    tiny_student: Student, drawer: Drawer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recall(tiny_student, 2)
+    old, young = sorted(reference_folder().iterdir())
+    os.utime(old, (1, 1))
+    monkeypatch.setattr(reference_cache, "MOST_BYTES", 2 * young.stat().st_size)
+    recall(tiny_student, 3)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing(
+    tiny_student: Student, drawer: Drawer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", "/dev/null/x")
+    first, second = recall(tiny_student, 1), recall(tiny_student, 1)
+    np.testing.assert_array_equal(first.pictures, second.pictures)
+    assert drawer.drawn == [PROMPTS[0]] * 2
