@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sprint_export import road
+from sprint_export import road, students
 from sprint_export.bundle_files import REPORT, SHEET, sort_contents
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.export.bundle import read_bundle
@@ -103,10 +103,11 @@ def test_a_run_meets_another_before_the_student_is_loaded(
     from sprint_export.runtimes import build_bundle
     from sprint_export.validate import validate_bundle
 
+    monkeypatch.setattr(students, "load_student", refuse_work)
     folder = copy_bundle(made_bundle, tmp_path / "out")
     with start_holder(find_work_folder(folder) / "lock") as holder:
         for act in (
-            lambda: convert("no-such-student", "onnx-fp32", folder, components=ONE),
+            lambda: convert("sprint-tiny", "onnx-fp32", folder, components=ONE),
             lambda: validate_bundle(folder),
             lambda: build_bundle(folder),
         ):
