@@ -64,8 +64,9 @@ def recall_reference(
         drawn = draw_reference(student, [prompts[i] for i in missing], noise[:, missing], steps, guidance, progress)
         seconds = drawn.seconds
         for row, i in enumerate(missing):
-            found[i] = (drawn.pictures[row], drawn.latents[row])
-            _write_picture(paths[i], found[i])
+            picture = drawn.pictures[row], drawn.latents[row]
+            found[i] = picture
+            _write_picture(paths[i], picture)
         _bound_folder(folder)
     kept = [picture for picture in found if picture is not None]
     return Reference(np.stack([picture for picture, _ in kept]), np.stack([latents for _, latents in kept]), seconds)
