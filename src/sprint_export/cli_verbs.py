@@ -163,7 +163,9 @@ def validate(
     ] = None,
     variant: o.Variant = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
-    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
