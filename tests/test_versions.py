@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sprint_export.registry import load_member
+from sprint_export.registry import load_member, require
 from sprint_export.runtimes import coreml_package, openvino_device
 from sprint_export.schema import Options
 from sprint_export.versions import is_older, refuse_older, refuse_other
@@ -44,8 +44,7 @@ def test_a_message_names_both_versions_and_the_command() -> None:
 
 
 def test_openvino_and_macos_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
-
+    openvino = require("openvino", "openvino")
     assert openvino_device.refuse_version({"openvino": openvino_device.OLDEST}) is None
     monkeypatch.setattr(openvino, "__version__", "2023.3.0-1-x")
     assert "openvino 2023.3.0 is installed and 2024.6.0 is the oldest" in str(
