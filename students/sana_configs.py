@@ -257,6 +257,6 @@ def check_side(file: str, configs: Mapping[str, Config]) -> None:
     pixels = size * 2 ** (len(configs["vae_decoder"]["decoder_block_out_channels"]) - 1)
     if pixels % 32:
         raise InputError(
-            f"{file}: transformer sample_size={size} makes pictures of {pixels} x {pixels}; expected a multiple of 32 pixels: the "
-            "stock pipeline draws no others"
+            f"{file}: transformer sample_size={size} makes pictures of {pixels} x {pixels}; expected a multiple of 32 pixels: "
+            "the stock pipeline draws no others"
         )
