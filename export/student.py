@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
@@ -23,13 +23,14 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
+from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
 from sprint_export.thread_count import fixed_threads
 from sprint_export.work_folder import claim_bundle
 
 CONFIG = "config.json"  # of each network, as diffusers has it
 KINDS = {EDITS_FILE: "edits", CONFIG: "config"}  # what every exporter's component has beside its own files
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
+TOKENIZER_FILES = (".json", ".model", ".txt", ".jinja")  # a folder may hold code too: it stays behind
 
 
 def bundle_key(student: Student, target: Target, precision: str, device: Device, options: Options) -> str:
@@ -132,7 +133,7 @@ def _gather_bundle(
         records.append(finished.record)
         artifacts += _describe_files(finished.files, role, _exporter(target))
     progress("exporting", len(components), len(components))
-    artifacts += [*_copy_surroundings(student, work, _exporter(target).FORMAT), *_find_built(work)]
+    artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
     bundle = Bundle(
         folder=work,
         family=student.family,
@@ -199,10 +200,11 @@ def _export_component(
     component: Component, target: Target, precision: str, options: Options, folder: Path, config: object
 ) -> Finished:
     def write(making: Path) -> ComponentRecord:
-        record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
+        with note_vanished() as vanished:
+            record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
         write_edits(component.edits, making)
         write_text(making / CONFIG, json.dumps(to_json(config), indent=1) + "\n")
-        return replace(record, decisions=component.decisions)
+        return replace(record, decisions=component.decisions, notes=(*record.notes, *vanished.values()))
 
     return write_component(folder, write)
 
@@ -216,25 +218,13 @@ def _find_built(work: Path) -> list[Artifact]:
     return [artifact for artifact in before.artifacts if artifact.kind.startswith(("engine:", "kernels:"))]
 
 
-def name_format(index: Mapping[str, Any], format: str) -> dict[str, Any]:
-    """A diffusers model index whose networks are files of this format: ["onnx", "model"] and the like."""
-    return {role: [format, value[1]] if role in ROLES else value for role, value in index.items()}
-
-
-def _copy_surroundings(student: Student, work: Path, format: str) -> list[Artifact]:
-    """Tokenizer, scheduler and model index, laid out as diffusers lays out a pipeline."""
-    for name in ("tokenizer", "scheduler", "model_index.json"):
-        remove(work / name)
+def _copy_tokenizer(student: Student, work: Path) -> list[Artifact]:
+    """The tokenizer's files. No `model_index.json`: diffusers and its kin would take the folder for a pipeline of theirs."""
+    remove(work / "tokenizer")
     (work / "tokenizer").mkdir()
     made = []
     for path in sorted(student.tokenizer.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.suffix in TOKENIZER_FILES:
             shutil.copyfile(path, work / "tokenizer" / path.name)
             made.append(make_artifact(work, work / "tokenizer" / path.name, "tokenizer", "tokenizer", "json"))
-    for name, content in (
-        ("model_index.json", name_format(student.configs["model_index"], format)),
-        ("scheduler/scheduler_config.json", student.configs["scheduler"]),
-    ):
-        write_text(work / name, json.dumps(to_json(content), indent=1) + "\n")
-        made.append(make_artifact(work, work / name, "pipeline", "config", "json"))
     return made

@@ -1,7 +1,8 @@
-"""Target `onnx`: portable ONNX graphs, run here by ONNX Runtime on the CPU.
+"""Target `onnx`: ONNX graphs of standard operators, run here by ONNX Runtime on the CPU.
 
 Its INT8 graphs are shaped for the kernels that provider has (docs/decisions/0008-onnx-int8.md): unsigned activations times signed
-weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits.
+weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits. It is a form for CPUs: ONNX Runtime's CUDA provider
+hands such nodes to the CPU and is slower than with fp16, TensorRT's parser refuses them.
 
 It is also what checks every graph of other targets on a machine that cannot run them: a 16-bit graph comes with a shadow
 (same weights, same Q/DQ, float32 arithmetic), and that is what this runtime then opens, and says so.
@@ -45,7 +46,7 @@ def rounds_output(precision: str, shape: LayerShape) -> bool:
 TARGET = Target(
     name="onnx",
     format="onnx",
-    title="portable ONNX for ONNX Runtime (CPU, CUDA, DirectML)",
+    title="ONNX for ONNX Runtime; int8 and fp8 are in the form that its CPU kernels are fast in",
     precisions=("fp32", "fp16", "int8", "fp8"),
     graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "fp8": "fp32"},
     refuses=refuse_pair,

@@ -33,7 +33,6 @@ from sprint_export.students.gemma2_prefix import PrefixCache
 from sprint_export.students.sana_blocks import OneStepSana
 from sprint_export.students.sana_channels_first import to_channels_first
 from sprint_export.students.sana_configs import (
-    SCHEDULER,
     check_agreement,
     check_depth,
     check_index,
@@ -54,14 +53,6 @@ PIPELINES = ("SanaSprintPipeline",)
 GENERAL_PROMPTS = Path(__file__).with_name("prompts.txt")
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-MODEL_INDEX = {  # an exported bundle's: the layout other tools expect, with ONNX graphs in the place of torch weights
-    "_class_name": "SanaSprintPipeline",
-    "scheduler": ["diffusers", "SCMScheduler"],
-    "text_encoder": ["onnx", "model"],
-    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["onnx", "model"],
-    "vae_decoder": ["onnx", "model"],
-}
 
 
 def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
@@ -87,7 +78,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
         student,
         folder=folder,
         variant=variant,
-        configs={**student.configs, "model_index": MODEL_INDEX | {"tokenizer": index["tokenizer"]}},
+        configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
         calibration_prompts=prompts["calibration"],
         validation_prompts=prompts["validation"],
     )
@@ -145,7 +136,7 @@ def assemble(
         prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
         latent_shape=(complete["transformer"]["in_channels"], size, size),
-        configs=complete | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER},
+        configs=complete,
         licence=licence,
         make_reference=make_reference,
     )
@@ -287,7 +278,7 @@ def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
 
 
 def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
-    handles = open_safetensors(folder, stem, variant)
+    handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
         return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
     named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}

@@ -11,6 +11,7 @@ import json
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +23,15 @@ from sprint_export.validate.images import ssim_images
 def main(request: Path) -> None:
     """Draw with every bundle and look at the pictures once with each library that validation needs."""
     wanted = json.loads(request.read_text("utf-8"))
-    pictures, descriptions = {}, {}
+    pictures: dict[str, Any] = {}
+    descriptions = {}
     for folder in wanted["bundles"]:
         pipeline = sprint_export.open_bundle(folder)
         pictures[folder] = pipeline(wanted["prompts"], seed=0)
         descriptions[folder] = pipeline.description
         assert ssim_images(pictures[folder], pictures[folder]).min() > 1 - 1e-9
         detect_scene(pictures[folder][0])
-    np.savez(wanted["out"], **{str(i): value for i, value in enumerate(pictures.values())})
+    np.savez(wanted["out"], *pictures.values())
     versions = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
     print(json.dumps({"descriptions": descriptions, "versions": versions, "torch": "torch" in sys.modules}))
 

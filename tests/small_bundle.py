@@ -69,6 +69,7 @@ def make_small_bundle(folder: Path) -> Bundle:
         fingerprint="f",
         key="k",
         tools={"torch": "2.13.0"},
+        runtimes={"onnxruntime": "1.21.0"},
     )
     write_bundle(made)
     return made

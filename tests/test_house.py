@@ -30,7 +30,7 @@ ORDER = (
     ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
     ("cache", "work_folder"),
     ("bundle_files", "locks", "disk_errors", "clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
-    ("files", "schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes"),
+    ("files", "schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 

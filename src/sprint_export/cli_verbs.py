@@ -120,6 +120,8 @@ def run(
         pipeline = open_bundle(bundle, runtime, steps=steps)
         progress("loading networks", 1, 1)
         note(f"runs on {pipeline.description}")
+        if unknown := pipeline.reader.list_unknown(prompts):
+            note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
         pictures = pipeline(prompts, seed=seed, height=height, width=width)
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
@@ -156,9 +158,14 @@ def _save_picture(picture: Any, path: Path) -> None:
 
 def validate(
     bundle: o.Folder,
-    student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
+    ] = None,
+    variant: o.Variant = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
-    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
@@ -180,7 +187,7 @@ def validate(
         from sprint_export.students import load_student
         from sprint_export.validate import validate_bundle
 
-        loaded = None if student is None else load_student(student)
+        loaded = None if student is None else load_student(student, variant)
         report = validate_bundle(bundle, loaded, given, count, gate or [], runtime, progress)
     show_report(report, as_json)
 

@@ -65,7 +65,15 @@ def _list_recipes() -> dict[str, str]:
 
 
 def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
-    """A line about the whole, then each network's files, interface and notes; with `layers`, every quantized layer."""
+    """A line about the whole, then each network's files, interface and notes; with `layers`, every quantized layer.
+
+    A line is a line: a licence or a note that goes on in another one could say what looks like ours.
+    """
+    for line in _describe_whole(bundle, layers):
+        yield line.replace("\n", r"\n")
+
+
+def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
     steps = " or ".join(map(str, bundle.plan.counts or (bundle.plan.steps,)))
     yield (
         f"{bundle.source} ({bundle.family}) as {bundle.target}-{bundle.precision} for {bundle.device}; "

@@ -1,8 +1,4 @@
-"""The nouns: frozen dataclasses, standard library only.
-
-Left of the wall (torch): Component, StepPlan, Student, Recipe. Right of it (files): Artifact, Bundle, Report. Everything
-right of the wall turns into JSON and back (json_forms.py).
-"""
+"""The nouns: frozen dataclasses, standard library only. Artifact, Bundle and Report turn into JSON and back (json_forms.py)."""
 
 from __future__ import annotations
 
@@ -62,8 +58,8 @@ class QuantizedLayer:
     `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
     compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
     None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales are rounded to `scale_dtype`, in most targets the type the graph computes in. `output_amax` is the largest magnitude
-    of its output where the target's kernel rounds that too; None where it does not.
+    rows; 0 means all. Scales have the digits of `scale_dtype` (quantize/scales.py). `output_amax` is the largest magnitude of its
+    output where the target's kernel rounds that too; None where it does not.
     """
 
     precision: Precision
@@ -305,7 +301,7 @@ class Target:
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
-    oldest: Callable[[Options], Mapping[str, str]] = lambda options: {}
+    oldest: Callable[[Options], Mapping[str, str]] = lambda options: {}  # library or system -> oldest version that opens it
 
 
 @dataclass(frozen=True)
@@ -348,11 +344,7 @@ class ComponentRecord:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run.
-
-    `runtimes` is what opens its files: a library or a system and the oldest version that does; for an engine's builder
-    ("tensorrt-rtx") the one version that does.
-    """
+    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run."""
 
     folder: Path
     family: str
@@ -373,7 +365,7 @@ class Bundle:
     fingerprint: str
     key: str
     tools: Mapping[str, str]
-    runtimes: Mapping[str, str]
+    runtimes: Mapping[str, str]  # what opens it: a library or system -> its oldest version; an engine's builder -> the only one
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def drawn(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=outside)
     assert done.returncode == 0, done.stderr
     pictures = np.load(folder / "pictures.npz")
-    return json.loads(done.stdout), {target: pictures[str(i)] for i, target in enumerate(bundles)}
+    return json.loads(done.stdout), {target: pictures[f"arr_{i}"] for i, target in enumerate(bundles)}
 
 
 def test_it_is_the_oldest_of_everything_and_has_no_torch(drawn: tuple[dict[str, Any], dict[str, Array]]) -> None:
