@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.bit_search import BitSearch, search_bits
 from sprint_export.quantize.recipes import default_recipe
@@ -21,7 +22,7 @@ from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.schema import Recipe, Student
-from sprint_export.session import Pipeline, PromptReader
+from sprint_export.session import Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.images import UInt8

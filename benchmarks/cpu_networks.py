@@ -36,7 +36,7 @@ def make_student(pixels: int) -> Any:
 
 def make_feeds(role: str, pixels: int, holds_prefix: bool = False) -> dict[str, np.ndarray[Any, Any]]:
     """Seeded inputs by the names of our graphs; a text encoder that holds the prefix reads the prompt's own ids."""
-    from sprint_export.session import PromptReader
+    from sprint_export.prompt_reader import PromptReader
     from sprint_export.specialize import specialize_student
 
     student, rng = make_student(pixels), np.random.default_rng(0)

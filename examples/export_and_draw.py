@@ -13,7 +13,7 @@ from PIL import Image
 from sprint_export import load_student, open_bundle, quantize_student, specialize_student
 from sprint_export.devices import find_device
 from sprint_export.export import export_student
-from sprint_export.export.bundle import place_bundle
+from sprint_export.export.publishing import place_bundle
 from sprint_export.run_checks import parse_target
 
 PROMPT = "a small red circle above a large blue square on a white background"

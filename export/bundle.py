@@ -1,25 +1,47 @@
 """The bundle on disk: a folder of files and `bundle.json`, which is written last and believed only after checks.
 
-A bundle is untrusted input: every path must stay inside the folder, sizes are compared before a file is read, and contents
-are compared by sha256. Standard library only, because a phone's build box reads bundles too.
+A bundle is untrusted input. The manifest carries a sha256 of itself (of its canonical JSON, that field left out), looked at
+before anything else is believed; then what it says must make sense (manifest_checks.py); then the files it names must be
+regular files inside the folder (safe_files.py) of the sizes and hashes it gives. What it does not name is never opened: readers
+get paths from `locate` and `locate_kind`. Standard library only, because a phone's build box reads bundles too.
+docs/decisions/0017-untrusted-bundles.md says what this holds against and what not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.errors import BundleError, InputError
+from sprint_export.export.manifest_checks import ManifestError, check_manifest
+from sprint_export.export.safe_files import FileError, check_way, find_odd_entry, hash_bytes, open_checked
+from sprint_export.files import write_text
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.schema import Artifact, Bundle, ComponentRecord
+from sprint_export.schema import Artifact, Bundle
+from sprint_export.strict_json import hash_json, parse_json
 
-MANIFEST = "bundle.json"
-FORMAT = 4
+__all__ = [
+    "FORMAT",
+    "add_artifacts",
+    "find_artifact",
+    "find_file",
+    "find_odd_entry",
+    "hash_file",
+    "locate",
+    "locate_kind",
+    "make_artifact",
+    "read_bundle",
+    "write_bundle",
+]
+
+FORMAT = 5
+HASH = "sha256"  # the manifest's field that holds its own
+MOST_LETTERS = 400  # of what an error quotes from a manifest
+MOST_BYTES = 16 << 20  # of a manifest; a full-size student's has under one million
 
 
 def make_artifact(folder: Path, path: Path, role: str, kind: str, format: str) -> Artifact:
@@ -33,23 +55,18 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step, so that it is never half-written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_bundle(bundle: Bundle) -> None:
-    """Write the manifest; the files it names must be there already."""
+    """Write the manifest with its hash; the files it names must be there already.
+
+    Raises:
+        InputError: it would say what no reader believes.
+    """
+    try:
+        check_manifest(bundle)
+    except ManifestError as error:
+        raise InputError(f"no bundle can be made of this student: {error}") from error
     value = to_json(replace(bundle, folder=Path())) | {"format": FORMAT}
-    write_text(bundle.folder / MANIFEST, json.dumps(value, indent=1) + "\n")
+    write_text(bundle.folder / MANIFEST, json.dumps(value | {HASH: hash_json(value)}, indent=1, allow_nan=False) + "\n")
 
 
 def read_bundle(folder: Path, verify: bool = True) -> Bundle:
@@ -64,44 +81,81 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         BundleError: the manifest is damaged, or a file is missing, truncated, altered or outside the folder.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        raise InputError(
-            f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: sprint-export --target trt-fp8 --out {folder}"
-        )
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = parse_json(_read_manifest(folder))
         found = value.pop("format")
-        if found != FORMAT:
-            raise BundleError(f"{path} has format {found!r}, this version reads {FORMAT}; export the student again")
+        if type(found) is not int or found != FORMAT:
+            shown = repr(found)[:40]
+            raise BundleError(f"{path} has format {shown}, this version reads {FORMAT}; export the student again")
+        said = value.pop(HASH)
+        if said != hash_json(value | {"format": FORMAT}):
+            raise BundleError(f"{path} was altered: the sha256 of itself does not fit; copy or export the bundle again")
         bundle = replace(from_json(Bundle, value), folder=folder)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged ({error}); export the student again") from error
-    for artifact in bundle.artifacts:
+        raise BundleError(f"{path} is damaged ({str(error)[:MOST_LETTERS]}); export the student again") from error
+    try:
+        check_manifest(bundle)
+    except ManifestError as error:
+        raise BundleError(f"{path} makes no sense: {error}; export the student again") from error
+    for artifact in {artifact.path: artifact for artifact in bundle.artifacts}.values():
         _check(folder, artifact, verify)
     return bundle
 
 
+def _read_manifest(folder: Path) -> bytes:
+    try:
+        with open_checked(folder, MANIFEST) as file:
+            data = file.read(MOST_BYTES + 1)
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(
+            f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: sprint-export --target trt-fp8 --out {folder}"
+        ) from error
+    except (FileError, OSError) as error:
+        raise BundleError(f"{folder / MANIFEST} {error}; copy the bundle with its files in it, or export it again") from error
+    if len(data) > MOST_BYTES:
+        raise BundleError(f"{folder / MANIFEST} has more than {MOST_BYTES} bytes, so it is no manifest; export the student again")
+    return data
+
+
 def _check(folder: Path, artifact: Artifact, verify: bool) -> None:
     path = folder / artifact.path
-    if "\0" in artifact.path or not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"{folder / MANIFEST} names {artifact.path!r}, which lies outside the bundle; do not use this bundle")
-    if not path.is_file():
-        raise BundleError(f"{path} is missing; the bundle is incomplete, copy or export it again")
-    if path.stat().st_size != artifact.bytes:
+    try:
+        size = check_way(folder, artifact.path).st_size
+        if size != artifact.bytes:
+            raise BundleError(f"{path} has {size} bytes, expected {artifact.bytes}; it is truncated, copy or export it again")
+        if verify:
+            with open_checked(folder, artifact.path) as file:
+                if hash_bytes(file, size) != artifact.sha256:
+                    raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}; copy or export it again")
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing; the bundle is incomplete, copy or export it again") from error
+    except (FileError, OSError) as error:
         raise BundleError(
-            f"{path} has {path.stat().st_size} bytes, expected {artifact.bytes}; it is truncated, copy or export it again"
-        )
-    if verify and hash_file(path) != artifact.sha256:
-        raise BundleError(f"{path} was altered: its sha256 is not the one in {MANIFEST}; copy or export it again")
+            f"{folder / MANIFEST} names {artifact.path!r}, which {error}; copy the bundle with its files in it, or do not use it"
+        ) from error
 
 
-def place_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Move a finished bundle from its work folder to where it belongs, replacing what is there, in one rename."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    (bundle.folder / "key").unlink(missing_ok=True)
-    bundle.folder.rename(folder)
-    return replace(bundle, folder=folder)
+def locate(bundle: Bundle, path: str) -> Path:
+    """Where a file of the bundle lies that its manifest names: the only way to one.
+
+    Raises:
+        BundleError: the manifest does not name it, or it is missing, no regular file, or reached through a link.
+    """
+    artifact = find_file(bundle, path)
+    if artifact is None:
+        raise BundleError(f"{bundle.folder / MANIFEST} names no {path!r}; the bundle is incomplete, export the student again")
+    _check(bundle.folder, artifact, verify=False)
+    return bundle.folder / path
+
+
+def locate_kind(bundle: Bundle, role: str, kind: str) -> Path | None:
+    """Where the component's file of that kind lies, or None where the manifest names none.
+
+    Raises:
+        BundleError: it is named and missing, no regular file, or reached through a link.
+    """
+    artifact = find_artifact(bundle, role, kind)
+    return None if artifact is None else locate(bundle, artifact.path)
 
 
 def find_artifact(bundle: Bundle, role: str, kind: str) -> Artifact | None:
@@ -122,32 +176,3 @@ def add_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> Bundle:
     new = {(a.path, a.kind): a for a in artifacts}
     kept = tuple(a for a in bundle.artifacts if (a.path, a.kind) not in new)
     return replace(bundle, artifacts=kept + tuple(new.values()))
-
-
-def read_record(folder: Path) -> tuple[ComponentRecord, tuple[str, ...]] | None:
-    """A component that an earlier, interrupted run finished: its record and the hashes of its files, or None."""
-    path = folder / "component.json"
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text("utf-8"))
-        return from_json(ComponentRecord, value["record"]), tuple(value["files"])
-    except (ValueError, TypeError, KeyError):  # damaged: the component is made again
-        return None
-
-
-def write_record(folder: Path, record: ComponentRecord) -> None:
-    """Mark a component's folder as finished."""
-    files = sorted(p.name for p in folder.iterdir())
-    write_text(folder / "component.json", json.dumps({"record": to_json(record), "files": files}, indent=1))
-
-
-def open_work_folder(out: Path, key: str) -> Path:
-    """The folder beside `out` in which stages gather their files; what another recipe or student left there is removed."""
-    work = out.with_name(f".{out.name}.partial")
-    marker = work / "key"
-    if work.exists() and (not marker.is_file() or marker.read_text("utf-8") != key):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_text(marker, key)
-    return work

@@ -2,6 +2,7 @@
 
     Linear, Conv2d    w = q scale                     one blockwise_shift_scale in the file, fed by two constants
     Embedding         row = q[id] scale[id]           gathered first: the table is never expanded
+    small scales      y = lift ((q scale / lift) x) + b     where a scale is below the normal numbers of the graph's type
     activations       x' = q(x / s) s                 quantize and dequantize, only where the layer has an input range
 Scales are the project's own (quantize/scales.py), rounded to the type the graph computes in.
 """
@@ -16,11 +17,12 @@ import torch
 import torch.nn.functional as F
 
 from sprint_export.errors import InputError
-from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
+from sprint_export.export.narrow import check_fits, narrow
+from sprint_export.quantize.scales import MOST_LIFT, find_lift, input_scale, quantize_tensor, weight_scale
 from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
 from sprint_export.weights import Handle
 
-STORED, SCALE, INPUT_SCALE = "stored", "scale", "input_scale"
+STORED, SCALE, LIFT, INPUT_SCALE = "stored", "scale", "lift", "input_scale"
 EXACT = ("times",)  # sampling times keep float32 in a 16-bit graph
 
 
@@ -33,7 +35,8 @@ def make_module(component: Component, dtype: str) -> torch.nn.Module:
     wanted = getattr(torch, FLOAT_DTYPES[dtype])
     module = copy.deepcopy(component.module)
     for name, layer in component.layers.items():
-        module.set_submodule(name, _replace(name, module.get_submodule(name), layer, wanted))
+        is_lifted = bool((_find_lift(component, name, layer) > 1).any())
+        module.set_submodule(name, _replace(name, module.get_submodule(name), layer, wanted, is_lifted))
     for owner in module.modules():
         for values in (owner._parameters, owner._buffers):
             for name, value in values.items():
@@ -55,14 +58,19 @@ def load_values(component: Component, dtypes: Mapping[str, torch.dtype]) -> Iter
         owner, _, leaf = name.rpartition(".")
         layer = component.layers.get(owner)
         if layer is None or leaf == "bias":
-            yield name, component.weights[name].load().to(dtype)
+            yield name, narrow(component.weights[name].load(), dtype, name)
         elif leaf == STORED:
             weight = component.weights[f"{owner}.weight"].load().float()
+            check_fits(weight, dtypes[f"{owner}.{SCALE}"], f"{owner}.weight")
             scale = weight_scale(weight, layer)
+            lift = find_lift(scale, layer.scale_dtype)
             yield name, quantize_tensor(weight, scale, layer.precision)
-            yield f"{owner}.{SCALE}", scale.reshape(_scale_shape(weight, layer)).to(dtypes[f"{owner}.{SCALE}"])
+            wide = (scale * lift).reshape(_scale_shape(weight, layer))
+            yield f"{owner}.{SCALE}", narrow(wide, dtypes[f"{owner}.{SCALE}"], f"{owner}.{SCALE}")
+            if f"{owner}.{LIFT}" in dtypes:
+                yield f"{owner}.{LIFT}", (1 / lift).to(dtypes[f"{owner}.{LIFT}"])
         elif leaf == INPUT_SCALE:
-            yield name, input_scale(layer).to(dtype)
+            yield name, narrow(input_scale(layer), dtype, name)
 
 
 def stored_type(layer: QuantizedLayer) -> torch.dtype:
@@ -71,12 +79,20 @@ def stored_type(layer: QuantizedLayer) -> torch.dtype:
     return dtype
 
 
+def _find_lift(component: Component, name: str, layer: QuantizedLayer) -> torch.Tensor:
+    """2^e of each scale of a layer, 1 where the type the graph computes in holds it."""
+    if layer.scale_dtype not in MOST_LIFT:
+        return torch.ones(1)
+    scale = weight_scale(component.weights[f"{name}.weight"].load().float(), layer)
+    return find_lift(scale, layer.scale_dtype)
+
+
 def _scale_shape(weight: torch.Tensor | Handle, layer: QuantizedLayer) -> tuple[int, ...]:
     """As many axes as the weight: a length on the axis of the output channels, 1 elsewhere."""
     return tuple(size if axis == layer.weight_axis else 1 for axis, size in enumerate(weight.shape))
 
 
-def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype) -> StoredLayer:
+def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype, is_lifted: bool) -> StoredLayer:
     if layer.precision.bits != 8 or layer.precision.is_palette or layer.group:
         raise InputError(
             f"layer {name!r} is quantized to {layer.precision.name}, expected int8, w8a8 or fp8 with one scale for each output "
@@ -85,7 +101,10 @@ def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: t
     kinds = {torch.nn.Linear: StoredLinear, torch.nn.Conv2d: StoredConv2d, torch.nn.Embedding: StoredEmbedding}
     if type(module) not in kinds:
         raise InputError(f"layer {name!r} is a {type(module).__name__}, expected {', '.join(k.__name__ for k in kinds)}")
-    return kinds[type(module)](module, layer, dtype)
+    replaced = kinds[type(module)](module, layer, dtype)
+    if is_lifted:
+        replaced.register_buffer(LIFT, torch.empty(len(replaced.stored), dtype=dtype, device="meta"))
+    return replaced
 
 
 class StoredLayer(torch.nn.Module):
@@ -93,6 +112,7 @@ class StoredLayer(torch.nn.Module):
 
     stored: torch.Tensor
     scale: torch.Tensor
+    lift: torch.Tensor | None  # [out], what the results are multiplied by
 
     def __init__(self, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype) -> None:
         super().__init__()
@@ -100,6 +120,7 @@ class StoredLayer(torch.nn.Module):
         self.dtype, self.kind, self.quantizes_input = dtype, stored_type(layer), layer.input_amax is not None
         self.register_buffer(STORED, torch.empty(weight.shape, dtype=self.kind, device="meta"))
         self.register_buffer(SCALE, torch.empty(_scale_shape(weight, layer), dtype=dtype, device="meta"))
+        self.register_buffer(LIFT, None)
         self.register_buffer(INPUT_SCALE, torch.empty((), dtype=dtype, device="meta") if self.quantizes_input else None)
         self.bias = getattr(module, "bias", None)
 
@@ -128,7 +149,11 @@ class StoredLinear(StoredLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] -> [..., out]."""
-        return F.linear(self.round_input(x), self.weight, self.bias)
+        x = self.round_input(x)
+        if self.lift is None:
+            return F.linear(x, self.weight, self.bias)
+        y = F.linear(x, self.weight) * self.lift
+        return y if self.bias is None else y + self.bias
 
 
 class StoredConv2d(StoredLayer):
@@ -140,7 +165,11 @@ class StoredConv2d(StoredLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W']."""
-        return F.conv2d(self.round_input(x), self.weight, self.bias, **self.settings)
+        x = self.round_input(x)
+        if self.lift is None:
+            return F.conv2d(x, self.weight, self.bias, **self.settings)
+        y = F.conv2d(x, self.weight, **self.settings) * self.lift[:, None, None]
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
 class StoredEmbedding(StoredLayer):
@@ -148,4 +177,5 @@ class StoredEmbedding(StoredLayer):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """[B, L] -> [B, L, D]."""
-        return self.stored[ids].to(self.dtype) * self.scale[ids]
+        rows = self.stored[ids].to(self.dtype) * self.scale[ids]
+        return rows if self.lift is None else rows * self.lift[ids][..., None]

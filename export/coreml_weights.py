@@ -18,12 +18,15 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.export.coreml_fixes import LEFT_OUT
+from sprint_export.export.coreml_lift import lower_result
+from sprint_export.export.narrow import narrow
 from sprint_export.quantize.palettes import palettize
-from sprint_export.quantize.scales import input_scale, quantize_tensor, weight_scale
-from sprint_export.schema import QuantizedLayer
+from sprint_export.quantize.scales import find_lift, input_scale, quantize_tensor, weight_scale
+from sprint_export.schema import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.weights import Handle
 
-PASS = "sprint_export::compress_layers"
+PASS, KEEP = "sprint_export::compress_layers", "sprint_export::keep_weights"
+MERGE = "common::const_deduplication"
 WEIGHT_INPUTS = {"linear": "weight", "conv": "weight", "gather": "x"}
 BATCH = 1 << 26  # weight values quantized at a time: an embedding of 590 million would take 12 GB
 NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16}
@@ -47,10 +50,34 @@ def make_pipeline(names: Mapping[str, str], layers: Mapping[str, QuantizedLayer]
         def apply(self, program: Any) -> None:
             compress_layers(program.functions["main"], names, layers, weights)
 
-    PASS_REGISTRY.passes[PASS] = CompressLayers()
+    class KeepWeights(AbstractGraphPass):  # type: ignore[misc]
+        """Before constants are merged: equal weights of two layers stay two."""
+
+        def apply(self, program: Any) -> None:
+            keep_weights(program.functions["main"], names)
+
+    PASS_REGISTRY.passes |= {PASS: CompressLayers(), KEEP: KeepWeights()}
     pipeline = ct.PassPipeline()
-    pipeline.passes = [*(name for name in pipeline.passes if name not in LEFT_OUT), PASS]
+    kept = [name for name in pipeline.passes if name not in LEFT_OUT]
+    pipeline.passes = [*(one for name in kept for one in ((KEEP, name) if name == MERGE else (name,))), PASS]
     return pipeline
+
+
+def keep_weights(function: Any, names: Mapping[str, str]) -> None:
+    """Let coremltools merge no layer's weight with another's, in place.
+
+    It merges what differs by no more than 6e-8, and of one constant with two names a layer could not be told from the other.
+    Buffers, such as a table that every block reads, are merged as ever.
+    """
+    for operation in function.operations:
+        if operation.op_type == "const":
+            name = _find_name(operation.outputs[0].name, names)
+            if name is not None and name.endswith(".weight"):
+                operation.weight_key = name
+
+
+def _find_name(const: str, names: Mapping[str, str]) -> str | None:
+    return names.get(const) or names.get(const.removesuffix("_to_fp16"))
 
 
 def compress_layers(
@@ -63,7 +90,7 @@ def compress_layers(
     """
     here = set(names.values())
     todo = {f"{name}.weight": layer for name, layer in layers.items() if f"{name}.weight" in here}
-    written: dict[str, Any] = {}
+    written: dict[str, tuple[Any, torch.Tensor]] = {}
     shared: dict[tuple[str, float], Any] = {}
     with function:
         for operation, weight in list(_find_weights(function, names)):
@@ -73,10 +100,13 @@ def compress_layers(
             replaced = operation.inputs[WEIGHT_INPUTS[operation.op_type]]
             if weight not in written:  # a module may be called more than once
                 written[weight] = _write_weight(weights[weight], layer, replaced, operation)
-            _replace(operation, replaced, written[weight])
+            stored, lift = written[weight]
+            _replace(operation, replaced, stored)
             if layer.input_amax is not None:
                 source = operation.inputs["x"]
                 _replace(operation, source, _round_input(source, layer, operation, shared))
+            if (lift > 1).any():
+                lower_result(operation, lift, NUMPY_TYPES[layer.scale_dtype])
     missing = [weight for weight in todo if weight not in written]
     if missing:
         raise InputError(
@@ -89,41 +119,43 @@ def _find_weights(function: Any, names: Mapping[str, str]) -> Iterator[tuple[Any
     """Operations that read a named weight, with the weight's name in the component."""
     for operation in function.operations:
         if operation.op_type in WEIGHT_INPUTS:
-            const = operation.inputs[WEIGHT_INPUTS[operation.op_type]].name
-            name = names.get(const) or names.get(const.removesuffix("_to_fp16"))
+            name = _find_name(operation.inputs[WEIGHT_INPUTS[operation.op_type]].name, names)
             if name is not None:
                 yield operation, name
 
 
-def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: Any) -> Any:
+def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: Any) -> tuple[Any, torch.Tensor]:
+    """The compressed weight, and what its rows are multiplied by so that their scales are normal numbers, [out] or [1]."""
     from coremltools.converters.mil.frontend import _utils as lowering
 
     value, dtype = handle.load().float(), NUMPY_TYPES[layer.scale_dtype]
     if layer.precision.is_palette:
         indices, tables = palettize(value, layer)
         table = tables.numpy().astype(dtype).reshape(tables.shape[0], *(1,) * (value.ndim - 1), -1, 1)
-        return lowering._construct_constexpr_lut_op(indices.numpy(), table, name=replaced.name, before_op=before)
+        palette = lowering._construct_constexpr_lut_op(indices.numpy(), table, name=replaced.name, before_op=before)
+        return palette, torch.ones(1)
     assert layer.weight_axis == 0, "a scale per output channel, so that channels can be quantized apart"
     rows = [quantize_rows(part, layer) for part in value.split(max(1, BATCH // value[0].numel()))]
-    stored, scale = np.concatenate([part for part, _ in rows]), np.concatenate([part for _, part in rows])
+    stored, scale = np.concatenate([part for part, _ in rows]), torch.cat([part for _, part in rows])
     if layer.precision.bits == 4:
         from coremltools.converters.mil.mil import types
 
         stored = stored.astype(types.nptype_from_builtin(types.int4))
-    wide = scale.astype(dtype).reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))
-    return lowering._construct_constexpr_dequant_op(stored, None, wide, axis=0, name=replaced.name, before_op=before)
+    lift = find_lift(scale, layer.scale_dtype)
+    wide = (scale * lift).numpy().astype(dtype).reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))
+    return lowering._construct_constexpr_dequant_op(stored, None, wide, axis=0, name=replaced.name, before_op=before), lift
 
 
-def quantize_rows(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[Any, Any]:
+def quantize_rows(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[Any, torch.Tensor]:
     """q int8 and its scales float32, of some output channels: each has scales of its own, so they need not all be in memory."""
     scale = weight_scale(weight, layer)
-    return quantize_tensor(weight, scale, layer.precision).numpy(), scale.numpy()
+    return quantize_tensor(weight, scale, layer.precision).numpy(), scale
 
 
 def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[tuple[str, float], Any]) -> Any:
     from coremltools.converters.mil import Builder
 
-    scale = input_scale(layer).numpy().astype(NUMPY_TYPES[layer.scale_dtype])
+    scale = narrow(input_scale(layer), getattr(torch, FLOAT_DTYPES[layer.scale_dtype]), f"scale of {source.name}").numpy()
     key = (source.name, float(scale))
     if key not in shared:
         name = f"{source.name}_q{len(shared)}"

@@ -2,7 +2,8 @@
 
 A CPU lacks bfloat16 and FP8 kernels, yet the file that ships must be checked. The shadow reads the shipped graph's own data
 file: each 16-bit initializer gets a Cast to float32 behind it (a runtime folds it at load), every Cast to 16 bit becomes a
-Cast to float32, and the rest follows. No weight is copied, so a shadow adds only its graph's few hundred kilobytes.
+Cast to float32, and the rest follows. FP8 activations take the form that older versions of ONNX Runtime open too
+(rewrites/float8_casts.py). No weight is copied, so a shadow adds only its graph's few hundred kilobytes.
 What it shows: wrong weights, scales, wiring. What it does not: 16-bit rounding of activations.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from sprint_export.export.rewrites import float8_casts
 from sprint_export.export.tensors import to_ir, to_torch
 
 HALF = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
@@ -25,6 +27,7 @@ def write_shadow(graph_path: Path) -> Path | None:
     if not any(value.dtype in HALF for value in model.graph.initializers.values()):
         return None
     widen_graph(model)
+    float8_casts.rewrite(model)
     path = graph_path.with_suffix(".shadow.onnx")
     ir.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)

@@ -7,30 +7,30 @@ import importlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
 
-from sprint_export.errors import InputError, RefusedError, SprintExportError
-from sprint_export.export.bundle import (
-    find_artifact,
-    make_artifact,
-    open_work_folder,
-    read_bundle,
-    read_record,
-    write_bundle,
-    write_record,
-)
+from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
+from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.narrow import note_vanished
+from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
+from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.edits import EDITS_FILE, hash_edits, write_edits
+from sprint_export.quantize.edits import EDITS_FILE, write_edits
+from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
+from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
+from sprint_export.thread_count import fixed_threads
+from sprint_export.work_folder import claim_bundle
 
+CONFIG = "config.json"  # of each network, as diffusers has it
+KINDS = {EDITS_FILE: "edits", CONFIG: "config"}  # what every exporter's component has beside its own files
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
+TOKENIZER_FILES = (".json", ".model", ".txt", ".jinja")  # a folder may hold code too: it stays behind
 
 
 def bundle_key(student: Student, target: Target, precision: str, device: Device, options: Options) -> str:
@@ -49,7 +49,7 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
         student.layout,
         tool_versions(target),
         sorted(student.components),
-        {role: hash_edits(component.edits) for role, component in student.components.items()},
+        {role: hash_tensors(component.edits) for role, component in student.components.items()},
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -70,6 +70,7 @@ def _exporter(target: Target) -> ModuleType:
     return importlib.import_module(f"sprint_export.export.{target.exporter}")
 
 
+@fixed_threads()
 def export_student(
     student: Student,
     target: Target,
@@ -78,8 +79,9 @@ def export_student(
     out: Path,
     progress: Progress = quiet,
     options: Options | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
-    """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage renames it.
+    """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage publishes it.
 
     Args:
         student: specialized, and quantized where the precision asks for it.
@@ -89,12 +91,14 @@ def export_student(
         out: the final folder; nothing is written there yet.
         progress: is told (stage, done, total).
         options: what the target offers beside the precision; what is left open is the target's or the device's choice.
+        say: is told which components of an interrupted run are made again, and why.
 
     Returns:
-        The bundle in the work folder. Components that an interrupted run finished are taken over.
+        The bundle in the work folder. Components that an interrupted run finished are taken over where they are whole.
 
     Raises:
         InputError: the student is not specialized, or not quantized for this pair. RefusedError: the target refuses the pair.
+        MachineError: another run works on `out`, or the disk is full.
     """
     if student.plan is None:
         raise InputError("the student is not specialized; call specialize_student(student) before export_student")
@@ -102,16 +106,34 @@ def export_student(
         raise RefusedError(reason)
     options = complete_options(target, precision, device, options or Options())
     _check_quantized(student, target, precision)
+    with claim_bundle(out) as work:
+        return _gather_bundle(student, target, precision, device, options, work, progress, say)
+
+
+def _gather_bundle(
+    student: Student,
+    target: Target,
+    precision: str,
+    device: Device,
+    options: Options,
+    work: Path,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Bundle:
+    assert student.plan is not None
     components = load_member("student", student.family).free_sizes(student).components if options.dynamic else student.components
     key = bundle_key(student, target, precision, device, options)
-    work = open_work_folder(out, key)
+    work = open_work_folder(work, key)
     records, artifacts = [], []
     for i, (role, component) in enumerate(components.items()):
         progress("exporting " + role, i, len(components))
-        records.append(_export_component(component, target, precision, options, work / role, student.configs[role]))
-        artifacts += _describe_files(work, role, _exporter(target))
+        finished = _find_finished(work / role, say)
+        if finished is None:
+            finished = _export_component(component, target, precision, options, work / role, student.configs[role])
+        records.append(finished.record)
+        artifacts += _describe_files(finished.files, role, _exporter(target))
     progress("exporting", len(components), len(components))
-    artifacts += [*_copy_surroundings(student, work, _exporter(target).FORMAT), *_find_built(work)]
+    artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
     bundle = Bundle(
         folder=work,
         family=student.family,
@@ -132,17 +154,22 @@ def export_student(
         fingerprint=student.fingerprint,
         key=key,
         tools=tool_versions(target),
+        runtimes=target.oldest(options),
     )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return bundle
 
 
-def _describe_files(work: Path, role: str, exporter: ModuleType) -> list[Artifact]:
-    files = [path for path in sorted((work / role).rglob("*")) if path.is_file()]
-    kinds = {path: exporter.kind_of(path.relative_to(work / role)) for path in files}
-    edits = [make_artifact(work, path, role, "edits", "safetensors") for path in files if path == work / role / EDITS_FILE]
-    return [make_artifact(work, path, role, kind, exporter.FORMAT) for path, kind in kinds.items() if kind is not None] + edits
+def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: ModuleType) -> list[Artifact]:
+    """A component's files as artifacts; each was hashed when it was written or, in a run taken up again, compared."""
+    found = []
+    for path, (size, sha256) in files.items():
+        kind = KINDS.get(path) or exporter.kind_of(PurePosixPath(path))
+        if kind is not None:
+            format = exporter.FORMAT if path not in KINDS else path.rpartition(".")[2]
+            found.append(Artifact(role, kind, f"{role}/{path}", format, size, sha256))
+    return found
 
 
 def _check_quantized(student: Student, target: Target, precision: str) -> None:
@@ -151,33 +178,35 @@ def _check_quantized(student: Student, target: Target, precision: str) -> None:
         raise InputError(
             f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
         )
-    dtype = target.graph_dtype[precision]
+    dtype = target.scale_dtype or target.graph_dtype[precision]
     found = {layer.scale_dtype for component in student.components.values() for layer in component.layers.values()} - {dtype}
     if found:
         raise InputError(
-            f"the student is quantized for a {found.pop()} graph, {target.name}-{precision} computes in {dtype}; "
+            f"the student is quantized with {found.pop()} scales, {target.name}-{precision} takes {dtype}; "
             "quantize it for this target"
         )
 
 
+def _find_finished(folder: Path, say: Callable[[str], None]) -> Finished | None:
+    """The component that an interrupted run finished, if it is whole."""
+    try:
+        return read_component(folder)
+    except BundleError as error:
+        say(f"{error}; {folder.name} is made again")
+        return None
+
+
 def _export_component(
     component: Component, target: Target, precision: str, options: Options, folder: Path, config: object
-) -> ComponentRecord:
-    """Write one component's folder, under another name until it is whole."""
-    finished = read_record(folder)
-    if finished is not None and all((folder / name).exists() for name in finished[1]):
-        return finished[0]
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.mkdir(parents=True)
-    record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, part)
-    record = replace(record, decisions=component.decisions)
-    write_edits(component.edits, part)
-    (part / "config.json").write_text(json.dumps(to_json(config), indent=1) + "\n")
-    write_record(part, record)
-    part.rename(folder)
-    return record
+) -> Finished:
+    def write(making: Path) -> ComponentRecord:
+        with note_vanished() as vanished:
+            record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
+        write_edits(component.edits, making)
+        write_text(making / CONFIG, json.dumps(to_json(config), indent=1) + "\n")
+        return replace(record, decisions=component.decisions, notes=(*record.notes, *vanished.values()))
+
+    return write_component(folder, write)
 
 
 def _find_built(work: Path) -> list[Artifact]:
@@ -189,24 +218,13 @@ def _find_built(work: Path) -> list[Artifact]:
     return [artifact for artifact in before.artifacts if artifact.kind.startswith(("engine:", "kernels:"))]
 
 
-def name_format(index: Mapping[str, Any], format: str) -> dict[str, Any]:
-    """A diffusers model index whose networks are files of this format: ["onnx", "model"] and the like."""
-    return {role: [format, value[1]] if role in ROLES else value for role, value in index.items()}
-
-
-def _copy_surroundings(student: Student, work: Path, format: str) -> list[Artifact]:
-    """Tokenizer, scheduler and model index, laid out as diffusers lays out a pipeline."""
-    target = work / "tokenizer"
-    target.mkdir(exist_ok=True)
-    files = []
+def _copy_tokenizer(student: Student, work: Path) -> list[Artifact]:
+    """The tokenizer's files. No `model_index.json`: diffusers and its kin would take the folder for a pipeline of theirs."""
+    remove(work / "tokenizer")
+    (work / "tokenizer").mkdir()
+    made = []
     for path in sorted(student.tokenizer.iterdir()):
-        if path.is_file():
-            shutil.copyfile(path, target / path.name)
-            files.append(target / path.name)
-    (work / "scheduler").mkdir(exist_ok=True)
-    for name, content in (
-        ("model_index.json", name_format(student.configs["model_index"], format)),
-        ("scheduler/scheduler_config.json", student.configs["scheduler"]),
-    ):
-        (work / name).write_text(json.dumps(to_json(content), indent=1) + "\n")
-    return [make_artifact(work, path, "tokenizer", "tokenizer", "json") for path in files]
+        if path.is_file() and path.suffix in TOKENIZER_FILES:
+            shutil.copyfile(path, work / "tokenizer" / path.name)
+            made.append(make_artifact(work, work / "tokenizer" / path.name, "tokenizer", "tokenizer", "json"))
+    return made

@@ -4,8 +4,7 @@
 The graph is captured without weights; they are pulled one at a time when it is whole. Inputs and outputs are float32 and int32
 whatever the graph computes in.
 
-Not covered: several files for one component; free axes; Apple's composite ops for norms. Two runs write the same program, not the
-same bytes: the converter names constants and inner functions at random, and dates the asset.
+Not covered: several files for one component; free axes; Apple's composite ops for norms.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from torch.export.graph_signature import InputKind
 
 from sprint_export.errors import InputError
 from sprint_export.export.coreai_layers import load_values, make_module
+from sprint_export.export.coreai_names import fix_date, names_from_content
 from sprint_export.registry import hush, require
 from sprint_export.schema import Component, ComponentRecord, Options, Part, Target
 
@@ -72,7 +72,8 @@ def make_program(component: Component, dtype: str) -> Any:
         program = _fill(_capture(component, dtype, coreai_torch.get_decomp_table()), component)
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)  # no paths of this machine
         names = {"input_names": [s.name for s in component.inputs], "output_names": [s.name for s in component.outputs]}
-        return converter.add_exported_program(program, entrypoint_name=FUNCTION, **names).to_coreai()
+        with names_from_content():
+            return converter.add_exported_program(program, entrypoint_name=FUNCTION, **names).to_coreai()
 
 
 def count_precisions(program: Any) -> dict[str, int]:
@@ -142,6 +143,7 @@ def _write_asset(program: Any, component: Component, options: Options, path: Pat
     metadata.model_description = f"{component.role}: {', '.join(spec.meaning for spec in component.outputs)}"
     metadata.set_custom(UNIT_KEY, options.compute_unit or "all")
     program.save_asset(path, metadata)
+    fix_date(path)
     for file in path.iterdir():
         with file.open("r+b") as handle:
             os.fsync(handle.fileno())

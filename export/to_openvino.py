@@ -5,7 +5,8 @@ Weights stay as they are stored, 8 or 16 bits: a 16-bit weight has a Convert beh
 runtime keeps it small or unpacks it to what its kernels take. INT8 is our own Q/DQ with our own scales, as on every target;
 OpenVINO's low-precision transformations turn it into 8-bit kernels when the network is compiled.
 
-The file names are optimum-intel's. Memory is OpenVINO's copy of the weights, mapped from a temporary file beside the output.
+The two files have the names that optimum-intel gives them. Its pipelines cannot run these networks: they are specialized, so no
+timestep goes in. Memory is OpenVINO's copy of the weights, mapped from a temporary file beside the output.
 Free axes stay free. Not covered: weights in 4 bits.
 """
 

@@ -24,6 +24,7 @@ from sprint_export.quantize.search_costs import find_shape, layer_bytes, student
 from sprint_export.quantize.search_pictures import KeptErrors, measure_units
 from sprint_export.quantize.search_units import Unit, make_units, round_layers, write_rules
 from sprint_export.schema import ROLES, Recipe, Rule, Student, Target
+from sprint_export.thread_count import fixed_threads
 
 CHOICES = ("w4", "w6", "int8")  # what all of Apple's units run; int4 in blocks suits a GPU and has to be asked for
 LARGE_SIDE = 128  # pixels; beyond, one picture takes seconds to a minute on a CPU
@@ -63,6 +64,7 @@ class BitSearch:
     notes: tuple[str, ...]
 
 
+@fixed_threads()
 def search_bits(
     student: Student,
     target: Target,

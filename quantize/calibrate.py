@@ -7,18 +7,16 @@ the last one.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 
+from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
@@ -31,12 +29,7 @@ from sprint_export.weights import free_large_tensors_at_once
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-CACHE_FORMAT = 3
-
-
-def cache_folder() -> Path:
-    """Where calibrations are kept: $SPRINT_EXPORT_CACHE, else ~/.cache/sprint-export."""
-    return Path(os.environ.get("SPRINT_EXPORT_CACHE") or Path.home() / ".cache" / "sprint-export")
+CACHE_FORMAT = 4
 
 
 def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
@@ -49,25 +42,24 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         progress: is told (stage, done, total); what it raises ends the run, and the next call goes on from there.
 
     Raises:
-        InputError: no prompts, or an activation is NaN or infinite.
+        InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
     """
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
     how = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
     key = json.dumps([CACHE_FORMAT, student.fingerprint, *how])
-    path = cache_folder() / "calibration" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
-    if path.is_file():
-        with contextlib.suppress(SafetensorError, KeyError):  # a damaged cache is measured anew, and replaced
-            return load_records(path)[0]
-    free_large_tensors_at_once()
+    path = open_cache("calibration") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     unfinished = path.with_suffix(".chunks")
-    recorder = _Recorder(unfinished, progress)
-    walk_networks(student, prompts, seed, recorder)
-    progress("calibrating", recorder.total, recorder.total)
-    records = recorder.merge()
-    save_records(path, records)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return records
+    kept = load_records(path)
+    if kept is None:  # or damaged: it is measured anew, and replaced
+        free_large_tensors_at_once()
+        recorder = _Recorder(unfinished, progress)
+        walk_networks(student, prompts, seed, recorder)
+        progress("calibrating", recorder.total, recorder.total)
+        kept = recorder.merge(), {}
+        save_records(path, kept[0])
+    shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
+    return kept[0]
 
 
 class _Recorder:
@@ -98,11 +90,8 @@ class _Recorder:
 
 
 def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
-    if path.is_file():
-        with contextlib.suppress(SafetensorError, KeyError):  # damaged: measured again
-            records, others = load_records(path)
-            return records, others["output"].numpy()
-    return None
+    kept = load_records(path)
+    return None if kept is None else (kept[0], kept[1]["output"].numpy())
 
 
 class _Watcher:

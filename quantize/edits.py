@@ -9,7 +9,6 @@ graph, so that whoever checks it later makes the same weights from the student's
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import BundleError
+from sprint_export.files import write_whole
 from sprint_export.schema import Component, Migration
 from sprint_export.weights import Handle, LazyHandle
 
@@ -72,10 +72,12 @@ def list_channels(migration: Migration, size: int) -> torch.Tensor:
 def _fits(value: torch.Tensor, handle: Handle, kind: str) -> bool:
     shape, found = handle.shape, tuple(value.shape)
     inner = math.prod(shape[1:])
-    if kind == "heads":
-        return len(shape) == 4 and found == (shape[1] * shape[3],)
     if kind == "codes":
         return found == (shape[0], -(-inner // 2)) and value.dtype == torch.uint8
+    if not value.is_floating_point():
+        return False
+    if kind == "heads":
+        return len(shape) == 4 and found == (shape[1] * shape[3],)
     if kind == "scales":
         return len(found) == 2 and found[0] == shape[0] and found[1] > 0 and inner % found[1] == 0
     axis = 1 if kind == "columns" else 0
@@ -127,32 +129,26 @@ def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
     return LazyHandle(handle.shape, dtype, compute)
 
 
-def hash_edits(edits: Edits) -> str:
-    """sha256 over names and values."""
-    total = hashlib.sha256()
-    for key in sorted(edits):
-        total.update(key.encode())
-        total.update(edits[key].contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
 def write_edits(edits: Edits, folder: Path) -> None:
     """Keep them beside the graph; no file where there are none."""
     if edits:
-        save_file({key: value.contiguous().clone() for key, value in edits.items()}, folder / EDITS_FILE)
+        tensors = {key: value.contiguous().clone() for key, value in edits.items()}
+        write_whole(folder / EDITS_FILE, lambda part: save_file(tensors, part))
 
 
-def read_edits(folder: Path) -> dict[str, torch.Tensor]:
-    """What `write_edits` wrote into a component's folder.
+def read_edits(path: Path | None) -> dict[str, torch.Tensor]:
+    """What `write_edits` wrote, from the file's own path; nothing where there is no such file.
 
     Raises:
         BundleError: the file is damaged.
     """
-    path = folder / EDITS_FILE
-    if not path.is_file():
+    if path is None:
         return {}
     try:
         found: dict[str, torch.Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path} is damaged ({error}); copy the bundle or export the student again") from error
+    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a type that torch does not have
+        raise BundleError(f"{path} is damaged ({error!r}); copy the bundle or export the student again") from error
+    for key, value in found.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise BundleError(f"{path} holds NaN or infinity in {key!r}; copy the bundle or export the student again")
     return found

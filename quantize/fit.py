@@ -10,7 +10,6 @@ Covered: Linear layers and dense 1x1 convolutions. Embeddings and wide convoluti
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.calibrate import cache_folder
-from sprint_export.quantize.edits import hash_edits, pack_codes
+from sprint_export.quantize.edits import pack_codes
 from sprint_export.quantize.gptq import fit_weight
 from sprint_export.quantize.patterns import Layer, is_pointwise
 from sprint_export.quantize.streaming import Listener, count_rows_at_once, ignore
+from sprint_export.quantize.tensor_files import hash_tensors, load_tensors, save_tensors
 from sprint_export.quantize.walk import Chunk, walk_networks
 from sprint_export.schema import Component, QuantizedLayer, Student
 
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from sprint_export.session import Array
 
 FITTED_BITS = 4  # at 8 bits plain rounding is a tenth of the error (docs/decisions/0013-algorithms.md)
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 def fit_component(
@@ -61,7 +59,7 @@ def fit_component(
     if not prompts:
         raise InputError("gptq needs calibration prompts and got none; give --prompts FILE with one prompt a line")
     prompts = prompts[: count_rows_at_once(component)]
-    folder = cache_folder() / "gptq" / _hash_question(student, prompts, seed)
+    folder = open_cache("gptq") / _hash_question(student, prompts, seed)
     fitter = _Fitter(role, layers, folder, progress, _count_runs(student, role))
     if any(fitter.load(name) is None for name in layers):
         walk_networks(student, prompts, seed, fitter, last=role)
@@ -85,7 +83,7 @@ def _count_runs(student: Student, role: str) -> int:
 
 def _hash_question(student: Student, prompts: Sequence[str], seed: int) -> str:
     """All that decides what the layers of a network read."""
-    edits = {role: hash_edits(component.edits) for role, component in student.components.items()}
+    edits = {role: hash_tensors(component.edits) for role, component in student.components.items()}
     parts = [CACHE_FORMAT, student.fingerprint, to_json(student.plan), to_json(student.prompt), list(prompts), seed, edits]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -105,9 +103,7 @@ class _Fitter:
 
     def load(self, name: str) -> dict[str, torch.Tensor] | None:
         """What an earlier run wrote of a layer; a damaged file counts as none."""
-        with contextlib.suppress(SafetensorError, OSError):
-            return load_file(self._path(name))
-        return None
+        return load_tensors(self._path(name))
 
     def tell(self, done: int) -> None:
         """Progress in layers."""
@@ -145,8 +141,4 @@ class _Fitter:
         return self.folder / f"{self.role}.{name}.{layer.precision.name}.{layer.group}.{layer.scale_dtype}.safetensors"
 
     def _save(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
-        path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        save_file(tensors, part)
-        part.replace(path)
+        save_tensors(self._path(name), tensors)

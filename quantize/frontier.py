@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.errors import BundleError
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.registry import require
+from sprint_export.strict_json import parse_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,9 +78,12 @@ def read_frontier(path: Path) -> Frontier:
     """What `write_frontier` wrote.
 
     Raises:
-        TypeError, KeyError, ValueError: it is damaged.
+        BundleError: it is damaged.
     """
-    return from_json(Frontier, json.loads(path.read_text("utf-8")))
+    try:
+        return from_json(Frontier, parse_json(path.read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{path} is damaged ({error}); copy the bundle or export the student again") from error
 
 
 def draw_frontier(frontier: Frontier, path: Path) -> None:

@@ -38,6 +38,7 @@ from sprint_export.quantize.search_units import Unit, gather_layers, make_units,
 from sprint_export.quantize.student import quantize_student
 from sprint_export.recipe_toml import AUTO
 from sprint_export.schema import Device, Recipe, Rule, Student, Target
+from sprint_export.thread_count import fixed_threads
 
 WHOLE_PROMPTS = 32  # small students; a large one's pictures take minutes, it draws LARGE_PROMPTS
 LEAST_MARGIN_DB = 0.2  # where few pictures happen to agree
@@ -57,6 +58,7 @@ class GateSearch:
     units: tuple[Unit, ...]
 
 
+@fixed_threads()
 def search_recipe(
     student: Student,
     target: Target,

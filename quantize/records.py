@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+
+from sprint_export.quantize.tensor_files import load_tensors, save_tensors
 
 BINS = 64
 MANTISSA_SHIFT = 21  # of float32's 23 mantissa bits two are kept
@@ -90,26 +90,24 @@ def _raise_window(record: Record, top: int) -> torch.Tensor:
 
 
 def save_records(path: Path, records: Mapping[str, Record], others: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write records, and other tensors under names without a slash, as one safetensors file; it appears when it is whole."""
+    """Write records, and other tensors under names without a slash, into the cache as one safetensors file.
+
+    Raises:
+        MachineError: the cache cannot be written to, or its disk is full.
+    """
     tensors = dict(others or {})
     for name, record in records.items():
         parts = {"counts": record.counts, "amax": record.amax, "total": record.total}
         parts["span"] = torch.tensor([record.top, record.rows])
         tensors |= {f"{name}/{part}": value.clone() for part, value in parts.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part_path = path.with_suffix(".part")
-    save_file(tensors, part_path)
-    part_path.replace(path)
+    save_tensors(path, tensors)
 
 
-def load_records(path: Path) -> tuple[dict[str, Record], dict[str, torch.Tensor]]:
-    """What `save_records` wrote.
-
-    Raises:
-        SafetensorError: the file is damaged.
-    """
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 safe_open is no dict
+def load_records(path: Path) -> tuple[dict[str, Record], dict[str, torch.Tensor]] | None:
+    """What `save_records` wrote; None where it is not there, or damaged."""
+    tensors = load_tensors(path)
+    if tensors is None:
+        return None
     records = {}
     for name in (key.removesuffix("/counts") for key in tensors if key.endswith("/counts")):
         top, rows = tensors[f"{name}/span"].tolist()

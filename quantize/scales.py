@@ -1,20 +1,25 @@
 """The arithmetic of a scale: one definition for the fake-quantized reference and for the exported bytes.
 
-    scale = round_to_graph_type(amax / qmax)          q(x) = clip(round(x / scale), qmin, qmax)          x' = q(x) scale
+    scale = round_scale(amax / qmax)          q(x) = clip(round(x / scale), qmin, qmax)          x' = q(x) scale
 Rounding is to the nearest even integer for INT8 and to the nearest E4M3 value for FP8. Values are clipped before the FP8
 cast: what a plain cast makes of values beyond 448 is NaN in ml_dtypes and 448 in torch 2.13. A palette has no scale
-(quantize/palettes.py).
+(quantize/palettes.py), and what is nothing but zeros has scale 1.
+
+A scale has the digits of its type, but a weight's may lie below the type's smallest normal number, which half precision reaches
+at weights of 0.008: a file then holds scale 2^e, and 2^-e is multiplied behind the layer (`find_lift`). An input's may not
+(`holds_input`): quantize_student leaves such a layer float and says so.
 """
 
 from __future__ import annotations
 
 import torch
 
+from sprint_export.errors import InputError
 from sprint_export.quantize.graph_types import round_to_graph
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.schema import FLOAT_DTYPES, Precision, QuantizedLayer
 
-SMALLEST_AMAX = 1e-6  # an input that was never anything but zero still needs a positive scale
+MOST_LIFT = {"fp16": 2.0**14}  # 2^-e is a normal number too; steps of 2^-28 are finer than half precision's own, 2^-24
 
 
 def input_scale(layer: QuantizedLayer) -> torch.Tensor:
@@ -30,7 +35,12 @@ def output_scale(layer: QuantizedLayer) -> torch.Tensor:
 
 
 def _activation_scale(amax: float, layer: QuantizedLayer) -> torch.Tensor:
-    return _round(torch.tensor(max(amax, SMALLEST_AMAX)) / layer.precision.qmax, layer.scale_dtype)
+    return round_scale(_divide(torch.tensor(amax), layer), layer.scale_dtype)
+
+
+def holds_input(amax: float, layer: QuantizedLayer) -> bool:
+    """Whether the graph's type holds the scale of an activation of that largest magnitude with all its digits."""
+    return amax == 0 or amax / layer.precision.qmax >= smallest_normal(layer.scale_dtype)
 
 
 def weight_scale(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
@@ -42,7 +52,7 @@ def weight_scale(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
         amax = magnitude.unflatten(1, (-1, layer.group)).flatten(2).amax(2)
     else:
         amax = magnitude.flatten(1).amax(1)
-    return _round(amax.clamp_min(SMALLEST_AMAX) / layer.precision.qmax, layer.scale_dtype)
+    return round_scale(_divide(amax, layer), layer.scale_dtype)
 
 
 def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, precision: Precision) -> torch.Tensor:
@@ -72,6 +82,30 @@ def spread_scale(scale: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return scale.reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim)) if scale.ndim else scale
 
 
-def _round(scale: torch.Tensor, dtype: str) -> torch.Tensor:
-    smallest = torch.finfo(getattr(torch, FLOAT_DTYPES[dtype])).tiny  # float16 would round the smallest to zero
-    return round_to_graph(scale, dtype).clamp_min(smallest)
+def _divide(amax: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
+    """amax / qmax; 1 for zeros, which any scale holds."""
+    return torch.where(amax > 0, amax / layer.precision.qmax, 1.0)
+
+
+def round_scale(scale: torch.Tensor, dtype: str) -> torch.Tensor:
+    """A scale with the digits of `dtype` ("fp32", "fp16", "bf16"), also below its smallest normal number where a lift reaches.
+
+    Raises:
+        InputError: it is beyond the type's largest number.
+    """
+    lift = find_lift(scale, dtype)
+    rounded = round_to_graph(scale * lift, dtype).clamp_min(smallest_normal(dtype)) / lift
+    if not torch.isfinite(rounded).all():
+        raise InputError(f"a scale of {scale.max().item():.4g} is beyond {FLOAT_DTYPES[dtype]}; choose a target of another type")
+    return rounded
+
+
+def find_lift(scale: torch.Tensor, dtype: str) -> torch.Tensor:
+    """2^e for each scale, e >= 0, that makes it a normal number of `dtype`; at most MOST_LIFT."""
+    octaves = torch.frexp(smallest_normal(dtype) / scale).exponent
+    return torch.ldexp(torch.ones_like(scale), octaves).clamp(1.0, MOST_LIFT.get(dtype, 1.0))
+
+
+def smallest_normal(dtype: str) -> float:
+    """The smallest number that `dtype` holds with all its digits."""
+    return float(torch.finfo(getattr(torch, FLOAT_DTYPES[dtype])).tiny)

@@ -15,29 +15,30 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sprint_export.cache import open_cache, write_cached
 from sprint_export.errors import InputError
+from sprint_export.files import read_signed, sign_text
 from sprint_export.json_forms import to_json
 from sprint_export.progress import Progress
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
-from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.search_units import Layers, Unit
 from sprint_export.quantize.torch_session import TorchSession, round_activations
 from sprint_export.sampler import sample
 from sprint_export.schema import ROLES, QuantizedLayer, Student
-from sprint_export.session import OneAtATime, Pipeline, PromptReader, make_noise
+from sprint_export.session import OneAtATime, Pipeline, make_noise
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 class Kept:
@@ -52,21 +53,19 @@ class Kept:
     def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
         self._student, self._prompts, self._seed = student, prompts, seed
         key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed])
-        self.path = cache_folder() / "search" / f"{self.kind}-{hashlib.sha256(key.encode()).hexdigest()}.json"
+        self.path = open_cache("search") / f"{self.kind}-{hashlib.sha256(key.encode()).hexdigest()}.json"
         self._found: dict[str, Any] = {}
         if self.path.is_file():
             with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
-                self._found = json.loads(self.path.read_text())
+                self._found = json.loads(read_signed(self.path.read_bytes()))
 
     def recall(self, question: Any, measure: Callable[[], Any]) -> Any:
         """What was measured for a question (JSON values); measured now where it was not."""
         key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
         if key not in self._found:
             self._found[key] = measure()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(self._found, indent=1))
-            part.replace(self.path)
+            text = sign_text(json.dumps(self._found, indent=1))
+            write_cached(self.path, lambda part: part.write_text(text, "utf-8"))
         return self._found[key]
 
 

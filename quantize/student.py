@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -18,16 +18,20 @@ from sprint_export.quantize.observers import check_observer, choose_range
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
 from sprint_export.quantize.records import Record
+from sprint_export.quantize.scales import holds_input
 from sprint_export.quantize.smooth import check_smooth, smooth_component
 from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, LayerShape, QuantizedLayer, Recipe, Student, Target
+from sprint_export.schema import Component, Decision, LayerShape, QuantizedLayer, Recipe, Student, Target
+from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
+TOO_SMALL = "reads values whose scale half precision cannot hold"
 ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
+@fixed_threads()
 def quantize_student(
     student: Student, precision: str, target: Target, recipe: Recipe | None = None, progress: Progress = quiet
 ) -> Student:
@@ -67,14 +71,22 @@ def quantize_student(
     for role in student.components:
         mine, seen = _select(role, decisions), _select(role, records)
         component = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
-        explained_here = tuple(d for d in explained if d.layer.startswith(f"{role}."))
-        components[role] = dataclasses.replace(component, decisions=explained_here)
+        explained_here = [d for d in explained if d.layer.startswith(f"{role}.")]
+        components[role] = dataclasses.replace(component, decisions=tuple(_leave_float(explained_here, component)))
     return dataclasses.replace(student, recipe=recipe, components=components)
 
 
 def _select(role: str, by_layer: Mapping[str, Value]) -> dict[str, Value]:
     """The entries of one role, by the layer's name within it."""
     return {name.removeprefix(f"{role}."): value for name, value in by_layer.items() if name.startswith(f"{role}.")}
+
+
+def _leave_float(decisions: Iterable[Decision], component: Component) -> Iterator[Decision]:
+    """The decisions as they came out: a layer whose input's scale the graph's type does not hold is not in `layers`."""
+    for decision in decisions:
+        if decision.precision != FLOAT and decision.layer.removeprefix(f"{component.role}.") not in component.layers:
+            decision = dataclasses.replace(decision, precision=FLOAT, reason=TOO_SMALL, is_refused=True)
+        yield decision
 
 
 def _quantize_component(
@@ -106,8 +118,12 @@ def _quantize_component(
         where = LayerShape(shape, getattr(component.module.get_submodule(name), "groups", 1))
         is_rounded = target.rounds_output is not None and target.rounds_output(choice, where)
         given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
-        layers[name] = QuantizedLayer(value, amax, 0, target.graph_dtype[precision], group if divides else 0, given)
-    component = dataclasses.replace(component, layers=layers, notes=(*component.notes, *_doubt(recipe, divisors)))
+        scale_dtype = target.scale_dtype or target.graph_dtype[precision]
+        layer = QuantizedLayer(value, amax, 0, scale_dtype, group if divides else 0, given)
+        if amax is None or holds_input(amax, layer):
+            layers[name] = layer
+    notes = [*component.notes, *_doubt(recipe, divisors), *_name_left([name for name in decisions if name not in layers])]
+    component = dataclasses.replace(component, layers=layers, notes=tuple(notes))
     if recipe.gptq:
         so_far = dataclasses.replace(student, components={**student.components, role: component})
         component = edit_component(component, fit_component(so_far, role, recipe.prompts, recipe.seed, progress))
@@ -123,6 +139,11 @@ def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
     if not divisors or count >= ENOUGH_PROMPTS:
         return []
     return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
+
+
+def _name_left(layers: Sequence[str]) -> list[str]:
+    """A line about the layers that stay float because of what they read."""
+    return [f"float: {TOO_SMALL} ({len(layers)}): {', '.join(layers)}"] if layers else []
 
 
 def _check_precisions(recipe: Recipe, target: Target) -> None:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.streaming import Listener, StreamedNetwork, count_layers, count_rows_at_once
 from sprint_export.registry import load_member
 from sprint_export.sampler import sample
 from sprint_export.schema import ROLES, Student
-from sprint_export.session import PromptReader, make_noise
+from sprint_export.session import make_noise
 
 if TYPE_CHECKING:
     from sprint_export.session import Array

@@ -15,12 +15,24 @@ if __name__ != "sprint_export.runtimes":
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
-from sprint_export.export.bundle import add_artifacts, find_artifact, find_file, make_artifact, read_bundle, write_bundle
+from sprint_export.export.bundle import (
+    add_artifacts,
+    find_artifact,
+    find_file,
+    find_odd_entry,
+    locate,
+    locate_kind,
+    make_artifact,
+    read_bundle,
+    write_bundle,
+)
 from sprint_export.progress import Progress, quiet
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
-from sprint_export.session import Chain, OneAtATime, Pipeline, PromptReader
+from sprint_export.session import Chain, OneAtATime, Pipeline
 from sprint_export.sizes import find_sizes
+from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["build_bundle", "open_bundle"]
 
 DEFAULT_BUILDER = "tensorrt-rtx"
+TOKENIZER = "tokenizer/tokenizer.json"
+PACKAGES = (".mlpackage", ".aimodel")  # folders that a library reads as one file
+WRITE_ADVICE = "engines are built into the bundle; copy it to where you can write"
 
 
 def build_bundle(
@@ -48,9 +63,15 @@ def build_bundle(
         The bundle with its new files; engines that are there already and whole are not built again.
 
     Raises:
-        RefusedError: the target refuses the device. MachineError: a library or the GPU is missing.
+        RefusedError: the target refuses the device. MachineError: a library or the GPU is missing, or another run works on the
+            bundle.
     """
-    bundle = bundle if isinstance(bundle, Bundle) else read_bundle(Path(bundle))
+    folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    with claim_bundle(folder, WRITE_ADVICE):
+        return _build_claimed(bundle if isinstance(bundle, Bundle) else read_bundle(folder), device, builder, progress)
+
+
+def _build_claimed(bundle: Bundle, device: str | None, builder: str, progress: Progress) -> Bundle:
     member = load_member("target", bundle.target)
     chosen = find_device(device or bundle.device)
     if (reason := member.TARGET.refuses(bundle.precision, chosen)) is not None:
@@ -66,7 +87,8 @@ def build_bundle(
             continue
         made = _find_alike(bundle, record.role, chosen, builder)
         if not made:
-            files = member.build(bundle.folder / graph.path, chosen, builder, lambda message: None)
+            bundle = _note_builder(bundle, builder, member.find_version(builder))
+            files = member.build(locate(bundle, graph.path), chosen, builder, lambda message: None)
             made = [
                 make_artifact(bundle.folder, path, record.role, f"{kind}:{chosen.name}", builder)
                 for path, kind in zip(files, ("engine", "kernels"), strict=True)
@@ -75,6 +97,21 @@ def build_bundle(
         write_bundle(bundle)  # after each: a killed run keeps what it built
     progress(f"building for {chosen.name}", len(bundle.components), len(bundle.components))
     return replace(bundle, device=chosen.name)
+
+
+def _note_builder(bundle: Bundle, builder: str, version: str) -> Bundle:
+    """Write down what builds the engines: all of one builder are of one version, the only one that opens them.
+
+    Raises:
+        MachineError: the bundle has engines of another version.
+    """
+    before = bundle.runtimes.get(builder, version)
+    if before != version:
+        raise MachineError(
+            f"{bundle.folder} has engines by {builder} {before}, and {version} is installed; all engines of a bundle are by one "
+            f"version: run: pip install '{builder}=={before}', or export the student again"
+        )
+    return replace(bundle, runtimes={**bundle.runtimes, builder: version})
 
 
 def _find_alike(bundle: Bundle, role: str, device: Device, builder: str) -> list[Artifact]:
@@ -157,7 +194,7 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
 
 def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     """The text-to-image chain a bundle describes, over sessions of any kind."""
-    reader = PromptReader(bundle.prompt, bundle.folder / "tokenizer" / "tokenizer.json")
+    reader = PromptReader(bundle.prompt, locate(bundle, TOKENIZER), BundleError)
     return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape, sizes=find_sizes(bundle))
 
 
@@ -179,14 +216,30 @@ def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
 def _open_part(bundle: Bundle, member: ModuleType, role: str, part: Part) -> Session:
     engine = f"engine:{bundle.device}"
     if runs_engines(member):
-        path = find_artifact(bundle, role, engine)
+        path = locate_kind(bundle, role, engine)
     else:
-        path = find_artifact(bundle, role, "shadow") or find_file(bundle, f"{role}/{part.graph}")
+        path = locate_kind(bundle, role, "shadow") or locate(bundle, f"{role}/{part.graph}")
     if path is None:
-        what = engine if runs_engines(member) else part.graph
-        raise BundleError(f"{bundle.folder} has no {what} for {role}; build it with: sprint-export build {bundle.folder}")
-    session: Session = member.open_session(bundle.folder / path.path, part.inputs, part.outputs)
+        raise BundleError(f"{bundle.folder} has no {engine} for {role}; build it with: sprint-export build {bundle.folder}")
+    _check_beside(bundle, path)
+    session: Session = member.open_session(path, part.inputs, part.outputs)
     return session
+
+
+def _check_beside(bundle: Bundle, graph: Path) -> None:
+    """Refuse what a library would open by itself beside a graph and the manifest does not name: weights, links, devices."""
+    role = graph.relative_to(bundle.folder).parts[0]
+    odd = find_odd_entry(bundle.folder / role)
+    if odd is not None:
+        raise BundleError(
+            f"{bundle.folder} holds {role + '/' + odd!r}, which is no regular file; copy the bundle with its files in it"
+        )
+    package = next((parent for parent in graph.parents if parent.suffix in PACKAGES), None)
+    inside = [path for path in package.rglob("*") if path.is_file()] if package else []
+    for path in (*inside, graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
+        name = path.relative_to(bundle.folder).as_posix()
+        if path.exists() and find_file(bundle, name) is None:
+            raise BundleError(f"{path} lies beside {graph.name} and the manifest does not name it; do not use this bundle")
 
 
 def runs_engines(member: ModuleType) -> bool:
@@ -200,4 +253,16 @@ def _refuse(bundle: Bundle, runtime: str) -> str | None:
     if runs_engines(member) and find_artifact(bundle, bundle.components[0].role, f"engine:{bundle.device}") is None:
         return f"the bundle has no engine; build it with: sprint-export build {bundle.folder}"
     reason: str | None = member.can_run()
+    return reason or _refuse_version(bundle, member)
+
+
+def _refuse_version(bundle: Bundle, member: ModuleType) -> str | None:
+    """Why the version that is installed cannot open the bundle, said before the library's own message; None where it can."""
+    if not hasattr(member, "refuse_version"):
+        return None
+    names = dict(bundle.runtimes)
+    if runs_engines(member):
+        engine = find_artifact(bundle, bundle.components[0].role, f"engine:{bundle.device}")
+        names = {name: version for name, version in names.items() if engine is not None and name == engine.format}
+    reason: str | None = member.refuse_version(names)
     return reason

@@ -15,7 +15,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.files import temporary_folder
 from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.schema import NEURAL_ENGINE, Device, Options, Target, TensorSpec
@@ -87,6 +87,7 @@ TARGET = Target(
     layer_precisions=("int8", "w8a8", "fp8"),
     complete=complete_options,
     one_size="Core AI assets are captured at one size of picture",
+    oldest=lambda options: {"iOS": "27", "macOS": "27"},
 )
 
 
@@ -126,11 +127,11 @@ class CoreAISession:
         self._loop = _Loop()
         self._close = weakref.finalize(self, _Loop.close, self._loop)
         try:
-            with tempfile.TemporaryDirectory() as folder:  # needed until the model is open
+            with temporary_folder() as folder:  # needed until the model is open
                 loaded = authoring.AIModelAsset.load(asset)
                 is_wide = widen and not is_system and widen_program(program := loaded.program)
                 if is_wide:
-                    loaded = program.save_asset(Path(folder) / asset.name)
+                    loaded = program.save_asset(folder / asset.name)
                 opening = loaded.executable(_specialize(self._runtime, unit) if is_system else None)
                 model = self._loop.run(self._loop.stack.enter_async_context(opening))
                 self._function = model.load_function(FUNCTION)

@@ -20,11 +20,13 @@ from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
 from sprint_export.registry import require
 from sprint_export.schema import NEURAL_ENGINE, UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
+from sprint_export.versions import is_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
 SYSTEMS = ("iOS17", "iOS18", "iOS26", "macOS14", "macOS15", "macOS26")
+_TOGETHER = (("17", "14"), ("18", "15"), ("26", "26"))  # iOS and macOS that read one version of the format
 UNITS = {NEURAL_ENGINE: "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "all": "ALL"}  # ours -> coremltools'
 _SINCE_18 = ("w6", "w4")  # tables for groups of channels
 
@@ -79,6 +81,9 @@ TARGET = Target(
     groups={"int4": 32, "w6": 16, "w4": 16},
     complete=complete_options,
     one_size="a Neural Engine program is compiled for one size, and packages are cut and checked at that size",
+    oldest=lambda options: next(
+        {"iOS": ios, "macOS": macos} for ios, macos in _TOGETHER if options.deployment_target in (f"iOS{ios}", f"macOS{macos}")
+    ),
 )
 
 
@@ -91,6 +96,14 @@ def can_run() -> str | None:
     """Why Core ML cannot run here, or None: it is part of macOS."""
     if platform.system() != "Darwin":
         return f"Core ML is part of macOS, this is {platform.system()}"
+    return None
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the macOS that runs here cannot open a bundle that names these, or None."""
+    found, oldest = platform.mac_ver()[0], runtimes.get("macOS", "")
+    if is_older(found, oldest):
+        return f"macOS {found} runs here and {oldest} is the oldest that opens this bundle; export it with --deployment-target"
     return None
 
 

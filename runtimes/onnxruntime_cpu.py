@@ -1,7 +1,8 @@
-"""Target `onnx`: portable ONNX graphs, run here by ONNX Runtime on the CPU.
+"""Target `onnx`: ONNX graphs of standard operators, run here by ONNX Runtime on the CPU.
 
 Its INT8 graphs are shaped for the kernels that provider has (docs/decisions/0008-onnx-int8.md): unsigned activations times signed
-weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits.
+weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits. It is a form for CPUs: ONNX Runtime's CUDA provider
+hands such nodes to the CPU and is slower than with fp16, TensorRT's parser refuses them.
 
 It is also what checks every graph of other targets on a machine that cannot run them: a 16-bit graph comes with a shadow
 (same weights, same Q/DQ, float32 arithmetic), and that is what this runtime then opens, and says so.
@@ -16,10 +17,18 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.libraries import is_installed, missing_library
 from sprint_export.registry import require
+from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.schema import Device, LayerShape, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
+
+_DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names where they are not numpy's
+_DTYPES |= {name: name for name in ("float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")}
+
+
+LIBRARY = "onnxruntime"
 
 
 def refuse_pair(precision: str, device: Device) -> str | None:
@@ -37,7 +46,7 @@ def rounds_output(precision: str, shape: LayerShape) -> bool:
 TARGET = Target(
     name="onnx",
     format="onnx",
-    title="portable ONNX for ONNX Runtime (CPU, CUDA, DirectML)",
+    title="ONNX for ONNX Runtime; int8 and fp8 are in the form that its CPU kernels are fast in",
     precisions=("fp32", "fp16", "int8", "fp8"),
     graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "fp8": "fp32"},
     refuses=refuse_pair,
@@ -57,11 +66,13 @@ TARGET = Target(
         "fewer_transposes",
         "integer_matmuls",
         "norm_divisions",
+        "float8_casts",
     ),
     weight_only=("w8a16", "int4"),
     layer_precisions=("int8", "fp8", "w8a16", "int4"),
     groups={"int4": 32},
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST_ONNXRUNTIME},
 )
 
 
@@ -75,6 +86,11 @@ def can_run() -> str | None:
     return None if is_installed("onnxruntime") else str(missing_library("onnxruntime"))
 
 
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the ONNX Runtime that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
+
+
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
     """Load a graph (or a shadow) on the CPU.
 
@@ -86,7 +102,7 @@ def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Ten
 
 def make_options() -> Any:
     """How sessions are opened: onnxruntime.SessionOptions."""
-    options = require("onnxruntime", TARGET.extra).SessionOptions()
+    options = require(LIBRARY, TARGET.extra).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
@@ -99,24 +115,35 @@ class OnnxRuntimeSession:
     """The session protocol over onnxruntime.InferenceSession."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        ort: Any = require("onnxruntime", TARGET.extra)
+        ort: Any = require(LIBRARY, TARGET.extra)
         try:
             self._session = ort.InferenceSession(str(graph), make_options(), providers=["CPUExecutionProvider"])
         except MemoryError as error:
             raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
-            raise BundleError(f"ONNX Runtime cannot load {graph}: {error}") from error
+            raise BundleError(f"ONNX Runtime cannot load {graph}: {name_first_line(error)}") from error
         for side, values, specs in (
             ("inputs", self._session.get_inputs(), inputs),
             ("outputs", self._session.get_outputs(), outputs),
         ):
-            found, wanted = sorted(value.name for value in values), sorted(spec.name for spec in specs)
-            if found != wanted:
-                raise BundleError(f"{graph} has {side} {found}, the manifest says {wanted}; export the student again")
-        self._outputs = [spec.name for spec in outputs]
+            check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
+        self._graph, self._outputs = graph, outputs
         shadow = ", fp32-compute shadow" if graph.name.endswith(".shadow.onnx") else ""
         self.description = f"ONNX Runtime {ort.__version__} CPU{shadow}"
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        names = [spec.name for spec in self._outputs]
+        try:
+            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        except MemoryError as error:
+            raise MachineError(f"not enough memory to run {self._graph}") from error
+        except Exception as error:  # onnxruntime raises unrelated pybind types for what a graph does while it runs
+            raise BundleError(f"ONNX Runtime cannot run {self._graph}: {name_first_line(error)}") from error
+        return check_results(self._graph, found, self._outputs)
+
+
+def _describe(value: Any) -> tuple[str, list[int | None]]:
+    """(numpy's name of its type, its sizes) of an onnxruntime.NodeArg."""
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    return _DTYPES.get(kind, value.type), [size if isinstance(size, int) else None for size in value.shape]

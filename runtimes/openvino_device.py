@@ -20,12 +20,17 @@ from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.libraries import is_installed
 from sprint_export.registry import require
+from sprint_export.runtimes.interfaces import check_interface, check_results
 from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
+from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
+LIBRARY = "openvino"
+OLDEST = "2024.6.0"  # older ones were not tried
 UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
+_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}  # OpenVINO's -> numpy's
 MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
 
 
@@ -66,6 +71,7 @@ TARGET = Target(
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
     precisions=("fp16", "int8"),
     graph_dtype={"fp16": "fp16", "int8": "fp16"},
+    scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
     refuses=refuse_pair,
     default_device="cpu",
     extra="openvino",
@@ -76,6 +82,7 @@ TARGET = Target(
     rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
     one_size=None,
+    oldest=lambda options: {LIBRARY: OLDEST},
 )
 
 
@@ -89,6 +96,11 @@ def can_run() -> str | None:
     if not is_installed("openvino"):
         return f"openvino is not installed; run: pip install 'sprint-export[{TARGET.extra}]'"
     return None
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the OpenVINO that is installed cannot open a bundle that names these, or None."""
+    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
 
 
 def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
@@ -105,11 +117,13 @@ class OpenVinoSession:
     """The session protocol over openvino.CompiledModel."""
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        openvino: Any = require("openvino", TARGET.extra)
+        openvino: Any = require(LIBRARY, TARGET.extra)
         core, start = open_core(), time.perf_counter()
         try:
-            model = core.read_model(graph)
-            _check_interface(graph, model, inputs, outputs)
+            model = core.read_model(graph, graph.with_suffix(".bin"))
+            for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
+                check_interface(graph, side, {value.any_name: _describe(value) for value in values}, specs)
+            self._tables = find_tables(model)
             unit = model.get_rt_info(UNIT_KEY.split(".")).astype(str)
         except RuntimeError as error:  # the only type OpenVINO raises
             raise BundleError(f"OpenVINO cannot read {graph}: {_last_line(error)}") from error
@@ -120,7 +134,7 @@ class OpenVinoSession:
             self._model = core.compile_model(model, self._device, {"PERFORMANCE_HINT": "LATENCY"})
         except RuntimeError as error:
             raise MachineError(f"OpenVINO cannot compile {graph} for {self._device}: {_last_line(error)}") from error
-        self._load_s, self._outputs = time.perf_counter() - start, [spec.name for spec in outputs]
+        self._load_s, self._outputs, self._graph = time.perf_counter() - start, outputs, graph
         self._request = self._model.create_infer_request()
         kind = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         version = openvino.__version__.split("-")[0]
@@ -128,8 +142,16 @@ class OpenVinoSession:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""
-        self._request.infer(dict(feeds))
-        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
+        for name, rows in self._tables.items():
+            least, most = int(feeds[name].min()), int(feeds[name].max())
+            if least < 0 or most >= rows:  # OpenVINO itself reads zeros there, silently
+                raise BundleError(f"{self._graph}: {name!r} holds ids from {least} to {most}, its table has {rows} rows")
+        try:
+            self._request.infer(dict(feeds))
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot run {self._graph}: {_last_line(error)}") from error
+        found = {spec.name: self._request.get_tensor(spec.name).data.copy() for spec in self._outputs}
+        return check_results(self._graph, found, self._outputs)
 
     def findings(self) -> list[Measurement]:
         """How long loading took, and how many of the multiplying layers the compiled network runs in which type."""
@@ -154,12 +176,23 @@ class OpenVinoSession:
         return layers
 
 
-def _check_interface(graph: Path, model: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-    """Compare names with the manifest."""
-    for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
-        found, wanted = sorted(value.any_name for value in values), sorted(spec.name for spec in specs)
-        if found != wanted:
-            raise BundleError(f"{graph} has {side} {found}, the manifest says {wanted}; export the student again")
+def _describe(value: Any) -> tuple[str, list[int | None]]:
+    """(numpy's name of its type, its sizes) of an openvino.Output."""
+    sizes = [size.get_length() if size.is_static else None for size in value.partial_shape]
+    return _DTYPES.get(value.element_type.get_type_name(), value.element_type.get_type_name()), sizes
+
+
+def find_tables(model: Any) -> dict[str, int]:
+    """Inputs whose values pick rows of a constant table -> how many rows it has."""
+    found = {}
+    for operation in model.get_ops():
+        if operation.get_type_name() == "Gather" and operation.input(0).get_partial_shape().is_static:
+            source = operation.input(1).get_source_output().get_node()
+            while source.get_type_name() in ("Convert", "Reshape", "Unsqueeze", "Squeeze"):
+                source = source.input(0).get_source_output().get_node()
+            if source.get_type_name() == "Parameter":
+                found[source.output(0).any_name] = int(operation.input(0).get_shape()[0])
+    return found
 
 
 @cache
@@ -169,7 +202,7 @@ def open_core() -> Any:
     Each registers a stack for signal handlers and, when it goes, puts back the one before it (CPU plugin, 2026.4). Of several
     that go in the order they came, the last puts back one that is gone, and the next Ctrl-C is a segmentation fault.
     """
-    return require("openvino", TARGET.extra).Core()
+    return require(LIBRARY, TARGET.extra).Core()
 
 
 def _find_unit(core: Any, name: str) -> str:

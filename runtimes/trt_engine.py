@@ -15,20 +15,22 @@ Written without a GPU: running an engine has been tested against a stand-in, the
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.files import write_whole
 from sprint_export.libraries import is_installed
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
 from sprint_export.runtimes.trt.session import EngineSession
 from sprint_export.schema import Device, Target, TensorSpec
+from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_other
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -95,6 +97,7 @@ TARGET = Target(
         "depthwise_taps",
         "channels_last",
     ),
+    oldest=lambda options: {"onnxruntime": OLDEST_ONNXRUNTIME},  # of the shadows; `build` adds what built the engines
 )
 
 
@@ -126,6 +129,21 @@ def build(graph: Path, device: Device, builder: str, progress: Callable[[str], N
     _write_whole(paths[0], memoryview(engine))  # last: where there is an engine, there is its table
     progress(f"built {paths[0].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
     return paths
+
+
+def find_version(builder: str) -> str:
+    """The installed version of a builder.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    return str(load_library(builder).__version__)
+
+
+def refuse_version(runtimes: Mapping[str, str]) -> str | None:
+    """Why the builders that are installed cannot open a bundle whose engines were built by these, or None."""
+    reasons = [refuse_other(name, find_version(name), runtimes[name]) for name in BUILDERS if name in runtimes]
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def check_builder(device: Device, builder: str) -> None:
@@ -200,18 +218,14 @@ def _find_table(log: Any, graph: Path) -> str:
 
 
 def _write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write beside, then rename: a reader sees the whole file or none."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {path} ({len(data) / 1e6:.1f} MB): {error.strerror}; make room or change "
-            "its permissions, then build again"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    """A reader sees the whole file or none.
+
+    Raises:
+        MachineError: the disk is full, or the folder cannot be written to.
+    """
+    advice = "make room or change its permissions, then build again"
+    with clear_disk_errors(path, advice, MachineError):
+        write_whole(path, lambda part: part.write_bytes(data))
 
 
 def _require_gpu(device: Device) -> None:
@@ -243,7 +257,7 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
         BundleError: not an engine, or its tensors are not the given ones.
         MachineError: no GPU, a library is missing, or the engine is for another GPU or another version.
     """
-    magic = engine.read_bytes()[:4] if engine.is_file() else None
+    magic = _read_start(engine) if engine.is_file() else None
     if magic is None or magic[1:] != b"trt":
         found = "no file" if magic is None else repr(magic)
         raise BundleError(f"{engine}: expected a TensorRT engine, found {found}; build it again")
@@ -252,3 +266,8 @@ def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[Te
     # TensorRT for RTX begins its engines with "vtrt"; any other letter is classic TensorRT's.
     trt = load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
     return EngineSession(trt, require("cuda.bindings.runtime", "trt"), engine, inputs, outputs)
+
+
+def _read_start(engine: Path) -> bytes:
+    with engine.open("rb") as file:
+        return file.read(4)

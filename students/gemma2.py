@@ -11,10 +11,13 @@ rows they do change are hidden by the transformer's cross-attention mask. Attent
 that applies Gemma-2's soft cap (transformers' SDPA drops it; tests/students/test_gemma2.py measures the difference). The G heads
 that share a key are rows of one product, q [B, K, G S, d] . k^T [B, K, d, T], so keys and values are never repeated.
 
+The order of a layer is written here, its parts (projections, norms, activation, rotary frequencies) are the stock model's: its
+own forward differs between transformers 4.57 and 5, which scales embeddings elsewhere and renamed what it hands on.
+
 Half precision holds nothing beyond 65504, and a norm squares its input: 256 is too much already. A norm does not care how its
 input is scaled, so what feeds one is scaled down, exactly (powers of two), in weights that are there anyway:
     residual stream / R:    what the embedding gives / R, gain of both post-norms / R, eps of the norms that read it / R^2
-    input of post-norms / P:    o_proj / P, down_proj / P, eps of the post-norms / P^2
+    input of post-norms / P:    o_proj / P with its bias, down_proj / P, eps of the post-norms / P^2
 Norms take the sum of squares, not its mean: eps D / R^2 is a number half precision holds, eps / R^2 is not, and it outweighs
 the squares of a quiet prompt. The sqrt(D) that is then missing is in the gain.
 """
@@ -28,7 +31,13 @@ from typing import Any
 
 import torch
 from transformers import Gemma2Config, Gemma2Model
-from transformers.models.gemma2.modeling_gemma2 import Gemma2Attention, Gemma2RMSNorm, apply_rotary_pos_emb
+from transformers.models.gemma2.modeling_gemma2 import (
+    Gemma2Attention,
+    Gemma2DecoderLayer,
+    Gemma2RMSNorm,
+    Gemma2RotaryEmbedding,
+    apply_rotary_pos_emb,
+)
 
 from sprint_export.weights import Handle, LazyHandle, constant
 
@@ -38,26 +47,21 @@ RESIDUAL = 32.0  # R: published Gemma-2 checkpoints reach a few thousand in the 
 KEYS = 8  # kernels read 16 bytes at a time: TensorRT copies the scores of a layer twice where their number of keys is no multiple
 PROJECTED = 8.0  # P: smaller, because it makes the weights smaller too, and the scales of 8-bit weights
 Rotation = tuple[torch.Tensor, torch.Tensor]  # cosines and sines [1, S, d]
+Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # queries, keys, values
 POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
 def make_gemma2(config: Mapping[str, Any]) -> Gemma2Model:
-    """The stock model on `meta`, with eager attention."""
+    """The stock model with eager attention: parameters on `meta`, the few values it computes from its config in memory."""
     with torch.device("meta"):
-        gemma = Gemma2Model(Gemma2Config(**{k: v for k, v in config.items() if k != "_attn_implementation"}))
-    gemma.set_attn_implementation(ATTENTION)
+        gemma = Gemma2Model(Gemma2Config.from_dict(dict(config), attn_implementation=ATTENTION))
+    gemma.rotary_emb = Gemma2RotaryEmbedding(gemma.config)
+    if hasattr(gemma.embed_tokens, "embed_scale"):  # transformers 5
+        gemma.embed_tokens.embed_scale = torch.tensor(gemma.embed_tokens.scalar_embed_scale)
     return gemma.eval()
 
 
-def rotary_handles(config: Mapping[str, Any]) -> dict[str, Handle]:
-    """The rotary frequencies, a buffer no checkpoint stores: theta^(-2i/d), float32 [head_dim / 2]."""
-    head_dim = config.get("head_dim", 256)
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    frequencies = 1.0 / (config.get("rope_theta", 10000.0) ** exponents)
-    return {"rotary_emb.inv_freq": constant(frequencies)}
-
-
-def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, unused: int = 0) -> dict[str, Handle]:
+def bias_handles(window: int, length: int, start: int = 0, unused: int = 0) -> dict[str, Handle]:
     """Attention biases float32 [1, 1, S, unused + L] of the S = L - start last positions.
 
     Position i sees j <= i and, in the sliding layers, j > i - window; nobody sees an unused key. A window that no position
@@ -65,14 +69,14 @@ def bias_handles(config: Mapping[str, Any], length: int, start: int = 0, unused:
     """
     distance = torch.arange(start, length)[:, None] - torch.arange(-unused, length)[None, :]
     hidden = {"full_bias": (distance < 0) | (torch.arange(-unused, length) < 0)}
-    if slides(config, length):
-        hidden["sliding_bias"] = hidden["full_bias"] | (distance >= config["sliding_window"])
+    if slides(window, length):
+        hidden["sliding_bias"] = hidden["full_bias"] | (distance >= window)
     return {name: constant(torch.where(value, HIDDEN, 0.0)[None, None]) for name, value in hidden.items()}
 
 
-def slides(config: Mapping[str, Any], length: int) -> bool:
+def slides(window: int, length: int) -> bool:
     """Whether a position of that many sees less than all before it in the sliding layers."""
-    return bool(config.get("sliding_window", 4096) < length)
+    return window < length
 
 
 def count_unused(tokens: int) -> int:
@@ -80,12 +84,14 @@ def count_unused(tokens: int) -> int:
     return -tokens % KEYS
 
 
-def rotation_handles(config: Mapping[str, Any], length: int, start: int = 0) -> dict[str, Handle]:
-    """Cosines and sines of positions start to L - 1, float32 [1, L - start, head_dim]: constants, because the length is."""
-    frequencies = rotary_handles(config)["rotary_emb.inv_freq"].load()
-    angles = torch.arange(start, length, dtype=torch.float32)[:, None] * frequencies
-    angles = torch.cat([angles, angles], dim=-1)[None]
-    return {"rotary_emb.cos": constant(angles.cos()), "rotary_emb.sin": constant(angles.sin())}
+def rotation_handles(rotary: Gemma2RotaryEmbedding, length: int, start: int = 0) -> dict[str, Handle]:
+    """Cosines and sines of positions start to L - 1, float32 [1, L - start, head_dim]: constants, because the length is.
+
+    They are what the stock module gives, whatever its config says of frequencies and scaling.
+    """
+    with torch.no_grad():
+        cos, sin = rotary(torch.zeros(1), torch.arange(start, length)[None])
+    return {"rotary_emb.cos": constant(cos), "rotary_emb.sin": constant(sin)}
 
 
 def fold_text_range(weights: Mapping[str, Handle], layers: int) -> dict[str, Handle]:
@@ -95,8 +101,9 @@ def fold_text_range(weights: Mapping[str, Handle], layers: int) -> dict[str, Han
     """
     folded = {"norm.weight": _make_gain(weights["norm.weight"], 1.0)}
     for layer in (f"layers.{i}" for i in range(layers)):
-        for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
-            folded[f"{layer}.{name}"] = _scale(weights[f"{layer}.{name}"], 1 / PROJECTED)
+        for name in ("self_attn.o_proj.weight", "self_attn.o_proj.bias", "mlp.down_proj.weight"):
+            if f"{layer}.{name}" in weights:
+                folded[f"{layer}.{name}"] = _scale(weights[f"{layer}.{name}"], 1 / PROJECTED)
         for name in ("input_layernorm", "pre_feedforward_layernorm"):
             folded[f"{layer}.{name}.weight"] = _make_gain(weights[f"{layer}.{name}.weight"], 1.0)
         for name in POST_NORMS:
@@ -138,8 +145,8 @@ class FixedRotation(torch.nn.Module):
         self.register_buffer("cos", torch.empty(1, length, head_dim, device="meta"))
         self.register_buffer("sin", torch.empty(1, length, head_dim, device="meta"))
 
-    def forward(self, hidden: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tables in the hidden states' dtype; `positions` are the computed ones always."""
+    def forward(self, hidden: torch.Tensor) -> Rotation:
+        """Tables in the hidden states' dtype."""
         return self.cos.to(hidden.dtype), self.sin.to(hidden.dtype)
 
 
@@ -164,16 +171,18 @@ class PromptAttention(torch.nn.Module):
             self.register_buffer("prefix_keys", torch.empty(shape, device="meta"))
             self.register_buffer("prefix_values", torch.empty(shape, device="meta"))
 
-    def forward(
-        self, hidden_states: torch.Tensor, position_embeddings: Rotation, attention_mask: torch.Tensor, **_: object
-    ) -> tuple[torch.Tensor, None]:
-        """hidden [B, S, D], tables [1, S, d], bias [1, 1, S, prefix + S] -> [B, S, D]."""
-        batch, rows, _width = hidden_states.shape
+    def project(self, x: torch.Tensor, rotation: Rotation) -> Heads:
+        """x [B, S, D], tables [1, S, d] -> rotated queries [B, heads, S, d] and keys [B, K, S, d], and values like keys."""
         q, k, v = (
-            project(hidden_states).view(batch, rows, -1, self.head_dim).transpose(1, 2)
+            project(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = apply_rotary_pos_emb(q, k, *position_embeddings)
+        return (*apply_rotary_pos_emb(q, k, *rotation), v)
+
+    def attend(self, heads: Heads, bias: torch.Tensor) -> torch.Tensor:
+        """Heads as `project` gives them, bias [1, 1, S, prefix + S] -> [B, S, D]."""
+        q, k, v = heads
+        batch, rows = q.shape[0], q.shape[2]
         if self.prefix:
             held = (self.prefix_keys, k), (self.prefix_values, v)
             k, v = (torch.cat((prefix.expand(batch, -1, -1, -1), computed), dim=2) for prefix, computed in held)
@@ -181,10 +190,67 @@ class PromptAttention(torch.nn.Module):
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
         exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        by_head = logits.reshape(batch, -1, rows, logits.shape[-1]) + attention_mask
+        by_head = logits.reshape(batch, -1, rows, logits.shape[-1]) + bias
         shares = torch.softmax(by_head, dim=-1, dtype=exact).to(v.dtype).reshape(logits.shape)
-        heads = (shares @ v).reshape(batch, -1, rows, self.head_dim)
-        return self.o_proj(heads.transpose(1, 2).reshape(batch, rows, -1)), None
+        joined = (shares @ v).reshape(batch, -1, rows, self.head_dim)
+        result: torch.Tensor = self.o_proj(joined.transpose(1, 2).reshape(batch, rows, -1))
+        return result
+
+
+class PromptLayer(torch.nn.Module):
+    """Stands in for Gemma2DecoderLayer: its parts by its names, with PromptAttention for the attention."""
+
+    def __init__(self, stock: Gemma2DecoderLayer, prefix: int) -> None:
+        super().__init__()
+        self.attention_type = stock.self_attn.config.layer_types[stock.self_attn.layer_idx]
+        self.self_attn, self.mlp = PromptAttention(stock.self_attn, prefix), stock.mlp
+        self.input_layernorm, self.post_attention_layernorm = stock.input_layernorm, stock.post_attention_layernorm
+        self.pre_feedforward_layernorm = stock.pre_feedforward_layernorm
+        self.post_feedforward_layernorm = stock.post_feedforward_layernorm
+
+    def project(self, x: torch.Tensor, rotation: Rotation) -> Heads:
+        """Residual stream [B, S, D] -> its queries, keys and values."""
+        return self.self_attn.project(self.input_layernorm(x), rotation)
+
+    def finish(self, x: torch.Tensor, heads: Heads, bias: torch.Tensor) -> torch.Tensor:
+        """Residual stream and its heads -> the residual stream after this layer."""
+        x = x + self.post_attention_layernorm(self.self_attn.attend(heads, bias))
+        result: torch.Tensor = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        return result
+
+
+class PromptModel(torch.nn.Module):
+    """Stands in for Gemma2Model, with its names: normalized embeddings in, the last hidden state out.
+
+    Args:
+        stock: on `meta`; it is copied.
+        rows: how many positions are computed.
+        prefix: how many constant keys there are before them.
+    """
+
+    def __init__(self, stock: Gemma2Model, rows: int, prefix: int) -> None:
+        super().__init__()
+        stock = copy.deepcopy(stock)
+        self.scale = stock.config.hidden_size**0.5
+        self.embed_tokens = torch.nn.Embedding(*stock.embed_tokens.weight.shape, device="meta")
+        self.layers = torch.nn.ModuleList(PromptLayer(layer, prefix) for layer in stock.layers)
+        self.norm = stock.norm
+        self.rotary_emb = FixedRotation(rows, stock.config.head_dim)
+        for name, module in list(self.named_modules()):
+            if isinstance(module, Gemma2RMSNorm):
+                scale = PROJECTED if name.endswith(POST_NORMS) else RESIDUAL
+                self.set_submodule(name, GainNorm(module.weight.shape[0], module.eps / scale**2))
+
+    def forward(self, input_ids: torch.Tensor, biases: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """input_ids int64 [B, S], biases by kind of layer -> [B, S, hidden]."""
+        # Not in the table's weights: their 8-bit scales would fall below what half precision resolves.
+        x = self.embed_tokens(input_ids) * (1 / RESIDUAL)
+        rotation = self.rotary_emb(x)
+        x = x * torch.tensor(self.scale, dtype=x.dtype)
+        for layer in self.layers:
+            x = layer.finish(x, layer.project(x, rotation), biases[layer.attention_type])
+        last: torch.Tensor = self.norm(x)
+        return last
 
 
 class PromptEncoder(torch.nn.Module):
@@ -203,16 +269,9 @@ class PromptEncoder(torch.nn.Module):
 
     def __init__(self, model: Gemma2Model, tokens: int, keep: int, is_cached: bool) -> None:
         super().__init__()
-        self.model, self.keep, self.is_cached = copy.deepcopy(model), keep, is_cached
         unused, rows = (count_unused(tokens), keep - 1) if is_cached else (0, tokens)
-        for name, module in list(self.model.named_modules()):
-            if isinstance(module, Gemma2RMSNorm):
-                scale = PROJECTED if name.endswith(POST_NORMS) else RESIDUAL
-                self.model.set_submodule(name, GainNorm(module.weight.shape[0], module.eps / scale**2))
-            elif isinstance(module, Gemma2Attention):
-                self.model.set_submodule(name, PromptAttention(module, unused + tokens - rows))
-        self.model.rotary_emb = FixedRotation(rows, model.config.head_dim)
-        self.slides = slides(vars(model.config), tokens)
+        self.model, self.keep, self.is_cached = PromptModel(model, rows, unused + tokens - rows), keep, is_cached
+        self.slides = slides(model.config.sliding_window, tokens)
         for bias in ("full_bias", "sliding_bias") if self.slides else ("full_bias",):
             self.register_buffer(bias, torch.empty(1, 1, rows, unused + tokens, device="meta"))
         if is_cached:
@@ -221,9 +280,6 @@ class PromptEncoder(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Encode with the fixed causal biases, and keep the rows the transformer reads."""
         sliding = self.sliding_bias if self.slides else self.full_bias
-        masks = {"full_attention": self.full_bias, "sliding_attention": sliding}
-        # Not in the table's weights: their 8-bit scales would fall below what half precision resolves.
-        embeds = self.model.embed_tokens(input_ids) * (1 / RESIDUAL)
-        hidden = self.model(inputs_embeds=embeds, attention_mask=masks, use_cache=False).last_hidden_state
+        hidden = self.model(input_ids, {"full_attention": self.full_bias, "sliding_attention": sliding})
         first = self.bos_row.expand(hidden.shape[0], -1, -1) if self.is_cached else hidden[:, :1]
         return torch.cat([first, hidden[:, 1 - self.keep :]], dim=1).float()

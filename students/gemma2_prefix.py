@@ -2,7 +2,7 @@
 
     k_i, v_i [1, K, N, d] of layer i, and h_0 [1, 1, hidden], for the N tokens before the prompt
 Attention is causal: none of the N positions sees the prompt, so all of this is the same for every prompt, and the prompt's own
-positions need nothing else of them. Exact as long as the prompt's ids begin with these N; session.PromptReader checks that.
+positions need nothing else of them. Exact as long as the prompt's ids begin with these N; prompt_reader.PromptReader checks that.
 
 The weights are the stock ones, before any fold: a key is made of a normalized input, so scaling the residual stream down does
 not change it. Computed when the first handle is pulled, in the weights' own precision but at least float32, with one layer's
@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import Gemma2Model
 
-from sprint_export.students.gemma2 import bias_handles, rotation_handles
+from sprint_export.students.gemma2 import PromptLayer, bias_handles, rotation_handles
 from sprint_export.weights import Handle, LazyHandle, materialize
 
 Tensors = list[torch.Tensor]
@@ -31,15 +31,12 @@ class PrefixCache:
     Args:
         model: the stock model on `meta`, with eager attention.
         weights: its own, by its names.
-        config: its config.
         ids: the prefix's token ids, BOS first.
         unused: keys and values of zeros to put before them, for the kernels' sake.
     """
 
-    def __init__(
-        self, model: Gemma2Model, weights: Mapping[str, Handle], config: Mapping[str, Any], ids: Sequence[int], unused: int = 0
-    ) -> None:
-        self._model, self._weights, self._config, self._ids, self._unused = model, weights, config, list(ids), unused
+    def __init__(self, model: Gemma2Model, weights: Mapping[str, Handle], ids: Sequence[int], unused: int = 0) -> None:
+        self._model, self._weights, self._ids, self._unused = model, weights, list(ids), unused
         is_double = weights["norm.weight"].dtype == torch.float64
         self._dtype = torch.float64 if is_double else torch.float32
 
@@ -57,33 +54,24 @@ class PrefixCache:
     @cached_property
     def _values(self) -> tuple[Tensors, Tensors, Tensors]:
         """Keys by layer, values by layer, and the row of BOS alone."""
-        length, watcher = len(self._ids), _Watcher()
-        bias = {name: handle.load().to(self._dtype) for name, handle in bias_handles(self._config, length).items()}
-        tables = [handle.load().to(self._dtype) for handle in rotation_handles(self._config, length).values()]
+        stock, length = self._model.config, len(self._ids)
+        bias = {name: handle.load().to(self._dtype) for name, handle in bias_handles(stock.sliding_window, length).items()}
+        cos, sin = (handle.load().to(self._dtype) for handle in rotation_handles(self._model.rotary_emb, length).values())
+        keys, values = Tensors(), Tensors()
         with torch.no_grad():
             rows = self._weights["embed_tokens.weight"].load()[self._ids].to(self._dtype)
-            hidden = rows[None] * torch.tensor(self._model.config.hidden_size**0.5, dtype=self._dtype)
+            x = rows[None] * torch.tensor(stock.hidden_size**0.5, dtype=self._dtype)
             for i, layer in enumerate(self._model.layers):
-                real = self._fill(layer, f"layers.{i}.")
-                seen = bias.get(layer.attention_type.replace("attention", "bias"), bias["full_bias"])
-                hidden = real(hidden, position_embeddings=tables, attention_mask=seen, past_key_values=watcher)[0]
-            bos = self._fill(self._model.norm, "norm.")(hidden[:, :1])
-        keys, values = ([pad(value, (0, 0, self._unused, 0)) for value in kind] for kind in (watcher.keys, watcher.values))
+                real = self._fill(PromptLayer(layer, 0), f"layers.{i}.")
+                heads = real.project(x, (cos, sin))
+                keys.append(heads[1])
+                values.append(heads[2])
+                seen = bias.get(real.attention_type.replace("attention", "bias"), bias["full_bias"])
+                x = real.finish(x, heads, seen)
+            bos = self._fill(self._model.norm, "norm.")(x[:, :1])
+        keys, values = ([pad(value, (0, 0, self._unused, 0)) for value in kind] for kind in (keys, values))
         return keys, values, [bos]
 
-    def _fill(self, module: torch.nn.Module, path: str) -> torch.nn.Module:
+    def _fill(self, module: torch.nn.Module, path: str) -> Any:
         own = {name.removeprefix(path): handle for name, handle in self._weights.items() if name.startswith(path)}
         return materialize(module, own, self._dtype)
-
-
-class _Watcher:
-    """Stands in for transformers' cache: notes what a layer would store, rotated keys first, and gives it back."""
-
-    def __init__(self) -> None:
-        self.keys: Tensors = []
-        self.values: Tensors = []
-
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys.append(keys)
-        self.values.append(values)
-        return keys, values

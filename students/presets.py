@@ -20,10 +20,10 @@ from sprint_export.errors import unknown_choice
 from sprint_export.schema import Student
 from sprint_export.students import sana_sprint
 from sprint_export.students.dc_ae import make_autoencoder
-from sprint_export.students.gemma2 import make_gemma2, rotary_handles
+from sprint_export.students.gemma2 import make_gemma2
 from sprint_export.students.published import DC_AE, PRESETS, Preset, transformer_config
-from sprint_export.students.sana_folds import position_table
-from sprint_export.weights import Handle, constant, random_handle
+from sprint_export.students.sana_prompt import read_settings
+from sprint_export.weights import Handle, random_handle
 
 SHORT_PREFIX = Path(__file__).parent / "sprint_tiny" / "tokenizer"
 LONG_PREFIX = Path(__file__).parent / "words_tokenizer"
@@ -82,13 +82,12 @@ def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT
         role: {name: _random(name, tuple(value.shape), role, seed) for name, value in module.state_dict().items()}
         for role, module in modules.items()
     }
-    weights["text_encoder"] |= rotary_handles(preset.text_encoder)
-    if preset.transformer["interpolation_scale"] is not None:
-        weights["transformer"]["patch_embed.pos_embed"] = constant(position_table(preset.transformer))
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
     fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
-    student = sana_sprint.assemble(configs, weights, tokenizer, source, None, fingerprint, "random weights, none needed")
-    prompts = sana_sprint.read_prompts(sana_sprint.GENERAL_PROMPTS)
+    student = sana_sprint.assemble(
+        configs, weights, tokenizer, read_settings(tokenizer, tokenizer), source, None, fingerprint, "random weights, none needed"
+    )
+    prompts = sana_sprint.read_general_prompts()
     return dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
 
 

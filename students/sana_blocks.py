@@ -21,15 +21,28 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class Projections(nn.Module):
-    """The four projections and two norms of an attention layer, named as in diffusers."""
+class Gain(nn.Module):
+    """Stands where a student has no norm of the keys: x weight, weight [D], which holds their range (students/sana_folds.py)."""
 
-    def __init__(self, width: int, inner: int, bias: bool, normalize: bool) -> None:
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, N, D] -> the same."""
+        return x * self.weight
+
+
+class Projections(nn.Module):
+    """The four projections and two norms of an attention layer, named as in diffusers; `linear` attention scales its keys."""
+
+    def __init__(self, width: int, inner: int, bias: bool, normalize: bool, linear: bool) -> None:
         super().__init__()
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, inner, bias=bias) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(inner, width)])
         self.norm_q = RMSNorm(inner, eps=1e-5) if normalize else nn.Identity()
-        self.norm_k = RMSNorm(inner, eps=1e-5) if normalize else nn.Identity()
+        unscaled = Gain(inner) if linear else nn.Identity()
+        self.norm_k = RMSNorm(inner, eps=1e-5) if normalize else unscaled
 
 
 class Block(nn.Module):
@@ -42,8 +55,8 @@ class Block(nn.Module):
         affine, eps = config["norm_elementwise_affine"], config["norm_eps"]
         self.heads, self.cross_heads = config["num_attention_heads"], config["num_cross_attention_heads"]
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=eps)
-        self.attn1 = Projections(width, width, fold or config["attention_bias"], normalize)
-        self.attn2 = Projections(width, cross, True, normalize)
+        self.attn1 = Projections(width, width, fold or config["attention_bias"], normalize, linear=True)
+        self.attn2 = Projections(width, cross, True, normalize, linear=False)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=affine, eps=eps)
         self.ff = GLUMBConv(width, width, config["mlp_ratio"], norm_type=None, residual_connection=False)
 

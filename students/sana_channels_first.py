@@ -61,7 +61,7 @@ class ChannelNorm(nn.Module):
 
 
 class Gain(nn.Module):
-    """The weight of a norm whose division cancels; named as in the norm."""
+    """A factor of each channel: the weight of a norm whose division cancels, or the range of keys; named as the norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Projections(nn.Module):
         self.to_q, self.to_k, self.to_v = (pointwise(width, inner, bias) for _ in range(3))
         self.to_out = nn.ModuleList([pointwise(inner, width)])
         self.norm_q: nn.Module = nn.Identity()
-        self.norm_k: nn.Module = nn.Identity()
+        self.norm_k: nn.Module = Gain(inner) if linear else nn.Identity()
         if normalize:
             self.norm_q = Gain(inner) if linear else ChannelNorm(inner, 1e-5, centre=False, weight=True)
             self.norm_k = ChannelNorm(inner, 1e-5, centre=False, weight=True)
@@ -110,10 +110,8 @@ class Block(nn.Module):
     def attend_linear(self, x: torch.Tensor) -> torch.Tensor:
         """Self-attention at a cost linear in N."""
         attn = self.attn1
-        q, k, v = (split_heads(y, self.heads) for y in (attn.to_q(x), attn.norm_k(attn.to_k(x)), attn.to_v(x)))
-        if isinstance(attn.norm_q, Gain):  # after the reshape, or coremltools multiplies it into the convolution's weight
-            q = q * attn.norm_q.weight.view(1, self.heads, -1, 1)
-        q, k = F.relu(q), F.relu(k)
+        q, k = (split_and_scale(y, norm, self.heads) for y, norm in ((attn.to_q(x), attn.norm_q), (attn.to_k(x), attn.norm_k)))
+        q, k, v = F.relu(q), F.relu(k), split_heads(attn.to_v(x), self.heads)
         q = q * shrink(q, 2)
         summary = v @ k.transpose(-1, -2)  # [B, H, d, d]
         total = k.sum(-1, keepdim=True)  # [B, H, d, 1]
@@ -206,6 +204,13 @@ def modulate(x: torch.Tensor, rows: Sequence[torch.Tensor] | None, first: int) -
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """[B, H d, h, w] -> [B, H, d, N]."""
     return x.reshape(x.shape[0], heads, x.shape[1] // heads, x.shape[2] * x.shape[3])
+
+
+def split_and_scale(x: torch.Tensor, norm: nn.Module, heads: int) -> torch.Tensor:
+    """[B, H d, h, w] -> [B, H, d, N], normalized or scaled."""
+    if isinstance(norm, Gain):  # after the reshape, or coremltools multiplies it into the convolution's weight
+        return split_heads(x, heads) * norm.weight.view(1, heads, -1, 1)
+    return split_heads(norm(x), heads)
 
 
 def join_heads(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -53,16 +53,19 @@ def _fold_key_range(
 ) -> dict[str, Handle]:
     """(q . sum k v) / (q . sum k): keys times 1 / N make both sums means, which half precision holds; the ratio stays.
 
-    ReLU passes a positive factor on, so it goes into what makes the keys: the norm's gain or the projection. N is rounded up to
-    a power of two, and the fold is exact.
+    ReLU passes a positive factor on, so it goes into the keys: into the gain of their norm or, where there is none, a gain of its
+    own. Not into the projection, whose weights would leave half precision (5e-5 at 64 x 64 latents). N is rounded up to a power
+    of two, and the fold is exact.
     """
     positions = latent_shape[1] * latent_shape[2] // config["patch_size"] ** 2
     width = config["num_attention_heads"] * config["attention_head_dim"]
     factor = torch.full((width,), 2.0 ** -math.ceil(math.log2(positions)), dtype=torch.float64)
-    last = "norm_k" if config["qk_norm"] is not None else "to_k"
+    keys = [f"transformer_blocks.{i}.attn1.norm_k" for i in range(config["num_layers"])]
+    if config["qk_norm"] is None:
+        return {f"{key}.weight": constant(factor.float()) for key in keys}
     folded: dict[str, Handle] = {}
-    for i in range(config["num_layers"]):
-        folded |= fold_gate(weights, f"transformer_blocks.{i}.attn1.{last}", factor)
+    for key in keys:
+        folded |= fold_gate(weights, key, factor)
     return folded
 
 

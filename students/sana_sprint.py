@@ -1,88 +1,110 @@
 """SANA-Sprint and TBCM students (same network and sampler): SanaTransformer2DModel, Gemma-2, DC-AE.
 
 Loads a diffusers folder lazily (configs now, weights when pulled), specializes the transformer to its fixed steps, and
-rebuilds the stock SanaSprintPipeline as the reference. Prompt preparation follows diffusers 0.39 to the token.
+says what it covers (sana_configs.py), how prompts become ids (sana_prompt.py) and what the reference is (sana_reference.py).
 Sources: arXiv 2503.09641 (SANA-Sprint), 2511.20410 (TBCM), diffusers pipeline_sana_sprint.py.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import hashlib
-import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
-from transformers import AutoTokenizer
+from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.schema import CHANNELS_FIRST, ROLES, Component, PromptPlan, StepPlan, Student, TensorSpec
+from sprint_export.schema import CHANNELS_FIRST, ROLES, Component, StepPlan, Student, TensorSpec
 from sprint_export.sizes import SIDES, name_axis
+from sprint_export.students.covered import show
 from sprint_export.students.dc_ae import LatentDecoder, fold_decoder, make_autoencoder
+from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
 from sprint_export.students.gemma2 import (
     PromptEncoder,
     bias_handles,
     count_unused,
     fold_text_range,
     make_gemma2,
-    rotary_handles,
     rotation_handles,
 )
 from sprint_export.students.gemma2_prefix import PrefixCache
 from sprint_export.students.sana_blocks import OneStepSana
 from sprint_export.students.sana_channels_first import to_channels_first
+from sprint_export.students.sana_configs import (
+    check_agreement,
+    check_depth,
+    check_index,
+    check_scheduler,
+    complete_config,
+)
 from sprint_export.students.sana_folds import fold_transformer, position_table
+from sprint_export.students.sana_prompt import check_tokenizer as check_tokenizer
+from sprint_export.students.sana_prompt import plan_prompt, read_settings
+from sprint_export.students.sana_reference import FOLDERS
+from sprint_export.students.sana_reference import make_reference as make_reference
 from sprint_export.students.sana_smooth import TEXT_LAYERS as TEXT_LAYERS
 from sprint_export.students.sana_smooth import list_migrations as list_migrations
-from sprint_export.weights import Handle, check_fit, constant, materialize, open_safetensors
+from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
 
 FAMILY = "sana_sprint"
 PIPELINES = ("SanaSprintPipeline",)
 GENERAL_PROMPTS = Path(__file__).with_name("prompts.txt")
-MAX_TOKENS = 300  # SanaSprintPipeline.__call__'s max_sequence_length
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
-SCHEDULER = {"_class_name": "SCMScheduler", "num_train_timesteps": 1000, "prediction_type": "trigflow", "sigma_data": 0.5}
-MODEL_INDEX = {  # an exported bundle's: the layout other tools expect, with ONNX graphs in the place of torch weights
-    "_class_name": "SanaSprintPipeline",
-    "scheduler": ["diffusers", "SCMScheduler"],
-    "text_encoder": ["onnx", "model"],
-    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-    "transformer": ["onnx", "model"],
-    "vae_decoder": ["onnx", "model"],
-}
-FOLDERS = {
-    "text_encoder": ("text_encoder", "model"),
-    "transformer": ("transformer", "diffusion_pytorch_model"),
-    "vae_decoder": ("vae", "diffusion_pytorch_model"),
-}
+PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
-def load(folder: Path, source: str, revision: str | None) -> Student:
+def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
     """Read a diffusers folder: configs, tokenizer, handles of the weights.
 
     Raises:
-        InputError: a file is missing or damaged, or a config does not fit its weights; the message names it.
+        InputError: a file is missing or damaged, a value is not covered, or a config does not fit its weights; the message names
+            it.
     """
-    configs = {role: read_json(folder / name / "config.json") for role, (name, _) in FOLDERS.items()}
-    configs["transformer"] = _fill_defaults(configs["transformer"])
-    weights = {role: _read_weights(role, folder / name, stem, configs[role]) for role, (name, stem) in FOLDERS.items()}
-    tokenizer = folder / "tokenizer"
-    if not (tokenizer / "tokenizer.json").is_file():
-        raise InputError(f"{tokenizer}/tokenizer.json is missing; save the pipeline's fast tokenizer there")
-    student = assemble(configs, weights, tokenizer, source, revision, fingerprint_folder(folder), read_licence(folder))
-    calibration, validation = (read_prompts(folder / f"{use}_prompts.txt") for use in ("calibration", "validation"))
-    return dataclasses.replace(student, calibration_prompts=calibration, validation_prompts=validation)
+    configs = {role: read_json(folder / name / "config.json", folder) for role, (name, _) in FOLDERS.items()}
+    check_files(folder, PARTS)
+    index = read_json(folder / "model_index.json", folder)
+    check_index(str(folder / "model_index.json"), index)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    check_scheduler(str(scheduler), read_json(scheduler, folder))
+    weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
+    fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
+    settings = read_settings(folder / "tokenizer", folder)
+    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
+    own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
+    prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
+    return dataclasses.replace(
+        student,
+        folder=folder,
+        variant=variant,
+        configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
+        calibration_prompts=prompts["calibration"],
+        validation_prompts=prompts["validation"],
+    )
+
+
+def _list_other_variants(folder: Path, variant: str | None) -> set[Path]:
+    """Weights that lie beside the chosen ones and are not read, so that a fingerprint tells variants apart."""
+    unused: set[Path] = set()
+    for name, stem in FOLDERS.values():
+        chosen = choose_variant(folder / name, stem, variant)
+        mark = f".{chosen}" if chosen else ""
+        used = {*find_weights(folder / name, stem, variant), folder / name / f"{stem}.safetensors.index{mark}.json"}
+        unused |= {path for path in (folder / name).glob(f"{stem}*") if ".safetensors" in path.name and path not in used}
+    return unused
+
+
+def read_general_prompts() -> tuple[str, ...]:
+    """The prompts of this package, for students that come without."""
+    return read_prompts(GENERAL_PROMPTS, GENERAL_PROMPTS.parent)
 
 
 def assemble(
     configs: Mapping[str, Mapping[str, Any]],
     weights: Mapping[str, Mapping[str, Handle]],
     tokenizer: Path,
+    settings: Mapping[str, Any],
     source: str,
     revision: str | None,
     fingerprint: str,
@@ -91,70 +113,54 @@ def assemble(
     """Join configs and weight handles to a student of stock modules on `meta`.
 
     Raises:
-        InputError: a config lacks what a one-step student needs, or does not fit its weights.
+        InputError: a config holds a value that is not covered, or does not fit its weights.
     """
-    transformer = configs["transformer"]
-    if not transformer.get("guidance_embeds"):
-        raise InputError(
-            f"{source}: transformer/config.json has guidance_embeds={transformer.get('guidance_embeds')!r}; expected "
-            "true: this is a multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint"
-        )
-    makers = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}
-    modules: dict[str, torch.nn.Module] = {}
-    for role, make in makers.items():
-        try:
-            modules[role] = make(configs[role])
-        except Exception as error:  # the model classes check nothing; what they stumble over is a value of the config
-            raise InputError(
-                f"{source}: {FOLDERS[role][0]}/config.json describes no {role} that can be built ({error!r}); "
-                f"found {dict(configs[role])}"
-            ) from error
+    files = {role: f"{source}: {name}/config.json" for role, (name, _) in FOLDERS.items()}
+    complete = {role: complete_config(role, files[role], configs[role]) for role in FOLDERS}
+    check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
+    check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
+    check_agreement(source, complete)
+    modules = {role: _build(role, files[role], complete[role]) for role in FOLDERS}
+    held = {role: dict(handles) for role, handles in weights.items()}
+    if complete["transformer"]["interpolation_scale"] is not None:
+        held["transformer"]["patch_embed.pos_embed"] = constant(position_table(complete["transformer"]))
     for role, module in modules.items():
-        wanted = module.get_submodule("decoder") if role == "vae_decoder" else module
-        inner = (
-            {k.removeprefix("decoder."): v for k, v in weights[role].items() if k.startswith("decoder.")}
-            if role == "vae_decoder"
-            else weights[role]
-        )
-        check_fit(wanted, inner, f"{source}: {FOLDERS[role][0]}", ignore=COMPUTED)
-    components = {role: Component(role, modules[role], weights[role]) for role in ROLES}
-    size = transformer["sample_size"]
+        _check_network(role, module, held[role], f"{source}: {FOLDERS[role][0]}")
+    size = complete["transformer"]["sample_size"]
     return Student(
         family=FAMILY,
         source=source,
         revision=revision,
         fingerprint=fingerprint,
-        components=components,
-        prompt=plan_prompt(tokenizer),
+        components={role: Component(role, modules[role], held[role]) for role in ROLES},
+        prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
-        latent_shape=(transformer["in_channels"], size, size),
-        configs=dict(configs) | {"model_index": MODEL_INDEX, "scheduler": SCHEDULER},
+        latent_shape=(complete["transformer"]["in_channels"], size, size),
+        configs=complete,
         licence=licence,
         make_reference=make_reference,
     )
 
 
-def plan_prompt(tokenizer: Path) -> PromptPlan:
-    """SANA's prompt: instruction prefix, lower case, right padding to len(prefix tokens) + 300 - 2 positions.
-
-    Raises:
-        InputError: the tokenizer is damaged or has no pad token.
-    """
-    defaults = inspect.signature(SanaSprintPipeline.__call__).parameters
-    prefix = "\n".join(defaults["complex_human_instruction"].default)
+def _build(role: str, file: str, config: Mapping[str, Any]) -> torch.nn.Module:
+    make: Any = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}[role]
     try:
-        reader = AutoTokenizer.from_pretrained(tokenizer)
-    except Exception as error:  # tokenizers raises plain Exception for a damaged file
+        module: torch.nn.Module = make(config)
+    except Exception as error:  # the stock classes check little; what they stumble over is a value of the config
         raise InputError(
-            f"{tokenizer} holds no tokenizer that can be read ({error}); save the pipeline's fast tokenizer there"
+            f"{file} describes no {role} that can be built ({' '.join(str(error).split())[:300]!r}); found {show(dict(config))}"
         ) from error
-    if reader.pad_token_id is None:
-        raise InputError(
-            f"{tokenizer} names no pad token; expected one, as Gemma's tokenizer has (tokenizer_config.json: pad_token)"
-        )
-    return PromptPlan(
-        prefix=prefix, lower=True, tokens=len(reader.encode(prefix)) + MAX_TOKENS - 2, keep=MAX_TOKENS, pad_id=reader.pad_token_id
-    )
+    return module
+
+
+def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Handle], where: str) -> None:
+    """Whether weights fit; an autoencoder may come without its encoder, which is never drawn with."""
+    decoder = {name: handle for name, handle in weights.items() if name.startswith("decoder.")}
+    if role == "vae_decoder" and len(decoder) == len(weights):
+        inner = {name.removeprefix("decoder."): handle for name, handle in decoder.items()}
+        check_fit(module.get_submodule("decoder"), inner, where)
+    else:
+        check_fit(module, weights, where, ignore=COMPUTED)
 
 
 def specialize(student: Student, plan: StepPlan) -> Student:
@@ -194,16 +200,17 @@ def specialize(student: Student, plan: StepPlan) -> Student:
 
 def encode_prompts(text: Component, student: Student) -> Component:
     """The text encoder for the student's PromptPlan; where that holds a prefix, computing the positions after it only."""
-    config, prompt = student.configs["text_encoder"], student.prompt
+    stock: Any = text.module
+    config, prompt = stock.config, student.prompt
     held = len(prompt.prefix_ids)
-    module = PromptEncoder(text.module, prompt.tokens, prompt.keep, is_cached=held > 0).eval()
-    named = dict(text.weights) | fold_text_range(text.weights, config["num_hidden_layers"])
-    named |= rotation_handles(config, prompt.tokens, held)
-    weights = {f"model.{name}": handle for name, handle in named.items() if name != "rotary_emb.inv_freq"}
+    module = PromptEncoder(stock, prompt.tokens, prompt.keep, is_cached=held > 0).eval()
+    named = dict(text.weights) | fold_text_range(text.weights, config.num_hidden_layers)
+    named |= rotation_handles(stock.rotary_emb, prompt.tokens, held)
+    weights = {f"model.{name}": handle for name, handle in named.items()}
     unused = count_unused(prompt.tokens) if held else 0
-    weights |= bias_handles(config, prompt.tokens, held, unused)
+    weights |= bias_handles(config.sliding_window, prompt.tokens, held, unused)
     if held:
-        weights |= PrefixCache(text.module, text.weights, config, prompt.prefix_ids, unused).handles()
+        weights |= PrefixCache(stock, text.weights, prompt.prefix_ids, unused).handles()
     meaning = "the prompt after the prefix, padded right" if held else "prefix + prompt, padded right"
     ids = TensorSpec("input_ids", "int64", (1, prompt.tokens - held), meaning)
     cache = f"prefix: keys and values of {held} tokens are constants, {prompt.keep - 1} are computed"
@@ -264,79 +271,20 @@ def arrange_channels_first(student: Student) -> Student:
     return dataclasses.replace(student, components=components, layout=CHANNELS_FIRST)
 
 
-def make_reference(student: Student) -> SanaSprintPipeline:
-    """The stock pipeline in float32 with this (unspecialized) student's weights; the encoder of the autoencoder stays empty."""
-    real = {role: materialize(copy.deepcopy(c.module), c.weights) for role, c in student.components.items()}
-    return SanaSprintPipeline(
-        tokenizer=AutoTokenizer.from_pretrained(student.tokenizer),
-        text_encoder=real["text_encoder"],
-        vae=real["vae_decoder"],
-        transformer=real["transformer"],
-        scheduler=SCMScheduler.from_config(SCHEDULER),
-    )
-
-
 def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
     """The stock denoiser on `meta`."""
     with torch.device("meta"):
         return SanaTransformer2DModel.from_config(dict(config)).eval()
 
 
-def _fill_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with what diffusers would assume for keys it lacks: an older diffusers wrote fewer of them."""
-    parameters = inspect.signature(SanaTransformer2DModel.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
-
-
-def _read_weights(role: str, folder: Path, stem: str, config: Mapping[str, Any]) -> dict[str, Handle]:
-    handles = open_safetensors(folder, stem)
-    if role == "text_encoder":
-        handles = {name.removeprefix("model."): handle for name, handle in handles.items()}
-        handles |= rotary_handles(config)
-    elif role == "transformer" and config["interpolation_scale"] is not None:
-        handles["patch_embed.pos_embed"] = constant(position_table(config))
-    return handles
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        InputError: the file is missing or is not a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
+def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+    handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
+    if role != "text_encoder":
+        return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
+    named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}
+    short = {name.removeprefix("model."): handle for name, handle in named.items()}
+    if len(short) < len(named):
         raise InputError(
-            f"{path} is missing; expected a diffusers folder as SanaSprintPipeline.save_pretrained writes it"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}); download it again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}, expected a JSON object")
-    return value
-
-
-def read_prompts(path: Path) -> tuple[str, ...]:
-    """One prompt a line from a file that ships with the student, or the general prompts of this package."""
-    text = (path if path.is_file() else GENERAL_PROMPTS).read_text("utf-8")
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def fingerprint_folder(folder: Path) -> str:
-    """sha256 over the names and contents of the configs, weights and tokenizer files."""
-    total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
-        total.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
-
-
-def read_licence(folder: Path) -> str:
-    """The `license:` line of the model card's front matter, or a hint where to look."""
-    card = folder / "README.md"
-    lines = card.read_text("utf-8").splitlines() if card.is_file() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "not stated; see the model's page"
-    )
+            f"{folder}: some weights are there twice, with and without 'model.' in their names; expected one of them"
+        )
+    return short

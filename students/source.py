@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Student
+from sprint_export.students.folder import read_json
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
@@ -18,7 +18,7 @@ HUB_STUDENTS = (
     "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
     "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
 )
-HUB_FILES = ["*.json", "*.safetensors", "tokenizer/*", "README.md"]
+HUB_FILES = ["*.json", "*.safetensors", "*_prompts.txt", "README.md", "LICENSE*"]  # no code, no pickles
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
 
@@ -31,12 +31,14 @@ def list_students() -> dict[str, str]:
     return embedded | dict.fromkeys(HUB_STUDENTS, "on the Hugging Face hub") | random
 
 
-def load_student(source: str | Path = "sprint-tiny") -> Student:
+def load_student(source: str | Path = "sprint-tiny", variant: str | None = None) -> Student:
     """Load a student; configs and tokenizer now, weights when a later stage pulls them.
 
     Args:
         source: an embedded student's name, a diffusers folder, a hub id `owner/name[@revision]`, or `random:<preset>` for a
             full-size network with seeded random weights.
+        variant: which weights of a folder or hub id, e.g. "fp16" for `model.fp16.safetensors`; default: the plain ones, or the
+            only ones there are.
 
     Returns:
         Its components as stock modules on `meta` with lazy float weights.
@@ -50,15 +52,17 @@ def load_student(source: str | Path = "sprint-tiny") -> Student:
     if name.startswith(RANDOM):
         from sprint_export.students.presets import load_preset
 
+        if variant is not None:
+            raise InputError(f"variant {variant!r}: {name} has no files to choose from; leave --variant out")
         return load_preset(name.removeprefix(RANDOM))
-    if (embedded := _find_embedded(name)) is not None:
-        return _load_folder(embedded, name, None)
+    if is_embedded(name):
+        return _load_folder(HERE / name.replace("-", "_"), name, None, variant)
     folder = resolve_path("--student", Path(source))
     if folder.is_dir():
-        return _load_folder(folder, str(folder), None)  # whole, so that a bundle finds it from anywhere
+        return _load_folder(folder, str(folder), None, variant)  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
     assert hub is not None, "check_source lets nothing else through"
-    return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"])
+    return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"], variant)
 
 
 def check_source(source: str | Path) -> None:
@@ -73,7 +77,7 @@ def check_source(source: str | Path) -> None:
 
         if (preset := name.removeprefix(RANDOM)) not in PRESETS:
             raise unknown_choice("random preset", preset, PRESETS)
-    elif _find_embedded(name) is None:
+    elif not is_embedded(name):
         folder = resolve_path("--student", Path(source))
         if is_folder(folder) or is_file(folder):
             _find_family(folder)
@@ -81,13 +85,15 @@ def check_source(source: str | Path) -> None:
             raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
 
 
-def _find_embedded(name: str) -> Path | None:
-    embedded = HERE / name.replace("-", "_")
-    return embedded if re.fullmatch(r"[\w-]+", name) and is_file(embedded / "model_index.json") else None
+def is_embedded(name: str) -> bool:
+    """Whether a student of that name ships with the package."""
+    if not re.fullmatch(r"[\w-]{1,80}", name):
+        return False
+    return is_file(HERE / name.replace("-", "_") / "model_index.json")
 
 
-def _load_folder(folder: Path, source: str, revision: str | None) -> Student:
-    student: Student = load_member("student", _find_family(folder)).load(folder, source, revision)
+def _load_folder(folder: Path, source: str, revision: str | None, variant: str | None) -> Student:
+    student: Student = load_member("student", _find_family(folder)).load(folder, source, revision, variant)
     return student
 
 
@@ -101,10 +107,7 @@ def _find_family(folder: Path) -> str:
             f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
             "text_encoder/, tokenizer/, scheduler/)"
         )
-    try:
-        pipeline = json.loads(index.read_text("utf-8")).get("_class_name")
-    except (ValueError, AttributeError, OSError, RecursionError) as error:
-        raise InputError(f"{index} is not a JSON object ({error}); download it again") from error
+    pipeline = read_json(index, folder).get("_class_name")
     families = {family: _pipelines(family) for family in list_members("student")}
     for family, pipelines in families.items():
         if pipeline in pipelines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sprint_export.bundle_files import MANIFEST
+from sprint_export.export.bundle import HASH
 from sprint_export.road import convert
 
 COMMAND = Path(sys.executable).with_name("sprint-export")
@@ -29,6 +32,18 @@ def shared_bundle(base: Path, target: str) -> Path:
 def copy_bundle(source: Path, target: Path) -> Path:
     """A copy to damage."""
     return Path(shutil.copytree(source, target))
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object], is_signed: bool = True) -> None:
+    """Change a bundle's manifest and, where `is_signed`, make its hash fit again: what is left to find is what it says."""
+    path = folder / MANIFEST
+    value = json.loads(path.read_text("utf-8"))
+    change(value)
+    if is_signed:
+        value.pop(HASH, None)
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+        value[HASH] = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(json.dumps(value), "utf-8")
 
 
 def run_command(

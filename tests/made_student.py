@@ -8,7 +8,7 @@ decoder  3 levels (16, 32, 64): 64 x 64 pixels
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -20,12 +20,14 @@ from diffusers.schedulers import scheduling_scm
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.schema import Student
-from sprint_export.session import Pipeline, PromptReader
+from sprint_export.session import Pipeline
 from sprint_export.students.published import DC_AE
 
 Array = npt.NDArray[Any]
+Config = Mapping[str, Any]
 PREFIX = "\n".join(inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default)
 WORDS = [
     "a",
@@ -107,17 +109,27 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_pipeline(seed: int = 0) -> SanaSprintPipeline:
-    """Random weights, with norms and biases moved off their ones and zeros so that none can be dropped unnoticed."""
+def make_pipeline(
+    seed: int = 0, transformer: Config | None = None, vae: Config | None = None, text: Config | None = None
+) -> SanaSprintPipeline:
+    """Random weights, with norms and biases moved off their ones and zeros so that none can be dropped unnoticed.
+
+    Args:
+        seed: of the weights.
+        transformer: what its config has in place of TRANSFORMER's values.
+        vae: the same for VAE.
+        text: the same for TEXT.
+    """
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    text = Gemma2Model(Gemma2Config(**TEXT, vocab_size=len(tokenizer), attn_implementation="eager"))
-    transformer, vae = SanaTransformer2DModel.from_config(TRANSFORMER), AutoencoderDC.from_config(VAE)
-    for module in (text, transformer, vae):
+    gemma = Gemma2Config(**{**TEXT, **(text or {})}, vocab_size=len(tokenizer), attn_implementation="eager")
+    text_encoder, denoiser = Gemma2Model(gemma), SanaTransformer2DModel.from_config({**TRANSFORMER, **(transformer or {})})
+    decoder = AutoencoderDC.from_config({**VAE, **(vae or {})})
+    for module in (text_encoder, denoiser, decoder):
         for parameter in module.eval().parameters():
             if parameter.ndim == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
-    pipeline = SanaSprintPipeline(tokenizer, text, vae, transformer, SCMScheduler(prediction_type="trigflow"))
+    pipeline = SanaSprintPipeline(tokenizer, text_encoder, decoder, denoiser, SCMScheduler(prediction_type="trigflow"))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

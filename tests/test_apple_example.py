@@ -16,12 +16,14 @@ import pytest
 
 from examples.apple.make_reference import MIN_PSNR_DB, make_reference
 from sprint_export.errors import InputError
-from sprint_export.export.bundle import FORMAT, hash_file, read_bundle
+from sprint_export.export.bundle import FORMAT, HASH, hash_file, read_bundle
 from sprint_export.json_forms import from_json
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.runtimes import coreml_package
 from sprint_export.sampler import sample, trigflow_times
 from sprint_export.schema import Artifact, Bundle, ComponentRecord, Options, Part, PromptPlan, StepPlan, TensorSpec
-from sprint_export.session import Pipeline, PromptReader, to_uint8
+from sprint_export.session import Pipeline, to_uint8
+from sprint_export.strict_json import hash_json
 from sprint_export.students import load_student
 from tests.tree import ROOT
 
@@ -81,6 +83,7 @@ def literals() -> dict[str, Any]:
 def fixture_bundle(tmp_path: Path) -> Bundle:
     """The Swift tests' bundle, as Python reads it; its weights are not there, so only the manifest and tokenizer are read."""
     value = json.loads((FIXTURE / "bundle.json").read_text("utf-8"))
+    assert value.pop(HASH) == hash_json(value), "Swift does not look at it, Python does"
     assert value.pop("format") == FORMAT
     return dataclasses.replace(from_json(Bundle, value), folder=FIXTURE)
 

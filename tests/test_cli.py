@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sprint_export.schema import ROLES
-from tests.bundles import COMMAND, check_refused, copy_bundle, list_files, run_command, shared_bundle
+from tests.bundles import COMMAND, check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
 from tests.tree import ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"
@@ -165,7 +165,7 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(tmp_path: Path, small_dis
         run_command(*command, folder=tmp_path), 3, "the disk is full (", f"MB free at {disk}", "run the same command again"
     )
     assert not (disk / "out").exists()
-    kept = disk / ".out.partial" / "text_encoder" / "model.onnx.data"
+    kept = disk / ".out.partial" / "bundle" / "text_encoder" / "model.onnx.data"
     before = kept.stat().st_mtime_ns
     make_room()
     done = run_command(*command, folder=tmp_path)
@@ -191,7 +191,8 @@ def test_a_file_that_may_not_grow_is_a_full_disk_too(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_no_bundle_and_the_next_one_goes_on(tmp_path: Path) -> None:
     arguments = ["--target", "onnx-fp32", *TWO, "--out", "out"]
-    finished = tmp_path / ".out.partial" / "text_encoder" / "component.json"
+    finished = tmp_path / ".out.partial" / "records" / "text_encoder.json"
+    made = tmp_path / ".out.partial" / "bundle" / "text_encoder"
     with subprocess.Popen([COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not finished.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -200,7 +201,7 @@ def test_a_killed_run_leaves_no_bundle_and_the_next_one_goes_on(tmp_path: Path) 
     assert process.returncode == -signal.SIGKILL, "the command ended before it could be killed"
     assert finished.exists()
     assert not (tmp_path / "out").exists()
-    before = {path.name: path.stat().st_mtime_ns for path in finished.parent.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     done = run_command(*arguments, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"bundle": "out"}
@@ -359,9 +360,7 @@ def test_a_damaged_bundle_is_not_opened(fp8: Path, tmp_path: Path, damage: Calla
 def test_a_manifest_that_points_outside_is_refused(fp8: Path, tmp_path: Path, path: str) -> None:
     folder = copy_bundle(fp8, tmp_path / "bundle")
     (tmp_path / "secret").write_text("mine")
-    manifest = json.loads((folder / "bundle.json").read_text("utf-8"))
-    manifest["artifacts"][0]["path"] = path
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    edit_manifest(folder, lambda value: value["artifacts"][0].update(path=path))
     check_refused(run_command("inspect", folder, folder=tmp_path), 2, f"names {path!r}, which lies outside the bundle")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.export.bundle import MANIFEST, read_bundle
+from sprint_export.export.bundle import read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.options import complete_options
 from sprint_export.registry import list_members, load_member
@@ -22,7 +21,7 @@ from sprint_export.schema import Options, Student
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students.presets import tiny
-from tests.bundles import check_refused, copy_bundle, read_rows, run_command
+from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS, draw_stock
 
 MIN_PSNR_DB = 45.0
@@ -88,18 +87,6 @@ def test_the_manifest_has_the_option_and_the_named_axes(bundle: Path, tmp_path: 
     done = run_command("inspect", bundle, folder=tmp_path)
     assert "image: float32 [1, 3, '4*height', '4*width']" in done.stdout
     assert "sizes: height and width are free; ranges and checks are those of latents of 16 x 16" in done.stdout
-
-
-def test_a_manifest_from_before_the_option_opens_as_fixed(bundle: Path, tmp_path: Path) -> None:
-    old = copy_bundle(bundle, tmp_path / "old")
-    value = json.loads((old / MANIFEST).read_text())
-    del value["options"]["dynamic"]
-    (old / MANIFEST).write_text(json.dumps(value))
-    assert read_bundle(old).options == Options()
-    del value["options"], value["plan"]
-    (old / MANIFEST).write_text(json.dumps(value))
-    with pytest.raises(Exception, match="expected fields"):
-        read_bundle(old)
 
 
 def test_the_command_draws_a_wide_picture(bundle: Path, tmp_path: Path) -> None:

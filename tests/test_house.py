@@ -21,15 +21,16 @@ LINE_BUDGET = 400
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("__main__", "cli", "cli_app", "cli_verbs", "cli_options", "bars", "screen", "inspection"),
-    ("road", "run_checks", "recipe_choice"),
+    ("road", "run_checks", "recipe_choice", "out_folder"),
     ("validate",),
     ("runtimes",),
     ("export",),
     ("quantize",),
     ("students",),
-    ("specialize", "session", "weights", "sampler", "devices", "recipe_toml", "registry"),
-    ("clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
-    ("schema", "json_forms", "errors", "progress", "psnr", "sizes"),
+    ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
+    ("cache", "work_folder"),
+    ("bundle_files", "locks", "disk_errors", "clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
+    ("files", "schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -66,11 +67,13 @@ TORCH_FREE = {
     "recipe_toml",
     "runtimes",
     "session",
+    "prompt_reader",
     "sampler",
     "devices",
     "registry",
 }
-TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes"}
+TORCH_FREE |= {"schema", "json_forms", "errors", "psnr", "sizes", "files"}
+TORCH_FREE |= {"locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 
 MODULES = package_modules()
 

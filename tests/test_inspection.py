@@ -18,7 +18,7 @@ from sprint_export.inspection import describe_bundle, describe_recipe, find_reci
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.recipe_toml import read_recipe
 from sprint_export.road import convert
-from sprint_export.schema import Bundle, Student
+from sprint_export.schema import Artifact, Bundle, Student
 from sprint_export.specialize import specialize_student
 from tests.bundles import check_refused, run_command
 
@@ -111,6 +111,23 @@ def test_a_bundle_in_lines(bundle: Bundle) -> None:
     short, long = list(describe_bundle(bundle)), list(describe_bundle(bundle, layers=True))
     assert set(short) < set(long)
     assert any("attn1.to_q: int8, input amax" in line for line in long)
+
+
+def test_what_opens_it_is_said(bundle: Bundle) -> None:
+    assert "opens with onnxruntime 1.21.0 or newer" in list(describe_bundle(bundle))
+    engine = Artifact("vae_decoder", "engine:rtx-4090", "vae_decoder/model.sm89.engine", "tensorrt-rtx", 1, "0" * 64)
+    versions = {"onnxruntime": "1.21.0", "tensorrt-rtx": "1.7.1.116"}
+    built = dataclasses.replace(bundle, artifacts=(engine,), runtimes=versions)
+    shadows = "onnxruntime 1.21.0 or newer (shadows, on a CPU)"
+    engines = "tensorrt-rtx 1.7.1.116 exactly (engines, compute capability 8.9)"
+    assert f"opens with {shadows}, {engines}" in list(describe_bundle(built))
+
+
+def test_a_licence_cannot_add_lines(bundle: Bundle) -> None:
+    lines = list(describe_bundle(bundle))
+    forged = list(describe_bundle(dataclasses.replace(bundle, licence="none\nnote: verified")))
+    assert len(forged) == len(lines)
+    assert forged[0].endswith(r"licence: none\nnote: verified")
 
 
 def test_the_recipes_are_listed_with_what_they_mean() -> None:

@@ -8,10 +8,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from sprint_export.registry import load_member
+from sprint_export.schema import Options
+from sprint_export.versions import is_older
 from tests.tree import ROOT, STAGES, package_modules
 
 CONTENTS = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "src", *STAGES)
@@ -123,10 +127,29 @@ def test_the_links_stand_for_every_stage() -> None:
     assert links == {stage: f"../../{stage}" for stage in STAGES}
 
 
+def read_pins(name: str) -> dict[str, str]:
+    """Versions by name of a constraints file."""
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def read_bounds(lines: Iterable[str]) -> dict[str, str]:
+    """Oldest versions by name of requirements."""
+    return dict(line.split(";")[0].strip().split(">=") for line in lines if not line.startswith("sprint-export["))
+
+
 def test_constraints_pin_every_direct_dependency_exactly() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    lines = [*project["dependencies"], *itertools.chain.from_iterable(project["optional-dependencies"].values())]
-    bounds = dict(line.split(";")[0].strip().split(">=") for line in lines if not line.startswith("sprint-export["))
-    pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    pins = dict(line.split("==") for line in pinned if not line.startswith("#"))
-    assert pins == bounds, "constraints.txt pins what pyproject.toml asks for, at the version it was tested with"
+    extras = project["optional-dependencies"]
+    bounds = read_bounds([*project["dependencies"], *itertools.chain.from_iterable(extras.values())])
+    oldest, pins = read_pins("constraints-oldest.txt"), read_pins("constraints.txt")
+    assert oldest == read_bounds([*project["dependencies"], *extras["openvino"]]), "CI draws with the oldest that is asked for"
+    assert not [name for name, version in oldest.items() if is_older(pins[name], version)]
+    assert pins == bounds | {name: pins[name] for name in oldest}, "constraints.txt pins what the suite is run with"
+
+
+def test_the_oldest_runtimes_are_what_bundles_say() -> None:
+    oldest = read_pins("constraints-oldest.txt")
+    for target in (load_member("target", name).TARGET for name in ("onnx", "openvino", "trt")):
+        for library, version in target.oldest(Options()).items():
+            assert oldest[library] == version, f"{target.name}: {library}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
-from sprint_export.road import check_out, clear_disk_errors, convert, keep_components
+from sprint_export.road import convert, keep_components
 from sprint_export.run_checks import list_targets, parse_target
 from sprint_export.runtimes import trt_engine
 from sprint_export.schema import Student
@@ -91,59 +90,10 @@ def test_the_kept_components_are_those_asked_for(tiny_student: Student) -> None:
     assert len(tiny_student.components) == 3, "the input stays as it was"
 
 
-def test_out_may_be_new_deep_or_empty(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for out in (tmp_path / "new", tmp_path / "deep" / "er" / "new", tmp_path / "empty"):
-        assert check_out(out) == out
-    assert not (tmp_path / "deep").exists()
-
-
-def test_out_may_be_a_link_to_an_empty_folder(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert check_out(tmp_path / "link") == tmp_path / "real"
-
-
-def test_out_that_cannot_become_a_bundle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("mine")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    for out, message in (
-        (tmp_path / "file", "file is a file; expected a folder that is new, empty or holds a bundle"),
-        (tmp_path / "file" / "out", f"{tmp_path / 'file'} is not a folder that can be written to; choose another"),
-        (tmp_path / "full", "full holds files but no bundle.json, so it is not a bundle and is left alone"),
-        (Path(), "--out . is where you are working, or around it"),
-        (Path(".."), "--out .. is where you are working, or around it"),
-        (tmp_path, "is where you are working, or around it"),
-    ):
-        with pytest.raises(InputError, match=re.escape(message)):
-            check_out(out)
-    assert list_files(tmp_path) == {"file", "full/thesis.txt"}
-
-
 def test_a_name_too_long_for_the_disk_is_the_users_mistake(tiny_student: Student, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot write to .*\(File name too long\); choose another --out"):
         convert(tiny_student, "onnx-fp32", tmp_path / ("x" * 300), components=ONE)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_disk_errors_become_clear_ones(tmp_path: Path) -> None:
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        with (
-            pytest.raises(
-                MachineError, match=r"the disk is full \(\d+ MB free at .*\) while writing .*run the same command again"
-            ),
-            clear_disk_errors(tmp_path / "out"),
-        ):
-            raise OSError(number, "no")
-    with pytest.raises(MachineError, match="the disk is full"), clear_disk_errors(tmp_path / "out"):
-        raise OSError("131072 requested and 25360 written")  # as numpy's tofile says it, without a number
-    with pytest.raises(InputError, match=r"cannot write to /x \(Read-only file system\)"), clear_disk_errors(tmp_path / "out"):
-        raise OSError(errno.EROFS, "Read-only file system", "/x")
-    with pytest.raises(OSError, match="odd"), clear_disk_errors(tmp_path / "out"):
-        raise OSError(errno.EIO, "odd")
 
 
 def test_a_bundle_lies_alone_at_out(made_bundle: Path) -> None:
@@ -195,7 +145,7 @@ def test_a_run_stopped_while_building_keeps_its_graphs_and_engines(
     tiny_student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
-    out, work, build = tmp_path / "out", tmp_path / ".out.partial", trt_engine.build
+    out, work, build = tmp_path / "out", tmp_path / ".out.partial" / "bundle", trt_engine.build
     student = dataclasses.replace(tiny_student, calibration_prompts=("a red circle",))
     built: list[str] = []
 
@@ -221,9 +171,9 @@ def test_a_run_stopped_while_building_keeps_its_graphs_and_engines(
 
 def test_what_another_recipe_left_behind_is_not_taken_over(tiny_student: Student, tmp_path: Path, made_bundle: Path) -> None:
     work = tmp_path / ".out.partial"
-    shutil.copytree(made_bundle, work)
+    shutil.copytree(made_bundle, work / "bundle")
     (work / "key").write_text("another")
-    data = work / "vae_decoder" / "model.onnx.data"
+    data = work / "bundle" / "vae_decoder" / "model.onnx.data"
     data.write_bytes(bytes(data.stat().st_size))
     convert(tiny_student, "onnx-fp32", tmp_path / "out", components=ONE)
     assert (tmp_path / "out" / "vae_decoder" / "model.onnx.data").read_bytes() == (

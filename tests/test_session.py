@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
 
-from sprint_export.errors import InputError
+from sprint_export.errors import BundleError, InputError
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.schema import Student
-from sprint_export.session import Pipeline, PromptReader, make_noise, to_uint8
+from sprint_export.session import Pipeline, check_ids, make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from tests.made_student import PREFIX, PROMPTS, draw_stock, open_torch, relative_error
@@ -181,3 +183,44 @@ def test_a_seed_is_a_whole_number_from_0(seed: object) -> None:
 
 def test_a_seed_may_be_numpys() -> None:
     assert np.array_equal(make_noise(np.int64(3), 1, 1, (1, 2, 2)), make_noise(3, 1, 1, (1, 2, 2)))
+
+
+class Spoiled:
+    """A session whose outputs have one value that is no number."""
+
+    def __init__(self, inner: Any, value: float) -> None:
+        self.inner, self.value, self.description = inner, value, inner.description
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = {name: np.array(values) for name, values in self.inner.run(feeds).items()}
+        for values in found.values():
+            values.flat[values.size // 2] = self.value
+        return found
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("role", ["text_encoder", "transformer", "vae_decoder"])
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_is_an_error_and_never_a_picture(pipe: Pipeline, role: str, value: float) -> None:
+    sessions = dict(pipe.sessions) | {role: Spoiled(pipe.sessions[role], value)}
+    with pytest.raises(BundleError, match=rf"{role} gave 1 of \d+ values of '\w+' that are NaN or infinite"):
+        dataclasses.replace(pipe, sessions=sessions)(PROMPTS[:1])
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_are_numbers() -> None:
+    with pytest.raises(BundleError, match="the decoder gave 1 of 12 values of 'image' that are NaN or infinite"):
+        to_uint8(np.array([0.0] * 11 + [float("nan")], np.float32).reshape(1, 3, 2, 2))
+
+
+def test_ids_beyond_the_text_encoders_table_are_said(pipe: Pipeline) -> None:
+    check_ids(np.array([[0, 63]]), 64)
+    check_ids(np.array([[0, 10**6]]), 0)  # a vocabulary that is not known
+    for ids in ([[0, 64]], [[-1, 3]]):
+        with pytest.raises(BundleError, match=r"the tokenizer gives ids from .*, the text encoder knows 0 to 63"):
+            check_ids(np.array(ids), 64)
+    assert pipe.reader.plan.vocabulary == 64, "the student's own number of words"
+    small = dataclasses.replace(pipe.reader.plan, vocabulary=3)
+    reader = PromptReader(small, load_student("sprint-tiny").tokenizer / "tokenizer.json")
+    with pytest.raises(BundleError, match="the text encoder knows 0 to 2"):
+        dataclasses.replace(pipe, reader=reader)(PROMPTS[:1])

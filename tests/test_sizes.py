@@ -77,7 +77,7 @@ def make_bundle(latents: tuple[Any, Any], picture: tuple[Any, Any], decoded: tup
     records = record("transformer", latents, latents), record("vae_decoder", decoded or latents, picture)
     plans = StepPlan((1.0,), 4.5), PromptPlan("", True, 9, 9, 0)
     names = ("made", "made", None, "none", "onnx", "fp32", "cpu")
-    return Bundle(Path("here"), *names, Options(), "", *plans, (4, 8, 8), records, (), None, "f", "k", {})
+    return Bundle(Path("here"), *names, Options(), "", *plans, (4, 8, 8), records, (), None, "f", "k", {}, {})
 
 
 @pytest.mark.parametrize(

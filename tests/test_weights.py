@@ -96,7 +96,7 @@ def test_shards_are_joined_through_their_index(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "m-1.safetensors")
     save_file({"b": torch.zeros(3)}, tmp_path / "m-2.safetensors")
     index = tmp_path / "m.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}))
     handles = open_safetensors(tmp_path, "m")
     assert {name: handle.load().tolist() for name, handle in handles.items()} == {"a": [1, 1], "b": [0, 0, 0]}
     (tmp_path / "m-2.safetensors").unlink()
@@ -104,7 +104,17 @@ def test_shards_are_joined_through_their_index(tmp_path: Path) -> None:
         open_safetensors(tmp_path, "m")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"metadata": {}}', '{"weight_map": []}', '{"weight_map": {"a": 3}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"metadata": {}}',
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 3}}',
+        '{"metadata": {}, "weight_map": {"a": "../b"}}',
+    ],
+)
 def test_a_damaged_index_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "m.safetensors.index.json").write_text(text)
     with pytest.raises(InputError, match=r"m\.safetensors\.index\.json"):
@@ -113,7 +123,7 @@ def test_a_damaged_index_is_named(tmp_path: Path, text: str) -> None:
 
 def test_no_weights_at_all(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"pickle")
-    with pytest.raises(InputError, match=r"no model\.safetensors .* in .*pickled \.bin files are not read"):
+    with pytest.raises(InputError, match=r"no model\.safetensors .* in .*model\.bin: pickles can hold code and are not read"):
         open_safetensors(tmp_path, "model")
 
 

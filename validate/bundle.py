@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.bundle import find_file, read_bundle, write_text
+from sprint_export.export.bundle import find_file, read_bundle
+from sprint_export.files import write_text, write_whole
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.frontier import JSON
 from sprint_export.quantize.patterns import is_pointwise
@@ -20,6 +23,7 @@ from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
+from sprint_export.students.source import is_embedded
 from sprint_export.validate.departures import find_departures
 from sprint_export.validate.gates import apply_gates, read_demands, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
@@ -36,18 +40,19 @@ from sprint_export.validate.measure import (
 from sprint_export.validate.metrics import check_captions, check_metrics
 from sprint_export.validate.neural_engine import check_packages
 from sprint_export.validate.reference_cache import recall_reference
-from sprint_export.validate.report_file import REPORT, format_report
+from sprint_export.validate.report_file import format_report
 from sprint_export.validate.shapes_world import IMAGE_SIZE
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
+from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
-SHEET = "contact_sheet.png"
 SMALL_PICTURE = 128  # pixels; up to this size SMALL_COUNT prompts are drawn, above it LARGE_COUNT
 SMALL_COUNT, LARGE_COUNT = 64, 4
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
 NOISE_SEED = 0
+WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
 
 def validate_bundle(
@@ -63,7 +68,7 @@ def validate_bundle(
 
     Args:
         bundle: a bundle or its folder.
-        student: the unspecialized student; default: loaded from the bundle's source.
+        student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
@@ -76,14 +81,28 @@ def validate_bundle(
     Raises:
         InputError: a gate is malformed, there are no prompts, or the student is not the one the bundle was made from.
         BundleError: the bundle lacks a component, so no picture can be drawn, or its files are damaged.
+        MachineError: another run works on the bundle, or the disk is full.
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    with claim_bundle(folder, WRITE_ADVICE):
+        return _validate_claimed(folder, student, prompts, count, gates, runtime, progress)
+
+
+def _validate_claimed(
+    folder: Path,
+    student: Student | None,
+    prompts: Sequence[str] | None,
+    count: int | None,
+    gates: Sequence[str],
+    runtime: str | None,
+    progress: Progress,
+) -> Report:
     bundle = read_bundle(folder)
     chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
     demanded = [gate.metric for gate in read_demands(gates)]
     check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
-    student = student or load_student(bundle.source)
+    student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
@@ -104,6 +123,20 @@ def validate_bundle(
     )
     write_text(folder / REPORT, format_report(report))
     return report
+
+
+def _load_source(source: str) -> Student:
+    """The student a bundle names, where that is one of this package's own: a bundle may come from anywhere.
+
+    Raises:
+        InputError: it names a folder or a hub id, which is opened only where the user gives it.
+    """
+    if is_embedded(source) or source.startswith("random:"):
+        return load_student(source)
+    raise InputError(
+        f"this bundle says it was made from {source!r}; a folder or download that a bundle names is not opened by itself. If you "
+        f"trust it, give it: --student {shlex.quote(source)}"
+    )
 
 
 def check_demands(student: Student, gates: Sequence[str], count: int | None) -> None:
@@ -163,12 +196,7 @@ def _compare(
 
 
 def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:
-    sheet = bundle.folder / f".{SHEET}.part.png"
-    try:
-        draw_contact_sheet(rows, sheet)
-        sheet.replace(bundle.folder / SHEET)
-    finally:
-        sheet.unlink(missing_ok=True)  # there still where writing failed
+    write_whole(bundle.folder / SHEET, lambda part: draw_contact_sheet(rows, part))
 
 
 def quantized_share(bundle: Bundle, student: Student) -> float:

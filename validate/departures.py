@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sprint_export.export.bundle import locate, locate_kind
 from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.registry import hush, load_member
 from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
 from sprint_export.specialize import specialize_like
+from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.side_by_side import Drawn
 from sprint_export.weights import Handle, LazyHandle
 
@@ -40,8 +42,8 @@ def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Me
     specialized = specialize_like(student, bundle)
     rows = []
     for record in bundle.components:
-        component = edit_component(specialized.components[record.role], read_edits(bundle.folder / record.role))
-        component = dataclasses.replace(component, layers=record.layers)
+        component = edit_component(specialized.components[record.role], read_edits(locate_kind(bundle, record.role, "edits")))
+        component = take_layers(component, record.layers)
         with hush():
             found = search_component(bundle, component, dict(rounded.feeds[record.role][0]))
         note = found or "every operation gives what PyTorch gives"
@@ -56,6 +58,7 @@ def search_component(bundle: Bundle, component: Component, feeds: dict[str, Arra
     from sprint_export.runtimes.mil.departure import find_departure
     from sprint_export.runtimes.mil.evaluate import Evaluator
     from sprint_export.runtimes.mil.record import record_values
+    from sprint_export.runtimes.mil.sources import read_sources
 
     dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
     record = next(record for record in bundle.components if record.role == component.role)
@@ -65,9 +68,9 @@ def search_component(bundle: Bundle, component: Component, feeds: dict[str, Arra
         round_inputs(program, component)
         arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in graph.inputs]
         reference = record_values(program, arguments, [spec.name for spec in graph.outputs])
-        package = package_of(bundle.folder / record.role / part.graph)
+        package = package_of(locate(bundle, f"{record.role}/{part.graph}"))
         given = {spec.name: feeds[spec.name] for spec in part.inputs}  # both sides unrounded, also from part to part
-        found = find_departure(Evaluator(package), reference, given)
+        found = find_departure(Evaluator(package), reference, given, read_sources(program, reference))
         if found is not None:
             return f"{package.name}: {found}"
         feeds = feeds | {spec.name: reference[spec.name].numpy() for spec in graph.outputs}

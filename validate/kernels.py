@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, SprintExportError
@@ -58,6 +59,8 @@ _TENSOR = re.compile(
     r"\{ Name: (\S+), Dimensions: \[([-\d,]*)\], Strides: \[[-\d,]*\], StrideOrder: \[[-\d,]*\], Datatype: (\w+), "
     r"Format: [^{}]*\}"
 )
+_SHAPE = re.compile(r"(-?[0-9]{1,12}(,-?[0-9]{1,12}){0,15})?,?")
+_MOST_VALUES = 1 << 40  # of one operand
 
 
 class KernelTableError(SprintExportError):
@@ -221,6 +224,18 @@ class KernelSummary:
     unmatched: tuple[str, ...]  # priced by their bytes alone because no FLOP formula fits them
 
 
+def read_kernels(path: Path) -> tuple[Kernel, ...]:
+    """The kernels of a table in a file.
+
+    Raises:
+        KernelTableError: it cannot be read, or is no table.
+    """
+    try:
+        return parse_kernels(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise KernelTableError(f"{path} is no kernel table ({error}); build the bundle again") from error
+
+
 def parse_kernels(text: str) -> tuple[Kernel, ...]:
     """The kernels of a table, in order of execution, with the stream synchronization lines ("signal", "wait").
 
@@ -272,7 +287,11 @@ def _make_tensor(name: str, dims: str, dtype: str, number: int) -> KernelTensor:
         raise KernelTableError(
             f"kernel table, kernel {number}: tensor {name} has the unknown type {dtype!r}; known: {', '.join(_TYPES)}"
         )
+    if _SHAPE.fullmatch(dims) is None:
+        raise KernelTableError(f"kernel table, kernel {number}: tensor {name} has the dimensions {dims[:80]!r}; expected sizes")
     shape = tuple(int(size) for size in dims.split(",") if size)
+    if 0 in shape or math.prod(shape) > _MOST_VALUES:
+        raise KernelTableError(f"kernel table, kernel {number}: tensor {name} has {math.prod(shape)} values; build it again")
     if any(size < 0 for size in shape):
         raise KernelTableError(
             f"kernel table, kernel {number}: tensor {name} has a free axis in {list(shape)}; "

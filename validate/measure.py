@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sprint_export.devices import find_device
-from sprint_export.export.bundle import find_artifact, find_file
+from sprint_export.export.bundle import find_file, locate, locate_kind
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.frontier import JSON, read_frontier
 from sprint_export.schema import Bundle, Measurement
 from sprint_export.validate.adherence import count_flips, measure_adherence
 from sprint_export.validate.images import ssim_images
-from sprint_export.validate.kernels import parse_kernels, price_kernels
+from sprint_export.validate.kernels import price_kernels, read_kernels
 from sprint_export.validate.shapes_world import IMAGE_SIZE, read_caption
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ def recall_search(bundle: Bundle) -> list[Measurement]:
     """What the search for the recipe promised, on its own prompts; nothing where the recipe was not searched."""
     if find_file(bundle, JSON) is None:
         return []
-    found = read_frontier(bundle.folder / JSON)
+    found = read_frontier(locate(bundle, JSON))
     note = f"PSNR of the recipe on the {found.prompts} prompts of its search, +- {found.chosen.error_db:.1f}; torch, rounded"
     return [
         Measurement("searched_psnr_db", found.chosen.psnr_db, "dB", note=note),
-        Measurement("recipe_cost", found.chosen.cost, found.unit, note=f"{found.unit}; {found.notes[0]}"),
+        Measurement("recipe_cost", found.chosen.cost, found.unit, note="; ".join((found.unit, *found.notes[:1]))),
     ]
 
 
@@ -138,10 +138,10 @@ def summarize_kernels(bundle: Bundle) -> list[Measurement]:
     """What the builder chose for each engine, priced from the device's published peaks. Not a measured latency."""
     rows, device = [], find_device(bundle.device)
     for record in bundle.components:
-        table = find_artifact(bundle, record.role, f"kernels:{bundle.device}")
+        table = locate_kind(bundle, record.role, f"kernels:{bundle.device}")
         if table is None:
             continue
-        summary = price_kernels(parse_kernels((bundle.folder / table.path).read_text("utf-8")), device)
+        summary = price_kernels(read_kernels(table), device)
         rows += [
             Measurement("kernels", float(summary.kernels), "", record.role, note=f"in the engine for {device.title}"),
             Measurement(

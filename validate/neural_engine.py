@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from sprint_export.export.bundle import locate
 from sprint_export.runtimes.coreml_package import package_of
 from sprint_export.schema import Bundle, Measurement
 
@@ -34,7 +35,7 @@ def check_packages(bundle: Bundle) -> list[Measurement]:
 
     rows = []
     for record in bundle.components:
-        packages = [package_of(bundle.folder / record.role / part.graph) for part in record.parts]
+        packages = [package_of(locate(bundle, f"{record.role}/{part.graph}")) for part in record.parts]
         ops = [op for package in packages for op in read_program(package).ops]
         rows += [_count(record.role, *rule, ops) for rule in RULES]
         largest = max((path.stat().st_size for package in packages for path in package.rglob("*.bin")), default=0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,8 @@ def draw_reference(
 ) -> Reference:
     """Run the student's own pipeline (SanaSprintPipeline for SANA-Sprint), one prompt at a time.
 
+    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights.
+
     Args:
         student: unspecialized: the stock modules.
         prompts: B texts.
@@ -46,24 +49,24 @@ def draw_reference(
         progress: is told (stage, done, total).
     """
     assert student.make_reference is not None
-    pipeline = student.make_reference(student)
-    pipeline.set_progress_bar_config(disable=True)
     seconds: dict[str, list[float]] = {}
-    for role, module in (
-        ("text_encoder", pipeline.text_encoder),
-        ("transformer", pipeline.transformer),
-        ("vae_decoder", pipeline.vae.decoder),
-    ):
-        _time_calls(module, seconds.setdefault(role, []))
+    total = 2 * len(prompts)
+    texts = _encode_prompts(student, prompts, seconds, lambda done: progress("PyTorch reference", done, total))
+    pipeline = student.make_reference(student, ("transformer", "vae_decoder"))
+    pipeline.set_progress_bar_config(disable=True)
+    _time_calls(pipeline.transformer, seconds.setdefault("transformer", []))
+    _time_calls(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
-    for i, prompt in enumerate(prompts):
-        progress("PyTorch reference", i, len(prompts))
+    for i, (embeds, mask) in enumerate(texts):
+        progress("PyTorch reference", len(prompts) + i, total)
         with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
             image = pipeline(
-                prompt,
+                prompt=None,
+                prompt_embeds=embeds,
+                prompt_attention_mask=mask,
                 num_inference_steps=steps,
                 intermediate_timesteps=middle,
                 guidance_scale=guidance,
@@ -74,8 +77,24 @@ def draw_reference(
                 output_type="np",
             ).images
         pictures.append(np.rint(image * 255).astype(np.uint8))
-    progress("PyTorch reference", len(prompts), len(prompts))
+    progress("PyTorch reference", total, total)
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
+
+
+def _encode_prompts(
+    student: Student, prompts: Sequence[str], seconds: dict[str, list[float]], tell: Callable[[int], None]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Embeddings and mask of each prompt, as the pipeline's call makes them."""
+    assert student.make_reference is not None
+    pipeline = student.make_reference(student, ("text_encoder",))
+    _time_calls(pipeline.text_encoder, seconds.setdefault("text_encoder", []))
+    instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
+    texts = []
+    for i, prompt in enumerate(prompts):
+        tell(i)
+        with torch.no_grad():
+            texts.append(pipeline.encode_prompt(prompt, complex_human_instruction=instruction))
+    return texts
 
 
 def _time_calls(module: torch.nn.Module, seconds: list[float]) -> None:

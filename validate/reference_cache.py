@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sprint_export.cache import cache_folder
+from sprint_export.files import sweep_parts, write_whole
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.schema import Student
 from sprint_export.validate import reference
 from sprint_export.validate.reference import Reference, draw_reference
@@ -113,18 +114,13 @@ def _read_picture(path: Path, latent_shape: tuple[int, int, int]) -> Picture | N
 
 def _write_picture(path: Path, picture: Picture) -> None:
     body = np.ascontiguousarray(picture[0], np.uint8).tobytes() + np.ascontiguousarray(picture[1], np.float32).tobytes()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(hashlib.sha256(body).digest() + body)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, lambda part: part.write_bytes(hashlib.sha256(body).digest() + body))
 
 
 def _bound_folder(folder: Path) -> None:
     """Remove the oldest until the rest is below MOST_BYTES, and what a killed run left half-written."""
+    sweep_parts(folder)
     with contextlib.suppress(OSError):
         files = sorted(((path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir()), reverse=True)
         total = 0

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sprint_export.bundle_files import REPORT
 from sprint_export.errors import BundleError
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.schema import Measurement, Report
 
-REPORT = "report.json"
 NO_NUMBER = "not a number"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sprint_export.export.bundle import locate_kind
 from sprint_export.progress import Progress
 from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
@@ -21,6 +22,7 @@ from sprint_export.runtimes import chain_sessions, open_bundle
 from sprint_export.schema import ROLES, Bundle, Measurement, Student
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_like
+from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.images import psnr_arrays, relative_error
 
 if TYPE_CHECKING:
@@ -80,8 +82,8 @@ def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise
     layers = {record.role: record.layers for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        component = edit_component(specialized.components[role], read_edits(bundle.folder / role))
-        component = dataclasses.replace(component, layers=layers[role])
+        component = edit_component(specialized.components[role], read_edits(locate_kind(bundle, role, "edits")))
+        component = take_layers(component, layers[role])
         return TorchSession(component, fake=True, dtype=dtype)
 
     pipeline = chain_sessions(bundle, OneAtATime(ROLES, open_session))

@@ -16,7 +16,7 @@ import torch
 from common import TEXT_WIDTH, Log, steps_within, training_scenes
 from diffusers.pipelines.sana.pipeline_sana_sprint import SanaSprintPipeline
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
+from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
 from sprint_export.validate.shapes_world import (
     BACKGROUNDS,
@@ -34,7 +34,7 @@ MAX_TOKENS = 32  # training length; the longest caption has 26 tokens
 CHOICES = {"form": list(FORMS), "colour": list(COLOURS), "size": list(RADII), "place": list(PLACES)}
 
 
-def make_tokenizer(folder: Path) -> GemmaTokenizerFast:
+def make_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """One token a word, BOS first; SANA's 1,057-character instruction prefix becomes the single `<instruction>`."""
     words = [*SPECIAL, *WORDS, *FORMS, *COLOURS, *RADII, *PLACES, *BACKGROUNDS]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
@@ -45,9 +45,13 @@ def make_tokenizer(folder: Path) -> GemmaTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", words.index("<bos>"))])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    return GemmaTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"),
         padding_side="right",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
         model_max_length=512,
         additional_special_tokens=["<instruction>"],
     )
@@ -60,7 +64,7 @@ def _positional_default(name: str) -> list[str]:
     return value
 
 
-def make_text_encoder(tokenizer: GemmaTokenizerFast) -> Gemma2Model:
+def make_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Gemma2Model:
     """Two Gemma-2 layers of width 128 (4 query heads, 2 key/value heads); eager attention keeps the softcap."""
     config = Gemma2Config(
         vocab_size=len(tokenizer),
@@ -80,7 +84,7 @@ def make_text_encoder(tokenizer: GemmaTokenizerFast) -> Gemma2Model:
     return Gemma2Model(config)
 
 
-def tokenize(tokenizer: GemmaTokenizerFast, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def tokenize(tokenizer: PreTrainedTokenizerFast, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask, int64 [N, 32], with the instruction token where the pipeline puts its prefix."""
     batch = tokenizer(["<instruction> " + c for c in captions], padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
     return batch.input_ids, batch.attention_mask

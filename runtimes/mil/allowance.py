@@ -3,11 +3,11 @@
     error     |found - wanted|: its maximum over max |wanted|, and its rms over rms |wanted|
     allowed   FLOOR + FACTOR * the same of the noise: op(moved operands) - op(operands)
 
-A float16 constant stands for anything within half a unit of its last place, so it moves by that, up or down at random; other
-operands move by a few float32 units. A constant of whole numbers and powers of two (an exponent 2, a mask of -1e4, a norm's
-ones) stays: nobody rounded it. One rounding leaves no constant to move: a factor within half a float16 unit of 1 is rounded to
-1, and coremltools removes the multiplication. What is parallel to such a factor on one operand is therefore no error in a
-float16 result.
+A constant whose source is known (sources.py) is that source, and nothing is allowed for it. Another float16 constant, one that
+coremltools computed, stands for anything within half a unit of its last place: it moves by that, up or down at random, equal
+elements alike. Only 0, 1 and -1 stay, which coremltools fills in itself. Other operands move by a few float32 units. One rounding
+leaves no constant to move: a factor within half a float16 unit of 1 is rounded to 1, and coremltools removes the multiplication.
+What is parallel to such a factor on one operand is therefore no error in a float16 result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Excess:
 
 
 def find_excess(error: Tensor, noise: Tensor, wanted: Tensor) -> Excess | None:
-    """The first measure by which the error is more than is allowed."""
+    """The first measure by which the error is more than is allowed; noise that is no number allows nothing."""
+    noise = noise.nan_to_num(0.0, 0.0, 0.0)
     for measure, size, floor in (("largest", largest, LARGEST_FLOOR), ("rms", rms, RMS_FLOOR)):
         whole = size(wanted) or 1.0
         tolerance = floor + FACTOR * size(noise) / whole
@@ -66,9 +67,15 @@ def half_unit(tensor: Tensor) -> Tensor:
     return torch.ldexp(torch.ones_like(tensor), exponent - 12)
 
 
-def is_exact(constant: Tensor) -> bool:
-    """Whether a constant is surely what was meant, and not rounded: all of it whole numbers and powers of two."""
-    return bool(((constant == constant.round()) | (torch.frexp(constant).mantissa.abs() == 0.5)).all())
+def is_filled_in(constant: Tensor) -> bool:
+    """Whether all of it is 0, 1 or -1: what coremltools itself writes, as a bias, a gain or the factor of a negation."""
+    return bool((constant.abs().square() == constant.abs()).all())
+
+
+def draw_alike(stored: Tensor, random: torch.Generator) -> Tensor:
+    """1 or -1 for each element of a float16 constant, the same for equal elements: what was rounded to one value had one value."""
+    signs = torch.empty(1 << 16).bernoulli_(0.5, generator=random) * 2 - 1
+    return signs[stored.contiguous().view(torch.int16).long() & 0xFFFF].reshape(stored.shape)
 
 
 def largest(tensor: Tensor) -> float:

@@ -2,15 +2,17 @@
 
 coremltools names MIL values after the nodes of the exported program, so PyTorch's values are known by name. Every named value
 is compared and then replaced by PyTorch's, so that errors do not pile up: an op sees exactly what PyTorch's saw. Nothing is
-rounded to 16 bits here; what is left is the rounding of constants, and allowance.py says how much that may be. An op without
-16-bit constants is held to about 1e-5, which tells one GELU form from the other even in a float16 package.
+rounded to 16 bits here; what is left is the rounding of constants. Where sources.py knows what was rounded it is taken back, for
+the rest allowance.py says how much that may be. An op without such a rest is held to about 1e-5, which tells one GELU form from
+the other even in a float16 package. How a rest was rounded is drawn at random: a departure is one under every draw.
 
 A name may belong to another value: coremltools counts the values it names itself and may keep a value in another layout. A
 value that is nothing like PyTorch's is therefore a suspect first, and goes on as computed. It is guilty if what is made of it is
 right with PyTorch's value in its place; it is cleared if that is right with the computed one and wrong with PyTorch's; one that
 is neither by the end is reported.
 
-    departure = find_departure(Evaluator(package), record_values(exported, arguments), feeds)
+    values = record_values(exported, arguments)
+    departure = find_departure(Evaluator(package), values, feeds, read_sources(exported, values))
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from sprint_export.runtimes.mil.allowance import (
     INPUT_STEP,
     NEAR_ONE,
     Excess,
+    draw_alike,
     find_excess,
     half_unit,
-    is_exact,
+    is_filled_in,
     is_lost_factor,
     is_unlike,
 )
@@ -38,8 +41,10 @@ from sprint_export.runtimes.mil.constants import feeding_weights, read_constant
 from sprint_export.runtimes.mil.evaluate import Evaluator, compute_op
 from sprint_export.runtimes.mil.program import Op, Value
 from sprint_export.runtimes.mil.record import find_value
+from sprint_export.runtimes.mil.sources import Sources, recover
 
 LOOK_UP = "gather"  # moves what it found and not its table, of which a vocabulary's is a quarter of a text encoder
+DRAWS = 4  # of how constants were rounded; the first alone where it finds nothing
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def find_departure(
     evaluator: Evaluator,
     reference: Mapping[str, Tensor],
     feeds: Mapping[str, npt.NDArray[Any]],
-    weights_exact: bool = False,
+    sources: Sources = Sources(),  # noqa: B008  # frozen
     seed: int = 0,
 ) -> Departure | None:
     """The first op of the package whose result is not PyTorch's, or None.
@@ -80,10 +85,15 @@ def find_departure(
         reference: from `record_values`, on the same inputs; for a compressed package from a module with the weights (and
             activations) rounded as the package rounds them.
         feeds: the inputs.
-        weights_exact: the reference holds exactly the package's weights, so that no rounding is allowed for them.
+        sources: what the package's constants were rounded from, from `read_sources`.
         seed: of the moves that measure what rounding may do.
     """
-    return _Search(evaluator, reference, weights_exact, seed).run(feeds)
+    departure = None
+    for draw in range(DRAWS):
+        departure = _Search(evaluator, reference, sources, seed + draw).run(feeds)
+        if departure is None:
+            break
+    return departure
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,11 @@ class _Held:
 
 
 class _Search:
-    def __init__(self, evaluator: Evaluator, reference: Mapping[str, Tensor], weights_exact: bool, seed: int) -> None:
+    def __init__(self, evaluator: Evaluator, reference: Mapping[str, Tensor], sources: Sources, seed: int) -> None:
         self._evaluator = evaluator
         self._program = evaluator.program
         self._reference = reference
-        self._weights_exact = weights_exact
+        self._sources = sources
         self._random = torch.Generator().manual_seed(seed)
         self._suspects: list[Departure] = []
         self._constants = {*self._program.constants, *self._program.compressed}
@@ -126,7 +136,7 @@ class _Search:
         plain = self._run_op(op, {name: one.plain for name, one in held.items()})
         moved = self._run_op(op, {name: one.moved for name, one in held.items()})
         if op.type == LOOK_UP and op.inputs["x"][0] in self._constants:
-            moved = (self._move(op.inputs["x"][0], held[op.inputs["x"][0]].plain.dtype, plain[0]),)
+            plain, moved = self._look_up(op, held)
         claimed: Sequence[Tensor | None] = [None] * len(plain)
         if any(one.claimed is not None for one in held.values()):
             claimed = self._run_op(op, {name: one.plain if one.claimed is None else one.claimed for name, one in held.items()})
@@ -179,22 +189,33 @@ class _Search:
         tensor = tensor.to(self._evaluator.compute)
         return _Held(tensor, tensor + tensor.abs() * INPUT_STEP * self._draw(tensor))
 
+    def _look_up(self, op: Op, held: Mapping[str, _Held]) -> tuple[tuple[Tensor], tuple[Tensor]]:
+        """A gather from a constant: the rows it finds are recovered and moved, not the table."""
+        (table,) = op.inputs["x"]
+        operands = {name: one.plain for name, one in held.items()}
+        (found,) = self._run_op(op, operands)
+        source = self._sources.find(table, op, operands[table])
+        wanted = None if source is None else self._run_op(op, operands | {table: source})[0]
+        plain, moved = self._move(table, found.to(operands[table].dtype), wanted)
+        return (plain,), (moved,)
+
     def _read_constant(self, name: str, op: Op) -> _Held:
         stored = read_constant(self._program, name)
         weights = feeding_weights(self._program, name)
         if isinstance(stored, str) or not stored.is_floating_point() or op.type == LOOK_UP:
             return _Held(stored, stored, weights=weights)
-        tensor = stored.to(self._evaluator.compute)
-        return _Held(tensor, self._move(name, stored.dtype, tensor), weights=weights)
+        return _Held(*self._move(name, stored, self._sources.find(name, op, stored)), weights=weights)
 
-    def _move(self, name: str, dtype: torch.dtype, tensor: Tensor) -> Tensor:
-        """A constant, or what was looked up in it, moved by what rounding may have taken."""
-        is_compressed = name in self._program.compressed
-        is_weight = is_compressed or self._program.constants[name].on_disk
-        is_rounded = dtype == torch.float16 and not (is_weight and self._weights_exact)
-        step = half_unit(tensor) if is_rounded else tensor.abs() * INPUT_STEP
-        step = step * (1 + is_compressed)  # two roundings: its scale or palette, and the product
-        return tensor + step * (not is_exact(tensor)) * self._draw(tensor)
+    def _move(self, name: str, stored: Tensor, source: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A constant, or what was looked up in it, with its source where that is known; the same, moved by what rounding took."""
+        value, unknown = recover(stored, source)
+        value = value.to(self._evaluator.compute)
+        if is_filled_in(stored):
+            return value, value
+        if stored.dtype != torch.float16:
+            return value, value + unknown * value.abs() * INPUT_STEP * self._draw(value)
+        is_twice = name in self._program.compressed and bool(unknown.all())  # its scale or palette, and the product
+        return value, value + unknown * (1 + is_twice) * half_unit(value) * draw_alike(stored, self._random)
 
     def _draw(self, like: Tensor) -> Tensor:
         """1 or -1."""

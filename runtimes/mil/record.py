@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,11 +52,16 @@ class _Recorder(torch.fx.Interpreter):
         return result
 
 
+def find_node(known: Container[str], name: str) -> str | None:
+    """The known node that coremltools named a MIL value or constant after."""
+    name = re.sub("_cast_fp16|_to_fp16|_promoted|_cast_u?int16", "", name)  # the last: what a gather of 16-bit indices gives
+    return next((node for node in (name, re.sub(r"_\d+$", "", name)) if node in known), None)
+
+
 def find_value(reference: Mapping[str, Tensor], name: str, found: Tensor) -> Tensor | None:
     """PyTorch's value for a computed MIL value, in its layout; None if it has no name or shape there."""
-    name = re.sub("_cast_fp16|_to_fp16|_promoted|_cast_u?int16", "", name)  # the last: what a gather of 16-bit indices gives
-    node = name if name in reference else re.sub(r"_\d+$", "", name)
-    value = reference.get(node)
+    node = find_node(reference, name)
+    value = None if node is None else reference[node]
     if value is None or not value.is_floating_point() or not found.is_floating_point() or not found.numel():
         return None
     value = value.to(found.dtype)

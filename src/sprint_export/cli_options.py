@@ -53,6 +53,9 @@ Runtime = Annotated[
 
 Target = Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, onnx-int8, coreml-int8; see: list targets.")]
 Student = Annotated[str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")]
+Variant = Annotated[
+    str | None, typer.Option(help="Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones.")
+]
 Out = Annotated[Path | None, typer.Option(help="The bundle's folder; default STUDENT-TARGET here.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle made from other inputs.")]
 Device = Annotated[str | None, typer.Option(help="What to build for; see: list devices.")]

@@ -11,7 +11,9 @@ import typer
 from sprint_export import cli_options as o
 from sprint_export.bars import progress_bars
 from sprint_export.clear_errors import check_space
-from sprint_export.errors import InputError, MachineError
+from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.errors import InputError
+from sprint_export.files import write_whole
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.paths import is_folder
 from sprint_export.schema import Bundle, Report
@@ -119,6 +121,8 @@ def run(
         pipeline = open_bundle(bundle, runtime, steps=steps)
         progress("loading networks", 1, 1)
         note(f"runs on {pipeline.description}")
+        if unknown := pipeline.reader.list_unknown(prompts):
+            note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
         pictures = pipeline(prompts, seed=seed, height=height, width=width)
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
@@ -149,19 +153,22 @@ def _check_output(output: Path) -> None:
 def _save_picture(picture: Any, path: Path) -> None:
     from PIL import Image
 
-    try:
-        Image.fromarray(picture).save(path)
-    except ValueError as error:
-        raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
-    except OSError as error:
-        if error.errno is None:  # the format's own: it has no such pictures
+    with clear_disk_errors(path, "choose another -o"):
+        try:
+            write_whole(path, Image.fromarray(picture).save)
+        except (ValueError, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise
+            # the format's own: it has no such pictures
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
-        raise MachineError(f"-o {path}: cannot be written ({error.strerror}); make room, or write it elsewhere") from error
 
 
 def validate(
     bundle: o.Folder,
-    student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
+    ] = None,
+    variant: o.Variant = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
@@ -174,7 +181,6 @@ def validate(
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
     from sprint_export.export.bundle import read_bundle
-    from sprint_export.road import clear_disk_errors
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
 
@@ -183,12 +189,12 @@ def validate(
     if student is not None:
         check_source(student)
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
-    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress, clear_disk_errors(bundle):
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         load_libraries(progress)
         from sprint_export.students import load_student
         from sprint_export.validate import validate_bundle
 
-        loaded = None if student is None else load_student(student)
+        loaded = None if student is None else load_student(student, variant)
         report = validate_bundle(bundle, loaded, given, count, gate or [], runtime, progress)
     show_report(report, as_json)
 
@@ -219,10 +225,9 @@ def build(
     verbose: o.Verbose = False,
 ) -> None:
     """Build a bundle's engines for another device."""
-    from sprint_export.road import clear_disk_errors
     from sprint_export.runtimes import build_bundle
 
-    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress, clear_disk_errors(bundle):
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         built: Bundle = build_bundle(bundle, device, builder, progress)
     files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
     if as_json:

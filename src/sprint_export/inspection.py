@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.devices import find_device
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import to_json
 from sprint_export.registry import list_members, load_member
@@ -64,12 +65,21 @@ def _list_recipes() -> dict[str, str]:
 
 
 def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
-    """A line about the whole, then each network's files, interface and notes; with `layers`, every quantized layer."""
+    """A line about the whole, then each network's files, interface and notes; with `layers`, every quantized layer.
+
+    A line is a line: a licence or a note that goes on in another one could say what looks like ours.
+    """
+    for line in _describe_whole(bundle, layers):
+        yield line.replace("\n", r"\n")
+
+
+def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
     steps = " or ".join(map(str, bundle.plan.counts or (bundle.plan.steps,)))
     yield (
         f"{bundle.source} ({bundle.family}) as {bundle.target}-{bundle.precision} for {bundle.device}; "
         f"{steps} step(s), guidance {bundle.plan.guidance:g}; licence: {bundle.licence}"
     )
+    yield f"opens with {', '.join(_describe_runtimes(bundle))}"
     for record in bundle.components:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
@@ -78,6 +88,18 @@ def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
         yield from (f"    note: {note}" for note in record.notes)
         if layers:
             yield from _describe_layers(record)
+
+
+def _describe_runtimes(bundle: Bundle) -> Iterator[str]:
+    """`onnxruntime 1.21.0 or newer`; an engine opens in one version of its builder, on one generation of GPUs."""
+    builders = {a.format for a in bundle.artifacts if a.kind.startswith("engine:")}
+    for name, version in bundle.runtimes.items():
+        if name not in builders:
+            yield f"{name} {version} or newer" + (" (shadows, on a CPU)" if builders else "")
+            continue
+        made = {a.kind.partition(":")[2] for a in bundle.artifacts if a.kind.startswith("engine:") and a.format == name}
+        found = sorted({find_device(device).compute_capability or (0, 0) for device in made})
+        yield f"{name} {version} exactly (engines, compute capability {', '.join(f'{a}.{b}' for a, b in found)})"
 
 
 def _describe_layers(record: ComponentRecord) -> Iterator[str]:

@@ -6,11 +6,11 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-LATER = "later"  # in a field's metadata: files of the same format were written before there was one
 
 
 def to_json(value: Any) -> Any:
@@ -25,7 +25,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any) -> T:
-    """Rebuild a dataclass written by `to_json`; a field marked LATER may be missing and then has its default.
+    """Rebuild a dataclass written by `to_json`.
 
     Raises:
         TypeError, KeyError, ValueError: the value does not have the dataclass's fields and types.
@@ -39,24 +39,29 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
             raise TypeError(f"{where}: expected an object, found {type(value).__name__}")
-        hints = typing.get_type_hints(kind, localns={"torch": None, "Handle": None})
-        names = {f.name for f in dataclasses.fields(kind)}
-        needed = {f.name for f in dataclasses.fields(kind) if LATER not in f.metadata}
-        if not needed <= set(value) <= names:
-            raise KeyError(f"{where}: expected fields {sorted(names)}, found {sorted(value)}")
-        return kind(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names & set(value)})
+        kinds = _field_kinds(kind)
+        if set(value) != set(kinds):
+            raise KeyError(f"{where}: expected fields {sorted(kinds)}, found {sorted(value)}")
+        return kind(**{name: _build(inner, value[name], f"{where}.{name}") for name, inner in kinds.items()})
     if origin in (types.UnionType, typing.Union):
         return _build_union(inner, value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise TypeError(f"{where}: expected a list, found {type(value).__name__}")
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
-        return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        each = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(each, value, strict=True)))
     if origin is not None:  # the remaining generic in use is Mapping[str, X]
         if not isinstance(value, dict):
             raise TypeError(f"{where}: expected an object, found {type(value).__name__}")
         return {key: _build(inner[1], item, f"{where}.{key}") for key, item in value.items()}
     return _build_plain(kind, value, where)
+
+
+@cache
+def _field_kinds(kind: type[Any]) -> dict[str, Any]:
+    """A dataclass's fields -> their types."""
+    hints = typing.get_type_hints(kind, localns={"torch": None, "Handle": None})
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _build_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -1,30 +1,28 @@
 """convert: the whole road, from a student's name to a validated bundle.
 
-Nothing appears at `out` until the bundle is whole: stages gather their files in `.<out>.partial` beside it, where a killed
-run is taken up again. A bundle that is there already and was made from the same inputs is not made again.
+Nothing appears at `out` until the bundle is whole: stages gather their files in `.<out>.partial` beside it, one run at a time,
+and a killed run is taken up again there. A bundle that is there already, whole, and was made from the same inputs is not made
+again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.paths import resolve_path
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
 from sprint_export.registry import load_member
 from sprint_export.run_checks import CheckedRun, check_path, check_run, load_libraries
 from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from sprint_export.work_folder import claim_bundle, find_work_folder
 
 
 def convert(
@@ -32,6 +30,7 @@ def convert(
     target: str = "trt-fp8",
     out: str | Path | None = None,
     *,
+    variant: str | None = None,
     steps: int | Sequence[int] = 1,
     guidance: float | None = None,
     device: str | None = None,
@@ -57,6 +56,7 @@ def convert(
         student: what `load_student` takes, or its result.
         target: `<target>-<precision>`, e.g. "trt-fp8"; see `list_targets`.
         out: the bundle's folder; default `<student>-<target>` in the working directory.
+        variant: as in `load_student`.
         steps: 1 to 4, or several of them, e.g. (1, 2, 4), that share the weights.
         guidance: the guidance scale to fix; default: the pipeline's own.
         device: what it is built for; default: the target's.
@@ -105,18 +105,20 @@ def convert(
     load_libraries(progress)
     from sprint_export.students import load_student
 
-    loaded = student if isinstance(student, Student) else load_student(student)
-    if run.options.dynamic:
-        load_member("student", loaded.family).check_free_sizes(loaded)
-    if prompts is not None:
-        loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
-    folder = Path(out) if out is not None else Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}")
-    if run.is_validated:
-        from sprint_export.validate.bundle import check_demands
+    with ExitStack() as stack:
+        if out is not None:  # another run that works there is met before the student is loaded
+            folder = _claim_out(Path(out), overwrite, stack)
+        loaded = student if isinstance(student, Student) else load_student(student, variant)
+        if run.options.dynamic:
+            load_member("student", loaded.family).check_free_sizes(loaded)
+        if prompts is not None:
+            loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
+        if run.is_validated:
+            from sprint_export.validate.bundle import check_demands
 
-        check_demands(loaded, gates, count)
-    with clear_disk_errors(folder):
-        folder = check_out(folder)
+            check_demands(loaded, gates, count)
+        if out is None:
+            folder = _claim_out(Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}"), overwrite, stack)
         bundle = _make_bundle(
             loaded,
             run.target,
@@ -161,6 +163,14 @@ def check_convert(student: str | Path | Student, target: str, out: str | Path | 
     return run
 
 
+def _claim_out(out: Path, overwrite: bool, stack: ExitStack) -> Path:
+    """The bundle's place, checked, and held until `stack` is left."""
+    with clear_disk_errors(out):
+        out = check_out(out, overwrite)
+    stack.enter_context(claim_bundle(out))
+    return out
+
+
 def _make_bundle(
     student: Student,
     target: Target,
@@ -180,12 +190,13 @@ def _make_bundle(
     say: Callable[[str], None],
 ) -> Bundle:
     from sprint_export.export import export_student
-    from sprint_export.export.bundle import place_bundle
+    from sprint_export.export.publishing import discard_work, place_bundle
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
     from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
 
+    present = read_present(folder, overwrite)
     guidance = DEFAULT_GUIDANCE if guidance is None else guidance
     specialized = specialize_student(student, steps, guidance, options.layout, prefix_cache, prompt_tokens)
     specialized = keep_components(specialized, components)
@@ -195,29 +206,16 @@ def _make_bundle(
     recipe, frontier = choose_recipe(specialized, target, precision, device, wish, progress, say)
     quantized = quantize_student(specialized, precision, target, recipe, progress)
     key = bundle_key(quantized, target, precision, device, options)
-    if folder.exists() and any(folder.iterdir()):
-        found = _read_present(folder, overwrite)
-        if found is not None and found.key == key:
-            say(f"{folder} was made from the same inputs; nothing to do but validate it")
-            return build_bundle(found, device.name, builder, progress)
-        if not overwrite:
-            raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
-    bundle = export_student(quantized, target, precision, device, folder, progress, options)
+    if present is not None and present.key == key:
+        say(f"{folder} was made from the same inputs; nothing to do but validate it")
+        discard_work(find_work_folder(folder), key)
+        return build_bundle(present, device.name, builder, progress)
+    if holds_anything(folder) and not overwrite:
+        raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
+    bundle = export_student(quantized, target, precision, device, folder, progress, options, say)
     bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, device.name, builder, progress)
     return place_bundle(bundle, folder)
-
-
-def _read_present(folder: Path, overwrite: bool) -> Bundle | None:
-    """The bundle that is there; None where it is damaged and about to be replaced anyway."""
-    from sprint_export.export.bundle import read_bundle
-
-    try:
-        return read_bundle(folder)
-    except BundleError as error:
-        if overwrite:
-            return None
-        raise BundleError(f"{error}; to replace it, add --overwrite") from error
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:
@@ -232,47 +230,3 @@ def keep_components(student: Student, roles: Sequence[str]) -> Student:
     if not roles:
         raise InputError(f"no component chosen; choose from: {', '.join(student.components)}")
     return dataclasses.replace(student, components={r: c for r, c in student.components.items() if r in roles})
-
-
-def check_out(folder: Path) -> Path:
-    """Refuse an output path that cannot become a bundle, before any work is done; a link is followed.
-
-    Raises:
-        InputError: it is a file, the working directory or a folder around it, or holds files that are no bundle; or its
-            parent is a file or not writable.
-    """
-    from sprint_export.export.bundle import MANIFEST
-
-    if folder.is_file():
-        raise InputError(f"--out {folder} is a file; expected a folder that is new, empty or holds a bundle")
-    if Path.cwd().is_relative_to(folder.resolve()):
-        raise InputError(f"--out {folder} is where you are working, or around it; expected a folder of the bundle's own")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise InputError(
-            f"--out {folder} holds files but no {MANIFEST}, so it is not a bundle and is left alone; choose another "
-            "folder, or empty it yourself"
-        )
-    parent = folder.absolute().parent
-    nearest = next(p for p in (parent, *parent.parents) if p.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"--out {folder}: {nearest} is not a folder that can be written to; choose another")
-    return folder.resolve() if folder.is_symlink() else folder
-
-
-@contextmanager
-def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into one clear message; finished stages stay for the next run."""
-    try:
-        yield
-    except OSError as error:
-        # numpy's tofile says "131072 requested and 25360 written" and gives no number
-        cut_short = error.errno is None and "requested and" in str(error)
-        if cut_short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())).free
-            raise MachineError(
-                f"the disk is full ({free / 1e6:.0f} MB free at {folder.absolute().parent}) while writing {folder}; "
-                "free some space and run the same command again: it goes on where it stopped"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR):
-            raise InputError(f"cannot write to {error.filename or folder} ({error.strerror}); choose another --out") from error
-        raise

@@ -1,8 +1,4 @@
-"""The nouns: frozen dataclasses, standard library only.
-
-Left of the wall (torch): Component, StepPlan, Student, Recipe. Right of it (files): Artifact, Bundle, Report. Everything
-right of the wall turns into JSON and back (json_forms.py).
-"""
+"""The nouns: frozen dataclasses, standard library only. Artifact, Bundle and Report turn into JSON and back (json_forms.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import unknown_choice
-from sprint_export.json_forms import LATER
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +58,8 @@ class QuantizedLayer:
     `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
     compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
     None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales are rounded to `scale_dtype`, the type the graph computes in. `output_amax` is the largest magnitude
-    of its output where the target's kernel rounds that too; None where it does not.
+    rows; 0 means all. Scales have the digits of `scale_dtype` (quantize/scales.py). `output_amax` is the largest magnitude of its
+    output where the target's kernel rounds that too; None where it does not.
     """
 
     precision: Precision
@@ -168,6 +163,7 @@ class PromptPlan:
     pad_id: int
     prefix_ids: tuple[int, ...] = ()
     cuts: bool = True
+    vocabulary: int = 0  # rows of the encoder's table of words: every id is below it; 0: not known
 
     @property
     def before(self) -> int:
@@ -177,7 +173,10 @@ class PromptPlan:
 
 @dataclass(frozen=True)
 class Student:
-    """A one-step (or few-step) text-to-image model, before or after specialization and quantization."""
+    """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
+
+    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16".
+    """
 
     family: str
     source: str
@@ -194,7 +193,9 @@ class Student:
     plan: StepPlan | None = None
     layout: str = CHANNELS_LAST
     recipe: Recipe | None = None
-    make_reference: Callable[[Student], Any] | None = None
+    make_reference: Callable[..., Any] | None = None
+    folder: Path | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class Recipe:
     observer: str = "max"
     smooth: float = 0.0
     correct_bias: bool = False
-    gptq: bool = field(default=False, metadata={LATER: True})
+    gptq: bool = False
     meaning: str = ""
 
 
@@ -252,7 +253,7 @@ class Options:
     deployment_target: str | None = None  # "iOS18": the oldest system the files must run on
     compute_unit: str | None = None  # one of the target's
     part_megabytes: int | None = None  # a component with more weights becomes several files that run one after the other
-    dynamic: bool = field(default=False, metadata={LATER: True})  # height and width of latents and picture are free axes
+    dynamic: bool = False  # height and width of latents and picture are free axes
 
     @property
     def layout(self) -> str:
@@ -275,8 +276,8 @@ class Target:
     `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
     the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
     its files; `runtimes` the members of runtimes/ that can run them, best first. `rounds_output(precision, shape)` says whether
-    its kernel for such a layer gives 8 bits back, so that the range of the output has to be known. `one_size` is the reason why
-    height and width cannot be free.
+    its kernel for such a layer gives 8 bits back, so that the output's range must be known. `one_size`: why sizes cannot be free.
+    `oldest(options)` names what opens its files (a library, a system), each with the oldest version that was shown to.
     """
 
     name: str
@@ -298,7 +299,9 @@ class Target:
     rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
+    scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
+    oldest: Callable[[Options], Mapping[str, str]] = lambda options: {}  # library or system -> oldest version that opens it
 
 
 @dataclass(frozen=True)
@@ -362,6 +365,7 @@ class Bundle:
     fingerprint: str
     key: str
     tools: Mapping[str, str]
+    runtimes: Mapping[str, str]  # what opens it: a library or system -> its oldest version; an engine's builder -> the only one
 
 
 @dataclass(frozen=True)

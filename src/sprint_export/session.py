@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sprint_export.errors import InputError
+from sprint_export.errors import BundleError, InputError
 from sprint_export.progress import Progress, quiet
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.sampler import sample
-from sprint_export.schema import Measurement, PromptPlan, StepPlan
+from sprint_export.schema import Measurement, StepPlan
 from sprint_export.sizes import PictureSizes
 
 if TYPE_CHECKING:
@@ -88,59 +88,6 @@ class OneAtATime(Mapping[str, Session]):
         return len(self._roles)
 
 
-class PromptReader:
-    """Turns prompts into token ids exactly as the student's pipeline does."""
-
-    def __init__(self, plan: PromptPlan, tokenizer_file: Path) -> None:
-        from tokenizers import Tokenizer
-
-        self.plan = plan
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        self._tokenizer.no_padding()
-        if plan.cuts:
-            self._tokenizer.enable_truncation(plan.tokens)
-        else:
-            self._tokenizer.no_truncation()
-
-    def read(self, prompts: Sequence[str]) -> tuple[Array, Array]:
-        """Token ids int64 [B, tokens], or [B, keep - 1] after a held prefix, and the mask of the kept positions int64 [B, keep].
-
-        Raises:
-            InputError: a prompt changes the ids of the prefix that the encoder holds, or is longer than the encoder and not cut.
-        """
-        import numpy as np
-
-        plan = self.plan
-        ids = np.full((len(prompts), plan.tokens), plan.pad_id, np.int64)
-        mask = np.zeros((len(prompts), plan.tokens), np.int64)
-        for row, prompt in enumerate(prompts):
-            tokens = self._encode(prompt)
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        kept = np.r_[0, plan.before : plan.tokens]
-        return ids[:, len(plan.prefix_ids) :], mask[:, kept]
-
-    def _encode(self, prompt: str) -> list[int]:
-        """All ids of a prompt, the prefix's among them; at most `plan.tokens`."""
-        plan = self.plan
-        text = prompt.lower().strip() if plan.lower else prompt.strip()
-        tokens: list[int] = self._tokenizer.encode(plan.prefix + text).ids
-        found, held = tokens[: len(plan.prefix_ids)], list(plan.prefix_ids)
-        if found != held:
-            place = next((i for i, pair in enumerate(zip(found, held, strict=False)) if pair[0] != pair[1]), len(found))
-            raise InputError(
-                f"prompt {prompt!r}: the tokenizer joins it to the instruction before it: token {place} of {len(held)} is "
-                f"{found[place] if place < len(found) else 'missing'}, expected {held[place]}, for which this text encoder holds "
-                "constants. Begin the prompt with another character, or export with --no-prefix-cache"
-            )
-        if len(tokens) > plan.tokens:
-            raise InputError(
-                f"prompt {prompt!r} takes {len(tokens) - plan.before} tokens, expected at most {plan.keep - 1}: that is what the "
-                "networks are fixed to. Shorten it, or export with a larger --prompt-tokens"
-            )
-        return tokens
-
-
 def make_noise(seed: int, steps: int, batch: int, latent_shape: tuple[int, int, int]) -> Array:
     """Unit-variance noise float32 [steps, B, C, h, w]; picture i of a batch depends on `seed + i` only.
 
@@ -209,6 +156,7 @@ class Pipeline:
 
         noise = self._check_noise(prompts, seed, noise, self._choose_latents(noise, height, width))
         ids, mask = self.reader.read(prompts)
+        check_ids(ids, self.reader.plan.vocabulary)
         rows = [slice(i, i + 1) for i in range(len(prompts))]
 
         def tell(role: str, done: int) -> None:
@@ -279,15 +227,43 @@ class Pipeline:
         session = self.sessions[role]
         start = time.perf_counter()
         result = session.run(feeds)
+        check_finite(role, result)
         self.ran_on[role] = session.description
         self.seconds.setdefault(role, []).append(time.perf_counter() - start)
         return result
 
 
-def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
-    """float [B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3], rounding as diffusers' VaeImageProcessor does."""
+def check_ids(ids: Array, vocabulary: int) -> None:
+    """Raise BundleError unless every id is one of the vocabulary (0: not known)."""
+    if vocabulary and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+        raise BundleError(
+            f"the tokenizer gives ids from {ids.min()} to {ids.max()}, the text encoder knows 0 to {vocabulary - 1}: they do not "
+            "belong together; export the student again"
+        )
+
+
+def check_finite(role: str, outputs: Mapping[str, Array]) -> None:
+    """Raise BundleError where a network gave NaN or infinity: what is made of that is no picture."""
     import numpy as np
 
+    for name, values in outputs.items():
+        bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+        if bad:
+            raise BundleError(
+                f"{role} gave {bad} of {values.size} values of {name!r} that are NaN or infinite: its weights are damaged or too "
+                "large for the type it computes in; export the student again, or for a target of wider floats"
+            )
+
+
+def to_uint8(image: Array) -> npt.NDArray[np.uint8]:
+    """float [B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3], rounding as diffusers' VaeImageProcessor does.
+
+    Raises:
+        BundleError: it holds NaN or infinity.
+    """
+    import numpy as np
+
+    check_finite("the decoder", {"image": image})
     unit = np.clip(image.astype(np.float32) * 0.5 + 0.5, 0.0, 1.0)
     pictures: npt.NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return pictures

@@ -90,7 +90,8 @@ def find_sizes(bundle: Bundle) -> PictureSizes:
     missing = [role for role in ("transformer", "vae_decoder") if role not in records]
     if missing:
         raise BundleError(f"{bundle.folder} has no {', '.join(missing)}, so no picture has a size; export all components to draw")
-    latents, decoder = records["transformer"].inputs[0], records["vae_decoder"]
+    latents = next(spec for spec in records["transformer"].inputs if spec.name == "latents")
+    decoder = records["vae_decoder"]
     try:
         step, given, made = (_read_height(spec) for spec in (latents, decoder.inputs[0], decoder.outputs[0]))
         pixels, rest = divmod(made, given)

@@ -13,15 +13,17 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.sampler import trigflow_times
 from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, Bundle, PromptPlan, StepPlan, Student
-from sprint_export.session import PromptReader
+from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import Handle, LazyHandle, constant
 
 DEFAULT_GUIDANCE = 4.5  # SanaSprintPipeline.__call__'s default
 
 
+@fixed_threads()
 def specialize_student(
     student: Student,
     steps: int | Sequence[int] = 1,
@@ -47,8 +49,8 @@ def specialize_student(
         A new student with a plan; the input is unchanged.
 
     Raises:
-        InputError: the student is specialized already, steps or prompt_tokens is out of range, there is no such layout, or a
-            prompt that came with the student cannot follow a prefix that is held.
+        InputError: the student is specialized already, steps or prompt_tokens is out of range, there is no such layout, a prompt
+            that came with the student cannot follow a prefix that is held, or the stock tokenizer makes other ids of it.
     """
     if layout not in (CHANNELS_LAST, CHANNELS_FIRST):
         raise unknown_choice("layout", layout, (CHANNELS_LAST, CHANNELS_FIRST))
@@ -63,6 +65,7 @@ def specialize_student(
     times = tuple(s for count in counts for s in trigflow_times(count))
     plan = StepPlan(times, guidance, counts=counts if len(counts) > 1 else ())
     family = load_member("student", student.family)
+    family.check_tokenizer(student)
     prompt = _fix_prompt(student, prefix_cache, prompt_tokens)
     specialized: Student = family.specialize(dataclasses.replace(student, prompt=prompt), plan)
     if layout == CHANNELS_FIRST:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
+import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from sprint_export.errors import InputError
 
 M_MMAP_THRESHOLD = -3  # malloc.h
+LARGEST_WEIGHT = 1e18  # norms square what weights make, and float32 holds 3e38
+LARGEST_INDEX = 64 << 20  # bytes
 
 
 class Handle(Protocol):
@@ -48,15 +52,22 @@ class FileHandle:
         """Read this tensor only.
 
         Raises:
-            InputError: the file changed or is damaged, or the tensor holds NaN or infinity.
+            InputError: the file changed or is damaged, or the tensor holds NaN, infinity or numbers beyond LARGEST_WEIGHT.
         """
         try:
             with safe_open(self.path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(self.key)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self.path}: cannot read tensor {self.key!r} ({error}); download the file again") from error
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"{self.path}: tensor {self.key!r} holds NaN or infinite values; the checkpoint is damaged")
+        if tensor.is_floating_point() and tensor.numel():
+            largest = tensor.abs().max().item()  # NaN where one is
+            if not math.isfinite(largest):
+                raise InputError(f"{self.path}: tensor {self.key!r} holds NaN or infinite values; the checkpoint is damaged")
+            if largest > LARGEST_WEIGHT:
+                raise InputError(
+                    f"{self.path}: tensor {self.key!r} holds {largest:.1e}, expected at most {LARGEST_WEIGHT:.0e}: float32 "
+                    "cannot hold its square. The checkpoint is damaged"
+                )
         return tensor
 
 
@@ -112,53 +123,117 @@ _DTYPES = {
 }
 
 
-def open_safetensors(folder: Path, stem: str) -> dict[str, Handle]:
-    """Handles of `<stem>.safetensors` or of the shards its index names.
+def open_safetensors(folder: Path, stem: str, variant: str | None = None, says_format: bool = False) -> dict[str, Handle]:
+    """Handles of `<stem>.safetensors` or of the shards its index names; of a variant's, as `choose_variant` says.
+
+    Args:
+        folder: of one network.
+        stem: of its weights' names.
+        variant: as in `choose_variant`.
+        says_format: whether the files' metadata must say that they are PyTorch's, as transformers wants it.
 
     Raises:
         InputError: no such file, a shard is missing, or a file (or the index) is truncated or damaged.
     """
-    index = folder / f"{stem}.safetensors.index.json"
-    single = folder / f"{stem}.safetensors"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-            paths = [folder / Path(name).name for name in names]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{index} is damaged ({error!r}), expected a weight_map of file names; download it again") from error
-    elif single.is_file():
-        paths = [single]
-    else:
-        raise InputError(
-            f"no {stem}.safetensors (or its .index.json) in {folder}; expected a diffusers folder with "
-            "safetensors weights (pickled .bin files are not read)"
-        )
     handles: dict[str, Handle] = {}
-    for path in paths:
-        handles.update(_open_file(path))
+    for path in find_weights(folder, stem, variant):
+        more = _open_file(path, says_format)
+        twice = sorted(set(more) & set(handles))
+        if twice:
+            raise InputError(f"{path}: tensor {twice[0]!r} is in another shard too; download the files again")
+        handles |= more
     return handles
 
 
-def _open_file(path: Path) -> dict[str, Handle]:
+def choose_variant(folder: Path, stem: str, wanted: str | None = None) -> str:
+    """Which of the weights in a folder: "" for `<stem>.safetensors`, "fp16" for `<stem>.fp16.safetensors`; shards alike.
+
+    Args:
+        folder: of one network.
+        stem: of its weights' names.
+        wanted: a variant's name; None takes the plain weights, or the variant that is alone.
+
+    Raises:
+        InputError: there are no safetensors weights, not the wanted ones, or several variants and none that is plain.
+    """
+    single, index = (
+        re.compile(re.escape(stem) + form) for form in (r"(?:\.(\w+))?\.safetensors", r"\.safetensors\.index(?:\.(\w+))?\.json")
+    )
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    found = {match[1] or "" for name in names for form in (single, index) if (match := form.fullmatch(name))}
+    if wanted is not None and wanted in found:
+        return wanted
+    if wanted is None and ("" in found or len(found) == 1):
+        return "" if "" in found else found.pop()
+    if found:
+        listed = ", ".join(sorted(name or "(plain)" for name in found))
+        said = "several" if wanted is None else f"no variant {wanted!r}"
+        raise InputError(f"{folder} has {said} of {stem}.safetensors; choose with --variant from: {listed}")
+    pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
+    raise InputError(
+        f"no {stem}.safetensors (or its .index.json) in {folder}; expected a diffusers folder with safetensors weights "
+        f"({', '.join(pickles[:3]) or 'pickled .bin files'}: pickles can hold code and are not read)"
+    )
+
+
+def find_weights(folder: Path, stem: str, variant: str | None = None) -> list[Path]:
+    """The files that hold a network's weights.
+
+    Raises:
+        InputError: as `choose_variant`; or an index is damaged, or lies beside a single file.
+    """
+    chosen = choose_variant(folder, stem, variant)
+    dotted = f".{chosen}" if chosen else ""
+    single, index = folder / f"{stem}{dotted}.safetensors", folder / f"{stem}.safetensors.index{dotted}.json"
+    if not index.is_file():
+        return [single]
+    if single.exists():
+        raise InputError(f"{folder} has both {single.name} and {index.name}; expected one set of weights: remove the other")
+    try:
+        if index.stat().st_size > LARGEST_INDEX:
+            raise ValueError(f"{index.stat().st_size} bytes")
+        value = json.loads(index.read_text("utf-8"))
+        names = sorted(set(value["weight_map"].values()))
+        if not isinstance(value["metadata"], dict) or any(Path(name).name != name for name in names):
+            raise ValueError("metadata is no object, or a name is no file's name")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+        raise InputError(
+            f"{index} is damaged ({error!r}), expected metadata and a weight_map of file names; download it again"
+        ) from error
+    return [folder / name for name in names]
+
+
+def _open_file(path: Path, says_format: bool) -> dict[str, Handle]:
     if not path.is_file():
         raise InputError(f"weights file {path} is missing although the index names it; download it again")
     try:
         with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("format")
+            if says_format and found != "pt":
+                raise InputError(f"{path}: its metadata has format={found!r}, expected 'pt'; save it with save_pretrained again")
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 safe_open is no dict
             return {key: FileHandle(path, key, tuple(s.get_shape()), _DTYPES[s.get_dtype()]) for key, s in slices.items()}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
     except KeyError as error:
         raise InputError(f"{path} holds dtype {error}, expected one of {sorted(_DTYPES)}") from error
 
 
 def check_fit(module: torch.nn.Module, handles: Mapping[str, Handle], where: str, ignore: Iterable[str] = ()) -> None:
-    """Refuse a checkpoint whose names or shapes do not fit the module its config describes.
+    """Refuse a checkpoint whose names, shapes or kinds of number do not fit the module its config describes.
 
     Raises:
-        InputError: a weight is missing, unexpected (outside the `ignore` prefixes) or of another shape.
+        InputError: a weight is missing, unexpected (outside the `ignore` prefixes), of another shape, or of integers where the
+            module has real numbers.
     """
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    state = module.state_dict()
+    wanted = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(set(state) & set(handles)):
+        if state[name].is_floating_point() and not handles[name].dtype.is_floating_point:
+            raise InputError(
+                f"{where}: {name} holds {str(handles[name].dtype).removeprefix('torch.')}, expected a real type (float32, "
+                "float16, bfloat16 or float64): a checkpoint that a tool quantized is not read; take the one it was made from"
+            )
     missing = sorted(set(wanted) - set(handles))
     extra = sorted(name for name in set(handles) - set(wanted) if not name.startswith(tuple(ignore)))
     wrong = sorted(name for name in set(wanted) & set(handles) if wanted[name] != handles[name].shape)

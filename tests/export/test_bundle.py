@@ -3,93 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from sprint_export.bundle_files import MANIFEST
+from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import (
     FORMAT,
-    MANIFEST,
     add_artifacts,
     find_artifact,
-    make_artifact,
-    open_work_folder,
+    locate,
+    locate_kind,
     read_bundle,
-    read_record,
     write_bundle,
-    write_record,
-    write_text,
 )
+from sprint_export.export.safe_files import hash_bytes
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.registry import load_member
-from sprint_export.schema import (
-    Artifact,
-    Bundle,
-    ComponentRecord,
-    Measurement,
-    Options,
-    Part,
-    PromptPlan,
-    QuantizedLayer,
-    Recipe,
-    Report,
-    Rule,
-    StepPlan,
-    TensorSpec,
-)
+from sprint_export.schema import Artifact, Bundle, Measurement, PromptPlan, Report, StepPlan, TensorSpec
+from tests.bundles import edit_manifest
+from tests.small_bundle import LAYER, RECIPE, make_record, make_small_bundle
 
 SPEC = TensorSpec("latents", "float32", (1, "height", 8), "noise")
-LAYER = QuantizedLayer(load_member("precision", "fp8").PRECISION, 1 / 3, None, "bf16")
-RECORD = ComponentRecord(
-    "transformer",
-    (SPEC,),
-    (SPEC,),
-    (Part("model.onnx", (SPEC,), (SPEC,)),),
-    {"FLOAT8E4M3FN": 12},
-    {"blocks.0": LAYER},
-    ("a note",),
-)
-RECIPE = Recipe("mine", (Rule("transformer.*", "float", "why"), Rule("*", "fp8")), ("ein grüner Kreis",), 3)
+RECORD = make_record("transformer")
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """A bundle of two files."""
-    folder = tmp_path / "bundle"
-    (folder / "transformer").mkdir(parents=True)
-    for name, content in (("model.onnx", b"graph"), ("model.onnx.data", b"weights" * 100)):
-        (folder / "transformer" / name).write_bytes(content)
-    made = Bundle(
-        folder=folder,
-        family="sana_sprint",
-        source="made",
-        revision=None,
-        licence="none",
-        target="trt",
-        precision="fp8",
-        device="rtx-4090",
-        options=Options(part_megabytes=900),
-        layout="channels-first",
-        plan=StepPlan((1.0000036732185957, 1 / 3), 4.5),
-        prompt=PromptPlan("prefix\n", True, 490, 300, 0),
-        latent_shape=(4, 16, 16),
-        components=(RECORD,),
-        artifacts=tuple(
-            make_artifact(folder, folder / "transformer" / name, "transformer", kind, "onnx")
-            for name, kind in (("model.onnx", "graph"), ("model.onnx.data", "weights"))
-        ),
-        recipe=RECIPE,
-        fingerprint="f",
-        key="k",
-        tools={"torch": "2.13.0"},
-    )
-    write_bundle(made)
-    return made
+    """A bundle of seven files."""
+    return make_small_bundle(tmp_path / "bundle")
 
 
 NOUNS = [
@@ -152,20 +100,11 @@ def test_an_integer_is_a_float_but_not_the_reverse() -> None:
 
 
 def edit(**values: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / MANIFEST
-        path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-    return change
+    return lambda folder: edit_manifest(folder, lambda value: value.update(values))
 
 
 def point(path: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        value = json.loads((folder / MANIFEST).read_text())
-        value["artifacts"][0]["path"] = path
-        (folder / MANIFEST).write_text(json.dumps(value))
-
-    return change
+    return lambda folder: edit_manifest(folder, lambda value: value["artifacts"][0].update(path=path))
 
 
 def write(text: str) -> Callable[[Path], object]:
@@ -187,6 +126,36 @@ def link_outside(folder: Path) -> None:
     path.symlink_to(outside)
 
 
+def link_folder(folder: Path) -> None:
+    (folder / "transformer").rename(folder.parent / "elsewhere")
+    (folder / "transformer").symlink_to(folder.parent / "elsewhere")
+
+
+def link_to_itself(folder: Path) -> None:
+    path = folder / "transformer" / "model.onnx"
+    path.unlink()
+    path.symlink_to(path)
+
+
+def put_fifo(folder: Path) -> None:
+    path = folder / "transformer" / "model.onnx"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_manifest(folder: Path) -> None:
+    (folder / MANIFEST).rename(folder.parent / "kept.json")
+    (folder / MANIFEST).symlink_to(folder.parent / "kept.json")
+
+
+def fold(path: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / path).unlink()
+        (folder / path).mkdir()
+
+    return change
+
+
 OUTSIDE = "which lies outside the bundle; do not use this bundle"
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "not JSON": (write('{"format": 1, '), "bundle.json is damaged (Expecting property name"),
@@ -200,6 +169,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         f"has format {FORMAT + 1}, this version reads {FORMAT}; export the student again",
     ),
     "a format that is a text": (edit(format=str(FORMAT)), f"has format '{FORMAT}', this version reads {FORMAT}"),
+    "a format that is a fraction": (edit(format=float(FORMAT)), f"has format {FORMAT}.0, this version reads {FORMAT}"),
     "another field": (edit(more=1), "expected fields"),
     "a field of another type": (edit(latent_shape=[4, 16]), "bundle.json is damaged (zip()"),
     "a missing plan": (edit(plan=None), "Bundle.plan: expected an object, found NoneType"),
@@ -213,12 +183,36 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "transformer" / "model.onnx").unlink(),
         "model.onnx is missing; the bundle is incomplete",
     ),
-    "a folder in its place": (point("transformer"), "transformer is missing"),
+    "a folder in its place": (fold("transformer/model.onnx"), "names 'transformer/model.onnx', which is no regular file"),
     "above": (point("../outside.onnx"), OUTSIDE),
     "above and back": (point("transformer/../../bundle2/model.onnx"), OUTSIDE),
     "absolute": (point("/etc/hostname"), OUTSIDE),
-    "a link to outside": (link_outside, OUTSIDE),
-    "a path that is none": (point("a\0b"), "names 'a\\x00b'"),
+    "a drive": (point("C:model.onnx"), OUTSIDE),
+    "backwards": (point("..\\model.onnx"), OUTSIDE),
+    "a link to outside": (link_outside, "names 'transformer/model.onnx', which is a link"),
+    "a folder that is a link": (link_folder, "names 'transformer/model.onnx', which lies outside the bundle"),
+    "a link to itself": (link_to_itself, "which is a link"),
+    "a FIFO": (put_fifo, "which is no regular file"),
+    "a manifest that is a link": (link_manifest, "bundle.json is a link"),
+    "a manifest that is a folder": (fold(MANIFEST), "bundle.json is no regular file"),
+    "a manifest without end": (write(" " * (16 << 20) + "{}"), "bundle.json has more than 16777216 bytes, so it is no manifest"),
+    "a path that is none": (point("a\0b"), "the character '\\x00'"),
+    "half a letter": (point("a\ud800b"), "the character '\\ud800'"),
+    "an escape sequence": (edit(licence="\x1b[2J"), "licence: found the character '\\x1b'"),
+    "a long name": (point("x" * 5000), "which is longer than names of files can be"),
+    "no hash": (
+        lambda folder: edit_manifest(folder, lambda value: value.pop("sha256"), is_signed=False),
+        "is damaged ('sha256')",
+    ),
+    "a hash of another": (
+        lambda folder: edit_manifest(folder, lambda value: value["plan"].update(guidance=4.0), is_signed=False),
+        "bundle.json was altered: the sha256 of itself does not fit",
+    ),
+    "not a number": (edit(latent_shape=[float("nan"), 16, 16]), "is damaged (NaN is no number)"),
+    "infinity": (write('{"guidance": Infinity}'), "is damaged (Infinity is no number)"),
+    "a number without end": (write('{"guidance": 1' + "0" * 400 + "}"), "has 401 digits, more than 64 bits hold"),
+    "a number beyond floats": (write('{"guidance": 1e400}'), "the number 1e400... is beyond what 64 bits hold"),
+    "a key twice": (write('{"format": 4, "format": 5}'), "the key 'format' stands there twice"),
 }
 
 
@@ -241,6 +235,71 @@ def test_without_verify_only_sizes_are_compared(bundle: Bundle) -> None:
         read_bundle(bundle.folder, verify=False)
 
 
+def test_spaces_and_the_order_of_keys_are_no_alteration(bundle: Bundle) -> None:
+    path = bundle.folder / MANIFEST
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(value.items()))))
+    assert read_bundle(bundle.folder) == bundle
+
+
+def test_every_digit_of_the_manifest_is_guarded(bundle: Bundle) -> None:
+    path = bundle.folder / MANIFEST
+    text = path.read_text()
+    places = [i for i, letter in enumerate(text) if letter.isdigit()][::7]
+    refused = 0
+    for place in places:
+        path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+        try:
+            assert read_bundle(bundle.folder) == bundle, "the last digit of a float may change nothing"
+        except BundleError:
+            refused += 1
+    assert refused > 0.9 * len(places) > 50
+
+
+def test_a_link_to_the_folder_is_the_users_own(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(bundle.folder)
+    assert read_bundle(tmp_path / "link").artifacts == bundle.artifacts
+
+
+def test_files_are_located_by_what_the_manifest_names(bundle: Bundle) -> None:
+    assert locate(bundle, "transformer/model.onnx") == bundle.folder / "transformer" / "model.onnx"
+    assert locate_kind(bundle, "transformer", "weights") == bundle.folder / "transformer" / "model.onnx.data"
+    assert locate_kind(bundle, "transformer", "edits") is None
+    (bundle.folder / "transformer" / "quantization.safetensors").write_bytes(b"x")
+    assert locate_kind(bundle, "transformer", "edits") is None, "a file that is not named is not there"
+    with pytest.raises(BundleError, match=r"names no 'transformer/quantization\.safetensors'"):
+        locate(bundle, "transformer/quantization.safetensors")
+    link_outside(bundle.folder)
+    with pytest.raises(BundleError, match="which is a link"):
+        locate(bundle, "transformer/model.onnx")
+
+
+def test_a_file_of_many_kinds_is_hashed_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = [dataclasses.replace(bundle.artifacts[0], kind=f"engine:{device.name}") for device in list_devices()]
+    write_bundle(add_artifacts(bundle, engines))
+    hashed: list[int] = []
+
+    def note(file: BinaryIO, size: int) -> str:
+        hashed.append(size)
+        return hash_bytes(file, size)
+
+    monkeypatch.setattr("sprint_export.export.bundle.hash_bytes", note)
+    read_bundle(bundle.folder)
+    assert len(hashed) == len({artifact.path for artifact in bundle.artifacts})
+
+
+def test_no_more_is_read_than_the_manifest_says(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    with (tmp_path / "file").open("rb") as file:
+        assert hash_bytes(file, 2) == hashlib.sha256(b"ab").hexdigest()
+        assert file.tell() == 2
+
+
+def test_what_makes_no_sense_is_not_written(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match=r"no bundle can be made of this student: plan\.times: found \[3\.0, 0\.5\]"):
+        write_bundle(dataclasses.replace(bundle, plan=StepPlan((3.0, 0.5), 4.5)))
+
+
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not a bundle: it has no bundle\.json\. Make one with: sprint-export --target"):
         read_bundle(tmp_path)
@@ -251,7 +310,7 @@ def test_artifacts_are_found_by_role_and_kind(bundle: Bundle) -> None:
     assert found is not None
     assert (found.path, found.bytes) == ("transformer/model.onnx.data", 700)
     assert find_artifact(bundle, "transformer", "shadow") is None
-    assert find_artifact(bundle, "vae_decoder", "graph") is None
+    assert find_artifact(bundle, "tokenizer", "graph") is None
 
 
 def test_a_new_artifact_takes_the_old_ones_place(bundle: Bundle) -> None:
@@ -259,37 +318,5 @@ def test_a_new_artifact_takes_the_old_ones_place(bundle: Bundle) -> None:
     new = dataclasses.replace(old, sha256="other")
     engine = Artifact("transformer", "engine:rtx-4090", "transformer/model.sm89.engine", "engine", 1, "0")
     found = add_artifacts(bundle, [new, engine])
-    assert set(found.artifacts) == {new, bundle.artifacts[1], engine}
+    assert set(found.artifacts) == {new, *bundle.artifacts[1:], engine}
     assert bundle.artifacts[0] == old, "the input is left alone"
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.json"
-    write_text(path, "first")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_text(path, "second")
-    assert path.read_text() == "first"
-    assert [file.name for file in tmp_path.iterdir()] == ["a.json"], "nothing half-written beside it"
-
-
-def test_a_component_is_finished_once_it_has_its_record(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"x")
-    assert read_record(tmp_path) is None
-    write_record(tmp_path, RECORD)
-    assert read_record(tmp_path) == (RECORD, ("model.onnx",))
-
-
-def test_the_work_folder_is_kept_for_the_same_key_only(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    work = open_work_folder(out, "key")
-    assert work.parent == out.parent
-    assert work.name.startswith("."), "hidden beside the output, on the same disk"
-    (work / "done").write_text("x")
-    assert (open_work_folder(out, "key") / "done").exists()
-    assert not (open_work_folder(out, "other") / "done").exists()
-    assert not out.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import pytest
 import torch
 
 from sprint_export.devices import find_device
-from sprint_export.errors import BundleError, InputError, RefusedError
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export import export_student, to_onnx
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
-from sprint_export.quantize.edits import edit_component, read_edits
+from sprint_export.quantize.edits import EDITS_FILE, edit_component, read_edits
 from sprint_export.registry import load_member
 from sprint_export.schema import Bundle, Options, Recipe, Rule, Student, Target
 from tests.export.graphs import quantize_small, small_component
@@ -68,29 +67,30 @@ def files_under(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_bundle_reads_back_and_is_laid_out_as_diffusers_does(student: Student, tmp_path: Path) -> None:
+def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(student: Student, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     bundle = export_student(student, ONNX, "fp32", CPU, tmp_path / "out", lambda *event: told.append(event))
     assert read_bundle(bundle.folder) == bundle
     assert not (tmp_path / "out").exists(), "a later stage renames the work folder"
     assert {
         "bundle.json",
-        "model_index.json",
-        "scheduler/scheduler_config.json",
         "tokenizer/tokenizer.json",
         "transformer/model.onnx",
         "transformer/model.onnx.data",
         "transformer/config.json",
         "vae_decoder/model.onnx",
     } <= files_under(bundle.folder)
+    named = {artifact.path for artifact in bundle.artifacts}
+    own = {"bundle.json", "key", *(f"{record.role}/component.json" for record in bundle.components)}
+    assert files_under(bundle.folder) - own == named
     assert {(a.role, a.kind) for a in bundle.artifacts} == {
-        *((role, kind) for role in ("transformer", "vae_decoder") for kind in ("graph", "weights")),
+        *((role, kind) for role in ("transformer", "vae_decoder") for kind in ("graph", "weights", "config")),
         ("tokenizer", "tokenizer"),
     }
     assert [record.role for record in bundle.components] == ["transformer", "vae_decoder"]
     assert bundle.components[0].precision_counts["FLOAT"] > 5000
     assert (bundle.target, bundle.precision, bundle.device, bundle.plan) == ("onnx", "fp32", "cpu", student.plan)
-    assert json.loads((bundle.folder / "model_index.json").read_text())["_class_name"] == "SanaSprintPipeline"
+    assert bundle.runtimes == {"onnxruntime": "1.21.0"}
     assert told == [("exporting transformer", 0, 2), ("exporting vae_decoder", 1, 2), ("exporting", 2, 2)]
     assert all(version != "absent" for name, version in bundle.tools.items() if name in ("torch", "onnx", "onnx-ir"))
 
@@ -102,7 +102,8 @@ def test_a_killed_run_is_taken_up_where_it_stopped(student: Student, tmp_path: P
         export(student, out)
     assert captured == ["transformer", "vae_decoder"]
     assert not out.exists(), "nothing half-written where the bundle will be"
-    (work,) = tmp_path.iterdir()
+    work = tmp_path / ".out.partial" / "bundle"
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
     assert not (work / "vae_decoder").exists(), "a folder has its name only when it is whole"
     first = (work / "transformer" / "model.onnx").stat()
     captured.clear()
@@ -110,7 +111,7 @@ def test_a_killed_run_is_taken_up_where_it_stopped(student: Student, tmp_path: P
     assert captured == ["vae_decoder"], "the finished component is taken over"
     assert (bundle.folder / "transformer" / "model.onnx").stat().st_mtime_ns == first.st_mtime_ns
     assert read_bundle(bundle.folder) == bundle
-    assert not [name for name in files_under(tmp_path) if ".part/" in name], "no remains of the killed run"
+    assert {path.name for path in work.parent.iterdir()} == {"bundle", "records", "key"}, "no remains of the killed run"
     whole = export(student, tmp_path / "other")
     assert {a.path: a.sha256 for a in whole.artifacts} == {a.path: a.sha256 for a in bundle.artifacts}
 
@@ -118,14 +119,14 @@ def test_a_killed_run_is_taken_up_where_it_stopped(student: Student, tmp_path: P
 def test_a_component_that_lost_a_file_is_made_again(student: Student, tmp_path: Path, captured: list[str]) -> None:
     bundle = export(student, tmp_path / "out")
     (bundle.folder / "transformer" / "model.onnx.data").unlink()
-    (bundle.folder / "vae_decoder" / "component.json").write_text("{")
+    (bundle.folder.parent / "records" / "vae_decoder.json").write_text("{")
     captured.clear()
     assert read_bundle(export(student, tmp_path / "out").folder) == bundle
     assert captured == ["transformer", "vae_decoder"]
 
 
 def test_what_another_run_left_is_not_mixed_in(student: Student, tmp_path: Path, captured: list[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MachineError, match="the disk is full"):
         kill_while_writing(2, patch, OSError(28, "No space left on device"))
         export(student, tmp_path / "out")
     captured.clear()
@@ -183,7 +184,7 @@ def test_a_float_student_is_not_passed_off_as_quantized(student: Student, tmp_pa
 def test_scales_of_another_graph_type_are_refused(student: Student, tmp_path: Path) -> None:
     component = dataclasses.replace(quantize_small("fp8", "bf16", None), role="transformer")
     mixed = dataclasses.replace(student, components={"transformer": component}, recipe=Recipe("r", (Rule("*", "fp8"),)))
-    with pytest.raises(InputError, match=r"quantized for a bf16 graph, onnx-fp8 computes in fp32; quantize it for this target"):
+    with pytest.raises(InputError, match=r"quantized with bf16 scales, onnx-fp8 takes fp32; quantize it for this target"):
         export(mixed, tmp_path / "out", "fp8")
 
 
@@ -195,7 +196,7 @@ def test_edits_are_kept_beside_the_graph_and_hashed(student: Student, tmp_path: 
     artifact = find_artifact(bundle, "transformer", "edits")
     assert artifact is not None
     assert (artifact.path, artifact.format) == ("transformer/quantization.safetensors", "safetensors")
-    assert torch.equal(read_edits(bundle.folder / "transformer")["conv.weight/rows"], edits["conv.weight/rows"])
+    assert torch.equal(read_edits(bundle.folder / "transformer" / EDITS_FILE)["conv.weight/rows"], edits["conv.weight/rows"])
     assert find_artifact(bundle, "vae_decoder", "edits") is None, "nothing was edited there"
     (bundle.folder / artifact.path).write_bytes(b"0" * artifact.bytes)
     with pytest.raises(BundleError, match=r"quantization\.safetensors was altered"):

@@ -108,7 +108,7 @@ def _element_type(layer: Any) -> str | None:
 
 def test_the_folder_holds_the_ir_and_nothing_else(int8_folder: Path) -> None:
     assert {path.name for path in (int8_folder / "transformer").iterdir()} == {GRAPH, WEIGHTS}
-    assert (GRAPH, WEIGHTS) == ("openvino_model.xml", "openvino_model.bin"), "optimum-intel's names"
+    assert (GRAPH, WEIGHTS) == ("openvino_model.xml", "openvino_model.bin"), "as optimum-intel names them"
 
 
 def test_the_unit_is_written_into_the_file(tmp_path: Path) -> None:

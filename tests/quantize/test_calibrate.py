@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
 from sprint_export.quantize import walk
-from sprint_export.quantize.calibrate import cache_folder, calibrate
+from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.records import Record
 from sprint_export.quantize.streaming import OUTPUT, StreamedNetwork
 from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
+from tests.attack.forks import run_forked
 from tests.made_student import PROMPTS, open_torch
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -113,6 +116,26 @@ def test_a_killed_run_goes_on_after_its_last_chunk(student: Student, monkeypatch
     assert [p.suffix for p in (cache_folder() / "calibration").iterdir()] == [".safetensors"], "the chunks are gone"
 
 
+def test_two_runs_at_once_are_both_right(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "count_rows_at_once", lambda _: 1)
+    wanted = ranges(calibrate(student, PROMPTS, 2))
+    for _ in range(3):
+        shutil.rmtree(cache_folder())
+        with ThreadPoolExecutor(2) as threads:
+            ended = list(threads.map(lambda _: run_forked(lambda: json.dumps(ranges(calibrate(student, PROMPTS, 2))), 120), "ab"))
+        assert [json.loads(one.text) if one.kind == "returned" else one for one in ended] == [wanted, wanted]
+        assert [p.suffix for p in (cache_folder() / "calibration").iterdir()] == [".safetensors"], "no litter"
+
+
+def test_chunks_of_a_run_that_was_killed_at_its_very_end_are_removed(student: Student) -> None:
+    calibrate(student, PROMPTS[:1], 1)
+    (path,) = (cache_folder() / "calibration").iterdir()
+    path.with_suffix(".chunks").mkdir()
+    (path.with_suffix(".chunks") / "text_encoder.1.0.safetensors").write_bytes(path.read_bytes())
+    calibrate(student, PROMPTS[:1], 1)
+    assert list((cache_folder() / "calibration").iterdir()) == [path]
+
+
 def test_a_chunk_that_was_damaged_is_measured_again(student: Student) -> None:
     def kill(_: str, done: int, __: int) -> None:
         if done == 2:
@@ -144,9 +167,11 @@ def test_another_question_is_measured_anew(student: Student, made: Student, monk
 def test_a_damaged_cache_is_replaced(student: Student) -> None:
     first = calibrate(student, PROMPTS[:1], 1)
     (path,) = (cache_folder() / "calibration").iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    assert ranges(calibrate(student, PROMPTS[:1], 1)) == ranges(first)
-    assert path.stat().st_size > 100
+    whole = path.read_bytes()
+    for damage in (whole[:100], b"", whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+        path.write_bytes(damage)
+        assert ranges(calibrate(student, PROMPTS[:1], 1)) == ranges(first)
+        assert path.stat().st_size == len(whole)
 
 
 def test_no_prompts() -> None:
@@ -188,8 +213,3 @@ def test_progress_is_told_for_each_component(student: Student) -> None:
     assert {stage for stage, _, _ in told} == {"calibrating"}
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert told[-1] == ("calibrating", 6, 6), "three components, two prompts"
-
-
-def test_the_cache_folder_is_the_homes_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SPRINT_EXPORT_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "sprint-export"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sprint_export.errors import BundleError
-from sprint_export.quantize.edits import EDITS_FILE, edit_component, hash_edits, pack_codes, read_edits, write_edits
+from sprint_export.quantize.edits import EDITS_FILE, edit_component, pack_codes, read_edits, write_edits
+from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.schema import Component
 from sprint_export.weights import LazyHandle, constant
 
@@ -106,16 +107,17 @@ def test_an_edit_that_does_not_fit_is_refused(key: str, size: int, reason: str) 
 
 def test_edits_survive_the_disk(tmp_path: Path) -> None:
     write_edits(EDITS, tmp_path)
-    found = read_edits(tmp_path)
+    found = read_edits(tmp_path / EDITS_FILE)
     assert found.keys() == EDITS.keys()
     assert all(torch.equal(found[key], EDITS[key]) for key in EDITS)
-    assert hash_edits(found) == hash_edits(EDITS)
+    assert hash_tensors(found) == hash_tensors(EDITS)
 
 
 def test_no_edits_make_no_file(tmp_path: Path) -> None:
     write_edits({}, tmp_path)
     assert not list(tmp_path.iterdir())
-    assert read_edits(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+    assert read_edits(None) == {}
 
 
 def test_a_cut_file_is_refused(tmp_path: Path) -> None:
@@ -123,9 +125,15 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / EDITS_FILE
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(BundleError, match=rf"{EDITS_FILE} is damaged .*; copy the bundle or export the student again"):
-        read_edits(tmp_path)
+        read_edits(path)
 
 
 def test_the_hash_knows_names_and_values() -> None:
     changed = [EDITS | {"1.bias/added": ADDED + 1e-6}, {k.replace("1.bias", "0.bias"): v for k, v in EDITS.items()}, {}]
-    assert len({hash_edits(edits) for edits in [EDITS, *changed]}) == 4
+    assert len({hash_tensors(edits) for edits in [EDITS, *changed]}) == 4
+
+
+def test_edits_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    write_edits({"conv.weight/rows": torch.tensor([1.0, float("nan")])}, tmp_path)
+    with pytest.raises(BundleError, match=r"holds NaN or infinity in 'conv\.weight/rows'"):
+        read_edits(tmp_path / EDITS_FILE)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
 from sprint_export.quantize import fit, quantize_student
-from sprint_export.quantize.calibrate import cache_folder
 from sprint_export.quantize.fit import fit_component
 from sprint_export.quantize.gptq import fit_weight
 from sprint_export.quantize.scales import round_weight

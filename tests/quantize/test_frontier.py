@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sprint_export.errors import MachineError
+from sprint_export.errors import BundleError, MachineError
 from sprint_export.quantize import frontier as module
 from sprint_export.quantize.frontier import HEADROOM_DB, Frontier, Point, find_top, read_frontier, write_frontier
 
@@ -62,3 +62,10 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 def test_costs_have_their_unit() -> None:
     assert FRONTIER.show_cost(FRONTIER.chosen) == "2.10 MB"
     assert dataclasses.replace(FRONTIER, unit="ms").show_cost(Point("x", 0.012345, 0, 0)) == "0.0123 ms"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[" * 100_000, '{"title": NaN}'])
+def test_a_damaged_file_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "frontier.json").write_text(text)
+    with pytest.raises(BundleError, match=r"frontier\.json is damaged \("):
+        read_frontier(tmp_path / "frontier.json")

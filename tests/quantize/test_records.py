@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from sprint_export.quantize.records import (
     BINS,
@@ -90,16 +90,20 @@ def test_a_value_that_is_no_number_is_seen() -> None:
 def test_records_survive_the_disk(tmp_path: Path) -> None:
     record, output = record_rows(make_rows()), torch.arange(6.0)
     save_records(tmp_path / "deep" / "x.safetensors", {"a.b": record}, {"output": output})
-    records, others = load_records(tmp_path / "deep" / "x.safetensors")
+    kept = load_records(tmp_path / "deep" / "x.safetensors")
+    assert kept is not None
+    records, others = kept
     assert list(records) == ["a.b"]
     assert_same(records["a.b"], record)
     assert torch.equal(others["output"], output)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["x.safetensors"]
 
 
-def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: b""])
+def test_a_damaged_file_is_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "x.safetensors"
     save_records(path, {"a": record_rows(make_rows())})
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(SafetensorError):
-        load_records(path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert load_records(path) is None
+    assert load_records(tmp_path / "absent") is None
+    assert load_records(tmp_path) is None, "a folder is no record"

@@ -63,7 +63,7 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             seen = None if alone else amax[f"{role}.{layer}"].amax.max().item()
             is_rounded = (name, precision) == ("onnx", "int8") and is_conv and module.kernel_size != (1, 1)
             given = amax[f"{role}.{layer}{OUTPUT}"].amax.max().item() if is_rounded else None
-            assert found == QuantizedLayer(precise, seen, 0, target.graph_dtype[precision], group, given)
+            assert found == QuantizedLayer(precise, seen, 0, target.scale_dtype or target.graph_dtype[precision], group, given)
             kinds.add(is_conv)
     assert kinds == {False, True}
     assert all(not component.layers for component in student.components.values()), "the input is left alone"

@@ -97,11 +97,35 @@ def test_weights_outside_the_bundle_are_not_read(tmp_path: Path) -> None:
     [
         ((TensorSpec("z", "float32", (2, 3), ""),), (Y,), r"has inputs \['x'\], the manifest says \['z'\]"),
         ((X,), (TensorSpec("image", "float32", (2, 3), ""),), r"has outputs \['y'\], the manifest says \['image'\]"),
+        ((X,), (TensorSpec("y", "float16", (2, 3), ""),), r"'y' as float32 \[2, 3\], the manifest says float16 \[2, 3\]"),
+        ((TensorSpec("x", "float32", (2, 4), ""),), (Y,), r"'x' as float32 \[2, 3\], the manifest says float32 \[2, 4\]"),
+        ((TensorSpec("x", "float32", (2, "width"), ""),), (Y,), r"the manifest says float32 \[2, width\]"),
     ],
-    ids=["inputs", "outputs"],
+    ids=["inputs", "outputs", "a type", "a shape", "a free axis"],
 )
 def test_an_interface_that_is_not_the_manifests_is_a_bundle_error(
     tmp_path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], message: str
 ) -> None:
     with pytest.raises(BundleError, match=message):
         open_session(save_twice(tmp_path / "model.onnx"), inputs, outputs)
+
+
+def save_rows(path: Path) -> Path:
+    """y = table[x], float32 [4, 3] of a table of five rows."""
+    table = onnx.numpy_helper.from_array(np.arange(15, dtype=np.float32).reshape(5, 3), "table")
+    given = onnx.helper.make_tensor_value_info("x", TensorProto.INT64, [4])
+    made = onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 3])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Gather", ["table", "x"], ["y"])], "rows", [given], [made], [table])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def test_what_fails_while_it_runs_is_one_line(tmp_path: Path) -> None:
+    session = open_session(
+        save_rows(tmp_path / "model.onnx"), (TensorSpec("x", "int64", (4,), ""),), (TensorSpec("y", "float32", (4, 3), ""),)
+    )
+    assert session.run({"x": np.array([0, 1, 2, 4])})["y"][3, 2] == 14
+    for ids in ([0, 1, 2, 10**6], [0, 1, 2]):
+        with pytest.raises(BundleError, match=r"ONNX Runtime cannot run .*model\.onnx: ") as caught:
+            session.run({"x": np.array(ids)})
+        assert "\n" not in str(caught.value)

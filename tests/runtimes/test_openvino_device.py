@@ -15,10 +15,11 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.to_openvino import write_component
 from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.registry import require
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle, openvino_device
 from sprint_export.runtimes.openvino_device import TARGET, OpenVinoSession, complete_options, open_session, refuse_pair
-from sprint_export.schema import ROLES, Component, Options, Student
+from sprint_export.schema import ROLES, Component, Options, Student, TensorSpec
 from tests.bundles import read_rows
 from tests.export.graphs import quantize_small, small_component, small_feeds
 from tests.made_student import snr_db
@@ -212,3 +213,44 @@ def test_without_openvino_it_says_what_to_install(small_int8: Path, monkeypatch:
         open_small(small_int8)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert openvino_device.can_run() == "openvino is not installed; run: pip install 'sprint-export[openvino]'"
+
+
+def write_rows(path: Path) -> Path:
+    """y = table[x] for a table of five rows."""
+    openvino, ops = require("openvino", "openvino"), require("openvino.opset13", "openvino")
+    given = ops.parameter([4], np.int64, name="x")
+    given.output(0).set_names({"x"})
+    rows = ops.gather(ops.constant(np.arange(15, dtype=np.float32).reshape(5, 3)), given, ops.constant(0))
+    rows.output(0).set_names({"y"})
+    model = openvino.Model([ops.result(rows)], [given])
+    model.set_rt_info("cpu", ["sprint_export", "compute_unit"])
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+ROWS = (TensorSpec("x", "int64", (4,), ""),), (TensorSpec("y", "float32", (4, 3), ""),)
+
+
+def test_ids_beyond_a_table_are_an_error_and_not_zeros(tmp_path: Path) -> None:
+    session = open_session(write_rows(tmp_path / "model.xml"), *ROWS)
+    assert session.run({"x": np.array([0, 1, 2, 4])})["y"][3, 2] == 14
+    for bad in (5, 10**6, -1):
+        with pytest.raises(BundleError, match=r"model\.xml: 'x' holds ids from .*, its table has 5 rows"):
+            session.run({"x": np.array([0, 1, 2, bad])})
+
+
+def test_another_type_or_shape_is_said_when_it_is_opened(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "model.xml")
+    for inputs, outputs, part in (
+        ((TensorSpec("x", "int32", (4,), ""),), ROWS[1], r"'x' as int64 \[4\], the manifest says int32 \[4\]"),
+        (ROWS[0], (TensorSpec("y", "float32", (4, 5), ""),), r"'y' as float32 \[4, 3\], the manifest says float32 \[4, 5\]"),
+    ):
+        with pytest.raises(BundleError, match=part):
+            open_session(path, inputs, outputs)
+
+
+def test_what_fails_while_it_runs_is_one_line(tmp_path: Path) -> None:
+    session = open_session(write_rows(tmp_path / "model.xml"), *ROWS)
+    with pytest.raises(BundleError, match=r"OpenVINO cannot run .*model\.xml: ") as caught:
+        session.run({"x": np.array([[1]])})
+    assert "\n" not in str(caught.value)

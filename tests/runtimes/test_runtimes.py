@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
-import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from sprint_export.devices import find_device
@@ -18,7 +20,7 @@ from sprint_export.registry import list_members, load_member
 from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle, trt_engine
 from sprint_export.schema import FLOAT_DTYPES, ROLES, Student, Target
-from tests.bundles import copy_bundle, list_files, shared_bundle
+from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
 
 TARGETS = list(list_members("target"))
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt_rtx", "tensorrt", "cuda", "openvino", "coremltools", "coreai"}
@@ -117,6 +119,42 @@ def test_with_a_gpu_the_engine_is_taken(fp8: Path, monkeypatch: pytest.MonkeyPat
     assert [str(path) for path in opened] == [f"{role}/model.sm89.engine" for role in ROLES]
 
 
+def test_a_runtime_older_than_the_bundles_oldest_is_refused_by_name(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
+    message = (
+        "onnx cannot run here: onnxruntime 1.20.1 is installed and 1.21.0 is the oldest that opens this bundle; "
+        "run: pip install 'onnxruntime>=1.21.0'"
+    )
+    with pytest.raises(MachineError, match=re.escape(message)):
+        open_bundle(fp8, "onnx")
+    monkeypatch.setattr(onnxruntime, "__version__", "1.21.0")
+    assert open_bundle(fp8, "onnx").description == "ONNX Runtime 1.21.0 CPU, fp32-compute shadow"
+
+
+def test_an_engine_opens_in_the_version_that_built_it(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = read_bundle(fp8).runtimes["tensorrt-rtx"]
+    assert built == importlib.metadata.version("tensorrt-rtx")
+    monkeypatch.setattr(trt_engine, "can_run", lambda: None)
+    monkeypatch.setattr(trt_engine, "open_session", lambda path, inputs, outputs: None)
+    assert open_bundle(fp8, "trt").sessions
+    for other in ("1.6.0", "1.8.0.1"):
+        monkeypatch.setattr(trt_engine, "find_version", lambda builder, other=other: other)
+        with pytest.raises(
+            MachineError, match=f"tensorrt-rtx {other} is installed and an engine opens in the version that built it"
+        ):
+            open_bundle(fp8, "trt")
+    assert open_bundle(fp8).description.startswith("ONNX Runtime"), "the shadow is there for that"
+
+
+def test_engines_of_two_versions_do_not_meet_in_one_bundle(int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy_bundle(int8, tmp_path / "bundle")
+    before, files = read_bundle(folder).runtimes["tensorrt-rtx"], list_files(folder)
+    monkeypatch.setattr(trt_engine, "find_version", lambda builder: "9.9")
+    with pytest.raises(MachineError, match=re.escape(f"has engines by tensorrt-rtx {before}, and 9.9 is installed")):
+        build_bundle(folder, "rtx-3090")
+    assert list_files(folder) == files
+
+
 def test_a_bundle_of_one_component_cannot_draw_and_says_why(int8: Path) -> None:
     with pytest.raises(BundleError, match=r"has no text_encoder, transformer: it was exported with --component"):
         open_bundle(int8)
@@ -166,8 +204,8 @@ def test_a_device_the_precision_cannot_use_is_refused_with_what_can(fp8: Path) -
 
 def test_a_bundle_without_its_engine_falls_back_only_when_nothing_was_asked(int8: Path, tmp_path: Path) -> None:
     folder = copy_bundle(int8, tmp_path / "bundle")
-    value = json.loads((folder / "bundle.json").read_text())
-    value["artifacts"] = [a for a in value["artifacts"] if not a["kind"].startswith("engine:")]
-    (folder / "bundle.json").write_text(json.dumps(value))
+    edit_manifest(
+        folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if not a["kind"].startswith("engine:")])
+    )
     with pytest.raises(MachineError, match=r"trt cannot run here: the bundle has no engine; build it with: sprint-export build"):
         open_bundle(folder, "trt")

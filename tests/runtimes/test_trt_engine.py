@@ -159,9 +159,9 @@ def test_the_classic_builder_needs_the_gpu_it_builds_for(tmp_path: Path, monkeyp
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     graph = small_graphs.save_linear(tmp_path / "g.onnx")
     (tmp_path / "g.sm89.engine").mkdir()  # a folder cannot be replaced by a file
-    with pytest.raises(MachineError, match=r"cannot write .*g\.sm89\.engine \(\d\.\d MB\): .*; make room or change"):
+    with pytest.raises(MachineError, match=r"cannot write to .*g\.sm89\.engine \(Is a directory\); make room or change"):
         build(graph)
-    assert not list(tmp_path.glob(".*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 SPECS = (TensorSpec("x", "float32", (2, 3), "in"),), (TensorSpec("y", "float32", (2, 3), "out"),)

@@ -24,9 +24,10 @@ def test_there_are_families() -> None:
 def test_a_family_offers_the_stages(family: str) -> None:
     module = load_member("student", family)
     assert family == module.FAMILY
-    assert list(inspect.signature(module.load).parameters) == ["folder", "source", "revision"]
+    assert list(inspect.signature(module.load).parameters) == ["folder", "source", "revision", "variant"]
     assert list(inspect.signature(module.specialize).parameters) == ["student", "plan"]
-    assert callable(module.make_reference)
+    assert list(inspect.signature(module.make_reference).parameters) == ["student", "roles"]
+    assert list(inspect.signature(module.check_tokenizer).parameters) == ["student"]
     assert callable(module.check_free_sizes)
     assert list(inspect.signature(module.free_sizes).parameters) == ["student"]
     assert inspect.getdoc(module), "the docstring says what the family covers"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma2Model
+from transformers import Gemma2Config, Gemma2Model
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RotaryEmbedding
 
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.schema import Student
-from sprint_export.session import PromptReader
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.gemma2 import (
@@ -18,7 +19,6 @@ from sprint_export.students.gemma2 import (
     PromptAttention,
     bias_handles,
     make_gemma2,
-    rotary_handles,
     rotation_handles,
 )
 from sprint_export.weights import materialize
@@ -64,6 +64,7 @@ def real_gemma(student: Student, attention: str, **changes: Any) -> Gemma2Model:
     return real
 
 
+@pytest.mark.skipif(not Gemma2Model._supports_sdpa, reason="transformers 5 has Gemma-2 in the eager form only")
 @pytest.mark.parametrize(("cap", "differs"), [(0.5, True), (1e6, False)])
 def test_sdpa_drops_the_soft_cap_and_eager_applies_it(made: Student, cap: float, differs: bool) -> None:
     """With a cap far above every logit the two agree, so it is the cap that they disagree about."""
@@ -100,7 +101,7 @@ def test_the_attention_form_is_recorded(made: Student) -> None:
 
 
 def test_biases_hide_the_future_and_what_left_the_window() -> None:
-    biases = {name: handle.load()[0, 0] for name, handle in bias_handles({"sliding_window": 3}, 6).items()}
+    biases = {name: handle.load()[0, 0] for name, handle in bias_handles(3, 6).items()}
     assert set(biases) == {"full_bias", "sliding_bias"}
     for i in range(6):
         for j in range(6):
@@ -111,23 +112,25 @@ def test_biases_hide_the_future_and_what_left_the_window() -> None:
 
 def test_later_rows_of_biases_and_rotations_are_those_of_the_whole() -> None:
     """From a start on, with keys before them that nobody sees."""
-    config = {"sliding_window": 3, "head_dim": 8}
-    for name, handle in bias_handles(config, 6, start=4, unused=2).items():
-        whole = bias_handles(config, 6)[name].load()
+    for name, handle in bias_handles(3, 6, start=4, unused=2).items():
+        whole = bias_handles(3, 6)[name].load()
         assert handle.shape == (1, 1, 2, 8)
         assert torch.equal(handle.load()[..., 2:], whole[:, :, 4:])
         assert (handle.load()[..., :2] == HIDDEN).all()
-    assert set(bias_handles({"sliding_window": 6}, 6)) == {"full_bias"}, "no position leaves that window"
-    for name, handle in rotation_handles(config, 6, start=4).items():
-        assert torch.equal(handle.load(), rotation_handles(config, 6)[name].load()[:, 4:])
+    assert set(bias_handles(6, 6)) == {"full_bias"}, "no position leaves that window"
+    rotary = Gemma2RotaryEmbedding(Gemma2Config(head_dim=8))
+    for name, handle in rotation_handles(rotary, 6, start=4).items():
+        assert torch.equal(handle.load(), rotation_handles(rotary, 6)[name].load()[:, 4:])
 
 
-def test_rotations_are_transformers_own(made: Student) -> None:
-    config = made.configs["text_encoder"]
-    stock = Gemma2Model(make_gemma2(config).config).rotary_emb
-    frequencies = rotary_handles(config)["rotary_emb.inv_freq"].load()
-    torch.testing.assert_close(frequencies, stock.inv_freq, rtol=1e-6, atol=0)
-    positions = torch.arange(50)[None]
-    tables = rotation_handles(config, 50)
-    for found, wanted in zip(("cos", "sin"), stock(torch.zeros(1, 50, 1), positions), strict=True):
-        torch.testing.assert_close(tables[f"rotary_emb.{found}"].load(), wanted, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("named", [{}, {"rope_theta": 500000.0}, {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}])
+def test_rotations_are_transformers_own(made: Student, named: dict[str, Any]) -> None:
+    config = {key: value for key, value in made.configs["text_encoder"].items() if not key.startswith("rope_")}
+    module = make_gemma2({**config, **named})
+    stock = Gemma2Model(module.config).rotary_emb
+    assert not module.rotary_emb.inv_freq.is_meta
+    tables = rotation_handles(module.rotary_emb, 50)
+    for found, wanted in zip(("cos", "sin"), stock(torch.zeros(1, 50, 1), torch.arange(50)[None]), strict=True):
+        assert torch.equal(tables[f"rotary_emb.{found}"].load(), wanted)
+    usual = rotation_handles(make_gemma2(config).rotary_emb, 50)["rotary_emb.cos"].load()
+    assert torch.equal(usual, tables["rotary_emb.cos"].load()) == (not named)

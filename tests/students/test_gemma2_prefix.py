@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from tokenizers import Tokenizer
 from transformers.models.gemma2 import modeling_gemma2
 
 from sprint_export.errors import InputError
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.schema import Component, Student
-from sprint_export.session import PromptReader
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.gemma2_prefix import PrefixCache
@@ -50,7 +51,7 @@ def double(student: Student) -> Student:
     def wide(handle: Handle) -> Handle:
         return LazyHandle(handle.shape, torch.float64, lambda: handle.load().double())
 
-    weights = {name: handle if "inv_freq" in name else wide(handle) for name, handle in text.weights.items()}
+    weights = {name: wide(handle) for name, handle in text.weights.items()}
     return with_text(student, dataclasses.replace(text, weights=weights))
 
 
@@ -61,9 +62,9 @@ def with_text(student: Student, text: Component) -> Student:
 def stock_rows(student: Student, ids: torch.Tensor, keep: int) -> torch.Tensor:
     """Stock Gemma2Model over all positions, and diffusers' choice of rows."""
     text = student.components["text_encoder"]
-    frequencies = text.weights["rotary_emb.inv_freq"]
-    real: Any = materialize(text.module, {k: v for k, v in text.weights.items() if v is not frequencies}, torch.float64)
-    real.rotary_emb.inv_freq = frequencies.load()
+    real: Any = materialize(text.module, text.weights, torch.float64)
+    if hasattr(real.embed_tokens, "embed_scale"):  # transformers 5 holds it in float32
+        real.embed_tokens.embed_scale = torch.tensor(real.config.hidden_size**0.5, dtype=torch.float64)
     rows = real(ids).last_hidden_state
     return torch.cat([rows[:, :1], rows[:, 1 - keep :]], dim=1)
 
@@ -107,12 +108,12 @@ def test_the_prefix_is_run_once_when_it_is_asked_for_one_layer_at_a_time(made: S
         return LazyHandle(handle.shape, handle.dtype, lambda: loaded.append(name) or handle.load())  # type: ignore[func-returns-value]
 
     weights = {name: watched(name, handle) for name, handle in text.weights.items()}
-    cache = PrefixCache(text.module, weights, made.configs["text_encoder"], range(2, 9))
+    cache = PrefixCache(text.module, weights, range(2, 9))
     handles = cache.handles()
     assert loaded == []
     values = {name: handle.load() for name, handle in handles.items()}
     assert all(values[name].shape == handle.shape and values[name].dtype == handle.dtype for name, handle in handles.items())
-    assert sorted(loaded) == sorted(name for name in weights if name != "rotary_emb.inv_freq"), "each weight once"
+    assert sorted(loaded) == sorted(weights), "each weight once"
     layers = [name.split(".")[1] for name in loaded if name.startswith("layers.")]
     assert layers == sorted(layers)
 
@@ -124,6 +125,7 @@ def joining(made: Student, tmp_path: Path) -> Student:
     value["normalizer"] = {"type": "Replace", "pattern": {"String": "Prompt: 3d"}, "content": "circle"}
     path = tmp_path / "tokenizer.json"
     Tokenizer.from_str(json.dumps(value)).save(str(path))
+    shutil.copy(made.tokenizer / "tokenizer_config.json", tmp_path)
     return dataclasses.replace(made, tokenizer=tmp_path)
 
 

@@ -155,8 +155,8 @@ def rename_weight(folder: Path) -> None:
 DENOISER = "transformer/config.json"
 BAD = {
     "no index": (drop("model_index.json"), ["has no model_index.json", "text_encoder/"]),
-    "index is not JSON": (write("model_index.json", "{"), ["model_index.json is not a JSON object"]),
-    "index is a list": (write("model_index.json", "[]"), ["model_index.json is not a JSON object"]),
+    "index is not JSON": (write("model_index.json", "{"), ["model_index.json is not readable JSON"]),
+    "index is a list": (write("model_index.json", "[]"), ["model_index.json holds a list, expected a JSON object"]),
     "another pipeline": (
         change("model_index.json", _class_name="StableDiffusionPipeline"),
         ["unknown pipeline class", "'StableDiffusionPipeline'", "SanaSprintPipeline"],
@@ -164,8 +164,14 @@ BAD = {
     "no config": (drop(DENOISER), ["transformer/config.json is missing", "save_pretrained"]),
     "config is not JSON": (write(DENOISER, '{"num_layers": '), ["transformer/config.json is not readable JSON"]),
     "config is a list": (write(DENOISER, "[1]"), ["transformer/config.json holds a list, expected a JSON object"]),
-    "config of bytes": (lambda folder: (folder / DENOISER).write_bytes(b"\xff\xfe\x00"), ["config.json is not readable JSON"]),
-    "config with a wrong type": (change(DENOISER, num_layers="three"), ["transformer/config.json describes no", "'three'"]),
+    "config of bytes": (
+        lambda folder: (folder / DENOISER).write_bytes(b"\xff\xfe\x00"),
+        ["is not readable text in UTF-8"],
+    ),
+    "config with a wrong type": (
+        change(DENOISER, num_layers="three"),
+        ["num_layers='three' is not covered; expected an integer"],
+    ),
     "config with an impossible value": (change("vae/config.json", decoder_block_types=[]), ["vae/config.json describes no"]),
     "no weights": (drop("vae/diffusion_pytorch_model.safetensors"), ["no diffusion_pytorch_model.safetensors", "/vae;"]),
     "truncated weights": (
@@ -180,15 +186,21 @@ BAD = {
         ["/tokenizer names no pad token"],
     ),
     "wider config": (
-        change(DENOISER, caption_channels=44),
-        ["transformer: the config does not fit", "caption_projection.linear_1.weight has shape (48, 40)", "says (48, 44)"],
+        change(DENOISER, mlp_ratio=2.25),
+        ["transformer: the config does not fit", "conv_depth.bias has shape (192,)", "says (216,)"],
     ),
-    "deeper config": (change(DENOISER, num_layers=4), ["transformer: the config does not fit", "missing: transformer_blocks.3."]),
-    "shallower config": (change(DENOISER, num_layers=2), ["unexpected: transformer_blocks.2."]),
+    "deeper config": (
+        change(DENOISER, num_layers=4),
+        ["num_layers=4", "weights, which are of 3 layers"],
+    ),
+    "shallower config": (
+        change(DENOISER, num_layers=2),
+        ["num_layers=2", "weights, which are of 3 layers"],
+    ),
     "wider text config": (change("text_encoder/config.json", intermediate_size=80), ["text_encoder", "(40, 72)", "(40, 80)"]),
     "other vae": (
         change("vae/config.json", latent_channels=8),
-        ["vae", "conv_in.weight has shape (64, 4, 3, 3)", "(64, 8, 3, 3)"],
+        ["transformer in_channels is 4, expected 8: the vae's latent_channels"],
     ),
     "a renamed weight": (rename_weight, ["1 missing: proj_out.weight", "1 unexpected: proj_uot.weight"]),
     "no guidance": (change(DENOISER, guidance_embeds=False), ["guidance_embeds=False", "expected true", "multi-step SANA"]),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import BundleError, InputError
+from sprint_export.export.bundle import locate_kind
 from sprint_export.json_forms import from_json
 from sprint_export.progress import quiet
 from sprint_export.quantize.edits import read_edits
@@ -30,17 +31,17 @@ def folder(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
-def test_any_number_of_prompts_will_do(folder: Path, count: int) -> None:
+def test_any_number_of_prompts_will_do(folder: Path, made: Student, count: int) -> None:
     """Fewer than are compared component by component, and more."""
-    report = validate_bundle(folder, prompts=[*PROMPTS] * 3, count=count)
+    report = validate_bundle(folder, made, prompts=[*PROMPTS] * 3, count=count)
     assert report.prompts == count
     found = read_rows(folder)
     assert {role for role in ROLES if (role, "converter_psnr_db") in found} == set(ROLES)
     assert found["", "psnr_worst_db"]["value"] <= found["", "psnr_db"]["value"]
 
 
-def test_the_report_on_disk_is_the_one_returned(folder: Path) -> None:
-    report = validate_bundle(folder, prompts=PROMPTS, gates=["psnr_db>=1", "denoised_relative_error<=1e-9"])
+def test_the_report_on_disk_is_the_one_returned(folder: Path, made: Student) -> None:
+    report = validate_bundle(folder, made, prompts=PROMPTS, gates=["psnr_db>=1", "denoised_relative_error<=1e-9"])
     value = json.loads((folder / "report.json").read_text("utf-8"))
     assert value.pop("passed") is report.passed is False
     assert from_json(Report, value) == report
@@ -52,7 +53,7 @@ def test_the_report_on_disk_is_the_one_returned(folder: Path) -> None:
     assert not [name for name in list_files(folder) if ".part" in name]
 
 
-def test_wrong_questions_are_refused_before_any_picture(folder: Path, tiny_student: Student) -> None:
+def test_wrong_questions_are_refused_before_any_picture(folder: Path, made: Student, tiny_student: Student) -> None:
     for named, message in (
         ({"count": 0}, "count=0: expected at least one prompt to validate with"),
         ({"prompts": []}, "no prompts to validate with; give --prompts FILE"),
@@ -61,14 +62,22 @@ def test_wrong_questions_are_refused_before_any_picture(folder: Path, tiny_stude
         ({"student": tiny_student}, "is not the student this bundle was made from"),
     ):
         with pytest.raises(InputError, match=message):
-            validate_bundle(folder, **named)
+            validate_bundle(folder, **({"student": made} | named))
 
 
-def test_a_gate_on_an_unknown_metric_lists_the_metrics(folder: Path) -> None:
+def test_a_folder_that_a_bundle_names_is_not_opened_by_itself(folder: Path, made_folder: Path) -> None:
+    """A bundle may come from anywhere, and so may what its `source` leads to."""
+    with pytest.raises(InputError) as raised:
+        validate_bundle(folder, prompts=PROMPTS)
+    assert f"this bundle says it was made from {str(made_folder)!r}" in str(raised.value)
+    assert f"--student {made_folder}" in str(raised.value)
+
+
+def test_a_gate_on_an_unknown_metric_lists_the_metrics(folder: Path, made: Student) -> None:
     with pytest.raises(
         InputError, match=r"unknown gate metric 'beauty'; choose from: .*converter_image_psnr_db, .*psnr_db, .*ssim"
     ):
-        validate_bundle(folder, prompts=PROMPTS[:1], gates=["beauty>=9"])
+        validate_bundle(folder, made, prompts=PROMPTS[:1], gates=["beauty>=9"])
 
 
 def test_a_bundle_without_all_networks_cannot_be_validated(tiny_student: Student, tmp_path: Path) -> None:
@@ -85,18 +94,18 @@ EDITING = {
 
 @pytest.mark.parametrize("recipe", EDITING.values(), ids=EDITING)
 def test_an_edited_bundle_is_checked_without_its_calibration(
-    made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+    made_folder: Path, made: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
     """Another machine has no calibration cache: the torch side takes smoothing, biases and fitted weights from the bundle."""
     bundle = convert(str(made_folder), "onnx-int8", tmp_path / "bundle", recipe=recipe, prompts=PROMPTS, validate=False)
-    kept = {role: read_edits(bundle.folder / role) for role in ROLES}
+    kept = {role: read_edits(locate_kind(bundle, role, "edits")) for role in ROLES}
     assert all(kept.values()), "each network was edited"
     monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "another machine"))
-    report = validate_bundle(bundle, prompts=PROMPTS)
+    report = validate_bundle(bundle, made, prompts=PROMPTS)
     kept_there = [path.name for path in (tmp_path / "another machine").iterdir()]
     assert kept_there == ["reference"], "PyTorch's own pictures, and no calibration"
     psnr = {row.component: row.value for row in report.rows if row.metric == "converter_psnr_db"}
-    monkeypatch.setattr(side_by_side, "read_edits", lambda folder: {})
+    monkeypatch.setattr(side_by_side, "read_edits", lambda path: {})
     without = draw_rounded(bundle, load_student(bundle.source), PROMPTS, make_noise(0, 1, 2, bundle.latent_shape), quiet)
     lost = {row.component: row.value for row in compare_components(bundle, None, without) if row.metric == "converter_psnr_db"}
     print(f"converter: {psnr}; without edits: {lost}")

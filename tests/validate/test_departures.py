@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("coremltools")
 
 from sprint_export.errors import BundleError
-from sprint_export.export.bundle import make_artifact, read_bundle, write_bundle
+from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle, write_bundle
 from sprint_export.quantize.edits import edit_component, read_edits
 from sprint_export.registry import hush
 from sprint_export.road import convert
@@ -81,7 +81,7 @@ def search(bundle: Bundle, role: str, world: Callable[[str], World]) -> str | No
     """`search_component` with the layers of the bundle's own manifest and the edits of its own weights."""
     known = world(bundle.layout)
     record = next(record for record in bundle.components if record.role == role)
-    component = edit_component(known.special.components[role], read_edits(bundle.folder / role))
+    component = edit_component(known.special.components[role], read_edits(locate_kind(bundle, role, "edits")))
     with hush():
         return search_component(bundle, dataclasses.replace(component, layers=record.layers), known.feeds[role])
 

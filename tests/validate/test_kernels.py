@@ -9,7 +9,7 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError
 from sprint_export.runtimes.trt_engine import build
-from sprint_export.validate.kernels import Kernel, KernelTableError, parse_kernels, price_kernels
+from sprint_export.validate.kernels import Kernel, KernelTableError, parse_kernels, price_kernels, read_kernels
 from tests import small_graphs
 
 pytest.importorskip("tensorrt_rtx")
@@ -190,3 +190,26 @@ def test_a_device_without_figures_or_units_is_an_error() -> None:
         price_kernels(kernels, find_device("cpu"))
     with pytest.raises(InputError, match="kernel m computes in fp8, which rtx-3090 has no units for; it has: 16-bit"):
         price_kernels(kernels, find_device("rtx-3090"))
+
+
+GOOD = (
+    "Layers:\nName: a, LayerType: gemm, Inputs: [{ Name: x, Dimensions: [2,3], Strides: [3,1], "
+    "StrideOrder: [0,1], Datatype: Float, Format: f }], Constants: [], Outputs: [], TacticName: \n"
+)
+
+
+@pytest.mark.parametrize("dims", ["-", "1-2", "٣", "9" * 5000, "0,3", "999999999999,999999999999", ",".join("2" * 40)])
+def test_sizes_that_are_none_are_a_clear_error(tmp_path: Path, dims: str) -> None:
+    path = tmp_path / "model.layers.txt"
+    path.write_text(GOOD, "utf-8")
+    assert read_kernels(path)[0].inputs[0].shape == (2, 3)
+    path.write_text(GOOD.replace("[2,3]", f"[{dims}]"), "utf-8")
+    with pytest.raises(KernelTableError, match="kernel table"):
+        read_kernels(path)
+
+
+def test_a_table_that_is_no_text_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.layers.txt"
+    path.write_bytes(b"Layers:\n\xff\xfe")
+    with pytest.raises(KernelTableError, match=r"model\.layers\.txt is no kernel table"):
+        read_kernels(path)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.runtimes.mil.allowance import LARGEST_FLOOR, half_unit, is_exact
+from sprint_export.runtimes.mil.allowance import LARGEST_FLOOR, draw_alike, half_unit, is_filled_in
 from sprint_export.runtimes.mil.constants import read_constant
 from sprint_export.runtimes.mil.departure import Departure, find_departure
 from sprint_export.runtimes.mil.evaluate import Evaluator
 from sprint_export.runtimes.mil.record import find_value, record_values
+from sprint_export.runtimes.mil.sources import Sources, read_sources, recover
 from tests.runtimes.mil.mil_programs import change_literal, change_weight, find_operand, load_model, save_module
 from tests.runtimes.mil.toy_module import Toy, draw_input
 
@@ -44,6 +45,23 @@ def test_a_healthy_package_has_no_departure(saved: Saved) -> None:
     _, package, reference = saved
     for seed in range(10):
         assert search(package, reference, seed=seed) is None
+
+
+def test_a_hundredth_of_one_weight_is_found(saved: Saved, tmp_path: Path) -> None:
+    """An element that is not its source rounded stands alone with its change: nothing is allowed for the others."""
+    precision, healthy, reference = saved
+    exported = torch.export.export(Toy(), (draw_input(),)).run_decompositions({})
+    sources = read_sources(exported, reference)
+    assert search(healthy, reference, sources=sources) is None
+    package = Path(shutil.copytree(healthy, tmp_path / "changed.mlpackage"))
+
+    def step(flat: Any) -> None:
+        flat[37] *= 1.01
+
+    change_weight(package, find_operand(package, "linear_2", "weight"), NUMPY[precision], step)
+    found = search(package, reference, sources=sources)
+    assert found is not None
+    assert "p_value_weight" in " ".join(found.weights)
 
 
 def shift_one(flat: Any) -> None:
@@ -94,8 +112,8 @@ def quantize(package: Path, path: Path) -> Path:
     return path
 
 
-def record_with_weights_of(package: Path) -> Reference:
-    """PyTorch's values with the package's own weights."""
+def record_with_weights_of(package: Path) -> tuple[torch.export.ExportedProgram, Reference]:
+    """A program with the package's own weights, and PyTorch's values of it."""
     module = copy.deepcopy(Toy())
     program = Evaluator(package).program
     names = {"query": 0, "key": 1, "value": 2, "out": 3, "up": 4, "down": 5}
@@ -104,26 +122,28 @@ def record_with_weights_of(package: Path) -> Reference:
         weight = read_constant(program, linears[place].inputs["weight"][0])
         assert isinstance(weight, torch.Tensor)
         getattr(module, name).weight.data.copy_(weight)
-    return record_values(torch.export.export(module, (draw_input(),)).run_decompositions({}), (draw_input(),))
+    exported = torch.export.export(module, (draw_input(),)).run_decompositions({})
+    return exported, record_values(exported, (draw_input(),))
 
 
-@pytest.mark.parametrize("weights_exact", [False, True])
-def test_a_changed_scale_of_a_quantized_weight_is_found(saved: Saved, weights_exact: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_changed_scale_of_a_quantized_weight_is_found(saved: Saved, is_known: bool, tmp_path: Path) -> None:
+    """By 3 in a thousand where the weights' sources are known."""
     precision, healthy, float_reference = saved
     package = quantize(healthy, tmp_path / "int8.mlpackage")
-    reference = record_with_weights_of(package)
-    exact = weights_exact and precision == "FLOAT32"  # gains and biases are rounded in float16, which the reference lacks
-    assert search(package, reference, weights_exact=exact) is None
+    exported, reference = record_with_weights_of(package)
+    sources = read_sources(exported, reference) if is_known else Sources()
+    assert search(package, reference, sources=sources) is None
     assert search(package, float_reference) is not None, "a float reference is not what a quantized package computes"
     compressed = Evaluator(package).program.compressed
     (scale,) = [op.inputs["scale"][0] for op in compressed.values() if "up_weight" in op.outputs[0].name]
-    factor = 1.001 if exact else 1.03
+    factor = 1.003 if is_known else 1.03
 
     def grow(flat: Any) -> None:
         flat[5] *= factor
 
     change_weight(package, scale, NUMPY[precision], grow)
-    found = search(package, reference, weights_exact=exact)
+    found = search(package, reference, sources=sources)
     assert found is not None
     assert (found.op_type, scale in found.weights) == ("linear", True)
 
@@ -208,8 +228,53 @@ def test_half_a_float16_unit_is_what_rounding_takes() -> None:
     taken = (x.half().float() - x).abs()
     assert (taken <= half_unit(x)).all()
     assert (taken / half_unit(x)).max() > 0.99
-    assert is_exact(torch.tensor([2.0, 0.125, -1e4, 0.0]))
-    assert not any(is_exact(torch.tensor([1.0, value])) for value in (0.7, 1e-6, 2.5 + 2**-9))
+    assert is_filled_in(torch.tensor([1.0, -1.0, 0.0]))
+    assert not any(is_filled_in(torch.tensor([1.0, value])) for value in (0.5, 2.0, 2.0**-24, 1e-6))
+
+
+def test_equal_elements_of_a_constant_are_moved_alike() -> None:
+    stored = torch.tensor([[0.3, 0.7, -0.3], [0.3, 0.7, 0.1]]).half()
+    draws = [draw_alike(stored, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert all(draw[0, 0] == draw[1, 0] and draw[0, 1] == draw[1, 1] for draw in draws)
+    assert {tuple(draw.flatten().tolist()) for draw in draws} > {tuple(draws[0].flatten().tolist())}
+
+
+def test_a_constant_is_its_source_but_where_it_was_changed() -> None:
+    source = torch.linspace(0.1, 1.3, 9)
+    stored = source.half()
+    value, unlike = recover(stored, source)
+    assert torch.equal(value, source)
+    assert not unlike.any()
+    stored[4] += 0.01
+    value, unlike = recover(stored, source)
+    assert unlike.nonzero().tolist() == [[4]]
+    assert value[4] == stored[4]
+    assert recover(stored, source * 1.1)[1].all(), "another tensor"
+    assert torch.equal(recover(stored, None)[0], stored)
+
+
+class SmallFloor(torch.nn.Module):
+    """A norm whose epsilon is rounded by half, to a power of two: what a Gemma of width 40 has."""
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x / 256
+        return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + self.floor)
+
+
+@pytest.mark.parametrize("floor", [3.9e-8, 2.0**-24, 4.4e-8, 8.9e-8])
+def test_an_epsilon_that_is_rounded_to_a_power_of_two_is_no_departure(floor: float, tmp_path: Path) -> None:
+    exported = save_module(tmp_path / "m.mlpackage", SmallFloor(floor), (draw_input(),), "FLOAT16")
+    reference = record_values(exported, (draw_input(),))
+    assert search(tmp_path / "m.mlpackage", reference, sources=read_sources(exported, reference)) is None
+    wrong = torch.export.export(SmallFloor(16 * floor), (draw_input(),)).run_decompositions({})
+    reference = record_values(wrong, (draw_input(),))
+    found = search(tmp_path / "m.mlpackage", reference, sources=read_sources(wrong, reference))
+    assert found is not None
+    assert found.op_type == "add"
 
 
 def test_a_factor_that_16_bits_lose_is_no_departure(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import Foundation
 
 /// The fields of `bundle.json` that drawing needs, under their names in sprint_export/schema.py (snake case there).
 public struct Manifest: Decodable, Sendable {
-    public static let readsFormat = 4
+    public static let readsFormat = 5
 
     public let format: Int
     public let target: String
@@ -51,6 +51,7 @@ public struct PromptPlan: Decodable, Sendable {
     public let padId: Int
     public let prefixIds: [Int]
     public let cuts: Bool
+    public let vocabulary: Int
 }
 
 public struct TensorSpec: Decodable, Sendable {
@@ -84,7 +85,8 @@ public struct ModelBundle: Sendable {
     public let folder: URL
     public let manifest: Manifest
 
-    /// Read `bundle.json` and check what can be checked without the weights.
+    /// Read `bundle.json` and check what can be checked without the weights. The manifest's hash of itself is not compared: it is
+    /// over numbers as Python writes them. In an app the bundle is part of what is signed; `sprint-export inspect` compares it.
     public init(folder: URL) throws {
         let file = folder.appending(path: "bundle.json")
         let again = "export it again with: sprint-export --target coreml-int8"
@@ -107,6 +109,9 @@ public struct ModelBundle: Sendable {
         try check(prompt.keep >= 1 && prompt.keep <= prompt.tokens, "keep \(prompt.keep)", "1 to \(prompt.tokens)")
         let held = prompt.prefixIds.count
         try check(held == 0 || held == prompt.tokens - prompt.keep + 1, "\(held) prefix_ids", "none, or all before those kept")
+        let ids = prompt.prefixIds + [prompt.padId]
+        try check(ids.allSatisfy { $0 >= 0 && $0 < prompt.vocabulary }, "ids \(ids)", "0 to \(prompt.vocabulary - 1)")
+        try check(manifest.plan.times.allSatisfy { $0 > 0 && $0 <= 1.01 }, "times \(manifest.plan.times)", "above 0, up to 1.01")
         try check(latent.count == 3 && latent.allSatisfy { $0 > 0 }, "latent_shape \(latent)", "[C, h, w]")
         for component in manifest.components {
             try check(!component.parts.isEmpty, "\(component.role) without parts", "one or more")

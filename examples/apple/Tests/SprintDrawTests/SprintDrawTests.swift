@@ -42,7 +42,7 @@ final class SprintDrawTests: XCTestCase {
 
     func testManifestsAreRefused() throws {
         assertRefused(FileManager.default.temporaryDirectory, "expected the manifest of a bundle")
-        assertRefused(try changed("\"format\": 4", "\"format\": 9"), "found format 9")
+        assertRefused(try changed("\"format\": 5", "\"format\": 9"), "found format 9")
         assertRefused(try changed("\"target\": \"coreml\"", "\"target\": \"onnx\""), "found target onnx")
         assertRefused(try changed("\"path\": \"vae_decoder/", "\"path\": \"../"), "expected a path inside the bundle")
         assertRefused(try changed("\"keep\": 8", "\"keep\": 9"), "expected 1 to 8")

@@ -1,0 +1,143 @@
+"""Which files of a folder are a bundle's: what its manifest names, and the few that are written without being named.
+
+Replacing a bundle removes these and nothing else. A manifest that cannot be read names nothing; then the names that exporters
+give count, so that a damaged bundle can be replaced. Links, devices and whatever is no plain file are nobody's but the user's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sprint_export.errors import InputError
+from sprint_export.files import PART, list_tree, remove, sweep_parts
+from sprint_export.schema import ROLES
+
+MANIFEST = "bundle.json"
+REPORT, SHEET = "report.json", "contact_sheet.png"  # validation writes them beside the manifest
+LONGEST_MANIFEST = 1 << 28  # bytes
+SHOWN = 3  # foreign files in a message
+
+_ROLE = f"({'|'.join(ROLES)})"
+_BUILT = re.compile(rf"{_ROLE}/model\.sm\d+\.(engine|layers\.txt)")
+_UNNAMED = re.compile(  # validation's, a killed build's, and what bundles of format 4 and before did not name
+    rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{_BUILT.pattern}"
+    rf"|{_ROLE}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
+)
+_GIVEN = re.compile(  # by exporters
+    rf"{_ROLE}/(model\.onnx(\.data)?|model\.shadow\.onnx|openvino_model\.(xml|bin)|quantization\.safetensors"
+    r"|model(_\d+)?\.(mlpackage|aimodel)/.+)"
+    r"|tokenizer/(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json"
+    r"|tokenizer/(tokenizer|spiece|sentencepiece\.bpe)\.model|tokenizer/(merges\.txt|chat_template\.jinja)"
+    r"|frontier\.(json|png)"
+)
+_FOLDERS = frozenset({*ROLES, "tokenizer", "scheduler"})
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a folder, as paths relative to it: files of a bundle, its folders, and what is not the bundle's."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]  # those around come before those within
+    foreign: tuple[str, ...]
+
+
+def sort_contents(folder: Path) -> Contents:
+    """Tell a bundle's files from others, by name alone; nothing but the manifest is opened, no link is followed."""
+    is_ours = _judge_names(folder)
+    files, folders, foreign = [], [], []
+    for path, status in list_tree(folder):
+        name = path.relative_to(folder).as_posix()
+        if stat.S_ISDIR(status.st_mode):
+            folders.append(name)
+        elif stat.S_ISREG(status.st_mode) and is_ours(name):
+            files.append(name)
+        else:
+            foreign.append(name)
+    around = {parent.as_posix() for name in (*files, *foreign) for parent in Path(name).parents}
+    foreign += [f"{name}/" for name in folders if name not in around | _FOLDERS]
+    return Contents(tuple(files), tuple(folders), tuple(foreign))
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to replace a folder in which anything is not a bundle's.
+
+    Raises:
+        InputError: the message names the first of these, and counts them.
+    """
+    foreign = sort_contents(folder).foreign
+    if foreign:
+        more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+        raise InputError(
+            f"{folder} holds what is not a bundle's: {', '.join(foreign[:SHOWN])}{more}; nothing was touched. Move it away, or "
+            "choose another --out"
+        )
+
+
+def remove_bundle(folder: Path) -> tuple[str, ...]:
+    """Remove a bundle's files, its manifest last, and the folders that are empty then; returns what is left for its owner."""
+    found = sort_contents(folder)
+    for name in sorted(found.files, key=lambda name: name == MANIFEST):
+        (folder / name).unlink()
+    folders = [folder / name for name in reversed(found.folders) if f"{name}/" not in found.foreign]
+    for path in (*folders, folder):
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
+    return found.foreign
+
+
+def sweep_bundle(folder: Path) -> None:
+    """Remove what killed runs left in a bundle: stale parts, and engines that were not named yet. Its lock must be held."""
+    for name in ("", *ROLES):
+        sweep_parts(folder / name)
+    manifest = _read_manifest(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not _is_ours(manifest):
+        return
+    for path in folder.glob("*/model.sm*.*"):
+        name = path.relative_to(folder).as_posix()
+        if _BUILT.fullmatch(name) and name not in _list_named(manifest):
+            remove(path)
+
+
+def _judge_names(folder: Path) -> Callable[[str], bool]:
+    """Whether a name in this folder is a bundle's."""
+    manifest = _read_manifest(folder / MANIFEST)
+    if isinstance(manifest, dict):
+        named = {MANIFEST, *_list_named(manifest)} if _is_ours(manifest) else set()
+        if not named:
+            return lambda name: False
+        return lambda name: name in named or _UNNAMED.fullmatch(name) is not None or _is_part(name)
+    has_given = any(_GIVEN.fullmatch(path.relative_to(folder).as_posix()) for path, _ in list_tree(folder))
+    if manifest is not None or not has_given:
+        return lambda name: False
+    return lambda name: name == MANIFEST or bool(_UNNAMED.fullmatch(name) or _GIVEN.fullmatch(name)) or _is_part(name)
+
+
+def _is_part(name: str) -> bool:
+    return PART.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _read_manifest(path: Path) -> Any:
+    """The manifest's value, of any shape; None where it cannot be read."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size < LONGEST_MANIFEST:
+            return json.loads(path.read_bytes())
+    return None
+
+
+def _is_ours(manifest: dict[str, Any]) -> bool:
+    kinds = {"format": int, "artifacts": list, "key": str, "target": str, "precision": str}
+    return all(type(manifest.get(name)) is kind for name, kind in kinds.items())
+
+
+def _list_named(manifest: dict[str, Any]) -> set[str]:
+    entries = [entry for entry in manifest["artifacts"] if isinstance(entry, dict)]
+    return {entry["path"] for entry in entries if isinstance(entry.get("path"), str)}

@@ -1,0 +1,106 @@
+"""What a disk refuses, as one line: a full one is the machine's, a place that cannot be written to is the user's choice.
+
+Libraries say "disk full" in many ways: an OSError with its number, numpy's count of what was written, safetensors' own error,
+a RuntimeError of C++ that quotes the system, or one that names the file and no reason while the disk has no byte left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sprint_export.errors import InputError, MachineError, SprintExportError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_TEXT = re.compile(
+    r"no space left on device|disk quota exceeded|file too large|not enough space on the disk|os error (28|122|27|112)\b"
+    r"|\d+ requested and \d+ written",  # numpy's tofile
+    re.IGNORECASE,
+)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ETXTBSY)
+SHAPE = (errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.EINVAL, errno.ENODEV)
+NO_BYTES = 64 * 1024  # free on a disk that has nothing left
+OUT_ADVICE = "choose another --out"
+WRITE_WORDS = re.compile(r"writ|save|serializ|open|stream|truncat|ofstream|seri|file", re.IGNORECASE)
+
+
+@contextmanager
+def clear_disk_errors(place: Path, advice: str = OUT_ADVICE, refusal: type[SprintExportError] = InputError) -> Iterator[None]:
+    """Turn errors of the disk that holds `place` into one clear message; finished stages stay for the next run.
+
+    Args:
+        place: the file or folder that is being written.
+        advice: what a user can do where it cannot be written to.
+        refusal: what is raised then.
+
+    Raises:
+        MachineError: the disk is full or fails. SprintExportError: `place` cannot be written to.
+    """
+    try:
+        yield
+    except SprintExportError:
+        raise
+    except Exception as error:
+        if is_disk_full(error) or (not isinstance(error, OSError) and _has_no_byte_left(place, error)):
+            raise MachineError(describe_full(place)) from error
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            raise MachineError(f"the disk failed at {_name(error, place)} ({error.strerror}); try another disk") from error
+        if isinstance(error, OSError) and _refuses(error, place):
+            raise refusal(f"cannot write to {_name(error, place)} ({error.strerror}); {advice}") from error
+        raise
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a disk is full."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno is not None:
+            if error.errno in FULL:
+                return True
+        elif FULL_TEXT.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def describe_full(place: Path) -> str:
+    """The message for a full disk, with what is free there."""
+    home = _nearest(place)
+    return (
+        f"the disk is full ({shutil.disk_usage(home).free / 1e6:.0f} MB free at {home}) while writing {place}; "
+        "free some space and run the same command again: it goes on where it stopped"
+    )
+
+
+def _nearest(place: Path) -> Path:
+    """The folder around `place` that is there."""
+    return next(p for p in place.absolute().parents if p.exists())
+
+
+def _has_no_byte_left(place: Path, error: Exception) -> bool:
+    """A library failed to write without a reason, on a disk without room."""
+    return WRITE_WORDS.search(str(error)) is not None and shutil.disk_usage(_nearest(place)).free < NO_BYTES
+
+
+def _name(error: OSError, place: Path) -> str:
+    """What could not be written: of a rename, where to."""
+    found = error.filename2 or error.filename or place
+    return os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
+
+
+def _refuses(error: OSError, place: Path) -> bool:
+    if error.errno in REFUSED:
+        return True
+    return error.errno in SHAPE and (error.filename is None or _concerns(Path(os.fsdecode(error.filename)), place.absolute()))
+
+
+def _concerns(path: Path, place: Path) -> bool:
+    """Whether a path is the place, around it, in it or beside it."""
+    path = path.absolute()
+    return path == place or path in place.parents or path.is_relative_to(place.parent)

@@ -1,0 +1,148 @@
+"""The files of a diffusers folder, read as data: JSON, prompts, the licence, and a fingerprint over all of it.
+
+A folder may come from anywhere, so only regular files inside it are opened; a link may lead to another place in the folder, or,
+in the hub's cache (`models--owner--name/snapshots/<revision>/`), to the cache's own `blobs/`. Nothing of a folder is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+from sprint_export.errors import InputError
+
+LARGEST_TEXT = 16 << 20  # bytes of a config, a prompt file, a model card
+HASHED = (".json", ".safetensors")
+
+
+def check_file(path: Path, folder: Path) -> Path:
+    """The same path, once it is known to be a regular file that lies in the student's folder.
+
+    Raises:
+        InputError: it is missing, a folder, a FIFO or a device, or a link that leads nowhere or out of the folder.
+    """
+    try:
+        found = path.stat()
+        real = path.resolve(strict=True)
+    except FileNotFoundError as error:
+        lost = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "missing"
+        raise InputError(
+            f"{path} is {lost}; expected a diffusers folder as SanaSprintPipeline.save_pretrained writes it"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
+        raise InputError(f"{path} cannot be opened ({error}); download it again") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is no regular file; expected one, as SanaSprintPipeline.save_pretrained writes it")
+    if not any(real.is_relative_to(root) for root in _roots(folder)):
+        raise InputError(f"{path} is a link out of the student's folder, to {real}; put the file itself there")
+    return path
+
+
+def _roots(folder: Path) -> list[Path]:
+    """Where files of a student may lie: its folder, and the blobs of the hub's cache where it is a snapshot there."""
+    real = folder.resolve()
+    is_snapshot = real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--")
+    return [real, *([real.parent.parent / "blobs"] if is_snapshot else [])]
+
+
+def check_files(folder: Path, parts: tuple[str, ...]) -> None:
+    """Whether all that a library may open is a regular file in the folder: what lies in its `parts`, and every file to be hashed.
+
+    Raises:
+        InputError: as `check_file`.
+    """
+    for name in parts:
+        if (folder / name).is_symlink() or not (folder / name).is_dir():
+            raise InputError(f"{folder / name} is no folder; expected a diffusers folder with {', '.join(parts)}")
+        for path in sorted((folder / name).iterdir()):
+            if not (path.is_dir() and not path.is_symlink() and path.suffix not in HASHED):
+                check_file(path, folder)
+    for path in list_hashed(folder):
+        check_file(path, folder)
+
+
+def list_hashed(folder: Path) -> list[Path]:
+    """Everything in the folder that is named like a config, weights or a tokenizer file, in order."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        found += [Path(parent, name) for name in (*folders, *files) if Path(name).suffix in HASHED]
+    return sorted(found)
+
+
+def fingerprint_folder(folder: Path, unused: Container[Path] = ()) -> str:
+    """sha256 over the names and contents of the configs, weights and tokenizer files, except the `unused` ones.
+
+    Raises:
+        InputError: as `check_file`.
+    """
+    total = hashlib.sha256()
+    for path in list_hashed(folder):
+        if path in unused:
+            continue
+        check_file(path, folder)
+        total.update(os.fsencode(path.relative_to(folder)))
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def read_text(path: Path, folder: Path) -> str:
+    """A text file of a student, in UTF-8 with or without a byte order mark.
+
+    Raises:
+        InputError: as `check_file`; or it is not UTF-8, or larger than LARGEST_TEXT.
+    """
+    size = check_file(path, folder).stat().st_size
+    if size > LARGEST_TEXT:
+        raise InputError(f"{path} has {size:,} bytes, expected at most {LARGEST_TEXT:,}")
+    try:
+        return path.read_text("utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is not readable text in UTF-8 ({error}); download it again") from error
+
+
+def read_json(path: Path, folder: Path) -> dict[str, Any]:
+    """A JSON object; NaN and infinity are no JSON.
+
+    Raises:
+        InputError: the file is missing or is not a JSON object.
+    """
+    text = read_text(path, folder)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}); download it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def read_prompts(path: Path, folder: Path) -> tuple[str, ...]:
+    """One prompt a line, empty lines left out.
+
+    Raises:
+        InputError: as `read_text`.
+    """
+    return tuple(line.strip() for line in read_text(path, folder).splitlines() if line.strip())
+
+
+def read_licence(folder: Path) -> str:
+    """The `license:` line of the model card's front matter, or a hint where to look.
+
+    Raises:
+        InputError: as `read_text`.
+    """
+    card = folder / "README.md"
+    lines = read_text(card, folder).splitlines() if card.exists() or card.is_symlink() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "not stated; see the model's page"
+    )

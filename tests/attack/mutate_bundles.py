@@ -1,0 +1,141 @@
+"""Campaign: bundles that were altered, by accident or by somebody, are read, drawn with and validated.
+
+What must come out: the undisturbed picture, or one line. Where nobody signed again, another picture is silently wrong; who signs
+again is the maker of another bundle, and may have another picture, but no traceback, no hang, no read outside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from tests.attack.bundle_mutations import ACCIDENTS, LINKS, Mutation, edit_field, sign
+from tests.attack.crafted_bundles import CRAFTED
+from tests.attack.forks import Ended, run_forked, was_read, watch_reads
+from tests.attack.outcomes import CLEAN, GATE, HANG, OUTSIDE, RIGHT, SIGNAL, TRACEBACK, WRONG, Tally
+
+NAME = "mutated bundles"
+TARGETS = ("onnx-int8", "onnx-fp32", "openvino-int8", "trt-fp8", "coreml-fp16")
+WEIGHTS = (40, 20, 20, 15, 5)  # how often each is attacked; a Core ML picture takes seconds here
+LIBRARIES = ("numpy", "torch", "tokenizers", "onnxruntime", "openvino", "coremltools", "safetensors.torch", "rich.console")
+PROMPT = "a red circle"
+VALIDATED = 15  # every so many-th bundle is validated as well
+SECONDS, GIGABYTES = 40.0, 6.0
+NOT_SIGNED = "not signed again"
+
+
+def run(count: int, seed: int, tally: Tally, targets: Sequence[str] = TARGETS) -> None:
+    """Attack `count` bundles of the two-layer student."""
+    with tempfile.TemporaryDirectory(prefix="mutated-") as name:
+        base = Path(name)
+        warm_up()
+        right = {target: make_bundle(base / target, target) for target in targets}
+        weights = [WEIGHTS[TARGETS.index(target)] for target in targets]
+        for i in range(count):
+            rng = Random(f"{seed}-{i}")
+            target = rng.choices(targets, weights)[0]
+            attack_one(base, target, right[target], rng, f"{seed}-{i}", tally, is_validated=i % VALIDATED == 0)
+
+
+def warm_up() -> None:
+    """Import what children need; no session is opened here, because its threads would not survive a fork."""
+    for library in (*LIBRARIES, "sprint_export.validate.bundle", "sprint_export.inspection", "sprint_export.students.presets"):
+        importlib.import_module(library)
+
+
+def make_bundle(folder: Path, target: str) -> str:
+    """Export the student there; returns the hash of the picture it draws."""
+    ended = run_forked(lambda: _convert(folder, target), seconds=400, gigabytes=16)
+    assert ended.kind == "returned", ended
+    ended = run_forked(lambda: draw(folder), seconds=100, gigabytes=GIGABYTES)
+    assert ended.kind == "returned", ended
+    return ended.text
+
+
+def _convert(folder: Path, target: str) -> str:
+    from sprint_export.road import convert
+    from sprint_export.students.presets import tiny
+
+    convert(tiny(), target, folder, prompts=[PROMPT], validate=False)
+    return ""
+
+
+def draw(folder: Path) -> str:
+    """Open a bundle as anybody does; the hash of one picture."""
+    from sprint_export.runtimes import open_bundle
+
+    return hashlib.sha256(open_bundle(folder)([PROMPT], seed=1).tobytes()).hexdigest()
+
+
+def inspect(folder: Path) -> str:
+    """What `sprint-export inspect` says, as text that a terminal takes."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.inspection import describe_bundle
+
+    "\n".join(describe_bundle(read_bundle(folder), True)).encode("utf-8")
+    return "read"
+
+
+def validate(folder: Path) -> str:
+    """Beside the student it was made from, on one prompt."""
+    from sprint_export.students.presets import tiny
+    from sprint_export.validate import validate_bundle
+
+    return "passed" if validate_bundle(folder, tiny(), [PROMPT]).passed else "gate"
+
+
+def choose_attack(rng: Random) -> tuple[str, Mutation, bool]:
+    """(its row in the table, the mutation, whether all is signed again)."""
+    return rng.choices(
+        [
+            (f"accident, {NOT_SIGNED}", rng.choice(ACCIDENTS), False),
+            (f"edited manifest, {NOT_SIGNED}", edit_field, False),
+            ("edited manifest, signed again", edit_field, True),
+            ("accident, signed again", rng.choice(ACCIDENTS), True),
+            ("link, FIFO or folder", rng.choice(LINKS), False),
+            ("crafted, signed again", rng.choice(CRAFTED), True),
+        ],
+        (28, 12, 25, 15, 12, 8),
+    )[0]
+
+
+def attack_one(base: Path, target: str, right: str, rng: Random, name: str, tally: Tally, is_validated: bool) -> None:
+    """Alter a copy and read, draw and perhaps validate it."""
+    attack, mutate, is_signed = choose_attack(rng)
+    folder, outside = base / "attacked", base / "outside"
+    for place in (folder, outside):
+        shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(base / target, folder)
+    outside.mkdir()
+    (outside / "secret").write_text('{"secret": 1}')
+    what = mutate(folder, rng, outside)
+    if is_signed:
+        sign(folder)
+    acts: list[tuple[str, Callable[[Path], str]]] = [("inspect", inspect), ("draw", draw)]
+    if is_validated:
+        acts.append(("validate", validate))
+    for verb, act in acts:
+        watch_reads(outside)
+        ended = run_forked(lambda act=act: act(folder), SECONDS, GIGABYTES)  # type: ignore[misc]
+        outcome = judge(ended, verb, right, is_signed)
+        if was_read(outside):
+            outcome = OUTSIDE
+        row = f"{verb}: {attack}"
+        if outcome == RIGHT and verb == "draw" and ended.text != right:
+            row += ", drew another picture as signed"
+        tally.add(row, outcome, f"{name} {target} {what}: {ended.kind} {ended.text[:300]} ({ended.seconds:.1f} s)")
+
+
+def judge(ended: Ended, verb: str, right: str, is_signed: bool) -> str:
+    """The outcome's name."""
+    kinds = {"clean": CLEAN, "traceback": TRACEBACK, "signal": SIGNAL, "hang": HANG}
+    if ended.kind in kinds:
+        return kinds[ended.kind]
+    if verb == "draw" and ended.text != right and not is_signed:
+        return WRONG
+    return GATE if verb == "validate" and ended.text == "gate" else RIGHT
