@@ -57,10 +57,10 @@ def _name_constants(create: Callable[..., Any]) -> Callable[..., Any]:
         is_small = array.nbytes < SMALL_BYTES or array.dtype == bool
         if is_small or (array == array.flat[0]).all():
             return create(location, kind, array)
-        whole = np.ascontiguousarray(array)
-        name = "constant_" + hashlib.sha256(str(kind).encode() + whole.view(np.uint8).data).hexdigest()
+        whole = np.ascontiguousarray(array).view(np.uint8).data  # bfloat16 and float8 are no types of a buffer
+        name = "constant_" + hashlib.sha256(str(kind).encode() + whole).hexdigest()
         if name not in held:
-            held[name] = DenseResourceElementsAttr.get_from_buffer(whole.data, name, kind)
+            held[name] = DenseResourceElementsAttr.get_from_buffer(whole, name, kind)
         return held[name]
 
     return create_named
