@@ -29,10 +29,10 @@ BUILDERS = ("coreai.authoring.func", "coreai.authoring.graph_builder")
 @contextlib.contextmanager
 def names_from_content() -> Iterator[None]:
     """Within, programs built by coreai-torch name constants and functions by what they are."""
-    import coreai_torch.converter
+    import coreai_torch.converter as converter
     from coreai.authoring import func as _func  # noqa: F401  # in sys.modules from here on
 
-    dialect = coreai_torch.converter._mlir.dialects.coreai
+    dialect = vars(converter)["_mlir"].dialects.coreai
     named = _name_constants(dialect.create_elements_attr)
     counts = itertools.count()
 
@@ -57,8 +57,8 @@ def _name_constants(create: Callable[..., Any]) -> Callable[..., Any]:
         is_small = array.nbytes < SMALL_BYTES or array.dtype == bool
         if is_small or (array == array.flat[0]).all():
             return create(location, kind, array)
-        whole = np.ascontiguousarray(array)
-        name = "constant_" + hashlib.sha256(str(kind).encode() + whole.view(np.uint8).data).hexdigest()
+        whole = np.ascontiguousarray(array).view(np.uint8).data  # bfloat16 and float8 are no types of a buffer
+        name = "constant_" + hashlib.sha256(str(kind).encode() + whole).hexdigest()
         if name not in held:
             held[name] = DenseResourceElementsAttr.get_from_buffer(whole, name, kind)
         return held[name]

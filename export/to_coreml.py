@@ -172,8 +172,8 @@ def _check_folds(converted: Any) -> None:
         InputError: a constant of the converted program is infinite.
     """
     for op in converted.functions["main"].operations:
-        value = op.outputs[0].val if op.op_type == "const" and op.outputs[0].rank else None
-        if getattr(value, "dtype", None) == np.float16 and not np.isfinite(value).all():
+        value = op.outputs[0].val if op.op_type == "const" else None
+        if isinstance(value, np.ndarray) and value.dtype == np.float16 and not np.isfinite(value).all():
             raise InputError(
                 f"weight {op.name} is beyond what half precision holds (65504) once it is folded; choose coreml-fp32, or scale "
                 "the student's weights"

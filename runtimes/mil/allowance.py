@@ -73,7 +73,7 @@ def is_filled_in(constant: Tensor) -> bool:
 
 
 def draw_alike(stored: Tensor, random: torch.Generator) -> Tensor:
-    """1 or -1 for each element of a float16 constant, the same for equal elements: what was rounded to one value had one value."""
+    """1 or -1 for each element of a float16 constant, the same for equal ones: what was rounded to one value had one value."""
     signs = torch.empty(1 << 16).bernoulli_(0.5, generator=random) * 2 - 1
     return signs[stored.contiguous().view(torch.int16).long() & 0xFFFF].reshape(stored.shape)
 

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def edit_manifest(package: Path, dice: random.Random) -> str:
     path = package / "Manifest.json"
     held = json.loads(path.read_text())
     root = held["rootModelIdentifier"]
-    place = dice.choice(
+    place: Any = dice.choice(
         ["", ".", "..", "../../..", "/etc/passwd", "com.apple.CoreML", "x" * 5000, "\x00", "\ud800", 7, None, [], {}]
     )
     forms = [

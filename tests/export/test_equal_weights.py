@@ -27,6 +27,8 @@ MAX_ERROR = 2e-2  # of the range: half precision, and 8 bits where the runtime r
 
 
 class Three(nn.Module):
+    """Three Linears that read one value in three forms."""
+
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k, self.v = (nn.Linear(SIDE, SIDE) for _ in range(3))
@@ -52,7 +54,7 @@ def make_component(kind: str, precisions: dict[str, str]) -> Component:
     return Component("vae_decoder", module, weights, (X,), (Y,), layers)
 
 
-CASES = [(kind, {}) for kind in (SAME, ZERO, SYMMETRIC)]
+CASES: list[tuple[str, dict[str, str]]] = [(kind, {}) for kind in (SAME, ZERO, SYMMETRIC)]
 CASES += [(kind, dict.fromkeys("qkv", "int8")) for kind in (SAME, ZERO, SYMMETRIC)]
 CASES += [(SAME, {"q": "int8"}), (SAME, {"q": "int8", "k": "w4"})]
 
@@ -64,7 +66,7 @@ def test_layers_with_equal_weights_are_each_their_own(target: str, kind: str, pr
     if "w4" in precisions.values() and target != "coreml":
         pytest.skip("palettes are Core ML's")
     if target in ("onnx", "openvino"):
-        precisions = {name: "w8a16" for name in precisions}
+        precisions = dict.fromkeys(precisions, "w8a16")
     component = make_component(kind, precisions)
     known = load_member("target", target).TARGET
     options = Options("iOS18" if target == "coreml" else None, "cpu")
