@@ -118,13 +118,11 @@ def main() -> None:
     found: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        named: dict[str, Any] = {"components": ("text_encoder", "vae_decoder"), "prompts": PROMPTS, "validate": False}
         bundles = {
-            precision: convert(
-                "sprint-tiny", f"coreml-{precision}", work / precision, device="mac-m4", components=("text_encoder", "vae_decoder"),
-                prompts=PROMPTS, validate=False,
-            )
+            precision: convert("sprint-tiny", f"coreml-{precision}", work / precision, device="mac-m4", **named)
             for precision in dict.fromkeys(precision for precision, _, _ in FAULTS)
-        }  # fmt: skip
+        }
         for (precision, role, what), plant in FAULTS.items():
             found[f"{precision} {role}: {what}"] = measure(bundles[precision], role, plant, work / "planted")
             print(f"{precision} {role}: {what}: {found[f'{precision} {role}: {what}']}", flush=True)

@@ -18,6 +18,8 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +53,15 @@ def weigh(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[float, float]:
     return decibels(weight, round_weight(weight, layer).double() - weight.double()), decibels(weight, best - weight.double())
 
 
-def measure_weights(name: str) -> dict[str, Any]:
-    """The worst layers of one target; ranges of inputs are not needed for weights."""
+def measure_weights(name: str, roles: Sequence[str]) -> dict[str, Any]:
+    """The worst layers of these networks for one target; ranges of inputs are not needed for weights."""
     from sprint_export.quantize import quantize_student
 
     target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
-    student = keep_components(specialize_student(load_student(STUDENT)), [TRANSFORMER, DECODER])
+    student = keep_components(specialize_student(load_student(STUDENT)), roles)
     # Weights alone: every layer of the recipe, without the hours of calibration that ranges of its inputs would take.
     alone = dataclasses.replace(target, weight_only=(*target.weight_only, precision), rounds_output=None)
-    student = quantize_student(student, precision, alone, dataclasses.replace(plain_recipe(student, name), correct_bias=False))
+    student = quantize_student(student, precision, alone, plain_recipe(student, name))
     layers: list[tuple[float, float, str]] = []
     for role, component in student.components.items():
         layers += [(*measured, f"{role}.{layer}") for layer, measured in weigh_component(component)]
@@ -67,6 +69,7 @@ def measure_weights(name: str) -> dict[str, Any]:
     lost = max(layers, key=lambda row: row[1] - row[0])
     below = [f"{layer}: {found:.1f} dB" for found, _, layer in sorted(layers) if found < 40]
     return {
+        "networks": list(roles),
         "layers": len(layers),
         "worst_db": round(worst[0], 2),
         "worst_layer": worst[2],
@@ -137,24 +140,19 @@ def main() -> None:
     parser.add_argument("what", choices=("weights", "picture"))
     parser.add_argument("--row", required=True, help="what the rows are called, e.g. before or after")
     parser.add_argument("--target", choices=TARGETS, action="append")
+    parser.add_argument("--role", choices=(TRANSFORMER, DECODER), action="append", help="of weights; both if left out")
     parser.add_argument("--precision", choices=("fp16", "int8", "w6", "w4"), action="append")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     asked = parser.parse_args()
-    names, measure = (
-        (asked.target or TARGETS, measure_weights)
-        if asked.what == "weights"
-        else (
-            [f"{precision}" for precision in asked.precision or ("int8",)],
-            measure_picture,
-        )
-    )
+    weights = {name: partial(measure_weights, name, asked.role or (TRANSFORMER, DECODER)) for name in asked.target or TARGETS}
+    pictures = {precision: partial(measure_picture, precision) for precision in asked.precision or ("int8",)}
     path = asked.out / "half_scales.json"
     asked.out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = json.loads(path.read_text())["rows"] if path.is_file() else {}
     command = " ".join(["python benchmarks/half_scales.py", *sys.argv[1:]])
-    for name in names:
+    for name, measure in (weights if asked.what == "weights" else pictures).items():
         start = time.monotonic()
-        row = measure(name)
+        row = measure()
         rows[f"{asked.what} {name} {asked.row}"] = row | {"seconds": round(time.monotonic() - start, 1), "command": command}
         print(name, json.dumps(row, indent=1), flush=True)
         path.write_text(json.dumps({"machine": describe_machine(), "student": STUDENT, "rows": rows}, indent=1) + "\n")

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from sprint_export.errors import InputError
+from sprint_export.export.narrow import check_fits, narrow
 from sprint_export.quantize.scales import MOST_LIFT, find_lift, input_scale, quantize_tensor, weight_scale
 from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
 from sprint_export.weights import Handle
@@ -57,17 +58,19 @@ def load_values(component: Component, dtypes: Mapping[str, torch.dtype]) -> Iter
         owner, _, leaf = name.rpartition(".")
         layer = component.layers.get(owner)
         if layer is None or leaf == "bias":
-            yield name, component.weights[name].load().to(dtype)
+            yield name, narrow(component.weights[name].load(), dtype, name)
         elif leaf == STORED:
             weight = component.weights[f"{owner}.weight"].load().float()
+            check_fits(weight, dtypes[f"{owner}.{SCALE}"], f"{owner}.weight")
             scale = weight_scale(weight, layer)
             lift = find_lift(scale, layer.scale_dtype)
             yield name, quantize_tensor(weight, scale, layer.precision)
-            yield f"{owner}.{SCALE}", (scale * lift).reshape(_scale_shape(weight, layer)).to(dtypes[f"{owner}.{SCALE}"])
+            wide = (scale * lift).reshape(_scale_shape(weight, layer))
+            yield f"{owner}.{SCALE}", narrow(wide, dtypes[f"{owner}.{SCALE}"], f"{owner}.{SCALE}")
             if f"{owner}.{LIFT}" in dtypes:
                 yield f"{owner}.{LIFT}", (1 / lift).to(dtypes[f"{owner}.{LIFT}"])
         elif leaf == INPUT_SCALE:
-            yield name, input_scale(layer).to(dtype)
+            yield name, narrow(input_scale(layer), dtype, name)
 
 
 def stored_type(layer: QuantizedLayer) -> torch.dtype:
@@ -100,7 +103,7 @@ def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: t
         raise InputError(f"layer {name!r} is a {type(module).__name__}, expected {', '.join(k.__name__ for k in kinds)}")
     replaced = kinds[type(module)](module, layer, dtype)
     if is_lifted:
-        replaced.register_buffer(LIFT, torch.empty(module.weight.shape[0], dtype=dtype, device="meta"))  # type: ignore[operator, index]  # the three kinds have a weight
+        replaced.register_buffer(LIFT, torch.empty(len(replaced.stored), dtype=dtype, device="meta"))
     return replaced
 
 

@@ -1,4 +1,4 @@
-"""Scales below half precision's normal numbers, in an ML program: the file holds them times 2^e, and the result is multiplied back.
+"""Scales below half precision's normal numbers, in an ML program: held times 2^e, which is taken out of the result again.
 
     linear, conv:   y = W x + b     ->   y = 2^-e ((2^e W) x) + b        e of each output channel
     gather:         y = W[id]       ->   y = 2^-e[id] (2^e W)[id]        e of each row

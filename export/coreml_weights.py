@@ -19,12 +19,14 @@ import torch
 from sprint_export.errors import InputError
 from sprint_export.export.coreml_fixes import LEFT_OUT
 from sprint_export.export.coreml_lift import lower_result
+from sprint_export.export.narrow import narrow
 from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.scales import find_lift, input_scale, quantize_tensor, weight_scale
-from sprint_export.schema import QuantizedLayer
+from sprint_export.schema import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.weights import Handle
 
-PASS = "sprint_export::compress_layers"
+PASS, KEEP = "sprint_export::compress_layers", "sprint_export::keep_weights"
+MERGE = "common::const_deduplication"
 WEIGHT_INPUTS = {"linear": "weight", "conv": "weight", "gather": "x"}
 BATCH = 1 << 26  # weight values quantized at a time: an embedding of 590 million would take 12 GB
 NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16}
@@ -48,10 +50,34 @@ def make_pipeline(names: Mapping[str, str], layers: Mapping[str, QuantizedLayer]
         def apply(self, program: Any) -> None:
             compress_layers(program.functions["main"], names, layers, weights)
 
-    PASS_REGISTRY.passes[PASS] = CompressLayers()
+    class KeepWeights(AbstractGraphPass):  # type: ignore[misc]
+        """Before constants are merged: equal weights of two layers stay two."""
+
+        def apply(self, program: Any) -> None:
+            keep_weights(program.functions["main"], names)
+
+    PASS_REGISTRY.passes |= {PASS: CompressLayers(), KEEP: KeepWeights()}
     pipeline = ct.PassPipeline()
-    pipeline.passes = [*(name for name in pipeline.passes if name not in LEFT_OUT), PASS]
+    kept = [name for name in pipeline.passes if name not in LEFT_OUT]
+    pipeline.passes = [*(one for name in kept for one in ((KEEP, name) if name == MERGE else (name,))), PASS]
     return pipeline
+
+
+def keep_weights(function: Any, names: Mapping[str, str]) -> None:
+    """Let coremltools merge no layer's weight with another's, in place.
+
+    It merges what differs by no more than 6e-8, and of one constant with two names a layer could not be told from the other.
+    Buffers, such as a table that every block reads, are merged as ever.
+    """
+    for operation in function.operations:
+        if operation.op_type == "const":
+            name = _find_name(operation.outputs[0].name, names)
+            if name is not None and name.endswith(".weight"):
+                operation.weight_key = name
+
+
+def _find_name(const: str, names: Mapping[str, str]) -> str | None:
+    return names.get(const) or names.get(const.removesuffix("_to_fp16"))
 
 
 def compress_layers(
@@ -93,8 +119,7 @@ def _find_weights(function: Any, names: Mapping[str, str]) -> Iterator[tuple[Any
     """Operations that read a named weight, with the weight's name in the component."""
     for operation in function.operations:
         if operation.op_type in WEIGHT_INPUTS:
-            const = operation.inputs[WEIGHT_INPUTS[operation.op_type]].name
-            name = names.get(const) or names.get(const.removesuffix("_to_fp16"))
+            name = _find_name(operation.inputs[WEIGHT_INPUTS[operation.op_type]].name, names)
             if name is not None:
                 yield operation, name
 
@@ -130,7 +155,7 @@ def quantize_rows(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[Any, tor
 def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[tuple[str, float], Any]) -> Any:
     from coremltools.converters.mil import Builder
 
-    scale = input_scale(layer).numpy().astype(NUMPY_TYPES[layer.scale_dtype])
+    scale = narrow(input_scale(layer), getattr(torch, FLOAT_DTYPES[layer.scale_dtype]), f"scale of {source.name}").numpy()
     key = (source.name, float(scale))
     if key not in shared:
         name = f"{source.name}_q{len(shared)}"

@@ -35,6 +35,7 @@ MOST_TOKENS = 1 << 16
 MOST_WORDS = 1 << 22  # of a vocabulary; Gemma's has 2^18
 MOST_LETTERS = 1 << 18  # of one text
 MOST_ARTIFACTS = 4096
+MOST_RUNTIMES = 16
 LARGEST_FILE = 1 << 42
 DTYPES = ("float32", "float16", "bfloat16")  # of the constants of a step plan
 KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config", "frontier")
@@ -44,6 +45,7 @@ OWNERS = (*ROLES, "tokenizer", "recipe")  # whom a file may belong to
 PROSE = ("prefix", "licence", "meaning", "notes", "note", "reason", "prompts")  # fields that may have several lines
 TOKENIZER = "tokenizer/tokenizer.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9]{1,8}(\.[0-9A-Za-z]{1,16}){0,6}([-+][0-9A-Za-z.-]{1,64})?")
 _ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, half letters
 
 
@@ -57,6 +59,7 @@ def check_manifest(bundle: Bundle) -> None:
         check_texts,
         check_names,
         check_options,
+        check_runtimes,
         check_plan,
         check_prompt,
         check_roles,
@@ -124,6 +127,13 @@ def check_options(bundle: Bundle) -> None:
         except SprintExportError as error:
             raise ManifestError(f"options: {error}") from error
     demand(completed == bundle.options, "options", repr(bundle.options), repr(completed))
+
+
+def check_runtimes(bundle: Bundle) -> None:
+    """What opens the files: a few names, each with a version that can be compared."""
+    demand(len(bundle.runtimes) <= MOST_RUNTIMES, "runtimes", len(bundle.runtimes), f"at most {MOST_RUNTIMES}")
+    for name, version in bundle.runtimes.items():
+        demand(_VERSION.fullmatch(version) is not None, f"runtimes.{name}", repr(version), "a version, e.g. 1.22.0")
 
 
 def check_plan(bundle: Bundle) -> None:

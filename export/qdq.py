@@ -20,7 +20,8 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.export.graph_editor import register
-from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, sizes, to_ir, to_torch
+from sprint_export.export.narrow import check_fits
+from sprint_export.export.tensors import FLOAT_TYPES, STORAGE_TYPES, TORCH_TYPES, sizes, to_ir, to_torch
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.schema import QuantizedLayer
 
@@ -134,6 +135,7 @@ def _store_weight(graph: ir.Graph, weight: ir.Value, layer: QuantizedLayer, tran
 
     def quantized() -> ir.TensorProtocol:
         value = source()
+        check_fits(value, TORCH_TYPES[_float_type(layer)], name.removesuffix(".transposed"))
         result = quantize_tensor(value, weight_scale(value, layer), layer.precision)
         return to_ir(result.transpose(0, 1) if transposed else result, storage, name)
 

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
@@ -29,6 +30,7 @@ from sprint_export.work_folder import claim_bundle
 CONFIG = "config.json"  # of each network, as diffusers has it
 KINDS = {EDITS_FILE: "edits", CONFIG: "config"}  # what every exporter's component has beside its own files
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
+TOKENIZER_FILES = (".json", ".model", ".txt", ".jinja")  # a folder may hold code too: it stays behind
 
 
 def bundle_key(student: Student, target: Target, precision: str, device: Device, options: Options) -> str:
@@ -198,10 +200,11 @@ def _export_component(
     component: Component, target: Target, precision: str, options: Options, folder: Path, config: object
 ) -> Finished:
     def write(making: Path) -> ComponentRecord:
-        record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
+        with note_vanished() as vanished:
+            record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
         write_edits(component.edits, making)
         write_text(making / CONFIG, json.dumps(to_json(config), indent=1) + "\n")
-        return replace(record, decisions=component.decisions)
+        return replace(record, decisions=component.decisions, notes=(*record.notes, *vanished.values()))
 
     return write_component(folder, write)
 
@@ -221,7 +224,7 @@ def _copy_tokenizer(student: Student, work: Path) -> list[Artifact]:
     (work / "tokenizer").mkdir()
     made = []
     for path in sorted(student.tokenizer.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.suffix in TOKENIZER_FILES:
             shutil.copyfile(path, work / "tokenizer" / path.name)
             made.append(make_artifact(work, work / "tokenizer" / path.name, "tokenizer", "tokenizer", "json"))
     return made

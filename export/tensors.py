@@ -6,7 +6,7 @@ import ml_dtypes
 import onnx_ir as ir
 import torch
 
-from sprint_export.errors import InputError
+from sprint_export.export.narrow import narrow
 from sprint_export.weights import Handle
 
 TORCH_TYPES = {
@@ -38,9 +38,7 @@ def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.TensorProtoc
     """
     if dtype == ir.DataType.INT4:  # torch has no such type
         return ir.Tensor(value.numpy().astype(ml_dtypes.int4), dtype=dtype, name=name)
-    cast = value.to(TORCH_TYPES[dtype]).contiguous()
-    if cast.is_floating_point() and cast.element_size() > 1 and not torch.isfinite(cast).all():
-        raise InputError(f"weight {name} has magnitude {value.abs().max().item():.4g}, beyond {dtype.name}; choose a bf16 target")
+    cast = narrow(value, TORCH_TYPES[dtype], name).contiguous()
     size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[cast.element_size()]
     array = cast.view(size).numpy() if cast.ndim else cast.reshape(1).view(size).numpy().reshape(())
     return ir.Tensor(array.view(dtype.numpy()), dtype=dtype, name=name)

@@ -4,8 +4,7 @@
 The graph is captured without weights; they are pulled one at a time when it is whole. Inputs and outputs are float32 and int32
 whatever the graph computes in.
 
-Not covered: several files for one component; free axes; Apple's composite ops for norms. Two runs write the same program, not the
-same bytes: the converter names constants and inner functions at random, and dates the asset.
+Not covered: several files for one component; free axes; Apple's composite ops for norms.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,14 +21,18 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from sprint_export.disk_errors import check_space
 from sprint_export.errors import InputError
 from sprint_export.export.coreai_layers import load_values, make_module
+from sprint_export.export.coreai_names import fix_date, names_from_content
 from sprint_export.registry import hush, require
 from sprint_export.schema import Component, ComponentRecord, Options, Part, Target
 
 FORMAT = "aimodel"
 TOOLS = ("coreai-core", "coreai-torch")
 ASSET, GRAPH = "model.aimodel", "main.mlirb"
+BYTES = {"FLOAT16": 2, "BFLOAT16": 2, "INT8": 1, "FLOAT8E4M3FN": 1}  # of a value; 4 of any other
+GRAPH_BYTES = 4_000_000  # that a network takes beside its weights, at most
 KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/main.hash": "package", f"{ASSET}/metadata.json": "package"}
 UNIT_KEY = "sprint_export.compute_unit"  # in the asset's custom metadata: what an app should prefer
 FUNCTION = "main"
@@ -48,6 +51,7 @@ def write_component(component: Component, target: Target, precision: str, option
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     program = make_program(component, target.graph_dtype[precision])
     counts = count_precisions(program)
+    check_space(folder, _estimate_bytes(counts))  # the library ends the process where a disk is full
     _write_asset(program, component, options, folder / ASSET)
     inputs = tuple(replace(spec, dtype="int32") if spec.dtype == "int64" else spec for spec in component.inputs)
     parts = (Part(f"{ASSET}/{GRAPH}", inputs, component.outputs),)
@@ -72,7 +76,8 @@ def make_program(component: Component, dtype: str) -> Any:
         program = _fill(_capture(component, dtype, coreai_torch.get_decomp_table()), component)
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)  # no paths of this machine
         names = {"input_names": [s.name for s in component.inputs], "output_names": [s.name for s in component.outputs]}
-        return converter.add_exported_program(program, entrypoint_name=FUNCTION, **names).to_coreai()
+        with names_from_content():
+            return converter.add_exported_program(program, entrypoint_name=FUNCTION, **names).to_coreai()
 
 
 def count_precisions(program: Any) -> dict[str, int]:
@@ -88,6 +93,11 @@ def count_precisions(program: Any) -> dict[str, int]:
             if name is not None:
                 counts[name] += math.prod(kind.shape)
     return dict(sorted(counts.items()))
+
+
+def _estimate_bytes(counts: Mapping[str, int]) -> int:
+    """Of an asset with so many values of each type, FLOAT16, INT8 and the like: somewhat more than it will have."""
+    return GRAPH_BYTES + sum(count * BYTES.get(name, 4) for name, count in counts.items())
 
 
 def _walk(operation: Any) -> Iterator[Any]:
@@ -142,6 +152,7 @@ def _write_asset(program: Any, component: Component, options: Options, path: Pat
     metadata.model_description = f"{component.role}: {', '.join(spec.meaning for spec in component.outputs)}"
     metadata.set_custom(UNIT_KEY, options.compute_unit or "all")
     program.save_asset(path, metadata)
+    fix_date(path)
     for file in path.iterdir():
         with file.open("r+b") as handle:
             os.fsync(handle.fileno())

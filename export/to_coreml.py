@@ -17,9 +17,11 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.export.coreml_files import save_package, temporaries_below
 from sprint_export.export.coreml_fixes import (
     TANH_FORM,
     drop_aliases,
@@ -29,15 +31,15 @@ from sprint_export.export.coreml_fixes import (
 )
 from sprint_export.export.coreml_weights import make_pipeline
 from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
+from sprint_export.export.narrow import check_fits
 from sprint_export.registry import hush, require
-from sprint_export.schema import UNIT_KEY, Component, ComponentRecord, Options, Part, Target, TensorSpec
+from sprint_export.schema import FLOAT_DTYPES, UNIT_KEY, Component, ComponentRecord, Options, Part, Target, TensorSpec
 from sprint_export.weights import Handle
 
 FORMAT = "coreml"
 TOOLS = ("coremltools",)
 KINDS = {".mlmodel": "graph", ".bin": "weights", ".json": "package"}
 MODEL = "Data/com.apple.CoreML/model.mlmodel"  # where a package keeps its program
-DEBUG_FILE = "executorch_debug_handle_mapping.json"  # coremltools leaves it for ExecuTorch; nothing on a device reads it
 UNLIMITED = float("inf")
 STRUCTURE = ("int32", "bool", "string")  # axes, shapes and names, not weights
 
@@ -46,13 +48,16 @@ def write_component(component: Component, target: Target, precision: str, option
     """Write `model.mlpackage`, or `model_1.mlpackage` and so on, into an empty folder.
 
     Raises:
-        InputError: the component is not specialized, or a layer cannot be compressed.
+        InputError: the component is not specialized, a layer cannot be compressed, or a weight is beyond the graph's type.
         MachineError: coremltools is missing.
     """
     if not component.inputs:
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     dtype = target.graph_dtype[precision]
-    with hush():  # coremltools draws its own progress bars and warns of this torch; our tests do the checking
+    with (
+        hush(),
+        temporaries_below(folder),
+    ):  # coremltools draws its own progress bars and warns of this torch; our tests do the checking
         graphs = make_parts(component, dtype, options)
         parts, counts = [], Counter[str]()
         for i, graph in enumerate(graphs):
@@ -60,8 +65,7 @@ def write_component(component: Component, target: Target, precision: str, option
             inputs, outputs = (tuple(_as_stored(spec, dtype) for spec in side) for side in (graph.inputs, graph.outputs))
             model = _convert(graph, inputs, outputs, component, dtype, options)
             counts += count_precisions(model._mil_program)
-            model.save(str(package))
-            (package / DEBUG_FILE).unlink(missing_ok=True)
+            save_package(model, package)
             parts.append(Part(f"{package.name}/{MODEL}", inputs, outputs))
             del model
             gc.collect()  # a MIL program is full of cycles, and each holds its part's weights
@@ -115,6 +119,8 @@ def _convert(
     """One part as a coremltools model, with inputs and outputs of these types."""
     ct = require("coremltools", "coreml")
     program = fill_weights(graph.program, component.weights)
+    for name, value in program.state_dict.items():
+        check_fits(value, getattr(torch, FLOAT_DTYPES[dtype]), name)
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     types = ct.converters.mil.mil.types
@@ -131,6 +137,7 @@ def _convert(
             skip_model_load=True,
         )
     _check_gelu(graph.program, model._mil_program)
+    _check_folds(model._mil_program)
     model.user_defined_metadata[UNIT_KEY] = str(options.compute_unit)
     model.author, model.short_description = "sprint-export", f"{component.role}: {', '.join(spec.meaning for spec in outputs)}"
     return model
@@ -156,6 +163,21 @@ def _check_gelu(program: torch.export.ExportedProgram, converted: Any) -> None:
     wanted = sum(node.kwargs.get("approximate") == "tanh" for node in nodes)
     found = [op.mode.val for op in converted.functions["main"].operations if op.op_type == "gelu"].count(TANH_FORM)
     assert found == wanted, f"{wanted} gelus have the tanh form, {found} after conversion; coremltools changed, see coreml_fixes"
+
+
+def _check_folds(converted: Any) -> None:
+    """Weights fit half precision one by one; what the converter multiplied together has to as well.
+
+    Raises:
+        InputError: a constant of the converted program is infinite.
+    """
+    for op in converted.functions["main"].operations:
+        value = op.outputs[0].val if op.op_type == "const" and op.outputs[0].rank else None
+        if getattr(value, "dtype", None) == np.float16 and not np.isfinite(value).all():
+            raise InputError(
+                f"weight {op.name} is beyond what half precision holds (65504) once it is folded; choose coreml-fp32, or scale "
+                "the student's weights"
+            )
 
 
 def count_precisions(program: Any) -> dict[str, int]:

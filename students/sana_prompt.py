@@ -94,7 +94,7 @@ def open_stock_tokenizer(student: Student) -> Any:
     Raises:
         InputError: transformers cannot read it.
     """
-    name = student.configs["model_index"]["tokenizer"][1]
+    name = student.configs.get("tokenizer", {}).get("class", "PreTrainedTokenizerFast")
     cls = getattr(transformers, _fast_name(name), transformers.PreTrainedTokenizerFast)
     try:
         with hush():

@@ -37,6 +37,7 @@ from sprint_export.students.sana_configs import (
     check_depth,
     check_index,
     check_scheduler,
+    check_side,
     complete_config,
 )
 from sprint_export.students.sana_folds import fold_transformer, position_table
@@ -53,7 +54,6 @@ PIPELINES = ("SanaSprintPipeline",)
 GENERAL_PROMPTS = Path(__file__).with_name("prompts.txt")
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-MODEL_INDEX = {"tokenizer": ["transformers", "PreTrainedTokenizerFast"]}  # where there is no folder
 
 
 def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
@@ -73,13 +73,14 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
     settings = read_settings(folder / "tokenizer", folder)
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
+    check_side(source, student.configs)
     own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
     prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
     return dataclasses.replace(
         student,
         folder=folder,
         variant=variant,
-        configs={**student.configs, "model_index": index},
+        configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
         calibration_prompts=prompts["calibration"],
         validation_prompts=prompts["validation"],
     )
@@ -137,7 +138,7 @@ def assemble(
         prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
         latent_shape=(complete["transformer"]["in_channels"], size, size),
-        configs=complete | {"model_index": MODEL_INDEX},
+        configs=complete,
         licence=licence,
         make_reference=make_reference,
     )
@@ -279,7 +280,7 @@ def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
 
 
 def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
-    handles = open_safetensors(folder, stem, variant)
+    handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
         return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
     named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}

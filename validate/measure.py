@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     UInt8 = npt.NDArray[np.uint8]
-
-
-Z_95 = 1.96  # standard deviations to either side
 
 
 def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -> list[Measurement]:
@@ -86,22 +82,24 @@ def has_captions(prompts: Sequence[str]) -> bool:
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """Where the true share lies, in percent, with 95 % confidence, if `share` of `count` draws came true.
 
-        (p + z^2 / 2n  +-  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-
-    Source: Wilson 1927; holds at shares near 0 and 1, where the normal interval does not.
+    Wilson's interval, which holds at shares near 0 and 1, where the normal one does not.
     """
-    z2 = Z_95**2
-    middle, spread = share + z2 / (2 * count), Z_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    low, high = ((middle + sign * spread) / (1 + z2 / count) for sign in (-1, 1))
-    return 100 * max(0.0, low), 100 * min(1.0, high)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(share * count), count).proportion_ci(0.95, "wilson")
+    return 100 * float(low), 100 * float(high)
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:
-    """Latency percentiles by component; the first call of each is left out (it warms caches)."""
+    """Latency percentiles by component; the first call of each is left out (it warms caches).
+
+    `reference` holds seconds of pictures drawn in this run; there are none where all were kept from earlier runs.
+    """
     rows = []
+    ours = "this runtime" if reference else "this runtime; PyTorch's pictures were kept from an earlier run, so not timed"
     for role, seconds in exported.items():
         for name, values, note in (
-            ("latency", seconds, "this runtime"),
+            ("latency", seconds, ours),
             ("pytorch_latency", reference.get(role, []), "PyTorch float32"),
         ):
             warm = values[1:] or values

@@ -24,6 +24,7 @@ from sprint_export.errors import BundleError, InputError, RefusedError
 from sprint_export.runtimes.mil import elementwise_ops, moving_ops, product_ops, statistic_ops
 from sprint_export.runtimes.mil.arguments import Arguments, Function
 from sprint_export.runtimes.mil.constants import check_shape, read_constant, torch_dtype
+from sprint_export.runtimes.mil.damage import told_as_damage
 from sprint_export.runtimes.mil.program import Op, Program, Value, read_program
 
 Array = npt.NDArray[Any]
@@ -113,6 +114,10 @@ class Evaluator:
             InputError: the feeds are not the program's inputs.
             BundleError: an op's result has not the shape the package declares, or its operands do not fit.
         """
+        with told_as_damage(self.program.package):
+            return self._run(feeds, watch)
+
+    def _run(self, feeds: Mapping[str, Array], watch: Watch | None) -> dict[str, Array]:
         values = {value.name: settle(value, tensor, self.compute) for value, tensor in self.read_feeds(feeds)}
         for i, op in enumerate(self.program.ops):
             held = {name: values[name] if name in values else read_constant(self.program, name) for name in op.operands}

@@ -16,6 +16,7 @@ Covered: static shapes, one block per function. Not covered: state, control flow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,10 +29,12 @@ from coremltools import proto
 from google.protobuf.message import DecodeError
 
 from sprint_export.errors import BundleError, RefusedError, unknown_choice
+from sprint_export.runtimes.mil.damage import find_inside, told_as_damage
 from sprint_export.runtimes.mil.weights_file import WeightsFile, read_bits
 from sprint_export.strict_json import parse_json
 
 Array = npt.NDArray[Any]
+MOST_ELEMENTS = 1 << 31  # of one value: 8 GB
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,12 @@ def read_program(package: Path, function: str = "main") -> Program:
         InputError: it has no such function.
         RefusedError: it holds something this checker does not cover.
     """
-    model = read_model(package)
-    functions = model.mlProgram.functions
+    with told_as_damage(package):
+        return _read_function(package, function)
+
+
+def _read_function(package: Path, function: str) -> Program:
+    functions = read_model(package).mlProgram.functions
     if function not in functions:
         raise unknown_choice(f"function of {package}:", function, functions)
     found = functions[function]
@@ -107,15 +114,15 @@ def find_model(package: Path) -> Path:
         BundleError: no package there, or a damaged one.
     """
     manifest = package / "Manifest.json"
+    if not manifest.exists():
+        raise BundleError(f"{package} is no Core ML package: it has no Manifest.json; export the student again")
     try:
-        items = parse_json(manifest.read_bytes())
+        items = parse_json(find_inside(package, manifest).read_bytes())
         path = Path(items["itemInfoEntries"][items["rootModelIdentifier"]]["path"])
-    except OSError as error:
-        raise BundleError(f"{package} is no Core ML package: it has no Manifest.json; export the student again") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise BundleError(f"{manifest} names no model ({error!r}); export the student again") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise BundleError(f"{manifest} names no model ({repr(error)[:200]}); export the student again") from error
     if path.is_absolute() or ".." in path.parts:
-        raise BundleError(f"{manifest} points outside the package, to {path}; do not use it")
+        raise BundleError(f"{manifest} points outside the package, to {str(path)[:200]!r}; do not use it")
     return package / "Data" / path
 
 
@@ -127,9 +134,7 @@ def read_model(package: Path) -> Any:
     """
     model, file = proto.Model_pb2.Model(), find_model(package)
     try:
-        model.ParseFromString(file.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{package} has no {file.relative_to(package)}; export the student again") from error
+        model.ParseFromString(find_inside(package, file).read_bytes())
     except DecodeError as error:
         raise BundleError(f"{file} is damaged ({file.stat().st_size} bytes: {error}); export the student again") from error
     if model.WhichOneof("Type") != "mlProgram":
@@ -198,7 +203,10 @@ class _Reader:
                 f"{self._package}: the weight {value.name} is in {blob.fileName!r}, outside the package; do not use it"
             )
         if name not in self._files:
-            self._files[name] = WeightsFile(find_model(self._package).parent / "weights" / name)
+            path = find_model(self._package).parent / "weights" / name
+            if not path.exists():
+                raise BundleError(f"{path} is missing, which holds the weights; export the student again")
+            self._files[name] = WeightsFile(find_inside(self._package, path))
         return self._files[name].find(value.name, value.dtype, value.shape, blob.offset)
 
     def _read_value(self, value: Any) -> Value:
@@ -212,7 +220,10 @@ class _Reader:
         if any(dimension.WhichOneof("dimension") != "constant" for dimension in tensor.dimensions):
             raise RefusedError(f"{self._package}: the value {name!r} has a flexible shape; the checker covers fixed shapes only")
         dtype = proto.MIL_pb2.DataType.Name(tensor.dataType).lower()
-        return Value(name, dtype, tuple(dimension.constant.size for dimension in tensor.dimensions))
+        shape = tuple(dimension.constant.size for dimension in tensor.dimensions)
+        if math.prod(shape) > MOST_ELEMENTS:
+            raise BundleError(f"{self._package}: the value {name!r} has shape {list(shape)}; export the student again")
+        return Value(name, dtype, shape)
 
 
 def _check_names(program: Program) -> None:

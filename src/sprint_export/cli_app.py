@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,7 @@ def convert_command(
     context: typer.Context,
     target: o.Target = None,
     student: o.Student = "sprint-tiny",
+    variant: o.Variant = None,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     device: o.Device = None,
@@ -71,7 +72,7 @@ def convert_command(
     if target is None:
         print_help(context)
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
-    asked = {
+    asked: dict[str, Any] = {
         "steps": o.read_steps(steps),
         "guidance": guidance,
         "device": device,
@@ -100,6 +101,7 @@ def convert_command(
             student,
             target,
             out,
+            variant=variant,
             prompts=given,
             prefix_cache=not no_prefix_cache,
             overwrite=overwrite,

@@ -53,12 +53,15 @@ Runtime = Annotated[
 
 Target = Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, onnx-int8, coreml-int8; see: list targets.")]
 Student = Annotated[str, typer.Option(help="An embedded name, a diffusers folder, a hub id, or random:PRESET.")]
+Variant = Annotated[
+    str | None, typer.Option(help="Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones.")
+]
 Out = Annotated[Path | None, typer.Option(help="The bundle's folder; default STUDENT-TARGET here.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle made from other inputs.")]
 Device = Annotated[str | None, typer.Option(help="What to build for; see: list devices.")]
 Steps = Annotated[str, typer.Option(help="Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale to fix; default 4.5.")]
-Components = Annotated[list[str] | None, typer.Option(help="Export only this network; may be repeated.")]
+Components = Annotated[list[str] | None, typer.Option(metavar="ROLE", help="Export only this network; may be repeated.")]
 PromptTokens = Annotated[
     int | None, typer.Option(help="Rows of text the networks are fixed to, BOS and the prompt's; default 300.")
 ]
@@ -115,7 +118,9 @@ Dynamic = Annotated[
 ]
 Gates = Annotated[
     list[str] | None,
-    typer.Option("--gate", rich_help_panel=VALIDATION, help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold."),
+    typer.Option(
+        "--gate", metavar="DEMAND", rich_help_panel=VALIDATION, help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold."
+    ),
 ]
 Count = Annotated[int | None, typer.Option(rich_help_panel=VALIDATION, help="How many prompts; default 64 (4 above 128 px).")]
 NoValidate = Annotated[bool, typer.Option("--no-validate", rich_help_panel=VALIDATION, help="Leave the validation out.")]

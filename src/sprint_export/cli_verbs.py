@@ -10,10 +10,11 @@ import typer
 
 from sprint_export import cli_options as o
 from sprint_export.bars import progress_bars
+from sprint_export.clear_errors import check_space
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
-from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.paths import is_folder
 from sprint_export.schema import Bundle, Report
 from sprint_export.screen import complain, note, show, stderr, stdout, verbosity
@@ -107,7 +108,7 @@ def run(
     verbose: o.Verbose = False,
 ) -> None:
     """Draw pictures."""
-    check_installed((*DRAWING, "PIL"))
+    _check_drawing("PIL")
     from sprint_export.export.bundle import read_bundle
     from sprint_export.runtimes import open_bundle
     from sprint_export.sizes import find_sizes
@@ -120,11 +121,19 @@ def run(
         pipeline = open_bundle(bundle, runtime, steps=steps)
         progress("loading networks", 1, 1)
         note(f"runs on {pipeline.description}")
+        if unknown := pipeline.reader.list_unknown(prompts):
+            note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
         pictures = pipeline(prompts, seed=seed, height=height, width=width)
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
         _save_picture(picture, path)
         show(str(path))
+
+
+def _check_drawing(*modules: str) -> None:
+    """Ask for what drawing takes: libraries and memory."""
+    check_installed((*DRAWING, *modules))
+    check_space(DRAWING_SPACE, "ONNX Runtime with a small student")
 
 
 def _check_output(output: Path) -> None:
@@ -156,9 +165,14 @@ def _save_picture(picture: Any, path: Path) -> None:
 
 def validate(
     bundle: o.Folder,
-    student: Annotated[str | None, typer.Option(help="Default: the one it was made from.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
+    ] = None,
+    variant: o.Variant = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
-    gate: Annotated[list[str] | None, typer.Option(help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
@@ -180,7 +194,7 @@ def validate(
         from sprint_export.students import load_student
         from sprint_export.validate import validate_bundle
 
-        loaded = None if student is None else load_student(student)
+        loaded = None if student is None else load_student(student, variant)
         report = validate_bundle(bundle, loaded, given, count, gate or [], runtime, progress)
     show_report(report, as_json)
 
@@ -194,7 +208,7 @@ def bench(
     verbose: o.Verbose = False,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
-    check_installed(DRAWING)
+    _check_drawing()
     from sprint_export.validate.latency import time_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:

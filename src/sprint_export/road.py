@@ -30,6 +30,7 @@ def convert(
     target: str = "trt-fp8",
     out: str | Path | None = None,
     *,
+    variant: str | None = None,
     steps: int | Sequence[int] = 1,
     guidance: float | None = None,
     device: str | None = None,
@@ -55,6 +56,7 @@ def convert(
         student: what `load_student` takes, or its result.
         target: `<target>-<precision>`, e.g. "trt-fp8"; see `list_targets`.
         out: the bundle's folder; default `<student>-<target>` in the working directory.
+        variant: as in `load_student`.
         steps: 1 to 4, or several of them, e.g. (1, 2, 4), that share the weights.
         guidance: the guidance scale to fix; default: the pipeline's own.
         device: what it is built for; default: the target's.
@@ -106,7 +108,7 @@ def convert(
     with ExitStack() as stack:
         if out is not None:  # another run that works there is met before the student is loaded
             folder = _claim_out(Path(out), overwrite, stack)
-        loaded = student if isinstance(student, Student) else load_student(student)
+        loaded = student if isinstance(student, Student) else load_student(student, variant)
         if run.options.dynamic:
             load_member("student", loaded.family).check_free_sizes(loaded)
         if prompts is not None:

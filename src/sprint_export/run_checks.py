@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sprint_export.clear_errors import check_space
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
-from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.options import complete_options
 from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress
@@ -115,7 +116,7 @@ def check_run(
     _check_gates(gates, goal, recipe == AUTO, validate, components)
     wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
     is_validated = validate and set(components) == set(ROLES)
-    _check_libraries(goal, is_validated)
+    _check_libraries(goal, is_validated, recipe == AUTO)
     check_builder(goal, place, builder)
     return CheckedRun(goal, precision, place, chosen, wish, tuple(gates), is_validated)
 
@@ -156,9 +157,10 @@ def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, valida
         )
 
 
-def _check_libraries(target: Target, is_validated: bool) -> None:
+def _check_libraries(target: Target, is_validated: bool, is_searched: bool) -> None:
     """Ask for all that the run will import, of its own extras first."""
-    check_installed((*EXPORTING, *target.needs, *DRAWING, *(REPORTING if is_validated else ())))
+    searching = SEARCHING if is_searched else ()
+    check_installed((*EXPORTING, *target.needs, *searching, *DRAWING, *(REPORTING if is_validated else ())))
     if is_validated:
         reasons = {name: load_member("runtime", name).can_run() for name in target.runtimes}
         if all(reasons.values()):
@@ -203,7 +205,12 @@ def check_path(folder: Path) -> None:
 
 
 def load_libraries(progress: Progress) -> None:
-    """Import what takes seconds, one by one, saying which: so that the screen is never blank."""
+    """Import what takes seconds, one by one, saying which: so that the screen is never blank.
+
+    Raises:
+        MachineError: this process may not have the memory for them.
+    """
+    check_space(EXPORTING_SPACE, "PyTorch with what is behind it")
     for i, name in enumerate(SLOW_IMPORTS):
         progress(f"loading {name}", i, len(SLOW_IMPORTS))
         importlib.import_module(name)

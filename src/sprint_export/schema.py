@@ -58,8 +58,8 @@ class QuantizedLayer:
     `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
     compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
     None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales are rounded to `scale_dtype`, in most targets the type the graph computes in. `output_amax` is the
-    largest magnitude of its output where the target's kernel rounds that too; None where it does not.
+    rows; 0 means all. Scales have the digits of `scale_dtype` (quantize/scales.py). `output_amax` is the largest magnitude of its
+    output where the target's kernel rounds that too; None where it does not.
     """
 
     precision: Precision

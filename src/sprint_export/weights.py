@@ -123,15 +123,21 @@ _DTYPES = {
 }
 
 
-def open_safetensors(folder: Path, stem: str, variant: str | None = None) -> dict[str, Handle]:
+def open_safetensors(folder: Path, stem: str, variant: str | None = None, says_format: bool = False) -> dict[str, Handle]:
     """Handles of `<stem>.safetensors` or of the shards its index names; of a variant's, as `choose_variant` says.
+
+    Args:
+        folder: of one network.
+        stem: of its weights' names.
+        variant: as in `choose_variant`.
+        says_format: whether the files' metadata must say that they are PyTorch's, as transformers wants it.
 
     Raises:
         InputError: no such file, a shard is missing, or a file (or the index) is truncated or damaged.
     """
     handles: dict[str, Handle] = {}
     for path in find_weights(folder, stem, variant):
-        more = _open_file(path)
+        more = _open_file(path, says_format)
         twice = sorted(set(more) & set(handles))
         if twice:
             raise InputError(f"{path}: tensor {twice[0]!r} is in another shard too; download the files again")
@@ -197,11 +203,14 @@ def find_weights(folder: Path, stem: str, variant: str | None = None) -> list[Pa
     return [folder / name for name in names]
 
 
-def _open_file(path: Path) -> dict[str, Handle]:
+def _open_file(path: Path, says_format: bool) -> dict[str, Handle]:
     if not path.is_file():
         raise InputError(f"weights file {path} is missing although the index names it; download it again")
     try:
         with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("format")
+            if says_format and found != "pt":
+                raise InputError(f"{path}: its metadata has format={found!r}, expected 'pt'; save it with save_pretrained again")
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 safe_open is no dict
             return {key: FileHandle(path, key, tuple(s.get_shape()), _DTYPES[s.get_dtype()]) for key, s in slices.items()}
     except (SafetensorError, OSError) as error:

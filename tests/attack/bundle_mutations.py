@@ -179,11 +179,9 @@ def _choose_value(old: Any, rng: Random) -> Any:
     if isinstance(old, bool):
         return rng.choice([not old, None, 1, "true"])
     if isinstance(old, int | float):
-        near = (old + 1, old - 1, old * 2, -old, old / 2, float(old))
-        return rng.choice([*NUMBERS, *near])
+        return rng.choice([*NUMBERS, old + 1, old - 1, old * 2, -old, old / 2, float(old)])
     if isinstance(old, str):
-        near = (old + "x", old[:-1], old.upper(), old + "\n", " " + old)
-        return rng.choice([*TEXTS, *near])
+        return rng.choice([*TEXTS, old + "x", old[:-1], old.upper(), old + "\n", " " + old])
     if old is None:
         return rng.choice([*NUMBERS, *TEXTS])
     return rng.choice(LISTS)

@@ -36,12 +36,12 @@ def is_write(path: Any, mode: Any, flags: Any) -> bool:
     return isinstance(flags, int) and bool(flags & WRITES)
 
 
-def die_at(number: int) -> None:
-    """SIGKILL for this process at its change of that number."""
+def die_at(number: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """A signal for this process at its change of that number."""
 
     def act(count: int) -> None:
         if count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), how)
 
     watch_changes(act)
 

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import random
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -44,7 +45,8 @@ RUNS: tuple[dict[str, Any], ...] = (  # what is run and killed; the first is the
     {"target": "openvino-int8", "components": ("vae_decoder",)},
 )
 ORDER = (0, 1, 0, 0, 2, 1, 0, 3, 0, 4)  # of RUNS: the cheap ones more often
-BY_TIME = 4  # every fourth kill comes at a moment, not at a change of a file
+HOW = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, None, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, None)  # None: by time
+ENDS = ("signal SIGKILL", "signal SIGALRM", "signal SIGTERM", "traceback KeyboardInterrupt: ")
 
 State = dict[str, str]  # sha256 by path
 
@@ -134,7 +136,7 @@ def kill_once(attack: Attack, end: Callable[[], None], folder: Path) -> tuple[st
     old = read_state(world.out)
     try:
         killed = world.run(lambda: attack.act(world.out), end)
-        if killed.kind != "returned" and (killed.kind, killed.text) not in (("signal", "SIGKILL"), ("signal", "SIGALRM")):
+        if killed.kind != "returned" and not f"{killed.kind} {killed.text}".startswith(ENDS):
             return KINDS.get(killed.kind, WRONG), f"before the kill: {killed.kind} {killed.text}"
         state = _name_state(world, old, attack.new)
         if state is None:
@@ -213,8 +215,9 @@ def run(count: int, seed: int, tally: Tally) -> None:
                 attacks[which] = make_run(student, RUNS[which[0]], root / "prepare", old if which[1] else None)
             attack = attacks[which]
             number, moment = random_source.randint(1, attack.changes), random_source.uniform(0, attack.seconds)
-            by_time = i % BY_TIME == BY_TIME - 1
-            end = partial(die_after, moment) if by_time else partial(die_at, number)
-            where = f"at {moment:.2f} of {attack.seconds:.2f} s" if by_time else f"at change {number} of {attack.changes}"
+            how = HOW[i % len(HOW)]
+            end = partial(die_after, moment) if how is None else partial(die_at, number, how)
+            where = f"at {moment:.2f} of {attack.seconds:.2f} s" if how is None else f"at change {number} of {attack.changes}"
             outcome, seen = kill_once(attack, end, root / "kill")
-            tally.add(f"{attack.name}{', by time' if by_time else ''}", outcome, f"kill {i} of seed {seed}, {where}: {seen}")
+            name = "SIGALRM by time" if how is None else how.name
+            tally.add(f"{attack.name}, {name}", outcome, f"kill {i} of seed {seed}, {where}: {seen}")

@@ -143,31 +143,38 @@ def _signals(rng: random.Random, student: Path) -> Iterator[Fault]:
         yield Fault("signal", verb, (0, 143), signals=((moment, signal.SIGTERM),))
 
 
+BAD_VALUES = {
+    "--steps": ("5", "0", "", "1,", "-1", "1.5", "many", "9" * 400),
+    "--student": ("x" * 5000, "~nosuchuser/x", "random:sana", "random:", "/dev/zero", "a\nb", ".", "", b"\xff\xfe"),
+    "--out": ("loop", "/proc/x", "x" * 300, "/dev/null", ".", "/", b"\xff"),
+    "--prompts": ("/dev/zero", "none", ".", "loop", "/dev/null", "binary", "x" * 5000),
+    "--guidance": ("nan", "inf", "x"),
+    "--gate": ("psnr>=30", "psnr_db", "psnr_db>=nan", "", "infinities<=0", "engine_mb<=1"),
+    "--recipe": ("fats", "x" * 5000, "/dev/zero", "binary", "loop", ""),
+    "--count": ("0", "-1", "x"),
+    "--part-mb": ("0", "-1"),
+    "--prompt-tokens": ("0", "1"),
+    "--device": ("rtx-409", ""),
+    "--component": ("unet", ""),
+    "--max-mb": ("nan", "0"),
+    "--cost": ("time", "money"),
+    "--deployment-target": ("iOS17",),
+}
+BAD_PAIRS: tuple[Sequence[str | bytes], ...] = (
+    ("--gate", "psnr_db>=3", "--no-validate"),
+    ("--gate", "psnr_db>=3", "--component", "vae_decoder"),
+    (b"--\xff",),
+)
+
+
+def _bad_values() -> Iterator[Sequence[str | bytes]]:
+    for option, values in BAD_VALUES.items():
+        yield from ((option, value) for value in values)
+
+
 def _bad_arguments(bundle: Path, student: Path) -> Iterator[Fault]:
-    onnx = ["--target", "onnx-int8"]
-    for more in (
-        *(["--steps", text] for text in ("5", "0", "", "1,", "-1", "1.5", "many", "9" * 400)),
-        *(["--student", text] for text in ("x" * 5000, "~nosuchuser/x", "random:sana", "random:", "/dev/zero", "a\nb", ".", "")),
-        *(["--out", text] for text in ("loop", "/proc/x", "x" * 300, "/dev/null", ".", "/")),
-        *(["--prompts", text] for text in ("/dev/zero", "none", ".", "loop", "/dev/null", "binary", "x" * 5000)),
-        *(["--guidance", text] for text in ("nan", "inf", "x")),
-        *(["--gate", text] for text in ("psnr>=30", "psnr_db", "psnr_db>=nan", "", "infinities<=0", "engine_mb<=1")),
-        *(["--recipe", text] for text in ("fats", "x" * 5000, "/dev/zero", "binary", "loop", "")),
-        *(["--count", text] for text in ("0", "-1", "x")),
-        ["--part-mb", "0"],
-        ["--prompt-tokens", "0"],
-        ["--device", "rtx-409"],
-        ["--component", "unet"],
-        ["--max-mb", "nan"],
-        ["--cost", "time"],
-        ["--gate", "psnr_db>=3", "--no-validate"],
-        ["--gate", "psnr_db>=3", "--component", "vae_decoder"],
-        ["--deployment-target", "iOS17"],
-        ["--student", b"\xff\xfe"],
-        ["--out", b"\xff"],
-        [b"--\xff"],
-    ):
-        yield Fault("argument", [*onnx, *more], (2,))
+    for more in (*_bad_values(), *BAD_PAIRS):
+        yield Fault("argument", ["--target", "onnx-int8", *more], (2,))
     for target in ("trt-fp9", "", "x" * 5000, "coreml-fp8", "TRT-FP8", "trt"):
         yield Fault("argument", ["--target", target], (2,))
     draws = ["run", str(bundle), "a red circle", "-o", "x.png"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -46,8 +44,8 @@ def make_component(precision: str, dtype: str) -> Component:
         weights[name] = random_handle(name, tuple(value.shape), 0.05 if value.ndim > 1 else 0.01)
         if not name.startswith("plain"):
             weights[name] = shrink(weights[name], WIDTH if name.startswith("conv") else SMALL_ROWS)
-    value: Precision = load_member("precision", precision).PRECISION
-    layers = {name: QuantizedLayer(value, None, 0, dtype) for name in ("words", "plain", "linear", "conv", "biased")}
+    stored: Precision = load_member("precision", precision).PRECISION
+    layers = {name: QuantizedLayer(stored, None, 0, dtype) for name in ("words", "plain", "linear", "conv", "biased")}
     return Component("vae_decoder", module, weights, (IDS,), (OUT,), layers)
 
 
@@ -61,10 +59,4 @@ def shrink(handle: Handle, rows: int) -> Handle:
 
 def feeds() -> dict[str, np.ndarray]:
     """One input."""
-    return {"ids": np.random.default_rng(0).integers(0, WORDS, IDS.shape)}
-
-
-def without_lift(component: Component) -> Component:
-    """The same with scales in float32, which need none."""
-    layers = {name: dataclasses.replace(layer, scale_dtype="fp32") for name, layer in component.layers.items()}
-    return dataclasses.replace(component, layers=layers)
+    return {"ids": np.random.default_rng(0).integers(0, WORDS, (1, SIDE * SIDE))}

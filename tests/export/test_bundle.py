@@ -8,14 +8,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export import bundle as bundle_module
 from sprint_export.export.bundle import (
     FORMAT,
     add_artifacts,
@@ -279,8 +278,12 @@ def test_a_file_of_many_kinds_is_hashed_once(bundle: Bundle, monkeypatch: pytest
     engines = [dataclasses.replace(bundle.artifacts[0], kind=f"engine:{device.name}") for device in list_devices()]
     write_bundle(add_artifacts(bundle, engines))
     hashed: list[int] = []
-    plain = bundle_module.hash_bytes
-    monkeypatch.setattr(bundle_module, "hash_bytes", lambda file, size: hashed.append(size) or plain(file, size))
+
+    def note(file: BinaryIO, size: int) -> str:
+        hashed.append(size)
+        return hash_bytes(file, size)
+
+    monkeypatch.setattr("sprint_export.export.bundle.hash_bytes", note)
     read_bundle(bundle.folder)
     assert len(hashed) == len({artifact.path for artifact in bundle.artifacts})
 

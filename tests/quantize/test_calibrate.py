@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
+from tests.attack.forks import run_forked
 from tests.made_student import PROMPTS, open_torch
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -113,6 +116,26 @@ def test_a_killed_run_goes_on_after_its_last_chunk(student: Student, monkeypatch
     assert [p.suffix for p in (cache_folder() / "calibration").iterdir()] == [".safetensors"], "the chunks are gone"
 
 
+def test_two_runs_at_once_are_both_right(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "count_rows_at_once", lambda _: 1)
+    wanted = ranges(calibrate(student, PROMPTS, 2))
+    for _ in range(3):
+        shutil.rmtree(cache_folder())
+        with ThreadPoolExecutor(2) as threads:
+            ended = list(threads.map(lambda _: run_forked(lambda: json.dumps(ranges(calibrate(student, PROMPTS, 2))), 120), "ab"))
+        assert [json.loads(one.text) if one.kind == "returned" else one for one in ended] == [wanted, wanted]
+        assert [p.suffix for p in (cache_folder() / "calibration").iterdir()] == [".safetensors"], "no litter"
+
+
+def test_chunks_of_a_run_that_was_killed_at_its_very_end_are_removed(student: Student) -> None:
+    calibrate(student, PROMPTS[:1], 1)
+    (path,) = (cache_folder() / "calibration").iterdir()
+    path.with_suffix(".chunks").mkdir()
+    (path.with_suffix(".chunks") / "text_encoder.1.0.safetensors").write_bytes(path.read_bytes())
+    calibrate(student, PROMPTS[:1], 1)
+    assert list((cache_folder() / "calibration").iterdir()) == [path]
+
+
 def test_a_chunk_that_was_damaged_is_measured_again(student: Student) -> None:
     def kill(_: str, done: int, __: int) -> None:
         if done == 2:
@@ -144,9 +167,11 @@ def test_another_question_is_measured_anew(student: Student, made: Student, monk
 def test_a_damaged_cache_is_replaced(student: Student) -> None:
     first = calibrate(student, PROMPTS[:1], 1)
     (path,) = (cache_folder() / "calibration").iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    assert ranges(calibrate(student, PROMPTS[:1], 1)) == ranges(first)
-    assert path.stat().st_size > 100
+    whole = path.read_bytes()
+    for damage in (whole[:100], b"", whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+        path.write_bytes(damage)
+        assert ranges(calibrate(student, PROMPTS[:1], 1)) == ranges(first)
+        assert path.stat().st_size == len(whole)
 
 
 def test_no_prompts() -> None:

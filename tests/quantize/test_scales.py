@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.quantize.scales import SMALLEST_AMAX, fake_quantize, input_scale, quantize_tensor, round_weight, weight_scale
+from sprint_export.quantize.scales import fake_quantize, input_scale, quantize_tensor, round_weight, weight_scale
 from sprint_export.registry import load_member
 from sprint_export.schema import Precision, QuantizedLayer
 
@@ -97,7 +97,7 @@ def test_calibrated_values_are_not_clipped(precision: Precision) -> None:
 def test_zeros_still_get_a_positive_scale(precision: Precision, dtype: str) -> None:
     layer = QuantizedLayer(precision, 0.0, 0, dtype)
     for scale in (input_scale(layer), weight_scale(torch.zeros(4, 3), layer)):
-        assert (scale > 0).all(), f"{scale} with amax {SMALLEST_AMAX}"
+        assert (scale > 0).all(), f"{scale}"
         assert torch.equal(fake_quantize(torch.zeros(4, 3), scale, precision), torch.zeros(4, 3))
 
 

@@ -15,6 +15,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.to_openvino import write_component
 from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.registry import require
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle, openvino_device
 from sprint_export.runtimes.openvino_device import TARGET, OpenVinoSession, complete_options, open_session, refuse_pair
@@ -216,9 +217,7 @@ def test_without_openvino_it_says_what_to_install(small_int8: Path, monkeypatch:
 
 def write_rows(path: Path) -> Path:
     """y = table[x] for a table of five rows."""
-    import openvino
-    from openvino import opset13 as ops
-
+    openvino, ops = require("openvino", "openvino"), require("openvino.opset13", "openvino")
     given = ops.parameter([4], np.int64, name="x")
     given.output(0).set_names({"x"})
     rows = ops.gather(ops.constant(np.arange(15, dtype=np.float32).reshape(5, 3)), given, ops.constant(0))

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import SanaSprintPipeline
+from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel
 from transformers import Gemma2Model
 
+from sprint_export.errors import InputError
 from sprint_export.psnr import psnr_images
 from sprint_export.registry import hush
 from sprint_export.session import make_noise
@@ -26,6 +27,7 @@ from sprint_export.students import load_student
 from tests.made_student import PROMPTS, draw_stock, open_torch
 
 ENOUGH_DB = 60.0
+EAGER = {"dtype": torch.float32, "attn_implementation": "eager"}
 SCALARS: tuple[Any, ...] = (None, True, False, 0, 1, -1, 3, 10**6, 0.0, 0.5, -2.0, 1e30, "", "text", [], [1], {})
 Picture = npt.NDArray[np.uint8]
 
@@ -79,12 +81,25 @@ def draw_theirs(folder: Path) -> Picture:
         Exception: diffusers cannot.
     """
     with hush(), warnings.catch_warnings():
-        text = Gemma2Model.from_pretrained(folder / "text_encoder", dtype=torch.float32, attn_implementation="eager")
-        pipeline = SanaSprintPipeline.from_pretrained(folder, text_encoder=text, torch_dtype=torch.float32)
+        parts: dict[str, Any] = {
+            "text_encoder": Gemma2Model.from_pretrained(
+                folder / "text_encoder", **EAGER, **_name_variant(folder / "text_encoder")
+            )
+        }
+        for name, cls in (("transformer", SanaTransformer2DModel), ("vae", AutoencoderDC)):
+            if variant := _name_variant(folder / name):
+                parts[name] = cls.from_pretrained(folder / name, torch_dtype=torch.float32, **variant)
+        pipeline = SanaSprintPipeline.from_pretrained(folder, torch_dtype=torch.float32, **parts)
         pipeline.set_progress_bar_config(disable=True)
         config = pipeline.transformer.config
         noise = make_noise(1, 1, 1, (config.in_channels, config.sample_size, config.sample_size))
         return draw_stock(pipeline, PROMPTS[0], noise, config.sample_size * pipeline.vae_scale_factor)[1]
+
+
+def _name_variant(folder: Path) -> dict[str, str]:
+    """What a user of stock diffusers says where the weights are there as fp16 only."""
+    names = {path.name.partition(".")[2] for path in folder.glob("*.safetensors")}
+    return {"variant": "fp16"} if names == {"fp16.safetensors"} else {}
 
 
 def compare(ours: Picture, theirs: Picture) -> float:
@@ -97,3 +112,19 @@ def list_flips(folder: Path, files: tuple[str, ...]) -> Iterator[tuple[str, str,
     for file in files:
         for key, value in json.loads((folder / file).read_text()).items():
             yield from ((file, key, other) for other in list_values(value))
+
+
+def judge(folder: Path) -> str:
+    """Right, refused, or in words what is wrong."""
+    try:
+        ours = draw_ours(folder)
+    except InputError as error:
+        return "refused" if "\n" not in str(error) and len(str(error)) < 2000 else f"not one line: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    try:
+        theirs = draw_theirs(folder)
+    except Exception as error:
+        return f"drawn where stock refuses ({type(error).__name__}: {str(error)[:200]})"
+    decibels = compare(ours, theirs)
+    return "right" if decibels >= ENOUGH_DB else f"{decibels:.1f} dB from stock"

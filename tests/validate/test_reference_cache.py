@@ -39,8 +39,9 @@ def drawer(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Drawer:
     return drawer
 
 
-def recall(student: Student, count: int, guidance: float = 4.5, **named: bool) -> Reference:
-    return recall_reference(student, PROMPTS[:count], make_noise(0, 1, count, student.latent_shape), 1, guidance, **named)
+def recall(student: Student, count: int, guidance: float = 4.5, is_fresh: bool = False) -> Reference:
+    noise = make_noise(0, 1, count, student.latent_shape)
+    return recall_reference(student, PROMPTS[:count], noise, 1, guidance, is_fresh=is_fresh)
 
 
 def test_a_larger_count_draws_what_is_new(tiny_student: Student, drawer: Drawer) -> None:

@@ -1,0 +1,73 @@
+"""The number of threads a machine has changes no byte: the same command in two processes, with one thread and with two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from sprint_export.thread_count import THREADS, fixed_threads
+
+TARGETS = {"onnx-int8": "onnx", "trt-fp8": "onnx", "openvino-int8": "openvino", "coreml-int8": "coremltools"}
+# Ranges of sprint-tiny, which differ with torch's own number of threads; then files of a smaller student.
+MAKE = """
+import dataclasses, hashlib, sys
+from pathlib import Path
+import torch
+from sprint_export.devices import find_device
+from sprint_export.export import export_student
+from sprint_export.quantize import quantize_student
+from sprint_export.quantize.recipes import default_recipe
+from sprint_export.registry import load_member
+from sprint_export.specialize import specialize_student
+from sprint_export.students import load_student
+from sprint_export.students.presets import tiny
+
+def quantize(student, precision, target):
+    special = specialize_student(student)
+    recipe = dataclasses.replace(default_recipe(precision, special, target), prompts=student.calibration_prompts[:4])
+    return quantize_student(special, precision, target, recipe)
+
+print("torch", torch.get_num_threads())
+onnx = load_member("target", "onnx").TARGET
+for role, component in quantize(load_student("sprint-tiny"), "int8", onnx).components.items():
+    print(role, hashlib.sha256(repr(component.layers).encode()).hexdigest())
+for name in sys.argv[2:]:
+    target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
+    device = find_device(target.default_device)
+    bundle = export_student(quantize(tiny(), precision, target), target, precision, device, Path(sys.argv[1]) / name)
+    print(name, bundle.key)
+    for path in sorted(path for path in bundle.folder.rglob("*") if path.is_file() and path.name not in EXCEPT):
+        print(path.relative_to(bundle.folder), hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+EXCEPT = ()
+
+
+def run(threads: int, folder: Path, targets: list[str]) -> list[str]:
+    """What the script prints in a process with that many threads and a cache of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "SPRINT_EXPORT_CACHE": str(folder / "cache")}
+    script = MAKE.replace("EXCEPT", repr(EXCEPT))
+    done = subprocess.run([sys.executable, "-c", script, str(folder), *targets], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+
+def test_one_thread_and_two_give_the_same_keys_and_files(tmp_path: Path) -> None:
+    targets = [name for name, library in TARGETS.items() if find_spec(library) is not None]
+    one, two = (run(threads, tmp_path / str(threads), targets) for threads in (1, 2))
+    assert (one[0], two[0]) == ("torch 1", "torch 2")
+    different = [(a, b) for a, b in zip(one[1:], two[1:], strict=True) if a != b]
+    assert not different, f"{len(different)} of {len(one)} differ: {different[:5]}"
+
+
+def test_torch_gets_its_own_number_of_threads_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt), fixed_threads():
+        assert torch.get_num_threads() == THREADS
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == before
