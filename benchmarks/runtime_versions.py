@@ -115,7 +115,7 @@ def measure(library: str, tasks: list[dict[str, str]], venvs: Path, work: Path) 
             if error is None:
                 row["snr_db"] = round(min(200.0, compare(work / version / name, work / versions[-1] / name)), 1)
             else:
-                row["error"] = error[-300:]
+                row["error"] = error[-200:]
             rows.append(row)
         print(version, [error for error in errors if error] or "all opened", flush=True)
     return rows
@@ -156,8 +156,10 @@ def main() -> None:
             rows += measure(library, tasks, chosen.venvs, place)
     print(table := tabulate(rows))
     if chosen.out is not None:
-        value = {"command": " ".join(sys.argv), "machine": describe_machine(), "rows": rows}
-        (chosen.out / "runtime_versions.json").write_text(json.dumps(value, indent=1) + "\n", "utf-8")
+        head = json.dumps({"command": " ".join(sys.argv), "machine": describe_machine()}, indent=1)
+        lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        text = f'{head.removesuffix(chr(10) + "}")},\n "rows": [\n{lines}\n ]\n}}\n'
+        (chosen.out / "runtime_versions.json").write_text(text, "utf-8")
         (chosen.out / "runtime_versions.md").write_text(table, "utf-8")
 
 
