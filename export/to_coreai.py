@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from sprint_export.disk_errors import check_space
 from sprint_export.errors import InputError
 from sprint_export.export.coreai_layers import load_values, make_module
 from sprint_export.export.coreai_names import fix_date, names_from_content
@@ -30,6 +31,8 @@ from sprint_export.schema import Component, ComponentRecord, Options, Part, Targ
 FORMAT = "aimodel"
 TOOLS = ("coreai-core", "coreai-torch")
 ASSET, GRAPH = "model.aimodel", "main.mlirb"
+BYTES = {"FLOAT16": 2, "BFLOAT16": 2, "INT8": 1, "FLOAT8E4M3FN": 1}  # of a value; 4 of any other
+GRAPH_BYTES = 4_000_000  # that a network takes beside its weights, at most
 KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/main.hash": "package", f"{ASSET}/metadata.json": "package"}
 UNIT_KEY = "sprint_export.compute_unit"  # in the asset's custom metadata: what an app should prefer
 FUNCTION = "main"
@@ -48,6 +51,7 @@ def write_component(component: Component, target: Target, precision: str, option
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     program = make_program(component, target.graph_dtype[precision])
     counts = count_precisions(program)
+    check_space(folder, _estimate_bytes(counts))  # the library ends the process where a disk is full
     _write_asset(program, component, options, folder / ASSET)
     inputs = tuple(replace(spec, dtype="int32") if spec.dtype == "int64" else spec for spec in component.inputs)
     parts = (Part(f"{ASSET}/{GRAPH}", inputs, component.outputs),)
@@ -89,6 +93,11 @@ def count_precisions(program: Any) -> dict[str, int]:
             if name is not None:
                 counts[name] += math.prod(kind.shape)
     return dict(sorted(counts.items()))
+
+
+def _estimate_bytes(counts: Mapping[str, int]) -> int:
+    """Of an asset with so many values of each type, FLOAT16, INT8 and the like: somewhat more than it will have."""
+    return GRAPH_BYTES + sum(count * BYTES.get(name, 4) for name, count in counts.items())
 
 
 def _walk(operation: Any) -> Iterator[Any]:

@@ -22,7 +22,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir import external_data
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, SprintExportError
 from sprint_export.export.free_axes import make_example, name_axes
 from sprint_export.export.passes import run_passes
 from sprint_export.export.qdq import insert_qdq
@@ -106,7 +106,8 @@ def write_graph(model: ir.Model, path: Path) -> None:
     data = path.name + ".data"
     (path.parent / data).unlink(missing_ok=True)
     model = external_data.unload_from_model(model, path.parent, data, size_threshold_bytes=INLINE_BYTES)
-    ir.save(model, path)
+    with _own_errors_first():
+        ir.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
     for file in (path, path.parent / data):
         if file.exists():
@@ -151,6 +152,18 @@ def count_precisions(model: ir.Model) -> dict[str, int]:
             size = int(np.prod(value.const_value.shape.numpy())) if len(value.const_value.shape) else 1
             counts[value.dtype.name] = counts.get(value.dtype.name, 0) + size
     return dict(sorted(counts.items()))
+
+
+@contextlib.contextmanager
+def _own_errors_first() -> Iterator[None]:
+    """onnx_ir wraps what a lazy tensor raises; a weight that does not fit is told in our own words."""
+    try:
+        yield
+    except ir.serde.SerdeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, SprintExportError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or error) from error
 
 
 @contextlib.contextmanager

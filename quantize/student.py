@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,11 +14,11 @@ from sprint_export.quantize.bias import correct_biases
 from sprint_export.quantize.calibrate import calibrate
 from sprint_export.quantize.edits import edit_component
 from sprint_export.quantize.fit import fit_component
+from sprint_export.quantize.left_float import correct_decisions, describe_left, find_reason
 from sprint_export.quantize.observers import check_observer, choose_range
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
 from sprint_export.quantize.records import Record
-from sprint_export.quantize.scales import holds_input
 from sprint_export.quantize.smooth import check_smooth, smooth_component
 from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.registry import load_member
@@ -27,7 +27,6 @@ from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
 Value = TypeVar("Value")
-TOO_SMALL = "reads values whose scale half precision cannot hold"
 ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
@@ -69,10 +68,9 @@ def quantize_student(
     records = calibrate(student, recipe.prompts, recipe.seed, progress) if is_measured else {}
     components = {}
     for role in student.components:
-        mine, seen = _select(role, decisions), _select(role, records)
-        component = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
-        explained_here = [d for d in explained if d.layer.startswith(f"{role}.")]
-        components[role] = dataclasses.replace(component, decisions=tuple(_leave_float(explained_here, component)))
+        mine = [decision for decision in explained if decision.layer.startswith(f"{role}.")]
+        seen = _select(role, records)
+        components[role] = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
     return dataclasses.replace(student, recipe=recipe, components=components)
 
 
@@ -81,32 +79,25 @@ def _select(role: str, by_layer: Mapping[str, Value]) -> dict[str, Value]:
     return {name.removeprefix(f"{role}."): value for name, value in by_layer.items() if name.startswith(f"{role}.")}
 
 
-def _leave_float(decisions: Iterable[Decision], component: Component) -> Iterator[Decision]:
-    """The decisions as they came out: a layer whose input's scale the graph's type does not hold is not in `layers`."""
-    for decision in decisions:
-        if decision.precision != FLOAT and decision.layer.removeprefix(f"{component.role}.") not in component.layers:
-            decision = dataclasses.replace(decision, precision=FLOAT, reason=TOO_SMALL, is_refused=True)
-        yield decision
-
-
 def _quantize_component(
     student: Student,
     role: str,
     precision: str,
     target: Target,
     recipe: Recipe,
-    decisions: Mapping[str, str],
+    explained: Sequence[Decision],
     records: Mapping[str, Record],
     progress: Progress,
 ) -> Component:
     """Smooth, choose ranges of what is then seen, fit weights to it, and correct the biases for what is then rounded."""
     component = student.components[role]
+    decisions = {d.layer.removeprefix(f"{role}."): d.precision for d in explained if d.precision != FLOAT}
     divisors: dict[str, torch.Tensor] = {}
     if recipe.smooth:
         rounded = {name for name, choice in decisions.items() if choice not in target.weight_only}
         migrations = load_member("student", student.family).list_migrations(student, role)
         component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, progress)
-    layers = {}
+    layers, left = {}, {}
     for name, choice in decisions.items():
         value = load_member("precision", choice).PRECISION
         shape = component.weights[f"{name}.weight"].shape
@@ -120,10 +111,14 @@ def _quantize_component(
         given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
         scale_dtype = target.scale_dtype or target.graph_dtype[precision]
         layer = QuantizedLayer(value, amax, 0, scale_dtype, group if divides else 0, given)
-        if amax is None or holds_input(amax, layer):
+        reason = find_reason(component, name, layer)
+        if reason is None:
             layers[name] = layer
-    notes = [*component.notes, *_doubt(recipe, divisors), *_name_left([name for name in decisions if name not in layers])]
-    component = dataclasses.replace(component, layers=layers, notes=tuple(notes))
+        else:
+            left[name] = reason
+    notes = (*component.notes, *_doubt(recipe, divisors), *describe_left(left))
+    corrected = correct_decisions(explained, role, left)
+    component = dataclasses.replace(component, layers=layers, notes=notes, decisions=corrected)
     if recipe.gptq:
         so_far = dataclasses.replace(student, components={**student.components, role: component})
         component = edit_component(component, fit_component(so_far, role, recipe.prompts, recipe.seed, progress))
@@ -139,11 +134,6 @@ def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
     if not divisors or count >= ENOUGH_PROMPTS:
         return []
     return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
-
-
-def _name_left(layers: Sequence[str]) -> list[str]:
-    """A line about the layers that stay float because of what they read."""
-    return [f"float: {TOO_SMALL} ({len(layers)}): {', '.join(layers)}"] if layers else []
 
 
 def _check_precisions(recipe: Recipe, target: Target) -> None:

@@ -232,8 +232,10 @@ class PromptModel(torch.nn.Module):
         super().__init__()
         stock = copy.deepcopy(stock)
         self.scale = stock.config.hidden_size**0.5
-        self.embed_tokens = torch.nn.Embedding(*stock.embed_tokens.weight.shape, device="meta")
-        self.layers = torch.nn.ModuleList(PromptLayer(layer, prefix) for layer in stock.layers)
+        vocabulary, width = stock.embed_tokens.weight.shape
+        self.embed_tokens = torch.nn.Embedding(vocabulary, width, device="meta")
+        layers = [PromptLayer(layer, prefix) for layer in stock.layers]
+        self.layers, self.kinds = torch.nn.ModuleList(layers), [layer.attention_type for layer in layers]
         self.norm = stock.norm
         self.rotary_emb = FixedRotation(rows, stock.config.head_dim)
         for name, module in list(self.named_modules()):
@@ -247,8 +249,9 @@ class PromptModel(torch.nn.Module):
         x = self.embed_tokens(input_ids) * (1 / RESIDUAL)
         rotation = self.rotary_emb(x)
         x = x * torch.tensor(self.scale, dtype=x.dtype)
-        for layer in self.layers:
-            x = layer.finish(x, layer.project(x, rotation), biases[layer.attention_type])
+        for layer, kind in zip(self.layers, self.kinds, strict=True):
+            assert isinstance(layer, PromptLayer)
+            x = layer.finish(x, layer.project(x, rotation), biases[kind])
         last: torch.Tensor = self.norm(x)
         return last
 

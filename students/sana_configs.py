@@ -234,7 +234,6 @@ def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
     text, transformer, vae = (configs[role] for role in ("text_encoder", "transformer", "vae_decoder"))
     width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     channels, side = transformer["in_channels"], transformer["sample_size"]
-    pixels = side * 2 ** (len(vae["decoder_block_out_channels"]) - 1)
     heads = text["num_attention_heads"], text["num_key_value_heads"]
     for key, found, wanted, reason in (
         ("transformer in_channels", channels, vae["latent_channels"], "the vae's latent_channels"),
@@ -242,8 +241,22 @@ def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
         ("transformer caption_channels", transformer["caption_channels"], text["hidden_size"], "the text encoder's hidden_size"),
         ("transformer cross_attention_dim", transformer["cross_attention_dim"], width, "its width, heads times their size"),
         ("transformer sample_size modulo patch_size", side % transformer["patch_size"], 0, "whole patches"),
-        ("a picture's side in pixels modulo 32", pixels % 32, 0, "the stock pipeline draws no others"),
         ("text encoder num_attention_heads modulo num_key_value_heads", heads[0] % heads[1], 0, "as many heads for each key"),
     ):
         if found != wanted:
             raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
+
+
+def check_side(file: str, configs: Mapping[str, Config]) -> None:
+    """Whether the stock pipeline draws pictures of the student's own size.
+
+    Raises:
+        InputError: it does not.
+    """
+    size = configs["transformer"]["sample_size"]
+    pixels = size * 2 ** (len(configs["vae_decoder"]["decoder_block_out_channels"]) - 1)
+    if pixels % 32:
+        raise InputError(
+            f"{file}: transformer sample_size={size} makes pictures of {pixels} x {pixels}; expected a multiple of 32 pixels: "
+            "the stock pipeline draws no others"
+        )

@@ -37,6 +37,7 @@ from sprint_export.students.sana_configs import (
     check_depth,
     check_index,
     check_scheduler,
+    check_side,
     complete_config,
 )
 from sprint_export.students.sana_folds import fold_transformer, position_table
@@ -72,6 +73,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
     settings = read_settings(folder / "tokenizer", folder)
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
+    check_side(source, student.configs)
     own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
     prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
     return dataclasses.replace(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.disk_errors import check_space, clear_disk_errors
 from sprint_export.errors import InputError, MachineError
 from sprint_export.files import write_text
 
@@ -21,6 +21,7 @@ FULL_DISKS = [
     OSError("131072 requested and 25360 written"),  # numpy's tofile
     SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
     RuntimeError("Unable to write: /x/weight.bin: No space left on device"),
+    RuntimeError("basic_ios::clear: iostream error"),  # OpenVINO's save_model
 ]
 
 
@@ -68,6 +69,15 @@ def test_a_failing_disk_is_the_machines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "No such file", "/elsewhere/words.txt"), ValueError("odd"), KeyError(3)])
 def test_what_is_no_matter_of_the_disk_stays_what_it_is(tmp_path: Path, error: Exception) -> None:
+    beside = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "student" / "words.txt"))
+    with pytest.raises(FileNotFoundError), clear_disk_errors(tmp_path / "out"):
+        raise beside
     with pytest.raises(type(error)) as caught, clear_disk_errors(tmp_path / "out"):
         raise error
     assert caught.value is error
+
+
+def test_room_is_looked_for_before_a_library_that_would_end_the_process(tmp_path: Path) -> None:
+    check_space(tmp_path, 1)
+    with pytest.raises(MachineError, match="the disk is full"), clear_disk_errors(tmp_path):
+        check_space(tmp_path, 1 << 60)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.clear_errors import explain_error
+from sprint_export.clear_errors import check_space, explain_error
 from sprint_export.errors import BundleError, InputError, MachineError
-from sprint_export.libraries import check_installed, is_installed, list_extras, name_install
+from sprint_export.libraries import DRAWING_SPACE, EXPORTING_SPACE, check_installed, is_installed, list_extras, name_install
 from sprint_export.registry import list_members, load_member, require
 from tests.tree import ROOT
 
@@ -96,3 +96,11 @@ def test_ours_stay_and_mistakes_in_the_package_are_not_hidden() -> None:
     assert explain_error(ours) is ours
     for error in (KeyError("x"), ModuleNotFoundError("No module named 'sprint_export.x'", name="sprint_export.x"), TypeError()):
         assert explain_error(error) is None
+
+
+def test_address_space_is_asked_for_before_libraries_that_end_the_process_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (1_000_000_000, 1_000_000_000))
+    said = r"memory is short \(1,000 MB allowed to this process by ulimit -v, .*\): PyTorch takes 1,570 MB or more; end other"
+    with pytest.raises(MachineError, match=said):
+        check_space(EXPORTING_SPACE, "PyTorch")
+    check_space(DRAWING_SPACE, "a runtime")

@@ -175,6 +175,16 @@ def test_pixels_are_rounded_and_clipped_as_diffusers_does() -> None:
     assert to_uint8(extremes)[0, :, :, 0].tolist() == [[0, 0], [255, 255]]
 
 
+@pytest.mark.parametrize("seed", [-1, None, 1.5, "1", True])
+def test_a_seed_is_a_whole_number_from_0(seed: object) -> None:
+    with pytest.raises(InputError, match=re.escape(f"seed={seed!r}: expected a whole number from 0 on")):
+        make_noise(seed, 1, 1, (1, 2, 2))  # type: ignore[arg-type]  # what a caller may hand over
+
+
+def test_a_seed_may_be_numpys() -> None:
+    assert np.array_equal(make_noise(np.int64(3), 1, 1, (1, 2, 2)), make_noise(3, 1, 1, (1, 2, 2)))
+
+
 class Spoiled:
     """A session whose outputs have one value that is no number."""
 

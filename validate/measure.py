@@ -91,11 +91,15 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:
-    """Latency percentiles by component; the first call of each is left out (it warms caches)."""
+    """Latency percentiles by component; the first call of each is left out (it warms caches).
+
+    `reference` holds seconds of pictures drawn in this run; there are none where all were kept from earlier runs.
+    """
     rows = []
+    ours = "this runtime" if reference else "this runtime; PyTorch's pictures were kept from an earlier run, so not timed"
     for role, seconds in exported.items():
         for name, values, note in (
-            ("latency", seconds, "this runtime"),
+            ("latency", seconds, ours),
             ("pytorch_latency", reference.get(role, []), "PyTorch float32"),
         ):
             warm = values[1:] or values

@@ -113,6 +113,17 @@ def describe_memory() -> str:
     return ", ".join(found) or "this system does not say how much there is"
 
 
+def check_space(least: int, what: str) -> None:
+    """Ask for address space before libraries are loaded: some end the whole process, without an exception, where it is short.
+
+    Raises:
+        MachineError: this process may have less than `least` bytes.
+    """
+    limit = _limits().get(ULIMIT)
+    if limit is not None and limit < least:
+        raise MachineError(f"memory is short ({describe_memory()}): {what} takes {least / 1e6:,.0f} MB or more; {_FREE_SOME}")
+
+
 def _limits() -> dict[str, int]:
     found = {}
     if sys.platform != "win32":

@@ -10,10 +10,11 @@ import typer
 
 from sprint_export import cli_options as o
 from sprint_export.bars import progress_bars
+from sprint_export.clear_errors import check_space
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
-from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.paths import is_folder
 from sprint_export.schema import Bundle, Report
 from sprint_export.screen import complain, note, show, stderr, stdout, verbosity
@@ -107,7 +108,7 @@ def run(
     verbose: o.Verbose = False,
 ) -> None:
     """Draw pictures."""
-    check_installed((*DRAWING, "PIL"))
+    _check_drawing("PIL")
     from sprint_export.export.bundle import read_bundle
     from sprint_export.runtimes import open_bundle
     from sprint_export.sizes import find_sizes
@@ -127,6 +128,12 @@ def run(
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
         _save_picture(picture, path)
         show(str(path))
+
+
+def _check_drawing(*modules: str) -> None:
+    """Ask for what drawing takes: libraries and memory."""
+    check_installed((*DRAWING, *modules))
+    check_space(DRAWING_SPACE, "ONNX Runtime with a small student")
 
 
 def _check_output(output: Path) -> None:
@@ -201,7 +208,7 @@ def bench(
     verbose: o.Verbose = False,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
-    check_installed(DRAWING)
+    _check_drawing()
     from sprint_export.validate.latency import time_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:

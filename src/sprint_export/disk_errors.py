@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, SprintExportError
+from sprint_export.files import LONGEST_STEM
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_TEXT = re.compile(
     r"no space left on device|disk quota exceeded|file too large|not enough space on the disk|os error (28|122|27|112)\b"
-    r"|\d+ requested and \d+ written",  # numpy's tofile
+    r"|\d+ requested and \d+ written"  # numpy's tofile
+    r"|ios_base::|basic_ios::|iostream error",  # C++, which gives no reason; while one writes it is the disk
     re.IGNORECASE,
 )
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ETXTBSY)
@@ -78,6 +80,16 @@ def describe_full(place: Path) -> str:
     )
 
 
+def check_space(folder: Path, size: int) -> None:
+    """For libraries that end the process where a disk is full: see that `size` bytes have room before they write.
+
+    Raises:
+        OSError: they have not.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 def _nearest(place: Path) -> Path:
     """The folder around `place` that is there."""
     return next(p for p in place.absolute().parents if p.exists())
@@ -101,6 +113,11 @@ def _refuses(error: OSError, place: Path) -> bool:
 
 
 def _concerns(path: Path, place: Path) -> bool:
-    """Whether a path is the place, around it, in it or beside it."""
+    """Whether a path is the place, around it, in it, or a hidden one beside it that is made for it."""
     path = path.absolute()
-    return path == place or path in place.parents or path.is_relative_to(place.parent)
+    if path in place.parents:
+        return True
+    if not path.is_relative_to(place.parent):
+        return False
+    beside = path.relative_to(place.parent).parts[0]
+    return beside == place.name or beside.startswith(f".{place.stem[:LONGEST_STEM]}.")

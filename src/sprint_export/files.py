@@ -24,6 +24,7 @@ from pathlib import Path
 
 PART = re.compile(r"\.(?P<stem>.+)\.(?P<origin>[0-9a-f]{8})\.(?P<pid>\d+)-[0-9a-f]{8}\.part(\.[^.]*)?")
 STALE_SECONDS = 86_400  # a part of another machine, or of a pid that was given away again, is litter after a day
+LONGEST_STEM = 100  # letters of a part's; a name may have 255 bytes
 TRIES = 3  # of a write whose folder another run takes away
 
 
@@ -80,7 +81,7 @@ def read_signed(text: bytes) -> str:
 
 def name_part(path: Path) -> Path:
     """A new name beside `path`, with its suffix: some libraries choose a format by it."""
-    stem = path.stem[:100]  # a name may have 255 bytes
+    stem = path.stem[:LONGEST_STEM]
     return path.with_name(f".{stem}.{_origin()}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
 
 

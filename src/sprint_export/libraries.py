@@ -23,6 +23,8 @@ _GROUPS = ("all", "dev", "peers")  # extras that are made of others, or not for 
 
 # To load, specialize and quantize a student.
 EXPORTING = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "huggingface_hub", "google.protobuf")
+# Address space in bytes: the least at which a small student passed whole; 1.25e9 and 0.26e9 were too little.
+EXPORTING_SPACE, DRAWING_SPACE = 1_570_000_000, 340_000_000
 DRAWING = ("numpy", "tokenizers")  # to open a bundle
 SEARCHING = ("matplotlib",)  # to draw what a search for a recipe measured
 REPORTING = ("PIL", "skimage", "scipy")  # to validate one

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sprint_export.clear_errors import check_space
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
-from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, SEARCHING, check_installed
+from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.options import complete_options
 from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress
@@ -204,7 +205,12 @@ def check_path(folder: Path) -> None:
 
 
 def load_libraries(progress: Progress) -> None:
-    """Import what takes seconds, one by one, saying which: so that the screen is never blank."""
+    """Import what takes seconds, one by one, saying which: so that the screen is never blank.
+
+    Raises:
+        MachineError: this process may not have the memory for them.
+    """
+    check_space(EXPORTING_SPACE, "PyTorch with what is behind it")
     for i, name in enumerate(SLOW_IMPORTS):
         progress(f"loading {name}", i, len(SLOW_IMPORTS))
         importlib.import_module(name)

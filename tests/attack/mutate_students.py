@@ -155,12 +155,9 @@ def change_tokenizer(folder: Path, choose: Choice) -> str:
     file = folder / "tokenizer" / "tokenizer.json"
     value = json.loads(file.read_text())
     owner: Any = value
-    path = []
-    while True:
-        keys = list(owner) if isinstance(owner, dict) else list(range(len(owner)))
-        if not keys:
-            break
-        key = choose.choice(keys)
+    path: list[str | int] = []
+    while owner:
+        key = choose.choice(list(owner) if isinstance(owner, dict) else list(range(len(owner))))
         path.append(key)
         if not isinstance(owner[key], dict | list) or not owner[key] or choose.random() < 0.2:
             owner[key] = choose.choice(
@@ -178,10 +175,8 @@ def change_weights(folder: Path, choose: Choice) -> str:
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 safe_open is no dict
     name = choose.choice(sorted(tensors))
-    how, metadata = (
-        choose.choice(["dtype", "number", "drop", "rename", "shape", "extra", "metadata", "twice", "half"]),
-        {"format": "pt"},
-    )
+    how = choose.choice(["dtype", "number", "drop", "rename", "shape", "extra", "metadata", "twice", "half"])
+    metadata: dict[str, str] | None = {"format": "pt"}
     if how == "dtype":
         tensors[name] = tensors[name].to(choose.choice(DTYPES))
     elif how == "number":
@@ -194,7 +189,7 @@ def change_weights(folder: Path, choose: Choice) -> str:
     elif how in ("extra", "twice"):
         tensors["extra" if how == "extra" else f"model.{name}"] = tensors[name].clone()
     elif how == "metadata":
-        metadata = choose.choice([None, {}, {"format": "tf"}, {"format": "x"}])  # type: ignore[assignment]
+        metadata = choose.choice([None, {}, {"format": "tf"}, {"format": "x"}])
     else:
         tensors = {key: value.to(choose.choice([torch.float16, torch.bfloat16])) for key, value in tensors.items()}
     save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
@@ -231,7 +226,8 @@ def split_weights(path: Path, metadata: dict[str, int] | None) -> None:
     """Two shards and their index in the place of one file."""
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 safe_open is no dict
-    stem, names, places = path.name.removesuffix(".safetensors"), sorted(tensors), {}
+    stem, names = path.name.removesuffix(".safetensors"), sorted(tensors)
+    places: dict[str, str] = {}
     for i, part in enumerate((names[::2], names[1::2]), start=1):
         shard = path.with_name(f"{stem}-0000{i}-of-00002.safetensors")
         save_file({key: tensors[key].contiguous() for key in part}, shard, {"format": "pt"})

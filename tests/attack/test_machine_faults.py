@@ -11,7 +11,7 @@ from tests.attack import machine_faults
 from tests.attack.machine_faults import Fault, judge, make_faults
 from tests.attack.outcomes import CLEAN, RIGHT, SIGNAL, TRACEBACK, WRONG, Tally
 
-COUNT = 36
+COUNT = 18
 
 
 def test_a_machine_that_lacks_something_is_told_so_in_one_line() -> None:

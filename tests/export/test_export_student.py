@@ -11,7 +11,7 @@ import torch
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
-from sprint_export.export import export_student, to_onnx
+from sprint_export.export import bundle, export_student, to_onnx
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.quantize.edits import EDITS_FILE, edit_component, read_edits
@@ -24,8 +24,9 @@ CPU = find_device("cpu")
 
 
 @pytest.fixture
-def student(tiny_special: Student) -> Student:
-    """Two components that are captured in a second."""
+def student(tiny_special: Student, monkeypatch: pytest.MonkeyPatch) -> Student:
+    """Two components that are captured in a second; their inputs are not those of networks, which a manifest is checked for."""
+    monkeypatch.setattr(bundle, "check_manifest", lambda bundle: None)
     components = {role: dataclasses.replace(small_component(), role=role) for role in ("transformer", "vae_decoder")}
     return dataclasses.replace(tiny_special, components=components)
 
@@ -81,7 +82,7 @@ def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(stude
         "vae_decoder/model.onnx",
     } <= files_under(bundle.folder)
     named = {artifact.path for artifact in bundle.artifacts}
-    own = {"bundle.json", "key", *(f"{record.role}/component.json" for record in bundle.components)}
+    own = {"bundle.json"}
     assert files_under(bundle.folder) - own == named
     assert {(a.role, a.kind) for a in bundle.artifacts} == {
         *((role, kind) for role in ("transformer", "vae_decoder") for kind in ("graph", "weights", "config")),

@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,6 @@ from tests.attack.file_events import die_at
 from tests.attack.forks import run_forked
 from tests.attack.kill_runs import State, read_state
 from tests.bundles import list_files
-from tests.export.graphs import small_component
 
 ONNX: Target = load_member("target", "onnx").TARGET
 CPU = find_device("cpu")
@@ -34,8 +34,8 @@ CPU = find_device("cpu")
 
 @pytest.fixture(scope="module")
 def student(tiny_special: Student) -> Student:
-    """Two components that are captured in a second."""
-    components = {role: dataclasses.replace(small_component(), role=role) for role in ("transformer", "vae_decoder")}
+    """Two of its networks."""
+    components = {role: tiny_special.components[role] for role in ("transformer", "vae_decoder")}
     return dataclasses.replace(tiny_special, components=components)
 
 
@@ -142,7 +142,7 @@ def test_a_kill_at_any_change_of_a_file_loses_nothing(
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(saved, work)
         shutil.copytree(old_bundle, out)
-        ended = run_forked(lambda number=number: die_at(number) or str(place_bundle(gathered, out)))  # type: ignore[misc]
+        ended = run_forked(partial(_place_and_die, gathered, out, number))
         if ended.kind == "returned":
             break
         assert ended.text == "SIGKILL"
@@ -159,6 +159,11 @@ def test_a_kill_at_any_change_of_a_file_loses_nothing(
     assert seen == sorted(seen, key=["old", "nothing", "new"].index)
     assert seen.count("nothing") <= 1
     assert len(seen) > 20
+
+
+def _place_and_die(bundle: Bundle, out: Path, number: int) -> str:
+    die_at(number)
+    return str(place_bundle(bundle, out).folder)
 
 
 def _name_state(found: State, old: State, new: State) -> str:

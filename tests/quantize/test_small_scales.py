@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.quantize import quantize_student, student
+from sprint_export.quantize import quantize_student
+from sprint_export.quantize.observers import choose_range
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import find_lift, holds_input, input_scale, round_weight, smallest_normal, weight_scale
@@ -47,7 +48,8 @@ def round_ideally(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
     scale = grouped.abs().amax(2, keepdim=True) / layer.precision.qmax
     scaled = torch.where(scale > 0, grouped / scale, 0.0)
     codes = scaled.to(torch.float8_e4m3fn).double() if layer.precision.is_float else scaled.round()
-    return (codes.clamp(layer.precision.qmin, layer.precision.qmax) * scale).flatten(1)
+    rounded: torch.Tensor = codes.clamp(layer.precision.qmin, layer.precision.qmax) * scale
+    return rounded.flatten(1)
 
 
 def make_weight(power: int) -> torch.Tensor:
@@ -129,8 +131,10 @@ def test_a_layer_whose_small_input_half_precision_cannot_scale_stays_float_and_i
 ) -> None:
     special = specialize_student(tiny_student)
     target = load_member("target", "coreml").TARGET
-    choose, made = student.choose_range, iter(range(1000))
-    monkeypatch.setattr(student, "choose_range", lambda *given: 1e-5 if next(made) == 0 else choose(*given))
+    made = iter(range(1000))
+    monkeypatch.setattr(
+        "sprint_export.quantize.student.choose_range", lambda *given: 1e-5 if next(made) == 0 else choose_range(*given)
+    )
     recipe = dataclasses.replace(default_recipe("w8a8", special, target), prompts=("a red circle",))
     quantized = quantize_student(special, "w8a8", target, recipe)
     first = next(d.layer for d in quantized.components["text_encoder"].decisions if d.is_refused and "half precision" in d.reason)

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def change_weight(folder: Path, part: str, name: str, change: Callable[[torch.Te
 # ---- code
 
 
-CODE = {
+CODE: dict[str, tuple[str, dict[str, Any]]] = {
     "tokenizer": (
         "tokenizer/tokenizer_config.json",
         {"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}, "tokenizer_class": "Evil"},
@@ -88,11 +89,24 @@ def test_pickles_are_not_read(copied: Path) -> None:
 
 
 def fifo(name: str) -> Damage:
-    return lambda folder: ((folder / name).unlink(missing_ok=True), os.mkfifo(folder / name))
+    def act(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return act
 
 
 def link(name: str, target: str) -> Damage:
-    return lambda folder: ((folder / name).unlink(missing_ok=True), (folder / name).symlink_to(target))
+    def act(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return act
+
+
+def link_folder(folder: Path) -> None:
+    shutil.move(folder / "vae", folder.parent / "vae")
+    (folder / "vae").symlink_to(folder.parent / "vae")
 
 
 FILES: dict[str, tuple[Damage, str]] = {
@@ -108,10 +122,7 @@ FILES: dict[str, tuple[Damage, str]] = {
     "a link to nothing": (link("x.json", "gone"), "x.json is a link to gone, which is not there"),
     "a link to itself": (link("x.json", "x.json"), "x.json cannot be opened"),
     "a link out of the folder": (link("vae/config.json", "/etc/passwd"), "config.json is a link out of the student's folder"),
-    "a linked folder": (
-        lambda folder: (shutil.move(folder / "vae", folder.parent / "vae"), (folder / "vae").symlink_to(folder.parent / "vae")),
-        "out of the student's folder",
-    ),
+    "a linked folder": (link_folder, "out of the student's folder"),
     "prompts that are no text": (
         lambda folder: (folder / "calibration_prompts.txt").write_bytes(b"\xff\xfe"),
         "calibration_prompts.txt is not readable text in UTF-8",
@@ -222,7 +233,8 @@ def test_sharded_weights_and_sharded_variants(copied: Path) -> None:
     values = load_file(folder / f"{stem}.safetensors")
     (folder / f"{stem}.safetensors").unlink()
     for mark in ("", ".fp16"):
-        names, places = sorted(values), {}
+        names = sorted(values)
+        places: dict[str, str] = {}
         for i in (1, 2):
             shard = f"{stem}{mark}-0000{i}-of-00002.safetensors"
             save_file({key: values[key] for key in names[i - 1 :: 2]}, folder / shard, {"format": "pt"})
