@@ -28,7 +28,7 @@ BAD: dict[str, tuple[str, Callable[[], QuantizedLayer], str]] = {
 
 
 def with_precision(**values: object) -> QuantizedLayer:
-    return dataclasses.replace(LAYER, precision=dataclasses.replace(INT8, **values))  # type: ignore[arg-type]
+    return dataclasses.replace(LAYER, precision=dataclasses.replace(INT8, **values))
 
 
 @pytest.mark.parametrize("case", BAD)
