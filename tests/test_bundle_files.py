@@ -38,8 +38,13 @@ def test_all_that_we_write_is_ours(folder: Path) -> None:
 
 
 def add_link(folder: Path, name: str, target: Path) -> None:
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(target)
+
+
+def add_deep(folder: Path) -> None:
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "c.txt").write_text("mine")
 
 
 FOREIGN: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -51,20 +56,14 @@ FOREIGN: dict[str, tuple[str, Callable[[Path], object]]] = {
         lambda folder: (folder / "tokenizer" / "merges.txt").write_text("mine"),
     ),
     "an empty folder": ("empty/", lambda folder: (folder / "empty").mkdir()),
-    "a deep folder": (
-        "a/b/c.txt",
-        lambda folder: ((folder / "a" / "b").mkdir(parents=True), (folder / "a" / "b" / "c.txt").write_text("mine")),
-    ),
+    "a deep folder": ("a/b/c.txt", lambda folder: add_deep(folder)),
     "a link to a file": ("link", lambda folder: add_link(folder, "link", folder.parent / "outside" / "thesis.tex")),
     "a link to a folder": ("transformer/more", lambda folder: add_link(folder, "transformer/more", folder.parent / "outside")),
     "a dangling link": ("nowhere", lambda folder: add_link(folder, "nowhere", folder.parent / "absent")),
     "a pipe": ("pipe", lambda folder: os.mkfifo(folder / "pipe")),
     "a link in place of a weight": (
         "transformer/model.onnx.data",
-        lambda folder: (
-            (folder / "transformer" / "model.onnx.data").unlink(),
-            add_link(folder, "transformer/model.onnx.data", folder.parent / "outside" / "thesis.tex"),
-        ),
+        lambda folder: add_link(folder, "transformer/model.onnx.data", folder.parent / "outside" / "thesis.tex"),
     ),
 }
 
