@@ -182,7 +182,8 @@ def test_a_seed_is_a_whole_number_from_0(seed: object) -> None:
 
 
 def test_a_seed_may_be_numpys() -> None:
-    assert np.array_equal(make_noise(np.int64(3), 1, 1, (1, 2, 2)), make_noise(3, 1, 1, (1, 2, 2)))
+    int_like: Any = np.int64(3)
+    assert np.array_equal(make_noise(int_like, 1, 1, (1, 2, 2)), make_noise(3, 1, 1, (1, 2, 2)))
 
 
 class Spoiled:

@@ -48,7 +48,7 @@ def _render_components(rows: list[Measurement]) -> Table:
     table.add_column("what it is", overflow="fold")
     for metric in dict.fromkeys(row.metric for row in rows):
         found = {row.component: row for row in rows if row.metric == metric}
-        values = [_number(found[role].value) if role in found else "" for role in roles]
+        values = [_cell(found[role]) if role in found else "" for role in roles]
         table.add_row(metric, *values, next(iter(found.values())).note)
     return table
 
@@ -60,10 +60,23 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 
+def _cell(row: Measurement) -> str:
+    """A component's number, with its gate where that was not met."""
+    return (
+        f"{_number(row.value)}, NOT MET: {(row.limit or '').replace(row.metric, '')}"
+        if row.passed is False
+        else _number(row.value)
+    )
+
+
+def _name_row(row: Measurement) -> str:
+    return f"{row.metric} of {row.component}" if row.component else row.metric
+
+
 def name_failures(report: Report) -> str:
     """The gates that were not met, with what was found, and what a searched recipe had promised."""
     failed = [row for row in report.rows if row.passed is False]
-    text = ", ".join(f"{row.metric} is {row.value:.4g}, demanded {row.limit}" for row in failed)
+    text = ", ".join(f"{_name_row(row)} is {row.value:.4g}, demanded {row.limit}" for row in failed)
     searched = next((row for row in report.rows if row.metric == "searched_psnr_db"), None)
     if searched is not None and any(row.metric == "psnr_db" for row in failed):
         text += (

@@ -10,7 +10,7 @@ from sprint_export.errors import InputError
 from sprint_export.registry import list_members
 from sprint_export.schema import Measurement, Report
 from sprint_export.validate.gates import DEFAULT_GATES, Gate, apply_gates, read_gates
-from sprint_export.validate.report import name_failures
+from sprint_export.validate.report import name_failures, render_report
 
 ROWS = (
     Measurement("psnr_db", 30.0, "dB"),
@@ -144,3 +144,12 @@ def test_a_float32_export_is_held_to_what_float32_gives() -> None:
 
 def test_a_precision_that_an_altered_manifest_made_up_has_no_gates_of_its_own() -> None:
     assert read_gates([], "x") == ()
+
+
+def test_a_component_that_misses_its_gate_is_named() -> None:
+    judged = apply_gates(ROWS, [Gate("converter_psnr_db", ">=", 50, "why")])
+    report = Report("b", "t", "r", "m", 1, judged)
+    assert name_failures(report) == "converter_psnr_db of vae_decoder is 42, demanded converter_psnr_db>=50"
+    shown = [cell for table in render_report(report) for column in table.columns for cell in column.cells]
+    assert "42, NOT MET: >=50" in shown
+    assert "61" in shown
