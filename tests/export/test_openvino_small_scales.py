@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("openvino")
 
+from sprint_export.export.to_openvino import GRAPH
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.validate.images import psnr_arrays
 from tests.export.small_weights import OUT, make_component
 from tests.export.small_weights import feeds as make_feeds
-from tests.export.test_to_openvino import GRAPH, run_ir, write
+from tests.export.test_to_openvino import run_ir, write
 
 
 def test_small_weights_and_inputs_keep_their_eight_bits_in_openvinos_file(tmp_path: Path) -> None:
