@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sprint_export.students import load_student
     from sprint_export.validate import validate_bundle
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [  # noqa: RUF022 grouped: the road, its stages in order, the errors
     "convert",
