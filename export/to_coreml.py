@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.export.coreml_files import save_package, temporaries_below
+from sprint_export.export.coreml_files import save_package
 from sprint_export.export.coreml_fixes import (
     TANH_FORM,
     drop_aliases,
@@ -32,6 +32,7 @@ from sprint_export.export.coreml_fixes import (
 from sprint_export.export.coreml_weights import make_pipeline
 from sprint_export.export.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.export.narrow import check_fits
+from sprint_export.files import temporary_files_in
 from sprint_export.registry import hush, require
 from sprint_export.schema import FLOAT_DTYPES, UNIT_KEY, Component, ComponentRecord, Options, Part, Target, TensorSpec
 from sprint_export.weights import Handle
@@ -41,6 +42,7 @@ TOOLS = ("coremltools",)
 KINDS = {".mlmodel": "graph", ".bin": "weights", ".json": "package"}
 MODEL = "Data/com.apple.CoreML/model.mlmodel"  # where a package keeps its program
 UNLIMITED = float("inf")
+TEMPORARY = ".coremltools"
 STRUCTURE = ("int32", "bool", "string")  # axes, shapes and names, not weights
 
 
@@ -54,10 +56,8 @@ def write_component(component: Component, target: Target, precision: str, option
     if not component.inputs:
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     dtype = target.graph_dtype[precision]
-    with (
-        hush(),
-        temporaries_below(folder),
-    ):  # coremltools draws its own progress bars and warns of this torch; our tests do the checking
+    # coremltools draws its own progress bars, warns of this torch (our tests do the checking) and writes all weights twice more
+    with hush(), temporary_files_in(folder / TEMPORARY):
         graphs = make_parts(component, dtype, options)
         parts, counts = [], Counter[str]()
         for i, graph in enumerate(graphs):

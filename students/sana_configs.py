@@ -69,6 +69,7 @@ TRANSFORMER: Table = DIFFUSERS | {
     "timestep_scale": number(-1e6, 1e6),  # diffusers 0.39 to 0.42 register it and never read it
 }
 TEXT_ENCODER: Table = {
+    "_attn_implementation_autoset": FLAG,  # transformers 4.46 to 4.51 wrote it; attention is eager here in any case
     "_name_or_path": TEXT,
     "architectures": NULL | listed(one_of("Gemma2Model", "Gemma2ForCausalLM")),
     "attention_bias": FLAG,

@@ -28,7 +28,7 @@ ORDER = (
     ("quantize",),
     ("students",),
     ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
-    ("cache", "work_folder"),
+    ("cache", "work_folder", "thread_count"),
     ("bundle_files", "locks", "disk_errors", "clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
     ("files", "schema", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),
 )
