@@ -24,7 +24,8 @@ def find_inside(package: Path, path: Path) -> Path:
         mode, size = found.stat().st_mode, found.stat().st_size
         is_inside = found.is_relative_to(package.resolve())
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
-        raise BundleError(f"{package} has no {path.name} ({_first_line(error)}); export the student again") from error
+        name = str(path.relative_to(package))[:200]
+        raise BundleError(f"{package} has no {name} ({type(error).__name__}); export the student again") from error
     if not is_inside:
         raise BundleError(f"{path} leads outside the package, to {found}; do not use it")
     if not stat.S_ISREG(mode):

@@ -122,7 +122,7 @@ def find_model(package: Path) -> Path:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise BundleError(f"{manifest} names no model ({repr(error)[:200]}); export the student again") from error
     if path.is_absolute() or ".." in path.parts:
-        raise BundleError(f"{manifest} points outside the package, to {str(path)[:200]!r}; do not use it")
+        raise BundleError(f"{manifest} points outside the package, to {repr(str(path)[:200])[1:-1]}; do not use it")
     return package / "Data" / path
 
 
