@@ -108,7 +108,8 @@ def test_palettes_need_a_newer_system(precision: str, system: str) -> None:
 
 
 def test_an_unknown_unit_lists_the_units() -> None:
-    with pytest.raises(InputError, match=r"^unknown compute unit 'npu'; choose from: all, cpu, gpu, neural-engine$"):
+    said = r"^unknown compute unit 'npu'; choose from: all, cpu, gpu, neural-engine\. Did you mean 'gpu'\?$"
+    with pytest.raises(InputError, match=said):
         complete_options("fp16", PHONE, Options(compute_unit="npu"))
 
 
