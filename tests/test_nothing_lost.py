@@ -23,9 +23,9 @@ from sprint_export.files import write_text
 from sprint_export.road import convert
 from sprint_export.schema import Student
 from sprint_export.work_folder import find_work_folder
-from tests.attack import full_disks, kill_runs
+from tests.attack import full_disks
+from tests.attack.fresh import run_campaign
 from tests.attack.kill_runs import read_state
-from tests.attack.outcomes import Tally
 from tests.bundles import COMMAND, check_refused, copy_bundle, list_files, run_command
 from tests.test_locks import start_holder
 
@@ -151,8 +151,7 @@ def test_a_place_where_no_folder_can_be_is_one_line(tiny_student: Student, out: 
 
 
 def test_killed_runs_are_taken_up() -> None:
-    tally = Tally()
-    kill_runs.run(4, 7, tally)
+    tally = run_campaign("kill_runs", 4, 7)
     assert not tally.faults
     assert tally.total == 4
 
@@ -160,8 +159,7 @@ def test_killed_runs_are_taken_up() -> None:
 def test_full_disks_are_the_machines() -> None:
     if not full_disks.can_mount():
         pytest.skip("a full disk needs the right to mount a small one; tests/test_cli.py sets a quota on files instead")
-    tally = Tally()
-    full_disks.run(2, 3, tally)
+    tally = run_campaign("full_disks", 2, 3)
     assert not tally.faults
     assert tally.total == 2
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from tests.attack.mutate_bundles import run
-from tests.attack.outcomes import CLEAN, RIGHT, Tally
+from tests.attack.fresh import run_campaign
+from tests.attack.outcomes import CLEAN, RIGHT
 
 COUNT = 60
 
 
 def test_an_altered_bundle_is_right_or_one_line() -> None:
-    tally = Tally()
-    run(COUNT, 7, tally, targets=("onnx-int8",))
+    tally = run_campaign("mutate_bundles", COUNT, 7, targets=["onnx-int8"])
     assert not tally.faults, "\n".join(tally.faults)
     counts = {outcome: sum(counter[outcome] for counter in tally.counts.values()) for outcome in (RIGHT, CLEAN)}
     assert tally.total >= 2 * COUNT

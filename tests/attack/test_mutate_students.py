@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from tests.attack import mutate_students
-from tests.attack.outcomes import Tally
+from tests.attack.fresh import run_campaign
 
 
 def test_mutated_students_are_drawn_right_or_refused() -> None:
-    tally = Tally()
-    mutate_students.run(3 * len(mutate_students.KINDS), 1, tally)
+    tally = run_campaign("mutate_students", 3 * len(mutate_students.KINDS), 1)
     assert not tally.faults, "\n".join(tally.faults)
     assert tally.total == 3 * len(mutate_students.KINDS)
