@@ -125,7 +125,7 @@ def widen_config(folder: Path) -> None:
     ("damage", "parts"),
     [
         (truncate_weights, ["diffusion_pytorch_model.safetensors is truncated", "download it again"]),
-        (widen_config, ["transformer: the config does not fit its weights", "missing: transformer_blocks.4."]),
+        (widen_config, ["transformer/config.json: num_layers=5: the config does not fit its weights"]),
     ],
     ids=["truncated", "misfit"],
 )

@@ -43,5 +43,5 @@ def test_an_unknown_name_lists_the_choices() -> None:
         find_device("RTX 4090")
     assert str(caught.value) == (
         "unknown device 'RTX 4090'; choose from: cpu, intel-gpu, intel-npu, iphone-14, iphone-15-pro, iphone-16, "
-        "mac-m1, mac-m4, rtx-2080-ti, rtx-3090, rtx-4070, rtx-4080, rtx-4090, rtx-5080, rtx-5090"
+        "mac-m1, mac-m4, rtx-2080-ti, rtx-3090, rtx-4070, rtx-4080, rtx-4090, rtx-5080, rtx-5090. Did you mean 'rtx-4090'?"
     )

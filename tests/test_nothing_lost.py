@@ -73,7 +73,7 @@ def test_a_users_file_in_a_bundle_is_refused_before_any_work(
 def test_a_damaged_bundle_is_said_before_any_work_and_made_anew_with_overwrite(
     tiny_student: Student, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for damage in ("vae_decoder/model.onnx.data", "vae_decoder/config.json", "bundle.json", "model_index.json"):
+    for damage in ("vae_decoder/model.onnx.data", "vae_decoder/config.json", "bundle.json", "tokenizer/tokenizer.json"):
         folder = copy_bundle(made_bundle, tmp_path / "bundle")
         (folder / damage).write_bytes(bytes((folder / damage).stat().st_size))
         with monkeypatch.context() as patch:

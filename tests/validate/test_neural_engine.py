@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's documentation writes it
 
+from sprint_export.export.bundle import make_artifact
 from sprint_export.road import convert
 from sprint_export.schema import Bundle, ComponentRecord, Measurement, Part
 from sprint_export.validate.neural_engine import MAX_AXIS, MAX_RANK, check_packages
@@ -63,7 +64,9 @@ def make_bundle(like: Bundle, packages: list[Path]) -> Bundle:
     folder = packages[0].parent
     parts = tuple(Part(f"{package.name}/Data/com.apple.CoreML/model.mlmodel", (), ()) for package in packages)
     record = ComponentRecord(folder.name, (), (), parts, {}, {})
-    return dataclasses.replace(like, folder=folder.parent, components=(record,))
+    files = [path for package in packages for path in sorted(package.rglob("*")) if path.is_file()]
+    artifacts = tuple(make_artifact(folder.parent, path, folder.name, "package", "coreml") for path in files)
+    return dataclasses.replace(like, folder=folder.parent, components=(record,), artifacts=artifacts)
 
 
 def test_a_package_made_by_hand_is_counted_and_the_first_of_each_named(made: Callable[[str], Bundle], tmp_path: Path) -> None:
