@@ -9,6 +9,7 @@ status is 1 where anything ended in a way it must not.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -33,7 +34,8 @@ def main() -> int:
     options = parser.parse_args()
     campaign = importlib.import_module(f"tests.attack.{options.campaign}")
     tally, start = Tally(), time.monotonic()
-    campaign.run(options.count, options.seed, tally)
+    with contextlib.suppress(KeyboardInterrupt):  # what was counted until then is a result too: `total` says how many
+        campaign.run(options.count, options.seed, tally)
     command = f"python benchmarks/attack.py {options.campaign} --count {options.count} --seed {options.seed}"
     found = {"command": command, "name": campaign.NAME, "seconds": round(time.monotonic() - start)} | tally.to_json()
     options.out.mkdir(parents=True, exist_ok=True)
