@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # forks of a process with threads
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 
+from tests.attack.forks import keep_one_thread
 from tests.attack.outcomes import Tally
 
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     campaign = importlib.import_module(f"tests.attack.{options.campaign}")
+    keep_one_thread()
     tally, start = Tally(), time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):  # what was counted until then is a result too: `total` says how many
         campaign.run(options.count, options.seed, tally)

@@ -1,7 +1,6 @@
 """A campaign in an interpreter of its own.
 
-Campaigns fork. A process that ran other tests before has threads of OpenMP, and a fork of it would wait for them for ever; so a
-test never runs a campaign in pytest's own process.
+Campaigns fork, and pytest's own process has threads of OpenMP from other tests (forks.keep_one_thread says what that does).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.attack.forks import keep_one_thread
 from tests.attack.outcomes import Tally
 from tests.tree import ROOT
 
@@ -35,6 +35,7 @@ def run_campaign(name: str, count: int, seed: int, **named: Any) -> Tally:
 def main() -> None:
     """Run the campaign that the arguments name; its tally is the last line on stdout."""
     name, count, seed, named = sys.argv[1:]
+    keep_one_thread()
     tally = Tally()
     importlib.import_module(f"tests.attack.{name}").run(int(count), int(seed), tally, **json.loads(named))
     print(json.dumps(tally.to_json()))
