@@ -16,11 +16,11 @@ from typing import Any
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.out_folder import check_out, holds_anything, read_present
-from sprint_export.paths import resolve_path
+from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
 from sprint_export.registry import load_member
-from sprint_export.run_checks import CheckedRun, check_path, check_run, load_libraries
+from sprint_export.run_checks import CheckedRun, check_run, load_libraries
 from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 from sprint_export.work_folder import claim_bundle, find_work_folder
 
@@ -106,8 +106,8 @@ def convert(
     from sprint_export.students import load_student
 
     with ExitStack() as stack:
-        if out is not None:  # another run that works there is met before the student is loaded
-            folder = _claim_out(Path(out), overwrite, stack)
+        place = Path(out) if out is not None else _name_bundle(student, target)
+        folder = _claim_out(place, overwrite, stack)  # another run that works there is met before the student is loaded
         loaded = student if isinstance(student, Student) else load_student(student, variant)
         if run.options.dynamic:
             load_member("student", loaded.family).check_free_sizes(loaded)
@@ -117,8 +117,6 @@ def convert(
             from sprint_export.validate.bundle import check_demands
 
             check_demands(loaded, gates, count)
-        if out is None:
-            folder = _claim_out(Path(f"{Path(loaded.source).name.replace(':', '-')}-{target}"), overwrite, stack)
         bundle = _make_bundle(
             loaded,
             run.target,
@@ -153,14 +151,20 @@ def check_convert(student: str | Path | Student, target: str, out: str | Path | 
         InputError, RefusedError, MachineError: as `convert`.
     """
     run = check_run(student, target, **asked)
-    if out is None:
-        check_path(Path("bundle"))  # in the working directory, under the student's name
+    folder = Path(out) if out is not None else _name_bundle(student, target)
+    resolve_path("--out", folder)
+    with clear_disk_errors(folder):
+        folder = check_out(folder)
+    with claim_bundle(folder):  # says now what cannot be written to, and who works there
         return run
-    resolve_path("--out", Path(out))
-    with clear_disk_errors(Path(out)):
-        check_out(Path(out))
-    check_path(Path(out))
-    return run
+
+
+def _name_bundle(student: str | Path | Student, target: str) -> Path:
+    """Where a bundle goes that was given no place: `<student>-<target>` in the working directory."""
+    source = Path(student.source if isinstance(student, Student) else student)
+    if is_folder(source):
+        source = resolve_path("--student", source)  # "." has a name too
+    return Path(f"{source.name.replace(':', '-')}-{target}")
 
 
 def _claim_out(out: Path, overwrite: bool, stack: ExitStack) -> Path:

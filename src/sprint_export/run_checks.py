@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.options import complete_options
-from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress
 from sprint_export.recipe_choice import Wish, check_wish
 from sprint_export.recipe_toml import AUTO
@@ -186,22 +184,6 @@ def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None
     demanded = (gate.metric for gate in read_demands(gates))
     check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)
-
-
-def check_path(folder: Path) -> None:
-    """Refuse an --out that nothing can be written to, by making a folder there and removing it.
-
-    Raises:
-        InputError: its name is no UTF-8 or no path, or the system refuses the folder.
-    """
-    whole = resolve_path("--out", folder)
-    parent = next((p for p in whole.parents if is_folder(p)), whole)
-    probe = parent / f".sprint-export-{os.getpid()}"
-    try:
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot write to {parent} ({error.strerror}); choose another --out") from error
 
 
 def load_libraries(progress: Progress) -> None:
