@@ -91,7 +91,7 @@ def convert_command(
     if dry_run:
         from sprint_export.road import check_convert
 
-        for line in check_convert(student, target, out, **asked).describe():
+        for line in check_convert(student, target, out, overwrite, **asked).describe():
             show(line)
         return
     from sprint_export.road import convert

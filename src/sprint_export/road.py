@@ -88,6 +88,7 @@ def convert(
         student,
         target,
         out,
+        overwrite,
         steps=steps,
         guidance=guidance,
         device=device,
@@ -144,7 +145,9 @@ def convert(
     return bundle
 
 
-def check_convert(student: str | Path | Student, target: str, out: str | Path | None, **asked: Any) -> CheckedRun:
+def check_convert(
+    student: str | Path | Student, target: str, out: str | Path | None, overwrite: bool = False, **asked: Any
+) -> CheckedRun:
     """Check everything that can be known before the student is loaded; `asked` is what `check_run` takes.
 
     Raises:
@@ -154,7 +157,7 @@ def check_convert(student: str | Path | Student, target: str, out: str | Path | 
     folder = Path(out) if out is not None else _name_bundle(student, target)
     resolve_path("--out", folder)
     with clear_disk_errors(folder):
-        folder = check_out(folder)
+        folder = check_out(folder, overwrite)
     with claim_bundle(folder):  # says now what cannot be written to, and who works there
         return run
 
