@@ -47,7 +47,7 @@ def clear_disk_errors(place: Path, advice: str = OUT_ADVICE, refusal: type[Sprin
         yield
     except SprintExportError:
         raise
-    except Exception as error:
+    except Exception as error:  # libraries say it in errors of many types; what is none of the disk's is raised again
         if is_disk_full(error) or (not isinstance(error, OSError) and _has_no_byte_left(place, error)):
             raise MachineError(describe_full(place)) from error
         if isinstance(error, OSError) and error.errno == errno.EIO:

@@ -153,7 +153,7 @@ def _try_target(row: Row, folder: Path, noise: Array, stock: Array) -> Row:
         shutil.rmtree(bundle.folder)
     except SprintExportError as error:
         row.error, row.kind = str(error), CLEAN
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is the outcome that is counted
         row.error, row.kind = describe_error(error), TRACEBACK
     row.seconds = round(time.monotonic() - start, 1)
     return row
