@@ -14,10 +14,10 @@ import torch
 
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
-from sprint_export.quantize.bit_search import BitSearch, search_bits
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.quantize.search_costs import student_bytes
-from sprint_export.quantize.search_units import round_layers
+from sprint_export.quantize.search.bit_search import BitSearch, search_bits
+from sprint_export.quantize.search.costs import student_bytes
+from sprint_export.quantize.search.units import round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member

@@ -26,8 +26,8 @@ OURS = {  # engine -> target and precision
 
 def make_student(pixels: int) -> Any:
     """The preset at another picture size."""
-    from sprint_export.students.presets import build_preset
-    from sprint_export.students.published import PRESETS
+    from sprint_export.students.sana_sprint.presets import build_preset
+    from sprint_export.students.sana_sprint.published import PRESETS
 
     preset = PRESETS[NAME]
     preset = dataclasses.replace(preset, transformer={**preset.transformer, "sample_size": pixels // 32})
@@ -73,7 +73,7 @@ def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> N
 
     name, precision = OURS[engine]
     target = load_member("target", name).TARGET
-    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}")
+    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
     exporter.write_component(quantized(role, pixels, engine, prompts), target, precision, Options(), folder)
 
 

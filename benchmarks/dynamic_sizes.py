@@ -42,13 +42,13 @@ def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) 
     from sprint_export.road import keep_components
     from sprint_export.schema import Options
     from sprint_export.specialize import specialize_student
-    from sprint_export.students.presets import build_preset
+    from sprint_export.students.sana_sprint.presets import build_preset
 
     source = f"random:{ort_nodes.PRESET} {role} {layers} {pixels}"
     student = keep_components(specialize_student(build_preset(ort_nodes.shorten(role, layers, pixels), source, 0)), [role])
     student = dataclasses.replace(student, calibration_prompts=student.calibration_prompts[:1])
     target = load_member("target", name).TARGET
-    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}")
+    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
     for precision in PRECISIONS[name]:
         quantized = quantize_student(student, precision, target)
         freed = load_member("student", student.family).free_sizes(quantized)

@@ -33,7 +33,7 @@ from sprint_export.schema import ROLES, Recipe, Rule, Student
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.validate.adherence import detect_scene
+from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.machine import describe_machine
 
 RULES = (Rule("text_encoder.*.embed_tokens", "w8a16"), Rule("text_encoder.*", "int4"), Rule("*", "float"))
@@ -73,8 +73,8 @@ def compare_pictures(count: int) -> dict[str, Any]:
 
 def fit_gemma(layers: int) -> None:
     """The process whose time and memory are told."""
-    from sprint_export.students.presets import LONG_PREFIX, build_preset
-    from sprint_export.students.published import GEMMA_2_2B, PRESETS
+    from sprint_export.students.sana_sprint.presets import LONG_PREFIX, build_preset
+    from sprint_export.students.sana_sprint.published import GEMMA_2_2B, PRESETS
 
     preset = dataclasses.replace(PRESETS["sana-sprint-0.6b"], text_encoder=GEMMA_2_2B | {"num_hidden_layers": layers})
     student = specialize_student(build_preset(preset, f"gemma-{layers}", 0, LONG_PREFIX))

@@ -24,7 +24,7 @@ from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.validate.adherence import detect_scene
+from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.machine import describe_machine
 
 BATCH, NOISES, DRAWS = 32, 4, 4

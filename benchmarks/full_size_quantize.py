@@ -32,8 +32,8 @@ FULL = 28
 def _student(layers: int) -> Any:
     from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
-    from sprint_export.students.presets import build_preset
-    from sprint_export.students.published import PRESETS
+    from sprint_export.students.sana_sprint.presets import build_preset
+    from sprint_export.students.sana_sprint.published import PRESETS
 
     preset = PRESETS[PRESET]
     preset = dataclasses.replace(preset, transformer={**preset.transformer, "num_layers": layers})
@@ -47,7 +47,7 @@ def load() -> None:
 
 def calibrate(layers: int) -> None:
     """Watch a few prompts."""
-    from sprint_export.quantize.calibrate import calibrate as watch
+    from sprint_export.quantize.measure.calibrate import calibrate as watch
 
     student = _student(layers)
     watch(student, student.calibration_prompts[:PROMPTS], 1)

@@ -28,7 +28,7 @@ def run_graph(graph: str, feeds: dict[str, Any]) -> list[Any]:
 
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
-    if graph.endswith(".shadow.onnx"):  # never opened but by sprint-export, which asks for this (runtimes/onnxruntime_cpu.py)
+    if graph.endswith(".shadow.onnx"):  # never opened but by sprint-export, which asks for this (runtimes/onnx_cpu/target.py)
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     outputs: list[Any] = session.run(None, feeds)

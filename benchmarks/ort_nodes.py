@@ -33,7 +33,7 @@ VOCABULARY = 32_000  # of 256,000 rows: the embedding is a table look-up, its si
 
 def shorten(role: str, layers: int | None, pixels: int) -> Any:
     """The preset with fewer layers in one component; the others are as small as they can be."""
-    from sprint_export.students.published import PRESETS
+    from sprint_export.students.sana_sprint.published import PRESETS
 
     preset = PRESETS[PRESET]
     latent = pixels // 2 ** (len(preset.vae["decoder_block_types"]) - 1)
@@ -49,13 +49,13 @@ def shorten(role: str, layers: int | None, pixels: int) -> Any:
 
 def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     """Both graphs, calibrated on one prompt."""
-    from sprint_export.export.to_onnx import write_component
+    from sprint_export.export.to_onnx.writer import write_component
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_member
     from sprint_export.road import keep_components
     from sprint_export.schema import Options
     from sprint_export.specialize import specialize_student
-    from sprint_export.students.presets import build_preset
+    from sprint_export.students.sana_sprint.presets import build_preset
 
     source = f"random:{PRESET} {role} {layers} {pixels}"
     student = keep_components(specialize_student(build_preset(shorten(role, layers, pixels), source, 0)), [role])
@@ -104,7 +104,7 @@ def profile(folder: Path, feeds: dict[str, Any], runs: int, threads: int) -> dic
 def _open(folder: Path, threads: int, profile: bool) -> Any:
     import onnxruntime
 
-    from sprint_export.runtimes.onnxruntime_cpu import make_options
+    from sprint_export.runtimes.onnx_cpu.target import make_options
 
     options = make_options()
     options.intra_op_num_threads = threads

@@ -7,7 +7,7 @@ All start from one student, calibrate on the same prompts, leave the same layers
 the same noise; all are compared with PyTorch float32. A flip is a picture in which the detector sees another scene: PyTorch's own
 bf16 pipeline says how many are natural. Rows `<target>-<precision>` are exported graphs, run by ONNX Runtime (fp32-compute
 shadows for trt-*); NNCF's models run in OpenVINO, modelopt's are its own simulation in torch. Rows `recipe:` compare recipes by
-their rounding in torch, which the graphs repeat; rows `planted:` start from the student with outliers (quantize/planted.py),
+their rounding in torch, which the graphs repeat; rows `planted:` start from the student with outliers (tests/planted.py),
 which computes the same function. Seconds and peak memory are those of quantizing, each in a process of its own: ours calibrate in
 it, the peers' inputs are drawn before the clock starts.
 """
@@ -88,7 +88,7 @@ class Drawn:
 
 def specialized(is_planted: bool = False) -> Student:
     """The student that all quantizers start from."""
-    from sprint_export.quantize.planted import plant_outliers
+    from tests.planted import plant_outliers
 
     student = specialize_student(load_student(STUDENT))
     return plant_outliers(student) if is_planted else student
@@ -318,7 +318,7 @@ def start_group(names: Sequence[str], draws: Draws) -> Iterator[tuple[str, Drawn
 def compare(pictures: np.ndarray, reference: np.ndarray, captions: Sequence[str]) -> dict[str, float]:
     """Picture error, and what is shown."""
     from sprint_export.psnr import psnr_images
-    from sprint_export.validate.adherence import count_flips, measure_adherence
+    from sprint_export.students.sprint_tiny.adherence import count_flips, measure_adherence
     from sprint_export.validate.images import ssim_images
 
     psnr = psnr_images(pictures, reference)

@@ -24,11 +24,11 @@ from typing import Any
 from sprint_export.devices import find_device
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
-from sprint_export.quantize.gate_search import GateSearch, search_recipe
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import read_preset
-from sprint_export.quantize.search_costs import Prices, choose_cost
-from sprint_export.quantize.search_units import gather_layers
+from sprint_export.quantize.search.costs import Prices, choose_cost
+from sprint_export.quantize.search.gate_search import GateSearch, search_recipe
+from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.run_checks import parse_target
@@ -36,7 +36,7 @@ from sprint_export.schema import ROLES, Recipe, Student
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.validate.adherence import measure_adherence
+from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from sprint_export.validate.machine import describe_machine
 
 NOISE_SEED = 0  # validation's own

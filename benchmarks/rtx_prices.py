@@ -6,7 +6,7 @@
 Graphs: ours (trt-fp8, trt-int8, trt-bf16); `plain-bf16`, what one writes without this package (the stock module through
 torch.onnx.export); `modelopt-fp8`, the stock module quantized by modelopt, whose `onnx` extra wants another onnx than ours,
 so install what it imports with `pip install --no-deps onnx-graphsurgeon onnxslim onnxconverter-common lief polygraphy`. All
-go through one builder and one price list (validate/kernels.py); milliseconds are arithmetic on the kernel table, no latency.
+go through one builder and one price list (runtimes/trt/kernels.py); milliseconds are arithmetic on the kernel table, no latency.
 Every phase runs in a process of its own, so seconds and peak memory are the phase's, imports included. A graph that cannot
 be made is recorded with the reason.
 """
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import find_device
+from sprint_export.runtimes.trt.kernels import parse_kernels, price_kernels
 from sprint_export.schema import ROLES
-from sprint_export.validate.kernels import parse_kernels, price_kernels
 from sprint_export.validate.machine import describe_machine
 
 PRESET, DEVICE = "sana-sprint-0.6b", "rtx-4090"
@@ -39,8 +39,8 @@ DEPTH = {"transformer": "num_layers", "text_encoder": "num_hidden_layers"}  # th
 
 def make_student(role: str, layers: int | None) -> Any:
     """The published shape, or a slice of it that is `layers` deep."""
-    from sprint_export.students.presets import build_preset
-    from sprint_export.students.published import PRESETS
+    from sprint_export.students.sana_sprint.presets import build_preset
+    from sprint_export.students.sana_sprint.published import PRESETS
 
     preset = PRESETS[PRESET]
     if layers is not None:
@@ -56,7 +56,7 @@ def calibrate(role: str, layers: int | None, graph: str, work: Path) -> None:
 def export(role: str, layers: int | None, graph: str, work: Path) -> None:
     """The graph, as `<work>/<graph>/model.onnx`."""
     if graph in OURS:
-        from sprint_export.export.to_onnx import write_component
+        from sprint_export.export.to_onnx.writer import write_component
         from sprint_export.schema import Options
 
         student, target = _quantized(role, layers, precision := graph.removeprefix("trt-"))
@@ -75,7 +75,7 @@ def export(role: str, layers: int | None, graph: str, work: Path) -> None:
 
 def build(role: str, layers: int | None, graph: str, work: Path) -> None:
     """Its engine for SM89."""
-    from sprint_export.runtimes.trt_engine import build as build_engine
+    from sprint_export.runtimes.trt.target import build as build_engine
 
     build_engine(work / graph / "model.onnx", find_device(DEVICE), "tensorrt-rtx", lambda message: None)
 

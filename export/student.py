@@ -20,7 +20,7 @@ from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.edits import EDITS_FILE, write_edits
+from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
 from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
@@ -67,7 +67,7 @@ def tool_versions(target: Target) -> dict[str, str]:
 
 def _exporter(target: Target) -> ModuleType:
     """The module of this folder that writes the target's format."""
-    return importlib.import_module(f"sprint_export.export.{target.exporter}")
+    return importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
 
 
 @fixed_threads()

@@ -8,11 +8,12 @@ from pathlib import Path
 from sprint_export.errors import InputError, nearest_name, unknown_choice
 from sprint_export.paths import is_file
 from sprint_export.recipe_toml import AUTO, read_recipe
+from sprint_export.registry import list_members
 
 
 def preset_folder(family: str) -> Path:
     """Where a family's presets lie."""
-    return Path(str(files("sprint_export.students"))) / "recipes" / family
+    return Path(str(files("sprint_export.students"))) / family / "recipes"
 
 
 def list_presets(family: str) -> dict[str, str]:
@@ -41,7 +42,7 @@ def check_name(name: str, family: str | None = None) -> Path | None:
     Raises:
         InputError: it is neither a name nor a file that is there.
     """
-    families = [family] if family else [path.name for path in preset_folder("").iterdir()]
+    families = [family] if family else list_members("student")
     known = {AUTO, *(preset for each in families for preset in list_presets(each))}
     if name in known:
         return None

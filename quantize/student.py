@@ -10,17 +10,17 @@ import torch
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.bias import correct_biases
-from sprint_export.quantize.calibrate import calibrate
-from sprint_export.quantize.edits import edit_component
-from sprint_export.quantize.fit import fit_component
 from sprint_export.quantize.left_float import correct_decisions, describe_left, find_reason
-from sprint_export.quantize.observers import check_observer, choose_range
+from sprint_export.quantize.measure.calibrate import calibrate
+from sprint_export.quantize.measure.observers import check_observer, choose_range
+from sprint_export.quantize.measure.records import Record
+from sprint_export.quantize.measure.streaming import OUTPUT
+from sprint_export.quantize.mend.bias import correct_biases
+from sprint_export.quantize.mend.edits import edit_component
+from sprint_export.quantize.mend.fit import fit_component
+from sprint_export.quantize.mend.smooth import check_smooth, smooth_component
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
-from sprint_export.quantize.records import Record
-from sprint_export.quantize.smooth import check_smooth, smooth_component
-from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, Decision, LayerShape, QuantizedLayer, Recipe, Student, Target
 from sprint_export.thread_count import fixed_threads

@@ -24,7 +24,7 @@ _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
 def list_students() -> dict[str, str]:
     """Names `load_student` knows without a path -> what they are."""
-    from sprint_export.students.published import PRESETS
+    from sprint_export.students.sana_sprint.published import PRESETS
 
     embedded = {path.parent.name.replace("_", "-"): "embedded, trained, 64 px" for path in HERE.glob("*/model_index.json")}
     random = {f"random:{name}": f"{preset.title}, random weights" for name, preset in PRESETS.items()}
@@ -50,7 +50,7 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None)
     check_source(source)
     name = str(source)
     if name.startswith(RANDOM):
-        from sprint_export.students.presets import load_preset
+        from sprint_export.students.sana_sprint.presets import load_preset
 
         if variant is not None:
             raise InputError(f"variant {variant!r}: {name} has no files to choose from; leave --variant out")
@@ -73,7 +73,7 @@ def check_source(source: str | Path) -> None:
     """
     name = str(source)
     if name.startswith(RANDOM):
-        from sprint_export.students.published import PRESETS
+        from sprint_export.students.sana_sprint.published import PRESETS
 
         if (preset := name.removeprefix(RANDOM)) not in PRESETS:
             raise unknown_choice("random preset", preset, PRESETS)
@@ -117,7 +117,7 @@ def _find_family(folder: Path) -> str:
 
 def _pipelines(family: str) -> tuple[str, ...]:
     """A family file's `PIPELINES` literal, read without importing it."""
-    path = HERE / f"{list_members('student')[family].rpartition('.')[2]}.py"
+    path = HERE.joinpath(*list_members("student")[family].split(".")[2:]).with_suffix(".py")
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "PIPELINES":
             return tuple(ast.literal_eval(node.value))

@@ -59,6 +59,6 @@ def made(made_folder: Path) -> Student:
 @pytest.fixture(scope="session")
 def tiny_student() -> Student:
     """The two-layer student with seeded handles."""
-    from sprint_export.students.presets import tiny
+    from sprint_export.students.sana_sprint.presets import tiny
 
     return tiny()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import sprint_export
-from sprint_export.validate.adherence import detect_scene
+from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.images import ssim_images
 
 

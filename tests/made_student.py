@@ -24,7 +24,7 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.schema import Student
 from sprint_export.session import Pipeline
-from sprint_export.students.published import DC_AE
+from sprint_export.students.sana_sprint.published import DC_AE
 
 Array = npt.NDArray[Any]
 Config = Mapping[str, Any]

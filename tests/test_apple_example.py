@@ -19,7 +19,7 @@ from sprint_export.errors import InputError
 from sprint_export.export.bundle import FORMAT, HASH, hash_file, read_bundle
 from sprint_export.json_forms import from_json
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.runtimes import coreml_package
+from sprint_export.runtimes.coreml import target as coreml_package
 from sprint_export.sampler import sample, trigflow_times
 from sprint_export.schema import Artifact, Bundle, ComponentRecord, Options, Part, PromptPlan, StepPlan, TensorSpec
 from sprint_export.session import Pipeline, to_uint8

@@ -20,7 +20,7 @@ from sprint_export.runtimes import open_bundle
 from sprint_export.schema import Options, Student
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS, draw_stock
 

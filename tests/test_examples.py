@@ -14,7 +14,7 @@ from sprint_export.recipe_toml import read_recipe
 from sprint_export.registry import load_member
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.validate.adherence import measure_adherence
+from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from tests.tree import ROOT
 
 

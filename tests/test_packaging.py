@@ -36,10 +36,10 @@ def files_in(wheel: Path) -> list[str]:
 
 
 def import_from(setup: str, folder: Path) -> Path:
-    """Where `sprint_export.validate.adherence` comes from after `setup`, where no other install is seen."""
+    """Where `sprint_export.students.sprint_tiny.adherence` comes from after `setup`, where no other install is seen."""
     code = (
         f"import site, sys; {setup}; sys.path += {LIBRARIES!r};"
-        "import sprint_export.quantize.precisions, sprint_export.validate.adherence as adherence;"
+        "import sprint_export.quantize.schemes, sprint_export.students.sprint_tiny.adherence as adherence;"
         "assert adherence.detect_scene.__module__ == adherence.__name__; print(adherence.__file__)"
     )
     return Path(run([sys.executable, "-I", "-S", "-c", code], folder))
@@ -78,7 +78,7 @@ def tree(checkout: Path) -> list[str]:
         for name, path in package_modules(checkout).items()
     ]
     data = [path for path in (checkout / "students/sprint_tiny").rglob("*") if path.suffix in DATA_SUFFIXES]
-    data += [checkout / "students/prompts.txt", *(checkout / "students/recipes").rglob("*.toml")]
+    data += [checkout / "students/prompts.txt", *(checkout / "students").glob("*/recipes/*.toml")]
     data += (checkout / "students/words_tokenizer").glob("*.json")
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
     return sorted([*modules, *named, "sprint_export/py.typed"])
@@ -118,7 +118,7 @@ def test_an_editable_install_imports_the_tree(checkout: Path, tmp_path: Path, li
     zipfile.ZipFile(next((copy / "editable").glob("*.whl"))).extractall(tmp_path / "site")
     setup = f"site.addsitedir({str(tmp_path / 'site')!r}); sys.meta_path.insert(0, sys.meta_path.pop())"
     found = import_from(setup, tmp_path)
-    assert found.resolve() == copy / "validate/adherence.py"
+    assert found.resolve() == copy / "students/sprint_tiny/adherence.py"
 
 
 def test_the_links_stand_for_every_stage() -> None:

@@ -10,8 +10,8 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
-from sprint_export.quantize.frontier import read_frontier
 from sprint_export.quantize.recipes import read_preset
+from sprint_export.quantize.search.frontier import read_frontier
 from sprint_export.recipe_choice import Wish, check_wish, choose_recipe, find_psnr_gate
 from sprint_export.recipe_toml import write_recipe
 from sprint_export.registry import load_member

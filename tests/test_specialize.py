@@ -14,7 +14,7 @@ from sprint_export.errors import InputError
 from sprint_export.registry import list_members
 from sprint_export.schema import ROLES, Student
 from sprint_export.specialize import DEFAULT_GUIDANCE, fold_gate, fold_scale_shift, specialize_student, tabulate
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle, check_fit, constant, materialize
 
 EXACT = 1e-12  # float64 rounding over two blocks; a wrong term is of order 1e-2

@@ -16,7 +16,7 @@ from sprint_export.sampler import trigflow_times
 from sprint_export.schema import ROLES, StepPlan, Student
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 
 COUNTS = (1, 2, 4)
 PROMPTS = ["a red circle", "a blue square above a green circle"]

@@ -26,7 +26,7 @@ from sprint_export.quantize.recipes import default_recipe
 from sprint_export.registry import load_member
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 
 def quantize(student, precision, target):
     special = specialize_student(student)

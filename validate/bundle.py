@@ -14,8 +14,8 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
 from sprint_export.progress import Progress, quiet
-from sprint_export.quantize.frontier import JSON
 from sprint_export.quantize.patterns import is_pointwise
+from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_member
 from sprint_export.runtimes import choose_runtime
 from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
@@ -24,6 +24,7 @@ from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.students.source import is_embedded
+from sprint_export.students.sprint_tiny.world import IMAGE_SIZE
 from sprint_export.validate.departures import find_departures
 from sprint_export.validate.gates import apply_gates, read_demands, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
@@ -41,7 +42,6 @@ from sprint_export.validate.metrics import check_captions, check_metrics
 from sprint_export.validate.neural_engine import check_packages
 from sprint_export.validate.reference_cache import recall_reference
 from sprint_export.validate.report_file import format_report
-from sprint_export.validate.shapes_world import IMAGE_SIZE
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
 from sprint_export.work_folder import claim_bundle
 

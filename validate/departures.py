@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sprint_export.export.bundle import locate, locate_kind
-from sprint_export.quantize.edits import edit_component, read_edits
+from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.registry import hush, load_member
 from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
@@ -53,12 +53,12 @@ def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Me
 
 def search_component(bundle: Bundle, component: Component, feeds: dict[str, Array]) -> str | None:
     """The first operation of a component's packages that departs from PyTorch, in words, or None."""
-    from sprint_export.export.to_coreml import fill_weights, make_parts
-    from sprint_export.runtimes.coreml_package import package_of
-    from sprint_export.runtimes.mil.departure import find_departure
-    from sprint_export.runtimes.mil.evaluate import Evaluator
-    from sprint_export.runtimes.mil.record import record_values
-    from sprint_export.runtimes.mil.sources import read_sources
+    from sprint_export.export.to_coreml.writer import fill_weights, make_parts
+    from sprint_export.runtimes.coreml.mil.departure import find_departure
+    from sprint_export.runtimes.coreml.mil.evaluate import Evaluator
+    from sprint_export.runtimes.coreml.mil.record import record_values
+    from sprint_export.runtimes.coreml.mil.sources import read_sources
+    from sprint_export.runtimes.coreml.target import package_of
 
     dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
     record = next(record for record in bundle.components if record.role == component.role)

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from sprint_export.export.bundle import locate
-from sprint_export.runtimes.coreml_package import package_of
+from sprint_export.runtimes.coreml.target import package_of
 from sprint_export.schema import Bundle, Measurement
 
 if TYPE_CHECKING:
-    from sprint_export.runtimes.mil.program import Op
+    from sprint_export.runtimes.coreml.mil.program import Op
 
 MAX_RANK = 4
 MAX_AXIS = 16384
@@ -31,7 +31,7 @@ def check_packages(bundle: Bundle) -> list[Measurement]:
     """Rows for every component of a Core ML bundle: counts of what a Neural Engine does not take; none for other targets."""
     if bundle.target != "coreml":
         return []
-    from sprint_export.runtimes.mil.program import read_program
+    from sprint_export.runtimes.coreml.mil.program import read_program
 
     rows = []
     for record in bundle.components:

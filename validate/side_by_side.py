@@ -15,7 +15,7 @@ import numpy as np
 
 from sprint_export.export.bundle import locate_kind
 from sprint_export.progress import Progress
-from sprint_export.quantize.edits import edit_component, read_edits
+from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes import chain_sessions, open_bundle

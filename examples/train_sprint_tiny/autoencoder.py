@@ -13,7 +13,7 @@ import torch
 from common import LATENT_CHANNELS, Log, draw_examples, steps_within
 from diffusers import AutoencoderDC
 
-from sprint_export.validate.shapes_world import all_scenes, render_scene
+from sprint_export.students.sprint_tiny.world import all_scenes, render_scene
 
 
 def make_autoencoder() -> AutoencoderDC:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sprint_export.validate.shapes_world import Scene, all_scenes, render_scene, write_caption
+from sprint_export.students.sprint_tiny.world import Scene, all_scenes, render_scene, write_caption
 
 LATENT_CHANNELS, LATENT_SIZE = 16, 8
 TEXT_WIDTH = 128

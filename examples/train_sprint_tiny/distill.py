@@ -21,7 +21,7 @@ from diffusers import SanaTransformer2DModel
 from teacher import Frozen, describe, sample_euler, score, velocity
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sprint_export.validate.shapes_world import held_out_captions
+from sprint_export.students.sprint_tiny.world import held_out_captions
 
 STEPS = 10  # Euler steps of a stored trajectory
 LATENT = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)

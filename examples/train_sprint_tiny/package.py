@@ -19,7 +19,7 @@ from distill import held_out_set
 from teacher import Frozen, describe, score
 from transformers import AutoTokenizer, Gemma2Model
 
-from sprint_export.validate.shapes_world import held_out_captions
+from sprint_export.students.sprint_tiny.world import held_out_captions
 
 COUNT = 512
 

@@ -18,7 +18,7 @@ from diffusers import AutoencoderDC, SanaTransformer2DModel
 from text import tokenize
 from transformers import AutoTokenizer, Gemma2Model
 
-from sprint_export.validate.adherence import Adherence, measure_adherence
+from sprint_export.students.sprint_tiny.adherence import Adherence, measure_adherence
 
 WIDTH, HEADS, LAYERS = 192, 6, 4
 

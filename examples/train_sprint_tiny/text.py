@@ -18,7 +18,7 @@ from diffusers.pipelines.sana.pipeline_sana_sprint import SanaSprintPipeline
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
-from sprint_export.validate.shapes_world import (
+from sprint_export.students.sprint_tiny.world import (
     BACKGROUNDS,
     COLOURS,
     FORMS,

@@ -1,6 +1,6 @@
 """The devices an artifact can be built and priced for: a table of published peak figures, standard library only.
 
-A price is arithmetic on these figures (validate/kernels.py), not a measurement: it ranks graphs for a device nobody
+A price is arithmetic on these figures (runtimes/trt/kernels.py), not a measurement: it ranks graphs for a device nobody
 here owns. `tflops` are dense peaks (no structured sparsity) with float32 accumulation, the way these graphs are
 compiled: on GeForce cards that is half the rate of the advertised float16-accumulate figure. A type the device has no
 units for is absent from `tflops`.

@@ -19,7 +19,7 @@ from sprint_export.registry import load_member
 from sprint_export.schema import ROLES, Bundle, Device, Recipe, Student, Target
 
 if TYPE_CHECKING:
-    from sprint_export.quantize.frontier import Frontier
+    from sprint_export.quantize.search.frontier import Frontier
 
 
 MIXED = ("w6", "w4")  # palettes and integers side by side
@@ -53,7 +53,7 @@ def check_wish(
         RefusedError: the pair does not mix bits, or quantizes nothing.
     """
     from sprint_export.quantize.preset_files import check_name
-    from sprint_export.quantize.search_costs import choose_cost
+    from sprint_export.quantize.search.costs import choose_cost
 
     if isinstance(recipe, str | Path):
         path = check_name(str(recipe))
@@ -128,7 +128,7 @@ def choose_recipe(
 
 
 def _search_bits(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
-    from sprint_export.quantize.bit_search import search_bits
+    from sprint_export.quantize.search.bit_search import search_bits
 
     stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
     found = search_bits(student, target, int(max_mb * 1e6) - stored * TENSOR_HEADER, progress=progress)
@@ -147,7 +147,7 @@ def _search_gate(
     progress: Progress,
     say: Callable[[str], None],
 ) -> tuple[Recipe, Frontier]:
-    from sprint_export.quantize.gate_search import search_recipe
+    from sprint_export.quantize.search.gate_search import search_recipe
 
     found = search_recipe(student, target, precision, device, wish.min_psnr_db, cost=wish.cost, progress=progress)
     chosen = found.frontier.chosen
@@ -164,7 +164,7 @@ def _search_gate(
 def add_frontier(bundle: Bundle, frontier: Frontier | None) -> Bundle:
     """The bundle in its work folder with what the search has to show, if there is something."""
     from sprint_export.export.bundle import add_artifacts, make_artifact, write_bundle
-    from sprint_export.quantize.frontier import write_frontier
+    from sprint_export.quantize.search.frontier import write_frontier
 
     if frontier is None:
         return bundle

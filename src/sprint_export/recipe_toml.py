@@ -25,7 +25,7 @@ from sprint_export.paths import read_user_text
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import FLOAT, Recipe
 
-AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/gate_search.py)
+AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/search/gate_search.py)
 ASKED, CONVOLUTION, GENTLER = "{precision}", "{convolution}", "{gentler}"  # in place of a rule's precision
 _DEFAULTS = {
     "name": "",

@@ -1,4 +1,4 @@
-"""The folder is the registry: members of students/, quantize/precisions/ and runtimes/ are found by their files.
+"""The folder is the registry: members of students/, quantize/schemes/ and runtimes/ are found by their files.
 
 Names are listed by reading the source, never by importing it, so listing needs none of the libraries the members wrap;
 only the member that is asked for is imported.
@@ -21,22 +21,27 @@ from types import ModuleType
 from sprint_export.errors import MachineError, unknown_choice
 from sprint_export.libraries import name_install
 
-KINDS = {"student": "students", "precision": "quantize.precisions", "target": "runtimes", "runtime": "runtimes"}
+KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
+    "student": ("students", "*/family.py"),
+    "precision": ("quantize", "schemes/*.py"),
+    "target": ("runtimes", "*/target.py"),
+    "runtime": ("runtimes", "*/*.py"),
+}
 CONSTANTS = {"student": ("FAMILY",), "precision": ("PRECISION",), "target": ("TARGET",), "runtime": ("TARGET", "RUNTIME")}
 
 
 @cache
 def list_members(kind: str) -> dict[str, str]:
     """Names of a kind -> module names, sorted. A member's name is the `name=` of its top-level constant."""
-    top, _, inner = KINDS[kind].partition(".")
-    spec = importlib.util.find_spec(f"sprint_export.{top}")  # finds the folder without running its code
+    stage, pattern = KINDS[kind]
+    spec = importlib.util.find_spec(f"sprint_export.{stage}")  # finds the folder without running its code
     assert spec is not None and spec.submodule_search_locations is not None
     found = {}
     for location in spec.submodule_search_locations:
-        for path in sorted((Path(location) / inner).glob("*.py")):
+        for path in sorted(Path(location).glob(pattern)):
             name = _declared_name(path, CONSTANTS[kind])
             if name is not None:
-                found[name] = f"sprint_export.{KINDS[kind]}.{path.stem}"
+                found[name] = ".".join(("sprint_export", stage, *path.relative_to(location).with_suffix("").parts))
     return dict(sorted(found.items()))
 
 

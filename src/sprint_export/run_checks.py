@@ -176,7 +176,7 @@ def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None
         InputError: a gate is malformed or on a row that the report has not; no such runtime. MachineError: it cannot run here.
     """
     from sprint_export.export.bundle import find_file
-    from sprint_export.quantize.frontier import JSON
+    from sprint_export.quantize.search.frontier import JSON
     from sprint_export.runtimes import choose_runtime
     from sprint_export.validate.gates import read_demands
     from sprint_export.validate.metrics import check_metrics

@@ -98,7 +98,7 @@ class Component:
     layers: Mapping[str, QuantizedLayer] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    edits: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what quantization did to `weights` (quantize/edits.py)
+    edits: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what quantization did to `weights` (quantize/mend/edits.py)
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ class Target:
     layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
     convolutions: Mapping[str, str] = field(default_factory=dict)  # precision -> what dense convolutions are faster in
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
-    rewrites: tuple[str, ...] = ()  # modules of export/rewrites/ that shape the graph for its kernels, in this order
+    rewrites: tuple[str, ...] = ()  # modules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.attack.forks import run_forked
 from tests.attack.outcomes import CLEAN, RIGHT, WRONG, Tally
 from tests.made_student import make_pipeline
-from tests.students.flips import copy_linked, draw_ours, draw_theirs, judge, list_flips, set_value
+from tests.students.sana_sprint.flips import copy_linked, draw_ours, draw_theirs, judge, list_flips, set_value
 
 NAME = "flips"
 CONFIGS = (

@@ -28,7 +28,7 @@ from sprint_export.road import convert, keep_components
 from sprint_export.run_checks import parse_target
 from sprint_export.schema import Bundle, Student
 from sprint_export.specialize import specialize_student
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.work_folder import claim_bundle
 from tests.attack.file_events import count_to, die_after, die_at
 from tests.attack.forks import Ended, run_forked

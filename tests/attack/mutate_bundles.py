@@ -44,7 +44,12 @@ def run(count: int, seed: int, tally: Tally, targets: Sequence[str] = TARGETS) -
 
 def warm_up() -> None:
     """Import what children need; no session is opened here, because its threads would not survive a fork."""
-    for library in (*LIBRARIES, "sprint_export.validate.bundle", "sprint_export.inspection", "sprint_export.students.presets"):
+    for library in (
+        *LIBRARIES,
+        "sprint_export.validate.bundle",
+        "sprint_export.inspection",
+        "sprint_export.students.sana_sprint.presets",
+    ):
         importlib.import_module(library)
 
 
@@ -59,7 +64,7 @@ def make_bundle(folder: Path, target: str) -> str:
 
 def _convert(folder: Path, target: str) -> str:
     from sprint_export.road import convert
-    from sprint_export.students.presets import tiny
+    from sprint_export.students.sana_sprint.presets import tiny
 
     convert(tiny(), target, folder, prompts=[PROMPT], validate=False)
     return ""
@@ -83,7 +88,7 @@ def inspect(folder: Path) -> str:
 
 def validate(folder: Path) -> str:
     """Beside the student it was made from, on one prompt."""
-    from sprint_export.students.presets import tiny
+    from sprint_export.students.sana_sprint.presets import tiny
     from sprint_export.validate import validate_bundle
 
     return "passed" if validate_bundle(folder, tiny(), [PROMPT]).passed else "gate"

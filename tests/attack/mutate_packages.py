@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from sprint_export.registry import hush
-from sprint_export.runtimes.mil.evaluate import Evaluator
-from sprint_export.runtimes.mil.program import find_model, read_model
+from sprint_export.runtimes.coreml.mil.evaluate import Evaluator
+from sprint_export.runtimes.coreml.mil.program import find_model, read_model
 from tests.attack.forks import run_forked
 from tests.attack.outcomes import CLEAN, HANG, OUTSIDE, RIGHT, SIGNAL, TRACEBACK, Tally
-from tests.runtimes.mil.mil_programs import list_operations, save_module
-from tests.runtimes.mil.toy_module import Toy, draw_input
+from tests.runtimes.coreml.mil.mil_programs import list_operations, save_module
+from tests.runtimes.coreml.mil.toy_module import Toy, draw_input
 
 NAME = "damaged Core ML packages"
 SECONDS = 20.0

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from tests.attack.forks import Ended, run_forked, was_read, watch_reads
 from tests.attack.outcomes import CLEAN, OUTSIDE, RIGHT, WRONG, Tally
 from tests.made_student import make_pipeline
-from tests.students.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, list_values
+from tests.students.sana_sprint.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, list_values
 
 NAME = "students"
 SECONDS = 60.0

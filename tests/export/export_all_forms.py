@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sprint_export.export import to_coreai, to_coreml
+from sprint_export.export.to_coreai import writer as to_coreai
+from sprint_export.export.to_coreml import writer as to_coreml
 from sprint_export.registry import load_member
 from sprint_export.schema import Options
-from tests.export.graphs import quantize_small, small_component
+from tests.export.to_onnx.graphs import quantize_small, small_component
 
 FORMS = {
     "coreml-fp16": Options("iOS18", "all"),

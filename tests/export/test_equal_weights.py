@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.runtimes import coreai_cpu, coreml_checker, onnxruntime_cpu, openvino_device
+from sprint_export.runtimes.coreai_asset import target as coreai_cpu
+from sprint_export.runtimes.coreml import checker as coreml_checker
+from sprint_export.runtimes.onnx_cpu import target as onnxruntime_cpu
+from sprint_export.runtimes.openvino_ir import target as openvino_device
 from sprint_export.schema import Component, Options, QuantizedLayer, TensorSpec
 from sprint_export.validate.images import relative_error
 from sprint_export.weights import constant, random_handle
@@ -71,7 +74,7 @@ def test_layers_with_equal_weights_are_each_their_own(target: str, kind: str, pr
     known = load_member("target", target).TARGET
     options = Options("iOS18" if target == "coreml" else None, "cpu")
     known = dataclasses.replace(known, graph_dtype=dict.fromkeys(known.graph_dtype, "fp16"))
-    exporter = import_module(f"sprint_export.export.{known.exporter}")
+    exporter = import_module(f"sprint_export.export.{known.exporter}.writer")
     record = exporter.write_component(
         component, known, "fp16" if not precisions else next(iter(known.graph_dtype)), options, tmp_path
     )

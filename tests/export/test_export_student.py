@@ -11,13 +11,14 @@ import torch
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
-from sprint_export.export import bundle, export_student, to_onnx
+from sprint_export.export import bundle, export_student
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
-from sprint_export.quantize.edits import EDITS_FILE, edit_component, read_edits
+from sprint_export.export.to_onnx import writer as to_onnx
+from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_edits
 from sprint_export.registry import load_member
 from sprint_export.schema import Bundle, Options, Recipe, Rule, Student, Target
-from tests.export.graphs import quantize_small, small_component
+from tests.export.to_onnx.graphs import quantize_small, small_component
 
 ONNX: Target = load_member("target", "onnx").TARGET
 CPU = find_device("cpu")

@@ -13,7 +13,7 @@ from sprint_export.export.narrow import narrow, note_vanished
 from sprint_export.registry import load_member
 from sprint_export.schema import Component, Options
 from sprint_export.weights import constant
-from tests.export.graphs import quantize_small, small_component
+from tests.export.to_onnx.graphs import quantize_small, small_component
 
 MADE = [
     ("onnx", "fp16"),
@@ -46,7 +46,7 @@ def test_a_weight_beyond_half_precision_is_refused_by_every_exporter(
     component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0)
     options = Options("iOS18" if target == "coreml" else None, "cpu")
     with pytest.raises(InputError, match=rf"^weight {name} has magnitude 7e\+04, a float16 graph holds at most 65504; choose an"):
-        import_module(f"sprint_export.export.{known.exporter}").write_component(
+        import_module(f"sprint_export.export.{known.exporter}.writer").write_component(
             with_value(component, name, 70_000.0), known, precision, options, tmp_path
         )
 

@@ -11,14 +11,14 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.quantize import quantize_student
-from sprint_export.quantize.observers import choose_range
+from sprint_export.quantize.measure.observers import choose_range
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import find_lift, holds_input, input_scale, round_weight, smallest_normal, weight_scale
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import FLOAT, FLOAT_DTYPES, Precision, QuantizedLayer, Student, Target
 from sprint_export.specialize import specialize_student
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 
 MIN_DB = 40.0  # of 8-bit integers: what normally distributed rows of 127 codes give is 43
 MAX_LOST_DB = 0.5  # of other precisions, against the same rounding with scales in float64

@@ -10,9 +10,9 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.quantize import quantize_student
-from sprint_export.quantize.calibrate import calibrate
+from sprint_export.quantize.measure.calibrate import calibrate
+from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.quantize.streaming import OUTPUT
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import list_members, load_member
 from sprint_export.schema import Component, Precision, QuantizedLayer, Recipe, Rule, Student, Target, TensorSpec

@@ -18,7 +18,8 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.registry import list_members, load_member
 from sprint_export.road import convert
-from sprint_export.runtimes import build_bundle, open_bundle, trt_engine
+from sprint_export.runtimes import build_bundle, open_bundle
+from sprint_export.runtimes.trt import target as trt_engine
 from sprint_export.schema import FLOAT_DTYPES, ROLES, Student, Target
 from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
 

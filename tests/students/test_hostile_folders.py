@@ -18,7 +18,7 @@ from sprint_export.errors import InputError
 from sprint_export.schema import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from tests.students.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, set_value
+from tests.students.sana_sprint.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, set_value
 
 Damage = Callable[[Path], object]
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from sprint_export.schema import Component, Student
 from sprint_export.specialize import specialize_student
-from sprint_export.students.presets import tiny
+from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle, materialize
 
 
@@ -90,9 +90,9 @@ LOUD: dict[str, dict[str, float]] = {
     "vae_decoder": {"to_q.weight": 6.0, "to_k.weight": 6.0},
 }
 UNDONE: dict[str, tuple[str, dict[str, Any]]] = {  # what switches a rewrite off, to see that it is what cures
-    "text_encoder": ("sprint_export.students.gemma2", {"RESIDUAL": 1.0, "PROJECTED": 1.0}),
-    "transformer": ("sprint_export.students.sana_folds", {"_fold_key_range": lambda *_: {}}),
-    "vae_decoder": ("sprint_export.students.dc_ae", {"fold_decoder_range": lambda *_: {}}),
+    "text_encoder": ("sprint_export.students.networks.gemma2", {"RESIDUAL": 1.0, "PROJECTED": 1.0}),
+    "transformer": ("sprint_export.students.sana_sprint.folds", {"_fold_key_range": lambda *_: {}}),
+    "vae_decoder": ("sprint_export.students.networks.dc_ae", {"fold_decoder_range": lambda *_: {}}),
 }
 
 

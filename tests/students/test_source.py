@@ -16,7 +16,7 @@ from sprint_export.errors import InputError, MachineError
 from sprint_export.schema import ROLES, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import list_students, load_student
-from sprint_export.students.sana_sprint import GENERAL_PROMPTS
+from sprint_export.students.sana_sprint.family import GENERAL_PROMPTS
 from tests.made_student import TEXT, TRANSFORMER, VAE
 
 

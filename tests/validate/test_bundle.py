@@ -11,7 +11,7 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import locate_kind
 from sprint_export.json_forms import from_json
 from sprint_export.progress import quiet
-from sprint_export.quantize.edits import read_edits
+from sprint_export.quantize.mend.edits import read_edits
 from sprint_export.road import convert
 from sprint_export.schema import ROLES, Recipe, Report, Rule, Student
 from sprint_export.session import make_noise

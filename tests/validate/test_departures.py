@@ -17,12 +17,12 @@ pytest.importorskip("coremltools")
 
 from sprint_export.errors import BundleError
 from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle, write_bundle
-from sprint_export.quantize.edits import edit_component, read_edits
+from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.registry import hush
 from sprint_export.road import convert
-from sprint_export.runtimes.coreml_package import package_of
-from sprint_export.runtimes.mil.allowance import half_unit
-from sprint_export.runtimes.mil.program import Op, read_program
+from sprint_export.runtimes.coreml.mil.allowance import half_unit
+from sprint_export.runtimes.coreml.mil.program import Op, read_program
+from sprint_export.runtimes.coreml.target import package_of
 from sprint_export.schema import ROLES, Bundle, Options, Report, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -30,9 +30,9 @@ from sprint_export.validate import validate_bundle
 from sprint_export.validate.departures import find_departures, search_component
 from sprint_export.validate.side_by_side import Drawn
 from tests.bundles import copy_bundle
-from tests.export.graphs import make_feeds
+from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, Array
-from tests.runtimes.mil.mil_programs import change_literal, change_weight
+from tests.runtimes.coreml.mil.mil_programs import change_literal, change_weight
 
 Feeds = dict[str, dict[str, Array]]
 Change = Callable[[Path], Op]  # edits a package in place; the operation that reads what was changed

@@ -17,7 +17,7 @@ from sprint_export.export.bundle import make_artifact
 from sprint_export.road import convert
 from sprint_export.schema import Bundle, ComponentRecord, Measurement, Part
 from sprint_export.validate.neural_engine import MAX_AXIS, MAX_RANK, check_packages
-from tests.runtimes.mil.mil_programs import Spec, save_program
+from tests.runtimes.coreml.mil.mil_programs import Spec, save_program
 
 CLEAN = {"ne_rank_above_4": 0.0, "ne_long_axis": 0.0, "ne_float32": 0.0, "ne_on_cpu": 0.0}
 MANY = 40  # transposes of four blocks whose tokens stand last

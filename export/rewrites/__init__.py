@@ -1,7 +1,0 @@
-"""Graph edits that suit one target's kernels, after Q/DQ: one file is one edit, `rewrite(model)`, named in Target.rewrites.
-
-A rewrite's docstring opens with its algebra; it edits in place, leaves alone what it does not fit, and pulls no large weight.
-"""
-
-if __name__ != "sprint_export.export.rewrites":
-    raise ImportError("import sprint_export.export.rewrites, not the bare folder 'export.rewrites'")

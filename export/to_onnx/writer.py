@@ -1,0 +1,180 @@
+"""A component becomes an ONNX graph: captured on `meta`, its initializers bound to lazy weights by name.
+
+    module on meta --torch.export--> program --torch.onnx--> onnx_ir model --bind--> --passes--> --Q/DQ--> files
+No weight is in memory while the graph is made; the writer pulls them one at a time. Inputs and outputs are float32 and int64
+whatever the graph computes in, so that every runtime chains the same arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir import external_data
+
+from sprint_export.errors import InputError, SprintExportError
+from sprint_export.export.to_onnx.free_axes import make_example, name_axes
+from sprint_export.export.to_onnx.passes import run_passes
+from sprint_export.export.to_onnx.qdq import insert_qdq
+from sprint_export.export.to_onnx.shadow import write_shadow
+from sprint_export.export.to_onnx.tensors import lazy_tensor
+from sprint_export.schema import FLOAT_DTYPES, Component, ComponentRecord, Options, Part, Target
+
+OPSET = 22  # the first whose Conv takes bfloat16; from 23 on attention is one op, which few runtimes can quantize
+FLOAT32_LEAVES = ("times",)  # sampling times keep their precision in a 16-bit graph
+INLINE_BYTES = 1024  # smaller tensors stay in the graph file
+FORMAT = "onnx"
+TOOLS = ("onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")  # whose versions shape the files
+KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx": "shadow"}
+
+
+def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
+    """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
+    model = make_graph(component, target.graph_dtype[precision], target.rewrites)
+    parts = (Part("model.onnx", component.inputs, component.outputs),)
+    counts = count_precisions(model)
+    write_graph(model, folder / "model.onnx")
+    if target.needs_build:  # the graph is for another runtime than the one that can check it here
+        write_shadow(folder / "model.onnx")
+    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+
+
+def kind_of(path: PurePath) -> str | None:
+    """What a file of a component's folder is to the bundle; None for what is not the format's."""
+    return KINDS.get(path.as_posix())
+
+
+def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -> ir.Model:
+    """Capture a component as an onnx_ir model with lazy initializers and, where it has quantized layers, Q/DQ.
+
+    Args:
+        component: specialized (it has input and output specs).
+        dtype: "fp32", "fp16" or "bf16": what the graph computes in.
+        rewrites: modules of rules/, run in this order after Q/DQ.
+
+    Raises:
+        InputError: the component is not specialized.
+    """
+    if not component.inputs:
+        raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
+    module = _cast(component.module, getattr(torch, FLOAT_DTYPES[dtype]))
+    example, free = make_example(component.inputs)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(module, example, dynamic_shapes=free, strict=False)
+        exported = torch.onnx.export(
+            program,
+            (),
+            kwargs={},
+            dynamo=True,
+            opset_version=OPSET,
+            optimize=False,
+            verify=False,
+            verbose=False,
+            input_names=[spec.name for spec in component.inputs],
+            output_names=[spec.name for spec in component.outputs],
+        )
+    assert exported is not None
+    model: ir.Model = exported.model
+    name_axes(model, component)
+    _bind(model, component)
+    run_passes(model)
+    insert_qdq(model, component.layers)
+    for name in rewrites:
+        importlib.import_module(f"sprint_export.export.to_onnx.rules.{name}").rewrite(model)
+    model.graph.name = component.role
+    model.producer_name, model.producer_version = "sprint-export", None
+    return model
+
+
+def write_graph(model: ir.Model, path: Path) -> None:
+    """Write `model.onnx` and `model.onnx.data`, one tensor in memory at a time; the model is checked in full.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = path.name + ".data"
+    (path.parent / data).unlink(missing_ok=True)
+    model = external_data.unload_from_model(model, path.parent, data, size_threshold_bytes=INLINE_BYTES)
+    with _own_errors_first():
+        ir.save(model, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    for file in (path, path.parent / data):
+        if file.exists():
+            with file.open("r+b") as handle:
+                os.fsync(handle.fileno())
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    module = copy.deepcopy(module)
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                owner._parameters[name] = torch.nn.Parameter(parameter.to(dtype), requires_grad=False)
+        for name, buffer in owner._buffers.items():
+            if buffer is not None and buffer.is_floating_point() and name not in FLOAT32_LEAVES:
+                owner._buffers[name] = buffer.to(dtype)
+    return module
+
+
+def _bind(model: ir.Model, component: Component) -> None:
+    """Give every initializer that came from a parameter or buffer its lazy tensor.
+
+    Weights that Q/DQ will replace stay float32: rounding them to 16 bits before 8 would round twice.
+    """
+    quantized = {f"{layer}.weight" for layer in component.layers}
+    for name, value in model.graph.initializers.items():
+        raw = getattr(value.const_value, "raw", None)
+        if isinstance(raw, torch.Tensor) and raw.device.type != "meta":
+            continue  # a constant that tracing computed
+        if name not in component.weights:
+            raise KeyError(f"graph initializer {name!r} has no weight; have e.g. {sorted(component.weights)[:3]}")
+        assert value.dtype is not None
+        dtype = ir.DataType.FLOAT if name in quantized else value.dtype
+        value.const_value = lazy_tensor(name, component.weights[name], dtype)
+
+
+def count_precisions(model: ir.Model) -> dict[str, int]:
+    """How many weight values the graph stores in each type: {"FLOAT8E4M3FN": 2300000, ...}."""
+    counts: dict[str, int] = {}
+    for value in model.graph.initializers.values():
+        if value.const_value is not None and value.dtype is not None:
+            size = int(np.prod(value.const_value.shape.numpy())) if len(value.const_value.shape) else 1
+            counts[value.dtype.name] = counts.get(value.dtype.name, 0) + size
+    return dict(sorted(counts.items()))
+
+
+@contextlib.contextmanager
+def _own_errors_first() -> Iterator[None]:
+    """onnx_ir wraps what a lazy tensor raises; a weight that does not fit is told in our own words."""
+    try:
+        yield
+    except ir.serde.SerdeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, SprintExportError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or error) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx warns about torchvision and pytree internals; none of it is the user's business."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,111 @@
+"""A component becomes an OpenVINO IR (`openvino_model.xml` and `.bin`), by way of our own ONNX graph.
+
+    module --to_onnx.make_graph, 16-bit--> graph with Q/DQ --widen--> float32 arithmetic on 16-bit weights --OpenVINO--> IR
+Weights stay as they are stored, 8 or 16 bits: a 16-bit weight has a Convert behind it that is marked as decompression, so the
+runtime keeps it small or unpacks it to what its kernels take. INT8 is our own Q/DQ with our own scales, as on every target;
+OpenVINO's low-precision transformations turn it into 8-bit kernels when the network is compiled.
+
+The two files have the names that optimum-intel gives them. Its pipelines cannot run these networks: they are specialized, so no
+timestep goes in. Memory is OpenVINO's copy of the weights, mapped from a temporary file beside the output.
+Free axes stay free. Not covered: weights in 4 bits.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sprint_export.export.to_onnx.shadow import widen_graph
+from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.registry import require
+from sprint_export.schema import UNIT_KEY, Component, ComponentRecord, Options, Part, Target
+
+FORMAT = "openvino"
+TOOLS = ("openvino", "onnx", "onnx-ir", "onnxscript")
+GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
+KINDS = {GRAPH: "graph", WEIGHTS: "weights"}
+SMALL_VALUES = (
+    12_000  # what is no longer than the widest layer (11,200: biases, norms, scales) is stored in float32, without Convert
+)
+TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "i8": "INT8", "u8": "UINT8"}  # of weights
+
+
+def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
+    """Write `openvino_model.xml` and `.bin` into an empty folder.
+
+    Raises:
+        InputError: the component is not specialized. MachineError: openvino is missing.
+        OSError: the disk is full or the folder is not writable.
+    """
+    openvino: Any = require("openvino", target.extra)
+    graph = make_graph(component, target.graph_dtype[precision], target.rewrites)
+    widen_graph(graph, SMALL_VALUES)
+    counts = write_ir(openvino, graph, folder, options.compute_unit)
+    parts = (Part(GRAPH, component.inputs, component.outputs),)
+    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+
+
+def kind_of(path: PurePath) -> str | None:
+    """What a file of a component's folder is to the bundle; None for what is not the format's."""
+    return KINDS.get(path.as_posix())
+
+
+def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str | None) -> dict[str, int]:
+    """Translate an ONNX graph and save it; returns how many weight values the file holds in each type."""
+    with tempfile.TemporaryDirectory(prefix=".onnx.", dir=folder) as temporary:  # the same disk: weights may not fit elsewhere
+        path = Path(temporary) / "model.onnx"
+        write_graph(graph, path)
+        model = openvino.Core().read_model(path)  # not convert_model, which folds 16-bit weights into float32 ones
+        _name_operations(model)
+        model.set_rt_info(unit or "cpu", UNIT_KEY.split("."))
+        openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
+        counts = count_precisions(model)
+        del model  # it maps the temporary file
+    _mark_decompression(folder / GRAPH)
+    for name in (GRAPH, WEIGHTS):
+        with (folder / name).open("r+b") as handle:
+            os.fsync(handle.fileno())
+    return counts
+
+
+def _name_operations(model: Any) -> None:
+    """Number what OpenVINO named by itself: it counts through the whole process, so no two files would be the same."""
+    for i, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_friendly_name() == operation.get_name():
+            operation.set_friendly_name(f"{operation.get_type_name()}.{i}")
+
+
+def count_precisions(model: Any) -> dict[str, int]:
+    """How many weight values an openvino.Model stores in each type: {"FLOAT16": 120, "INT8": 2300000, ...}."""
+    counts: Counter[str] = Counter()
+    for operation in model.get_ops():
+        if operation.get_type_name() == "Constant":
+            name = TYPES.get(operation.get_element_type().get_type_name())
+            if name is not None:
+                counts[name] += int(np.prod(list(operation.get_output_shape(0))))
+    return dict(sorted(counts.items()))
+
+
+def _mark_decompression(path: Path) -> None:
+    """Say of every Convert behind a 16-bit weight that it is one: else the runtime folds it and holds the weight in float32.
+
+    In the file, because OpenVINO's Python interface cannot set this attribute on an operation.
+    """
+    tree = ElementTree.parse(path)
+    layers = {layer.get("id"): layer for layer in tree.iterfind("layers/layer")}
+    for edge in tree.iterfind("edges/edge"):
+        source, layer = layers[edge.get("from-layer")], layers[edge.get("to-layer")]
+        port = source.find("output/port")
+        is_half = source.get("type") == "Const" and port is not None and port.get("precision") == "FP16"
+        if is_half and layer.get("type") == "Convert" and layer.find("rt_info") is None:
+            info = ElementTree.Element("rt_info")
+            info.append(ElementTree.Element("attribute", name="decompression", version="0"))
+            layer.insert(1, info)  # after its <data>
+    tree.write(path, encoding="utf-8", xml_declaration=True)

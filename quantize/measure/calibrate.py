@@ -1,0 +1,136 @@
+"""Watch what goes into every Linear and Conv2d, and what wide convolutions give, on real prompts, at the student's own times.
+
+What is kept are records (records.py), not decisions: cached on disk under a hash of (weights, plan, prompts, seed), they
+serve every recipe. Each chunk of the walk (walk.py) is written when it is done, so a run that was killed goes on after
+the last one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from sprint_export.cache import open_cache
+from sprint_export.errors import InputError
+from sprint_export.json_forms import to_json
+from sprint_export.progress import Progress, quiet
+from sprint_export.quantize.measure.records import Record, load_records, merge_records, record_rows, save_records
+from sprint_export.quantize.measure.streaming import OUTPUT, Listener
+from sprint_export.quantize.measure.walk import Chunk, walk_networks
+from sprint_export.schema import Student
+from sprint_export.weights import free_large_tensors_at_once
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array
+
+CACHE_FORMAT = 4
+
+
+def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
+    """Records of inputs by `role.layer`, and of outputs by `role.layer:output` where streaming.py tells of them.
+
+    Args:
+        student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.
+        prompts: texts typical for the student; 16 to 64 suffice for the maximum.
+        seed: of the noise.
+        progress: is told (stage, done, total); what it raises ends the run, and the next call goes on from there.
+
+    Raises:
+        InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
+    """
+    if not prompts:
+        raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
+    how = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
+    key = json.dumps([CACHE_FORMAT, student.fingerprint, *how])
+    path = open_cache("calibration") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    unfinished = path.with_suffix(".chunks")
+    kept = load_records(path)
+    if kept is None:  # or damaged: it is measured anew, and replaced
+        free_large_tensors_at_once()
+        recorder = _Recorder(unfinished, progress)
+        walk_networks(student, prompts, seed, recorder)
+        progress("calibrating", recorder.total, recorder.total)
+        kept = recorder.merge(), {}
+        save_records(path, kept[0])
+    shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
+    return kept[0]
+
+
+class _Recorder:
+    """The visitor that gathers records by layer; a chunk whose file is there is not run again."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self.folder, self.progress, self.total = folder, progress, 0
+        self._found: dict[str, list[Record]] = {}
+
+    def visit(self, chunk: Chunk, run: Callable[[Listener], Array]) -> Array:
+        """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
+        self.total = chunk.total
+        path = self.folder / f"{chunk.role}.{chunk.steps}.{chunk.start}.safetensors"
+        watcher = _Watcher(chunk, self.progress)
+        watcher.tell()
+        kept = _load_chunk(path)
+        if kept is None:
+            output = run(watcher.listen)
+            kept = watcher.gather(), output
+            save_records(path, kept[0], {"output": torch.from_numpy(output)})
+        for layer, record in kept[0].items():
+            self._found.setdefault(layer, []).append(record)
+        return kept[1]
+
+    def merge(self) -> dict[str, Record]:
+        """By `role.layer`, of all chunks."""
+        return {layer: merge_records(records) for layer, records in self._found.items()}
+
+
+def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
+    kept = load_records(path)
+    return None if kept is None else (kept[0], kept[1]["output"].numpy())
+
+
+class _Watcher:
+    """Records what the layers of one network read in one chunk."""
+
+    def __init__(self, chunk: Chunk, progress: Progress) -> None:
+        self.chunk, self.progress = chunk, progress
+        self.heard = 0
+        self._seen: dict[str, list[Record]] = {}
+        self._last: tuple[torch.Tensor, Record] | None = None  # Q, K and V read one tensor: it is looked at once
+
+    def listen(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
+        """A layer's input or output, [b, ..., C] of a Linear or [b, C, h, w] of a Conv2d."""
+        if self._last is None or self._last[0] is not x:
+            self._last = x, self._record(name, layer, x)
+        self._seen.setdefault(f"{self.chunk.role}.{name}", []).append(self._last[1])
+        self.heard += not name.endswith(OUTPUT)
+        self.tell()
+
+    def tell(self) -> None:
+        """Progress in prompts: all of a chunk pass a layer together."""
+        prompts = self.chunk.stop - self.chunk.start
+        within = min(prompts - 1, prompts * self.heard // self.chunk.inputs)
+        self.progress("calibrating", self.chunk.done + within, self.chunk.total)
+
+    def gather(self) -> dict[str, Record]:
+        """By `role.layer`, of all that was listened to."""
+        return {layer: merge_records(seen) for layer, seen in self._seen.items()}
+
+    def _record(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> Record:
+        record = record_rows(self.chunk.select_rows(name, layer, x))
+        if not torch.isfinite(record.amax).all():
+            raise InputError(
+                f"{self.chunk.role}.{name.removesuffix(OUTPUT)}: its {'output' if name.endswith(OUTPUT) else 'input'} is "
+                f"{_first_wrong(record.amax)} on the calibration prompts; the weights are damaged or overflow float32, so no "
+                "scale can be measured"
+            )
+        return record
+
+
+def _first_wrong(values: torch.Tensor) -> float:
+    return float(values[~torch.isfinite(values)][0])

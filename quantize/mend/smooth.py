@@ -1,0 +1,86 @@
+"""SmoothQuant: move outlier channels from activations, which share one scale, into weights (arXiv 2211.10438).
+
+    y = W x = (W diag(s)) (x / s)        s_j = max|x_j|^a / max|W_j|^(1 - a)        a = the recipe's `smooth`
+x / s costs nothing where the layer before can write it: its rows, or a norm's gain, are divided by s instead. Which places these
+are is the family's business (schema.Migration); all readers of a tensor get one s, so that they still share one Q/DQ. s is
+divided by its median and rounded to a power of two, so a typical channel keeps its magnitude and the rewrite is exact to the bit.
+Not covered: places without a linear producer (behind SiLU, or an affine-free norm), where x / s would be one more operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.progress import Progress, quiet
+from sprint_export.quantize.measure.records import Record
+from sprint_export.quantize.mend.edits import list_channels, scale_channels
+from sprint_export.schema import Component, Migration
+
+MAX_OCTAVES = 12  # of a channel's factor, up or down: a dead channel is not blown up without bound
+
+
+def check_smooth(alpha: float) -> None:
+    """Refuse an alpha outside [0, 1).
+
+    Raises:
+        InputError: it is.
+    """
+    if not 0 <= alpha < 1:
+        raise InputError(f"smooth={alpha}: expected 0 (off) to below 1; 0.5 shares an outlier evenly between input and weight")
+
+
+def smooth_component(
+    component: Component,
+    migrations: Sequence[Migration],
+    records: Mapping[str, Record],
+    alpha: float,
+    quantized: Container[str],
+    progress: Progress = quiet,
+) -> tuple[Component, dict[str, torch.Tensor]]:
+    """Scale channels wherever that helps an input that is rounded.
+
+    Args:
+        component: specialized.
+        migrations: of the family; those whose consumers' inputs all stay float are left out.
+        records: by layer name.
+        alpha: in (0, 1): 0 leaves outliers in the input, 1 moves all of them.
+        quantized: layers whose inputs are rounded.
+        progress: is told (stage, done, total).
+
+    Returns:
+        The component with edited weights, and by layer name what its input's channels are divided by, float32 [C].
+    """
+    divisors: dict[str, torch.Tensor] = {}
+    for i, migration in enumerate(migrations):
+        progress(f"smoothing: {component.role}", i, len(migrations))
+        if not any(layer in quantized for layer in migration.consumers):
+            continue
+        factors = _choose_factors(component, migration, records[migration.consumers[0]].amax, alpha)
+        component = scale_channels(component, migration, 1 / factors)
+        read = factors[list_channels(migration, len(factors))]
+        divisors |= dict.fromkeys(migration.consumers, read)
+    progress(f"smoothing: {component.role}", len(migrations), len(migrations))
+    return component, divisors
+
+
+def _choose_factors(component: Component, migration: Migration, seen: torch.Tensor, alpha: float) -> torch.Tensor:
+    """s float32 [producer channels]; 1 where nothing reads a channel or it is always zero."""
+    weighed = torch.stack([_column_amax(component, layer) for layer in migration.consumers]).amax(0)
+    size = component.weights[migration.producers[0]].shape[0]
+    place = list_channels(migration, size)
+    made = torch.zeros(size).scatter_reduce(0, place, seen, "amax")
+    weight = torch.zeros(size).scatter_reduce(0, place, weighed, "amax")
+    is_used = (made > 0) & (weight > 0)
+    octaves = alpha * made.log2() - (1 - alpha) * weight.log2()
+    if not is_used.any():
+        return torch.ones(size)
+    octaves = (octaves - octaves[is_used].median()).round().clamp(-MAX_OCTAVES, MAX_OCTAVES)
+    return torch.where(is_used, octaves, 0.0).exp2()
+
+
+def _column_amax(component: Component, layer: str) -> torch.Tensor:
+    weight = component.weights[f"{layer}.weight"].load()
+    return weight.float().abs().transpose(0, 1).flatten(1).amax(1)

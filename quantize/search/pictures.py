@@ -1,0 +1,208 @@
+"""How far a student's pictures move when layers are rounded: the error that counts, and the only one a search goes by.
+
+    error(layers) = mean over prompts, pixels and colours of (picture with these layers rounded - picture)^2,  pictures in [-1, 1]
+    psnr(student) = mean over prompts of the PSNR of the uint8 picture, as the report's psnr_db
+Pictures are drawn in torch, float32, with fixed noise; a layer's input is rounded too where its precision says so. Of several
+step counts the default is drawn. For errors, what a layer cannot change is kept and not drawn again: a decoder layer runs the
+decoder alone, a transformer layer the transformer and the decoder; all three networks stay in memory, in float32, and rounding
+takes no second copy, the weights come back from their handles. A whole student is drawn as validation draws it, with one network
+in memory at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sprint_export.cache import open_cache, write_cached
+from sprint_export.errors import InputError
+from sprint_export.files import read_signed, sign_text
+from sprint_export.json_forms import to_json
+from sprint_export.progress import Progress
+from sprint_export.prompt_reader import PromptReader
+from sprint_export.psnr import psnr_images
+from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.scales import round_weight
+from sprint_export.quantize.search.units import Layers, Unit
+from sprint_export.quantize.torch_session import TorchSession, round_activations
+from sprint_export.sampler import sample
+from sprint_export.schema import ROLES, QuantizedLayer, Student
+from sprint_export.session import OneAtATime, Pipeline, make_noise
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array
+
+CACHE_FORMAT = 2
+
+
+class Kept:
+    """Numbers measured once and written to the cache before the next: a killed search goes on where it stopped.
+
+    One file a (kind of figure, weights, plan, layout, prompts, seed); an entry a question, so that a search with other choices,
+    another gate or budget takes what it shares with an earlier one.
+    """
+
+    kind = ""
+
+    def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
+        self._student, self._prompts, self._seed = student, prompts, seed
+        key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed])
+        self.path = open_cache("search") / f"{self.kind}-{hashlib.sha256(key.encode()).hexdigest()}.json"
+        self._found: dict[str, Any] = {}
+        if self.path.is_file():
+            with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
+                self._found = json.loads(read_signed(self.path.read_bytes()))
+
+    def recall(self, question: Any, measure: Callable[[], Any]) -> Any:
+        """What was measured for a question (JSON values); measured now where it was not."""
+        key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+        if key not in self._found:
+            self._found[key] = measure()
+            text = sign_text(json.dumps(self._found, indent=1))
+            write_cached(self.path, lambda part: part.write_text(text, "utf-8"))
+        return self._found[key]
+
+
+class KeptErrors(Kept):
+    """Picture errors of layers rounded alone. Nothing is drawn before something is missing."""
+
+    kind = "errors"
+    _pictures: Pictures | None = None
+
+    def measure(self, layers: Mapping[str, QuantizedLayer]) -> float:
+        """The error with these layers, by `role.module`, rounded and all others float32."""
+
+        def draw() -> float:
+            if self._pictures is None:
+                self._pictures = Pictures(self._student, self._prompts, self._seed)
+            return self._pictures.measure_error(layers)
+
+        return float(self.recall(to_json(layers), draw))
+
+
+class KeptPsnr(Kept):
+    """PSNR in dB of what a whole quantized student draws, against float32. Nothing is drawn before something is missing."""
+
+    kind = "psnr"
+    _wanted: Array | None = None
+
+    def measure(self, quantized: Student, dtype: str) -> list[float]:
+        """One figure a prompt; weights that are not quantized are rounded to `dtype`, the graph's type."""
+        recipe = None if quantized.recipe is None else dataclasses.replace(quantized.recipe, name="", meaning="", rules=())
+        layers = {role: to_json(component.layers) for role, component in quantized.components.items()}
+
+        def draw() -> list[float]:
+            if self._wanted is None:
+                self._wanted = self._draw(self._student, fake=False, dtype="fp32")
+            return [float(db) for db in psnr_images(self._draw(quantized, fake=True, dtype=dtype), self._wanted)]
+
+        found: list[float] = self.recall({"whole": layers, "dtype": dtype, "recipe": to_json(recipe)}, draw)
+        return found
+
+    def _draw(self, student: Student, fake: bool, dtype: str) -> Array:
+        assert student.plan is not None
+        sessions = OneAtATime(ROLES, lambda role: TorchSession(student.components[role], fake, dtype))
+        reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
+        return Pipeline(sessions, reader, student.plan, student.latent_shape)(self._prompts, seed=self._seed)
+
+
+def measure_units(kept: KeptErrors, units: Sequence[Unit], offered: Mapping[str, Layers], progress: Progress) -> list[Unit]:
+    """Every unit's error in every precision offered, alone."""
+    measured = []
+    for i, unit in enumerate(units):
+        errors = {FLOAT: 0.0}
+        for j, (choice, how) in enumerate(offered.items()):
+            progress("measuring layers", i * len(offered) + j, len(units) * len(offered))
+            errors[choice] = kept.measure({layer: how[layer] for layer in unit.layers})
+        measured.append(dataclasses.replace(unit, errors=errors))
+    progress("measuring layers", len(units) * len(offered), len(units) * len(offered))
+    return measured
+
+
+class Pictures:
+    """The pictures of a specialized student, drawn once, to compare those of the same student with rounded weights with.
+
+    Args:
+        student: specialized, with all three networks.
+        prompts: one picture each.
+        seed: picture i's noise is made from `seed + i`.
+
+    Raises:
+        InputError: a picture holds NaN or infinite values.
+    """
+
+    def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
+        assert student.plan is not None
+        self._components = student.components
+        self._sessions = {role: TorchSession(student.components[role]) for role in ROLES}
+        reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
+        self._pipeline = Pipeline(self._sessions, reader, student.plan, student.latent_shape)
+        self._ids, self._mask = reader.read(prompts)
+        self._noise = make_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
+        self._rows = [slice(i, i + 1) for i in range(len(prompts))]
+        self._embeds = self._encode()
+        self._latents = self._denoise(self._embeds)
+        self._pictures = self._decode(self._latents)
+        if not all(np.isfinite(picture).all() for picture in self._pictures):
+            raise InputError(
+                f"student {student.source!r} draws NaN or infinite values in float32; its weights are damaged, "
+                "so no picture error can be measured"
+            )
+
+    def measure_error(self, layers: Mapping[str, QuantizedLayer]) -> float:
+        """The error with these layers, by `role.module`, rounded and all others float32."""
+        first = min((ROLES.index(layer.partition(".")[0]) for layer in layers), default=len(ROLES))
+        embeds, latents, pictures = self._embeds, self._latents, self._pictures
+        if first == 0:
+            with self._rounded("text_encoder", layers):
+                embeds = self._encode()
+        if first <= 1:
+            with self._rounded("transformer", layers):
+                latents = self._denoise(embeds)
+        if first <= 2:
+            with self._rounded("vae_decoder", layers):
+                pictures = self._decode(latents)
+        return float(np.mean([np.square(a - b).mean() for a, b in zip(pictures, self._pictures, strict=True)]))
+
+    @contextlib.contextmanager
+    def _rounded(self, role: str, layers: Mapping[str, QuantizedLayer]) -> Iterator[None]:
+        """The role's session with its share of the layers rounded, for the time of the block."""
+        mine = {layer.partition(".")[2]: how for layer, how in layers.items() if layer.startswith(f"{role}.")}
+        network, handles = self._sessions[role].module, self._components[role].weights
+        hooks = [hook for name, how in mine.items() for hook in round_activations(network.get_submodule(name), how)]
+        try:
+            for name, how in mine.items():
+                weight = network.get_parameter(f"{name}.weight").data
+                weight.copy_(round_weight(weight, how))
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for name in mine:
+                network.get_parameter(f"{name}.weight").data.copy_(handles[f"{name}.weight"].load())
+
+    def _encode(self) -> list[Array]:
+        session = self._sessions["text_encoder"]
+        return [session.run({"input_ids": self._ids[row]})["prompt_embeds"] for row in self._rows]
+
+    def _denoise(self, embeds: Sequence[Array]) -> list[Array]:
+        return [self._sample(embeds[i], row) for i, row in enumerate(self._rows)]
+
+    def _sample(self, embeds: Array, row: slice) -> Array:
+        plan = self._pipeline.plan
+
+        def denoise(x: Array, step: int) -> Array:
+            return self._pipeline.denoise(x, plan.rows()[step], embeds, self._mask[row])
+
+        latents: Array = sample(denoise, list(self._noise[:, row]), [plan.times[i] for i in plan.rows()])
+        return latents
+
+    def _decode(self, latents: Sequence[Array]) -> list[Array]:
+        session = self._sessions["vae_decoder"]
+        return [session.run({"latents": each})["image"].clip(-1, 1) for each in latents]

@@ -1,0 +1,135 @@
+"""The layers of a search: what is measured together, what it costs, and the rules that say what was chosen.
+
+A layer's kind is its name with `*` in place of numbers: the same layer of every block. Rules name a kind where all of its layers
+got the same, single layers elsewhere, and end with what most weights got.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.search.costs import find_shape
+from sprint_export.quantize.student import quantize_student
+from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
+
+Layers = Mapping[str, QuantizedLayer]  # by role.module
+Price = Callable[[str, QuantizedLayer | None], int]  # of a layer rounded so, or in float
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A layer, or all layers of a kind where they were measured together: what was chosen; cost and error by precision."""
+
+    name: str
+    layers: tuple[str, ...]
+    values: int
+    precision: str
+    costs: Mapping[str, int]
+    errors: Mapping[str, float]
+
+    @property
+    def role(self) -> str:
+        """The network it belongs to."""
+        return self.name.partition(".")[0]
+
+
+def kind_of(layer: str) -> str:
+    """`transformer.transformer_blocks.3.attn1.to_out.0` -> `transformer.transformer_blocks.*.attn1.to_out.*`."""
+    return ".".join("*" if part.isdigit() else part for part in layer.split("."))
+
+
+def round_layers(student: Student, target: Target, recipe: Recipe, precision: str | None = None) -> dict[str, QuantizedLayer]:
+    """How a recipe rounds each layer, by `role.module`, as the exporter will.
+
+    `precision` names the graph; None is one of the target's that compresses weights alone.
+    """
+    precision = precision or next(name for name in target.graph_dtype if name in target.weight_only)
+    return gather_layers(quantize_student(student, precision, target, recipe))
+
+
+def gather_layers(quantized: Student) -> dict[str, QuantizedLayer]:
+    """The quantized layers of all networks by `role.module`."""
+    return {f"{role}.{name}": how for role, component in quantized.components.items() for name, how in component.layers.items()}
+
+
+def make_units(
+    student: Student, offered: Mapping[str, Layers], bound: int | None, price: Price
+) -> tuple[list[Unit], tuple[str, ...]]:
+    """Layers, or with more than `bound` layer x precision pairs kinds, with their costs; and what to say about it.
+
+    Args:
+        student: has the weights.
+        offered: by precision, how it rounds every layer.
+        bound: on the number of measurements; None is none.
+        price: of a layer.
+
+    Raises:
+        InputError: kinds are still too many.
+    """
+    layers = tuple(next(iter(offered.values())))
+    if bound is None or len(layers) * len(offered) <= bound:
+        return [_make_unit(student, offered, price, layer, [layer]) for layer in layers], ()
+    groups: dict[str, list[str]] = {}
+    for layer in layers:
+        groups.setdefault(kind_of(layer), []).append(layer)
+    if len(groups) * len(offered) > bound:
+        raise InputError(
+            f"max_measurements={bound}: even with layers of a kind taken together, {len(groups)} kinds in {len(offered)} "
+            f"precisions are {len(groups) * len(offered)} measurements; allow that many, or offer fewer precisions"
+        )
+    note = (
+        f"{len(layers)} layers were measured as {len(groups)} kinds, and all layers of a kind get one precision: "
+        f"{len(layers) * len(offered)} measurements are more than {bound}"
+    )
+    return [_make_unit(student, offered, price, *group) for group in groups.items()], (note,)
+
+
+def _make_unit(student: Student, offered: Mapping[str, Layers], price: Price, name: str, layers: Sequence[str]) -> Unit:
+    """Nothing measured, nothing chosen. The order of precisions is the order in which equally good ones are taken."""
+    found = {choice: sum(price(layer, how[layer]) for layer in layers) for choice, how in offered.items()}
+    found[FLOAT] = sum(price(layer, None) for layer in layers)
+    values = sum(math.prod(find_shape(student, layer)) for layer in layers)
+    return Unit(name, tuple(layers), values, FLOAT, found, {})
+
+
+def write_rules(student: Student, units: Sequence[Unit], rest: str) -> tuple[Rule, ...]:
+    """Rules that give every layer what its unit chose; reasons are the errors measured, and `rest` for the last rule."""
+    chosen = {layer: unit for unit in units for layer in unit.layers}
+    most = _find_most(student, chosen)
+    rules: dict[str, Rule] = {}
+    for layer, unit in chosen.items():
+        if unit.precision != most:
+            kind = kind_of(layer)
+            alike = [other for name, other in chosen.items() if fnmatchcase(name, kind)]
+            is_shared = all(other.precision == unit.precision for other in alike)
+            pattern, members = (kind, alike) if is_shared else (layer, [unit])
+            rules.setdefault(pattern, Rule(pattern, unit.precision, _explain(members)))
+    last = Rule("*", most, rest)
+    return (*rules.values(), last)
+
+
+def _find_most(student: Student, chosen: Mapping[str, Unit]) -> str:
+    """The catch-all's precision: that of the most values, but float where an embedding is: no rule can name one for float."""
+    values: dict[str, int] = {}
+    for layer, unit in chosen.items():
+        role, _, module = layer.partition(".")
+        is_embedding = isinstance(student.components[role].module.get_submodule(module), torch.nn.Embedding)
+        if is_embedding and unit.precision == FLOAT:
+            return FLOAT
+    for unit in {unit.name: unit for unit in chosen.values()}.values():
+        values[unit.precision] = values.get(unit.precision, 0) + unit.values
+    return max(values, key=lambda precision: values[precision])
+
+
+def _explain(units: Sequence[Unit]) -> str:
+    distinct = {unit.name: unit for unit in units}.values()
+    sums = {p: sum(unit.errors[p] for unit in distinct) for p in units[0].errors if p != FLOAT}
+    decibels = {p: 10 * math.log10(4 / max(error, 1e-10)) for p, error in sums.items()}  # of pictures in [-1, 1]
+    return "PSNR of pictures with this alone rounded: " + ", ".join(f"{p} {db:.1f} dB" for p, db in decibels.items())

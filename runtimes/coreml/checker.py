@@ -1,0 +1,67 @@
+"""Runtime `coreml-checker`: saved Core ML packages, evaluated operation by operation in PyTorch, where there is no Mac.
+
+What runs is the file: its program, its weight blob, decompressed as the format's definition says, every result rounded to its
+declared type. It shows what a file computes and where half precision overflows; it does not show what a device adds to that
+(order of accumulation, the runtime's own mistakes, speed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sprint_export.libraries import is_installed
+from sprint_export.registry import hush, require
+from sprint_export.runtimes.coreml.target import package_of
+from sprint_export.schema import Measurement, TensorSpec
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array, Session
+
+RUNTIME = "coreml-checker"
+
+
+def can_run() -> str | None:
+    """Why it cannot check here, or None: it needs torch and coremltools, on any system."""
+    missing = [name for name in ("torch", "coremltools") if not is_installed(name)]
+    return f"{missing[0]} is not installed; run: pip install 'sprint-export[coreml,export]'" if missing else None
+
+
+def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+    """Load a package by its program file.
+
+    Raises:
+        BundleError: it cannot be read. MachineError: coremltools or torch is missing.
+    """
+    require("torch", "export")
+    with hush():  # coremltools reports each macOS library it lacks
+        require("coremltools", "coreml")
+    return CheckerSession(package_of(graph), inputs, outputs)
+
+
+class CheckerSession:
+    """The session protocol over runtimes.mil's evaluator."""
+
+    def __init__(self, package: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        from sprint_export.runtimes.coreml.mil.evaluate import Evaluator
+
+        self._evaluator = Evaluator(package)
+        self._inputs, self._outputs = inputs, outputs
+        self.description = "numeric checker for Core ML (PyTorch CPU, declared types)"
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs by name -> outputs by name."""
+        found = self._evaluator.run({spec.name: feeds[spec.name].astype(spec.dtype) for spec in self._inputs})
+        return {spec.name: found[spec.name].astype(spec.dtype) for spec in self._outputs}
+
+    def findings(self) -> list[Measurement]:
+        """Infinities, NaNs and the largest magnitude over all operations that ran."""
+        health = self._evaluator.health
+        first = health.first_infinite
+        where = f"first at op {first.op!r} ({first.op_type})" if first else "over all operations"
+        return [
+            Measurement("infinities", health.infinities, "", note=where),
+            Measurement("nans", health.nans, "", note="over all operations"),
+            Measurement("largest_magnitude", health.largest, "", note="half precision ends at 65504"),
+        ]

@@ -1,0 +1,94 @@
+"""Each observer chooses from a record what its formula chooses from the values themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.quantize.measure.observers import PERCENTILE, choose_range
+from sprint_export.quantize.measure.records import record_rows
+from sprint_export.quantize.scales import fake_quantize
+from sprint_export.registry import load_member
+from sprint_export.schema import Precision
+
+INT8: Precision = load_member("precision", "int8").PRECISION
+FP8: Precision = load_member("precision", "fp8").PRECISION
+BOTH = pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
+
+
+def make_values(kind: str) -> torch.Tensor:
+    """[4000, 8] values."""
+    random = torch.Generator().manual_seed(1)
+    values = torch.randn(4000, 8, generator=random)
+    if kind == "relu":
+        return values.relu()
+    if kind == "long tail":
+        return values * torch.rand(4000, 8, generator=random).reciprocal().sqrt()
+    if kind == "outliers":
+        values[:3, 0] *= 200
+    return values
+
+
+KINDS = pytest.mark.parametrize("kind", ["normal", "relu", "long tail", "outliers"])
+
+
+def measure_error(values: torch.Tensor, amax: float, precision: Precision) -> float:
+    return float((fake_quantize(values, torch.tensor(amax / precision.qmax), precision) - values).square().mean())
+
+
+@BOTH
+@KINDS
+def test_max_is_the_largest_magnitude(kind: str, precision: Precision) -> None:
+    values = make_values(kind)
+    assert choose_range(record_rows(values), precision, "max") == values.abs().max().item()
+
+
+@KINDS
+def test_percentile_is_that_of_the_values(kind: str) -> None:
+    values = make_values(kind)
+    found = choose_range(record_rows(values), INT8, "percentile")
+    wanted = values.abs().flatten().sort().values[int(PERCENTILE * values.numel())].item()
+    print(f"percentile {found:.3f}, of the values {wanted:.3f}")
+    assert found == pytest.approx(wanted, rel=0.25), "within a bin"
+
+
+@BOTH
+@KINDS
+def test_mse_rounds_nearly_as_well_as_the_best_range_there_is(kind: str, precision: Precision) -> None:
+    values = make_values(kind)
+    largest = values.abs().max().item()
+    found = measure_error(values, choose_range(record_rows(values), precision, "mse"), precision)
+    best = min(measure_error(values, largest * 2 ** (-i / 32), precision) for i in range(320))
+    at_max = measure_error(values, largest, precision)
+    print(f"error {found:.3e}, best {best:.3e}, at the whole range {at_max:.3e}")
+    assert found <= 1.1 * best
+    assert found <= 1.05 * at_max
+
+
+def test_integers_are_clipped_where_floats_keep_their_range() -> None:
+    record = record_rows(make_values("outliers"))
+    ratios = {p.name: choose_range(record, p, "mse") / choose_range(record, p, "max") for p in (INT8, FP8)}
+    print(ratios)
+    assert ratios["int8"] < 0.9
+    assert ratios["fp8"] > 0.95
+
+
+@pytest.mark.parametrize("observer", ["max", "percentile", "mse"])
+def test_a_divided_channel_counts_at_its_divided_size(observer: str) -> None:
+    """One record serves every smoothing: the range is that of the divided values."""
+    values, divisor = make_values("normal"), 2.0 ** torch.arange(-4, 4)
+    found = choose_range(record_rows(values * divisor), INT8, observer, divisor)
+    wanted = choose_range(record_rows(values), INT8, observer)
+    print(f"{observer}: {found:.4f}, of the divided values {wanted:.4f}")
+    assert found == pytest.approx(wanted, rel=1e-6 if observer == "max" else 0.13)
+
+
+def test_an_input_that_was_never_anything_but_zero() -> None:
+    record = record_rows(torch.zeros(10, 3))
+    assert [choose_range(record, p, observer) for p in (INT8, FP8) for observer in ("max", "percentile", "mse")] == [0.0] * 6
+
+
+def test_an_unknown_observer_lists_them() -> None:
+    with pytest.raises(InputError, match="unknown observer 'entropy'; choose from: max, mse, percentile"):
+        choose_range(record_rows(torch.ones(2, 2)), INT8, "entropy")

@@ -1,0 +1,346 @@
+"""A bit search keeps its budget, beats one precision for all, goes on where it stopped, and says what it cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sprint_export.errors import InputError
+from sprint_export.quantize.palettes import palettize
+from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.recipes import default_recipe
+from sprint_export.quantize.scales import round_weight, weight_scale
+from sprint_export.quantize.search import bit_search
+from sprint_export.quantize.search import pictures as search_pictures
+from sprint_export.quantize.search.bit_search import BitSearch, Mix, search_bits
+from sprint_export.quantize.search.costs import layer_bytes, student_bytes
+from sprint_export.quantize.search.knapsack import Knapsack
+from sprint_export.quantize.search.pictures import KeptErrors, Pictures
+from sprint_export.quantize.search.units import kind_of, round_layers
+from sprint_export.recipe_toml import read_recipe, write_recipe
+from sprint_export.registry import load_member
+from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
+from sprint_export.specialize import specialize_student
+from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.presets import tiny
+from sprint_export.weights import LazyHandle
+
+COREML: Target = load_member("target", "coreml").TARGET
+W4, INT8, INT4 = (load_member("precision", name).PRECISION for name in ("w4", "int8", "int4"))
+PROMPTS = ("a red circle above a blue square", "a green square")
+CHOICES = ("w4", "int8")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path_factory.mktemp("bits")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    return specialize_student(tiny())
+
+
+def uniform(student: Student, choice: str) -> dict[str, QuantizedLayer]:
+    return round_layers(student, COREML, Recipe("uniform", (Rule("*", choice),)))
+
+
+def search(student: Student, budget: int, **more: Any) -> BitSearch:
+    return search_bits(student, COREML, budget, **({"choices": CHOICES, "prompts": PROMPTS} | more))
+
+
+def stored_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
+    """What the exporter would store, counted in the arrays it writes."""
+    total = 0
+    for role, component in student.components.items():
+        for name, handle in component.weights.items():
+            how = layers.get(f"{role}.{name.removesuffix('.weight')}") if name.endswith(".weight") else None
+            values = handle.load()
+            if how is None:
+                total += 2 * values.numel()
+            elif how.precision.is_palette:
+                indices, tables = palettize(values, how)
+                total += -(-indices.numel() * how.precision.bits // 8) + 2 * tables.numel()
+            else:
+                total += values.numel() * how.precision.bits // 8 + 2 * weight_scale(values, how).numel()
+    return total
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32, 3, 3)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        QuantizedLayer(W4, None, 0, "fp16", 16),
+        QuantizedLayer(W4, None, 0, "fp16"),
+        QuantizedLayer(INT8, None, 0, "fp16"),
+        QuantizedLayer(INT8, None, None, "fp16"),
+        QuantizedLayer(INT4, None, 0, "fp16", 32),
+    ],
+)
+def test_bytes_are_those_of_the_arrays(shape: tuple[int, ...], how: QuantizedLayer) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    extras = palettize(weight, how)[1] if how.precision.is_palette else weight_scale(weight, how)
+    assert layer_bytes(shape, how) == weight.numel() * how.precision.bits / 8 + 2 * extras.numel()
+    assert layer_bytes(shape, None) == 2 * weight.numel()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_knapsack_is_exact(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    units = [[(int(size), float(error)) for size, error in zip(*rng.random((2, 3)) * 100, strict=True)] for _ in range(5)]
+    sack = Knapsack(units)
+    every = [tuple(map(sum, zip(*mix, strict=True))) for mix in itertools.product(*units)]
+    assert sack.smallest == min(size for size, _ in every)
+    for budget in range(sack.smallest, sack.largest + 20, 7):
+        picks = sack.choose(budget)
+        size, error = (sum(unit[pick][i] for unit, pick in zip(units, picks, strict=True)) for i in (0, 1))
+        assert size <= budget
+        assert error == pytest.approx(min(e for s, e in every if s <= budget))
+        assert error == pytest.approx(sack.least[min(budget - sack.smallest, len(sack.least) - 1)])
+
+
+def test_budgets_are_kept_and_more_bytes_never_draw_worse(student: Student) -> None:
+    low, high = (student_bytes(student, uniform(student, choice)) for choice in CHOICES)
+    full = student_bytes(student, {})
+    assert low == stored_bytes(student, uniform(student, "w4"))
+    errors = []
+    for budget in (low, low + (high - low) // 3, high, high + (full - high) // 2, full - 100, full, 10 * full):
+        found = search(student, budget)
+        layers = round_layers(student, COREML, found.recipe)
+        assert found.chosen.bytes == stored_bytes(student, layers) <= budget
+        assert {layer: how.precision.name for layer, how in layers.items()} == {
+            layer: unit.precision for unit in found.layers for layer in unit.layers if unit.precision != FLOAT
+        }, "the recipe says what was chosen"
+        assert {"w4", "int8"} == set(found.uniform)
+        assert all(rule.reason for rule in found.recipe.rules)
+        assert found.recipe.prompts == PROMPTS
+        errors.append(found.chosen.error)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 10 * errors[2] > 0
+    assert errors[-1] == errors[-2] == 0
+    assert search(student, full).recipe.rules[0].precision == FLOAT, "float everywhere: one rule"
+
+
+def test_a_mix_never_draws_worse_than_a_uniform_precision_that_fits(student: Student) -> None:
+    found = search(student, student_bytes(student, uniform(student, "int8")), choices=("w4", "w6", "int8"))
+    assert all(found.chosen.error <= mix.error for mix in found.uniform.values())
+    sizes, errors = zip(*found.frontier, strict=True)
+    assert list(sizes) == sorted(set(sizes))
+    assert list(errors) == sorted(errors, reverse=True)
+    assert errors[-1] == 0
+    assert sizes[0] == found.uniform["w4"].bytes
+    assert sizes[-1] == pytest.approx(student_bytes(student, {}), rel=1e-3)
+
+
+def test_a_mix_beats_the_default_of_its_size_on_other_prompts() -> None:
+    student = specialize_student(load_student("sprint-tiny"))
+    layers = round_layers(student, COREML, default_recipe("w4", student))
+    size = student_bytes(student, layers)
+    found = search_bits(student, COREML, size, choices=("w4", "w6"), prompts=student.calibration_prompts[:2])
+    pictures = Pictures(student, student.validation_prompts[:4], 7)
+    searched = pictures.measure_error(round_layers(student, COREML, found.recipe))
+    even = pictures.measure_error(layers)
+    assert found.chosen.bytes <= size
+    assert searched < 0.75 * even, f"picture error {searched:.2e}, uniform {even:.2e}"
+    assert found.chosen.error < 3 * found.chosen.summed, "the layers' errors add on a trained student, roughly with 2 prompts"
+
+
+def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path))
+    rounded: list[QuantizedLayer] = []
+
+    def count_rounding(weight: torch.Tensor, how: QuantizedLayer) -> torch.Tensor:
+        rounded.append(how)
+        return round_weight(weight, how)
+
+    monkeypatch.setattr(search_pictures, "round_weight", count_rounding)
+    budget = student_bytes(student, uniform(student, "int8"))
+    killed_at = 11
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if done == killed_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(student, budget, progress=kill)
+    assert len(rounded) == killed_at
+    told: list[tuple[str, int, int]] = []
+    counts: list[int] = []
+
+    def note(*event: Any) -> None:
+        told.append(event)
+        counts.append(len(rounded))
+
+    found = search(student, budget, progress=note)
+    total = 2 * len(found.layers)
+    at_mixes = next(i for i, (stage, _, _) in enumerate(told) if stage == "measuring mixes")
+    assert counts[at_mixes] == total, "every layer in every precision, once over both runs"
+    assert told[at_mixes - 1] == ("measuring layers", total, total)
+    assert told[-1] == ("measuring mixes", 3, 3)
+    done = len(rounded)
+    monkeypatch.setattr(search_pictures, "Pictures", None)
+    assert search(student, budget) == found
+    assert len(rounded) == done, "nothing was drawn"
+    assert len(list((tmp_path / "search").iterdir())) == 1, "one file, nothing half-written beside it"
+
+
+def test_it_is_deterministic_and_a_damaged_cache_is_replaced(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = student_bytes(student, uniform(student, "w4")) + 20_000
+    first = search(student, budget, prompts=PROMPTS[:1], choices=["w4"])
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path))
+    second = search(student, budget, prompts=PROMPTS[:1], choices=["w4", "w4"])
+    assert second == first
+    path = KeptErrors(student, PROMPTS[:1], 1).path
+    path.write_text(path.read_text()[:100])
+    assert search(student, budget, prompts=PROMPTS[:1], choices=["w4"]) == first
+    assert path.stat().st_size > 100
+
+
+@pytest.mark.parametrize("what", ["seed", "prompts", "weights", "plan"])
+def test_another_question_has_another_file(student: Student, what: str) -> None:
+    changed = {
+        "weights": dataclasses.replace(student, fingerprint="other"),
+        "plan": specialize_student(tiny(), 2),
+    }.get(what, student)
+    one = KeptErrors(student, PROMPTS, 1)
+    other = KeptErrors(changed, PROMPTS[:1] if what == "prompts" else PROMPTS, 2 if what == "seed" else 1)
+    assert one.path != other.path
+
+
+def test_only_what_a_layer_reaches_is_drawn_again(student: Student) -> None:
+    pictures = Pictures(student, PROMPTS, 1)
+    ran: list[str] = []
+
+    def watch(role: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(feeds: Any) -> Any:
+            ran.append(role)
+            return run(feeds)
+
+        return watched
+
+    for role, session in pictures._sessions.items():
+        session.run = watch(role, session.run)  # type: ignore[method-assign]  # counts
+    layers = uniform(student, "w4")
+    for i, role in enumerate(student.components):
+        ran.clear()
+        name = next(name for name in layers if name.startswith(role))
+        assert pictures.measure_error({name: layers[name]}) > 0
+        assert ran == [later for later in list(student.components)[i:] for _ in PROMPTS]
+    assert pictures.measure_error({}) == 0
+    first = pictures.measure_error(layers)
+    assert pictures.measure_error(layers) == first, "the weights came back as they were"
+
+
+def test_several_steps(made: Student) -> None:
+    student = specialize_student(made, 2)
+    found = search(student, student_bytes(student, uniform(student, "int8")), prompts=PROMPTS[:1])
+    assert 0 < found.chosen.error < found.uniform["w4"].error
+
+
+def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student) -> None:
+    layers = uniform(student, "w4")
+    kinds = {kind_of(layer) for layer in layers}
+    assert len(kinds) < len(layers)
+    budget = student_bytes(student, layers) + 40_000
+    found = search(student, budget, max_measurements=2 * len(kinds))
+    assert {unit.name for unit in found.layers} == kinds
+    assert {layer for unit in found.layers for layer in unit.layers} == set(layers)
+    assert found.notes[0].startswith(f"{len(layers)} layers were measured as {len(kinds)} kinds")
+    assert f"{2 * len(layers)} measurements are more than {2 * len(kinds)}" in found.notes[0]
+    rounded = round_layers(student, COREML, found.recipe)
+    assert found.chosen.bytes == stored_bytes(student, rounded) <= budget
+    for unit in found.layers:
+        assert {rounded[layer].precision.name if layer in rounded else FLOAT for layer in unit.layers} == {unit.precision}
+    with pytest.raises(InputError, match=rf"max_measurements=9: even .* {len(kinds)} kinds in 2 precisions are {2 * len(kinds)}"):
+        search(student, budget, max_measurements=9)
+
+
+def test_a_whole_that_is_not_the_sum_is_reported(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bit_search, "MAX_DEPARTURE", 1.0)
+    found = search(student, student_bytes(student, uniform(student, "w4")))
+    assert found.chosen.error != found.chosen.summed
+    assert f"sum to {found.chosen.summed:.2e} and the whole measures {found.chosen.error:.2e}" in found.notes[-1]
+
+
+def test_psnr_is_of_the_range_from_minus_one_to_one() -> None:
+    assert Mix(1, 0.0, 0.04).psnr_db == pytest.approx(20)
+    assert Mix(1, 0.0, 0.0).psnr_db == 100
+
+
+def test_a_budget_below_the_smallest_says_the_smallest(student: Student) -> None:
+    smallest = student_bytes(student, uniform(student, "w4"))
+    with pytest.raises(InputError) as caught:
+        search(student, smallest - 1)
+    for part in (f"{smallest - 1:,} bytes is too small", f"is {smallest:,};", "w4, int8", "'tiny'", "coreml"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("choice", ["int7", "w8a8", "fp8", "float"])
+def test_an_unknown_choice_lists_them(student: Student, choice: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"for coreml: '{choice}'; choose from: .*int4, int8, .*w4, w6.*leaves activations alone"
+    ):
+        search(student, 10**9, choices=["w4", choice])
+
+
+def test_what_is_offered_by_default_is_what_the_target_has(student: Student) -> None:
+    assert set(search(student, 10**9, prompts=PROMPTS[:1], choices=None).uniform) == {"w4", "w6", "int8"}
+    with pytest.raises(InputError, match=r"for onnx and got none; choose from: w8a16, int4"):
+        search_bits(student, load_member("target", "onnx").TARGET, 10**9)
+
+
+def test_no_choice_and_no_prompts(student: Student) -> None:
+    with pytest.raises(InputError, match="for coreml and got none; choose from: int8, int4, "):
+        search(student, 10**9, choices=[])
+    with pytest.raises(InputError, match="got no prompts; give --prompts FILE"):
+        search(student, 10**9, prompts=[])
+
+
+def test_a_student_that_cannot_draw_is_refused(student: Student) -> None:
+    part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
+    with pytest.raises(InputError, match="needs all of text_encoder, transformer, vae_decoder; this student has vae_decoder"):
+        search(part, 10**9)
+    with pytest.raises(InputError, match=r"call specialize_student\(student\) first"):
+        search(tiny(), 10**9)
+
+
+def test_damaged_weights_are_refused(student: Student) -> None:
+    component = student.components["vae_decoder"]
+    name = "decoder.conv_in.weight"
+    shape = component.weights[name].shape
+    broken = {**component.weights, name: LazyHandle(shape, torch.float32, lambda: torch.full(shape, float("nan")))}
+    components = {**student.components, "vae_decoder": dataclasses.replace(component, weights=broken)}
+    with pytest.raises(InputError, match="student 'tiny' draws NaN or infinite values in float32"):
+        Pictures(dataclasses.replace(student, components=components), PROMPTS, 1)
+
+
+RECIPES = [
+    Recipe("plain", (Rule("*", "w4"),), (), 0),
+    Recipe('a "name"', (Rule("a.*.b", "float", 'say "no" \\ or\ttab'), Rule("*", "int8", "")), ("ünï 🙂", "two\nlines\x7f"), 3),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=["plain", "odd texts"])
+def test_a_written_recipe_reads_as_the_same(tmp_path: Path, recipe: Recipe) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(write_recipe(recipe), "utf-8")
+    assert read_recipe(path) == recipe
+
+
+def test_a_found_recipe_is_a_file_too(student: Student, tmp_path: Path) -> None:
+    found = search(student, student_bytes(student, uniform(student, "int8")))
+    assert len(found.recipe.rules) > 5
+    path = tmp_path / "recipe.toml"
+    path.write_text(write_recipe(found.recipe), "utf-8")
+    assert read_recipe(path) == found.recipe

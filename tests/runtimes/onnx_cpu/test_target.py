@@ -1,0 +1,131 @@
+"""Target onnx: refusals, a real session on the CPU, and what it says about files that are no graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from sprint_export.devices import find_device
+from sprint_export.errors import BundleError
+from sprint_export.runtimes.onnx_cpu.target import TARGET, build, can_run, open_session
+from sprint_export.schema import TensorSpec
+from tests import small_graphs
+
+X, Y = (TensorSpec(name, "float32", shape, "") for name, shape in (("x", (2, 3)), ("y", (2, 3))))
+
+
+def save_twice(path: Path) -> Path:
+    """y = x + x, float32 [2, 3]."""
+    node = onnx.helper.make_node("Add", ["x", "x"], ["y"])
+    return small_graphs.save_graph(path, [node], {"x": [2, 3]}, [2, 3], [], TensorProto.FLOAT)
+
+
+def test_a_session_computes_and_says_what_it_is(tmp_path: Path) -> None:
+    session = open_session(save_twice(tmp_path / "model.onnx"), (X,), (Y,))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    result = session.run({"x": x})
+    assert list(result) == ["y"]
+    np.testing.assert_array_equal(result["y"], 2 * x)
+    assert session.description.startswith("ONNX Runtime 1.")
+    assert session.description.endswith(" CPU")
+
+
+def test_a_shadow_is_called_one(tmp_path: Path) -> None:
+    session = open_session(save_twice(tmp_path / "model.shadow.onnx"), (X,), (Y,))
+    assert session.description.endswith(" CPU, fp32-compute shadow")
+
+
+def test_it_runs_everywhere_and_builds_nothing(tmp_path: Path) -> None:
+    assert can_run() is None
+    graph = save_twice(tmp_path / "model.onnx")
+    assert build(graph, find_device("cpu"), "any", lambda message: None) == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert not TARGET.needs_build
+
+
+def test_it_refuses_only_precisions_it_does_not_have() -> None:
+    for device in ("cpu", "rtx-4090"):
+        assert [TARGET.refuses(precision, find_device(device)) for precision in TARGET.precisions] == [None] * 4
+    assert TARGET.refuses("bf16", find_device("cpu")) == "onnx has no precision 'bf16'; choose from: fp32, fp16, int8, fp8"
+
+
+def test_a_file_that_is_no_graph_is_a_bundle_error(tmp_path: Path) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"hello world")
+    with pytest.raises(BundleError, match=r"ONNX Runtime cannot load .*model\.onnx: .+"):
+        open_session(graph, (X,), (Y,))
+
+
+def test_a_truncated_data_file_is_a_bundle_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    weight = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = onnx.load(small_graphs.save_graph(path, nodes, {"x": [1, 64]}, [1, 64], [weight], TensorProto.FLOAT))
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    specs = (TensorSpec("x", "float32", (1, 64), ""),), (TensorSpec("y", "float32", (1, 64), ""),)
+    assert open_session(path, *specs).run({"x": np.ones((1, 64), np.float32)})["y"][0, 0] == 64
+    data = tmp_path / "model.onnx.data"
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(BundleError, match=r"ONNX Runtime cannot load .*model\.onnx"):
+        open_session(path, *specs)
+
+
+def test_weights_outside_the_bundle_are_not_read(tmp_path: Path) -> None:
+    """A bundle is untrusted: a graph may not point at files elsewhere."""
+    (tmp_path / "secret").write_bytes(bytes(64 * 64 * 4))
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    weight = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
+    path = small_graphs.save_graph(folder / "model.onnx", nodes, {"x": [1, 64]}, [1, 64], [weight], TensorProto.FLOAT)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match="ONNX Runtime cannot load"):
+        open_session(path, (TensorSpec("x", "float32", (1, 64), ""),), (TensorSpec("y", "float32", (1, 64), ""),))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        ((TensorSpec("z", "float32", (2, 3), ""),), (Y,), r"has inputs \['x'\], the manifest says \['z'\]"),
+        ((X,), (TensorSpec("image", "float32", (2, 3), ""),), r"has outputs \['y'\], the manifest says \['image'\]"),
+        ((X,), (TensorSpec("y", "float16", (2, 3), ""),), r"'y' as float32 \[2, 3\], the manifest says float16 \[2, 3\]"),
+        ((TensorSpec("x", "float32", (2, 4), ""),), (Y,), r"'x' as float32 \[2, 3\], the manifest says float32 \[2, 4\]"),
+        ((TensorSpec("x", "float32", (2, "width"), ""),), (Y,), r"the manifest says float32 \[2, width\]"),
+    ],
+    ids=["inputs", "outputs", "a type", "a shape", "a free axis"],
+)
+def test_an_interface_that_is_not_the_manifests_is_a_bundle_error(
+    tmp_path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        open_session(save_twice(tmp_path / "model.onnx"), inputs, outputs)
+
+
+def save_rows(path: Path) -> Path:
+    """y = table[x], float32 [4, 3] of a table of five rows."""
+    table = onnx.numpy_helper.from_array(np.arange(15, dtype=np.float32).reshape(5, 3), "table")
+    given = onnx.helper.make_tensor_value_info("x", TensorProto.INT64, [4])
+    made = onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 3])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Gather", ["table", "x"], ["y"])], "rows", [given], [made], [table])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def test_what_fails_while_it_runs_is_one_line(tmp_path: Path) -> None:
+    session = open_session(
+        save_rows(tmp_path / "model.onnx"), (TensorSpec("x", "int64", (4,), ""),), (TensorSpec("y", "float32", (4, 3), ""),)
+    )
+    assert session.run({"x": np.array([0, 1, 2, 4])})["y"][3, 2] == 14
+    for ids in ([0, 1, 2, 10**6], [0, 1, 2]):
+        with pytest.raises(BundleError, match=r"ONNX Runtime cannot run .*model\.onnx: ") as caught:
+            session.run({"x": np.array(ids)})
+        assert "\n" not in str(caught.value)
