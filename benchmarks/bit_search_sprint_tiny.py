@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.recipes import default_recipe
@@ -21,7 +23,6 @@ from sprint_export.quantize.search.units import round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import Recipe, Student
 from sprint_export.session import Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

@@ -68,8 +68,8 @@ def quantized(role: str, pixels: int, engine: str, prompts: int) -> Any:
 
 def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> None:
     """Write one network for one of our targets."""
+    from sprint_export.nouns.target import Options
     from sprint_export.registry import load_member
-    from sprint_export.schema import Options
 
     name, precision = OURS[engine]
     target = load_member("target", name).TARGET

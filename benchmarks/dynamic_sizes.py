@@ -26,8 +26,8 @@ import numpy as np
 import ort_nodes
 
 from sprint_export.export.bundle import read_record, write_record
+from sprint_export.nouns.student import ROLES
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES
 from sprint_export.validate.machine import describe_machine
 
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp16", "int8")}
@@ -37,10 +37,10 @@ SIZES = ("fixed", "free")
 def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) -> None:
     """All four files, quantized ones calibrated on one prompt."""
     from sprint_export.devices import find_device
+    from sprint_export.nouns.target import Options
     from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
     from sprint_export.road import keep_components
-    from sprint_export.schema import Options
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import build_preset
 

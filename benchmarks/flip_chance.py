@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

@@ -31,11 +31,11 @@ ROLES = ("transformer", "vae_decoder", "text_encoder")
 def export(work: Path, device: str, precision: str, role: str) -> dict[str, Any]:
     """One network of one bundle; what it weighs and how it was cut."""
     from sprint_export.export import export_student
+    from sprint_export.nouns.target import Options
     from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_member
     from sprint_export.road import keep_components
-    from sprint_export.schema import Options
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
 

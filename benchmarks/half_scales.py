@@ -26,9 +26,11 @@ from typing import Any
 import torch
 
 from sprint_export.devices import find_device
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
 from sprint_export.road import keep_components
-from sprint_export.schema import Component, Options, QuantizedLayer
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.machine import describe_machine

@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.recipes import default_recipe, read_preset
-from sprint_export.schema import ROLES, Student
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

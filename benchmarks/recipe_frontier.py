@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import find_device
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.preset_files import list_presets
@@ -32,7 +34,6 @@ from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.run_checks import parse_target
-from sprint_export.schema import ROLES, Recipe, Student
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import find_device
+from sprint_export.nouns.student import ROLES
 from sprint_export.runtimes.trt.kernels import parse_kernels, price_kernels
-from sprint_export.schema import ROLES
 from sprint_export.validate.machine import describe_machine
 
 PRESET, DEVICE = "sana-sprint-0.6b", "rtx-4090"
@@ -57,7 +57,7 @@ def export(role: str, layers: int | None, graph: str, work: Path) -> None:
     """The graph, as `<work>/<graph>/model.onnx`."""
     if graph in OURS:
         from sprint_export.export.to_onnx.writer import write_component
-        from sprint_export.schema import Options
+        from sprint_export.nouns.target import Options
 
         student, target = _quantized(role, layers, precision := graph.removeprefix("trt-"))
         write_component(student.components[role], target, precision, Options(), work / graph)

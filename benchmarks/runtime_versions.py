@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from sprint_export.export.bundle import find_artifact, read_bundle
+from sprint_export.nouns.student import ROLES
 from sprint_export.runtimes import open_bundle
-from sprint_export.schema import ROLES
 from sprint_export.validate.machine import describe_machine
 
 VERSIONS = {

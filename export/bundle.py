@@ -21,7 +21,7 @@ from sprint_export.export.manifest_checks import ManifestError, check_manifest
 from sprint_export.export.safe_files import FileError, check_way, find_odd_entry, hash_bytes, open_checked
 from sprint_export.files import write_text
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.schema import Artifact, Bundle
+from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.strict_json import hash_json, parse_json
 
 __all__ = [

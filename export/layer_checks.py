@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from sprint_export.export.manifest_faults import demand, demand_range
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES, Precision, QuantizedLayer
 from sprint_export.registry import list_members
-from sprint_export.schema import FLOAT, FLOAT_DTYPES, Bundle, Precision, QuantizedLayer
 
 MOST_RULES = 1 << 16
 MOST_BITS = 32

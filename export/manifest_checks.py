@@ -23,8 +23,10 @@ from sprint_export.export.manifest_faults import ManifestError, demand, demand_r
 from sprint_export.export.safe_files import find_path_fault
 from sprint_export.export.tensor_checks import check_interfaces, check_parts
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES
+from sprint_export.nouns.target import Options
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Bundle, Options
 
 __all__ = ["ManifestError", "check_manifest"]
 

@@ -24,7 +24,7 @@ from sprint_export.errors import BundleError
 from sprint_export.export.bundle import hash_file
 from sprint_export.files import list_tree, read_signed, remove, settle_folder, sign_text, sync_folder, write_text
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.schema import Bundle, ComponentRecord
+from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.work_folder import BUNDLE, KEY, MAKING, OLD, RECORDS, claim_bundle, recover
 
 AT_WORKING_FOLDER, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux

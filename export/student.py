@@ -18,12 +18,14 @@ from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord
+from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.target import Device, Options, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
-from sprint_export.schema import Artifact, Bundle, Component, ComponentRecord, Device, Options, Student, Target
 from sprint_export.thread_count import fixed_threads
 from sprint_export.work_folder import claim_bundle
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from sprint_export.errors import BundleError
 from sprint_export.export.manifest_faults import ManifestError, demand, demand_range
 from sprint_export.export.safe_files import find_path_fault
-from sprint_export.schema import Bundle, ComponentRecord, TensorSpec
+from sprint_export.nouns.bundle import Bundle, ComponentRecord
+from sprint_export.nouns.student import TensorSpec
 from sprint_export.sizes import SIDES, find_sizes, read_axis
 
 MOST_PARTS = 512

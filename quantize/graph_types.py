@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sprint_export.schema import FLOAT_DTYPES
+from sprint_export.nouns.recipe import FLOAT_DTYPES
 
 
 def round_to_graph(value: torch.Tensor, dtype: str) -> torch.Tensor:

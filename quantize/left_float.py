@@ -11,8 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from sprint_export.nouns.recipe import FLOAT, Decision, QuantizedLayer
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import holds_input, input_scale, weight_scale
-from sprint_export.schema import FLOAT, Component, Decision, QuantizedLayer
 
 SMALL_INPUT = "reads values whose scale half precision cannot hold"
 LARGE_BIAS = "adds a bias that 32-bit integers cannot hold in units of its weights"

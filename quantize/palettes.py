@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.graph_types import round_to_graph
-from sprint_export.schema import QuantizedLayer
 
 STEPS = 30  # Lloyd's steps; the error has settled to within a percent of the exact optimum (tests/quantize/test_palettes.py)
 BATCH = 1 << 24  # weight values fitted at a time: bounds the memory for prefix sums in float64

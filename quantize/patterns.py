@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.schema import FLOAT as FLOAT
-from sprint_export.schema import Decision, Recipe, Rule, Student
+from sprint_export.nouns.recipe import FLOAT as FLOAT
+from sprint_export.nouns.recipe import Decision, Recipe, Rule
+from sprint_export.nouns.student import Student
 
 Layer = torch.nn.Linear | torch.nn.Conv2d | torch.nn.Embedding
 MIN_CHANNELS = 16  # an 8-bit kernel reads 16 values at a time, as modelopt assumes too; thinner layers stay float

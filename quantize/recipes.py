@@ -6,7 +6,7 @@ needs its own. A preset serves every student of its family: its rules about laye
 user's own file such a rule is an error (quantize/patterns.py), it may be a misspelling.
 
     {precision}     the precision asked for
-    {convolution}   what the target's convolutions are fastest in, where that is another (schema.Target.convolutions)
+    {convolution}   what the target's convolutions are fastest in, where that is another (nouns.target.Target.convolutions)
     {gentler}       its nearest more exact: int8 weights with float activations where the target stores weights alone, else float
     {first} {last}  the smallest and the largest number that the layers' names have at this place
 """
@@ -16,10 +16,12 @@ from __future__ import annotations
 import dataclasses
 from fnmatch import fnmatchcase
 
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Target
 from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
 from sprint_export.quantize.preset_files import find_preset
 from sprint_export.recipe_toml import ASKED, CONVOLUTION, GENTLER, read_recipe
-from sprint_export.schema import Recipe, Student, Target
 
 DEFAULT = "balanced"
 GENTLE = "int8"  # as weights alone: 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results)

@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import FLOAT_DTYPES, Precision, QuantizedLayer
 from sprint_export.quantize.graph_types import round_to_graph
 from sprint_export.quantize.palettes import look_up, palettize
-from sprint_export.schema import FLOAT_DTYPES, Precision, QuantizedLayer
 
 MOST_LIFT = {"fp16": 2.0**14}  # 2^-e is a normal number too; steps of 2^-28 are finer than half precision's own, 2^-24
 

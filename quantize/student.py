@@ -9,6 +9,9 @@ from typing import TypeVar
 import torch
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
+from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.target import LayerShape, Target
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.left_float import correct_decisions, describe_left, find_reason
 from sprint_export.quantize.measure.calibrate import calibrate
@@ -22,7 +25,6 @@ from sprint_export.quantize.mend.smooth import check_smooth, smooth_component
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import default_recipe, fit_recipe
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Decision, LayerShape, QuantizedLayer, Recipe, Student, Target
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 

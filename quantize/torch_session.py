@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import fake_quantize, input_scale, output_scale, round_weight
-from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
 from sprint_export.weights import materialize
 
 

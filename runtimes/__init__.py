@@ -26,10 +26,12 @@ from sprint_export.export.bundle import (
     read_bundle,
     write_bundle,
 )
+from sprint_export.nouns.bundle import Artifact, Bundle, Part
+from sprint_export.nouns.student import ROLES
+from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress, quiet
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Artifact, Bundle, Device, Part, Target
 from sprint_export.session import Chain, OneAtATime, Pipeline
 from sprint_export.sizes import find_sizes
 from sprint_export.work_folder import claim_bundle

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import BundleError
-from sprint_export.schema import TensorSpec
+from sprint_export.nouns.student import TensorSpec
 
 if TYPE_CHECKING:
     from sprint_export.session import Array

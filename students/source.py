@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, unknown_choice
+from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import Student
 from sprint_export.students.folder import read_json
 
 HERE = Path(__file__).parent

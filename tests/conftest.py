@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sprint_export.schema import Student
+    from sprint_export.nouns.student import Student
 
 
 def pytest_configure() -> None:

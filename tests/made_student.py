@@ -20,9 +20,9 @@ from diffusers.schedulers import scheduling_scm
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import Student
 from sprint_export.session import Pipeline
 from sprint_export.students.sana_sprint.published import DC_AE
 

@@ -11,9 +11,9 @@ import dataclasses
 
 import torch
 
+from sprint_export.nouns.student import Component, Migration, Student
 from sprint_export.quantize.mend.edits import list_channels, scale_channels
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Migration, Student
 
 FACTOR = 32.0
 SHARE = 0.02  # of the channels; real outliers sit in 0.1 to 1 % (arXiv 2211.10438 section 3)

@@ -5,19 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sprint_export.export.bundle import make_artifact, write_bundle
+from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
+from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
-from sprint_export.schema import (
-    Bundle,
-    ComponentRecord,
-    Options,
-    Part,
-    PromptPlan,
-    QuantizedLayer,
-    Recipe,
-    Rule,
-    StepPlan,
-    TensorSpec,
-)
 
 LATENTS = TensorSpec("latents", "float32", (1, 4, 16, 16), "noise")
 EMBEDS = TensorSpec("prompt_embeds", "float32", (1, 300, 8), "rows")

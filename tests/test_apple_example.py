@@ -18,10 +18,12 @@ from examples.apple.make_reference import MIN_PSNR_DB, make_reference
 from sprint_export.errors import InputError
 from sprint_export.export.bundle import FORMAT, HASH, hash_file, read_bundle
 from sprint_export.json_forms import from_json
+from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord, Part
+from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.runtimes.coreml import target as coreml_package
 from sprint_export.sampler import sample, trigflow_times
-from sprint_export.schema import Artifact, Bundle, ComponentRecord, Options, Part, PromptPlan, StepPlan, TensorSpec
 from sprint_export.session import Pipeline, to_uint8
 from sprint_export.strict_json import hash_json
 from sprint_export.students import load_student
@@ -40,7 +42,7 @@ SWIFT_NAMES: dict[str, type] = {
     "Component": ComponentRecord,
     "Artifact": Artifact,
 }
-# Swift type -> the annotations of schema.py it can decode; Core ML shapes are fixed, so they hold integers only.
+# Swift type -> the annotations of nouns it can decode; Core ML shapes are fixed, so they hold integers only.
 SWIFT_TYPES = {
     "Int": {"int"},
     "Bool": {"bool"},
@@ -97,8 +99,8 @@ def test_every_decoded_field_is_in_the_manifest() -> None:
             known["format"] = "int"  # written beside the dataclass's fields
         assert fields, name
         for field, kind in fields.items():
-            assert field in known, f"{name}.{field} is not in schema.py; it has {sorted(known)}"
-            assert known[field] in SWIFT_TYPES[kind], f"{name}.{field} is {kind}, schema.py says {known[field]}"
+            assert field in known, f"{name}.{field} is not in nouns; it has {sorted(known)}"
+            assert known[field] in SWIFT_TYPES[kind], f"{name}.{field} is {kind}, nouns says {known[field]}"
     assert f"readsFormat = {FORMAT}\n" in SOURCES["Manifest.swift"]
 
 

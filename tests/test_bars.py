@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from sprint_export import interrupts
-from sprint_export.bars import TimeLeft, progress_bars
+from sprint_export.cli.bars import TimeLeft, progress_bars
 
 
 @pytest.fixture

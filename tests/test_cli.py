@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sprint_export.schema import ROLES
+from sprint_export.nouns.student import ROLES
 from tests.bundles import COMMAND, check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
 from tests.tree import ROOT
 

@@ -49,6 +49,6 @@ def test_prompts_may_come_through_a_pipe_or_from_windows(tmp_path: Path) -> None
     command = [sys.executable, "-m", "sprint_export", "--target", "onnx-int8", "--dry-run", "--prompts"]
     for given, status in ((b"a red circle\n", 0), (b"", 2), (b"\xff", 2)):
         assert subprocess.run([*command, "-"], input=given, capture_output=True, check=False).returncode == status
-    from sprint_export.cli_options import read_prompts
+    from sprint_export.cli.options import read_prompts
 
     assert read_prompts(tmp_path / "prompts.txt") == ["a red circle"], "the mark made the comment a prompt"

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sprint_export import load_student, open_bundle
 from sprint_export.export.bundle import find_artifact, read_bundle
+from sprint_export.nouns.student import ROLES
 from sprint_export.road import convert
 from sprint_export.run_checks import parse_target
 from sprint_export.runtimes.trt.kernels import Kernel, parse_kernels
-from sprint_export.schema import ROLES
 from sprint_export.session import make_noise
 from sprint_export.specialize import DEFAULT_GUIDANCE
 from sprint_export.validate.reference import draw_reference

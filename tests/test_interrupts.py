@@ -12,7 +12,7 @@ import pytest
 
 from sprint_export.interrupts import STOPPED
 
-SLEEPER = "import sys, time, types\nfrom sprint_export import cli\ndef app(): {act}\ncli.call_app = app\ncli.main()\n"
+SLEEPER = "import sys, time, types\nfrom sprint_export.cli import entry\ndef app(): {act}\nentry.call_app = app\nentry.main()\n"
 READY = "print('ready', file=sys.stderr, flush=True)"
 TRY = f"{READY}\n  try: time.sleep(60)\n  except BaseException: "
 CASES = {

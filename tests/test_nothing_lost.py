@@ -20,8 +20,8 @@ from sprint_export.bundle_files import REPORT, SHEET, sort_contents
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.files import write_text
+from sprint_export.nouns.student import Student
 from sprint_export.road import convert
-from sprint_export.schema import Student
 from sprint_export.work_folder import find_work_folder
 from tests.attack import full_disks
 from tests.attack.fresh import run_campaign
@@ -165,7 +165,7 @@ def test_full_disks_are_the_machines() -> None:
 
 
 def test_a_picture_on_a_full_disk_is_the_machines(tmp_path: Path) -> None:
-    from sprint_export.cli_verbs import _save_picture
+    from sprint_export.cli.verbs import _save_picture
 
     if not full_disks.can_mount():
         pytest.skip("a full disk needs the right to mount a small one")

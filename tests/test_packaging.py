@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
-from sprint_export.schema import Options
 from sprint_export.versions import is_older
 from tests.tree import ROOT, STAGES, package_modules
 

@@ -12,8 +12,8 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from sprint_export.errors import BundleError, InputError, SprintExportError
+from sprint_export.nouns.student import PromptPlan, Student
 from sprint_export.prompt_reader import LARGEST_TOKENIZER, PromptReader, encode_text, open_tokenizer
-from sprint_export.schema import PromptPlan, Student
 from sprint_export.students import load_student
 
 PLAN = PromptPlan(prefix="", lower=True, tokens=8, keep=8, pad_id=0)

@@ -10,13 +10,14 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.frontier import read_frontier
 from sprint_export.recipe_choice import Wish, check_wish, choose_recipe, find_psnr_gate
 from sprint_export.recipe_toml import write_recipe
 from sprint_export.registry import load_member
 from sprint_export.road import convert
-from sprint_export.schema import ROLES, Recipe, Rule, Student
 from sprint_export.specialize import specialize_student
 from tests.bundles import read_rows
 

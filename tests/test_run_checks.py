@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sprint_export.errors import InputError, MachineError
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Options
 from sprint_export.road import check_convert
-from sprint_export.schema import ROLES, Options, Student
 from tests.test_house import run_python
 
 DEFAULTS: dict[str, Any] = {

@@ -13,8 +13,8 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 
 from sprint_export.errors import BundleError, InputError
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.schema import Student
 from sprint_export.session import Pipeline, check_ids, make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.schema import Bundle, ComponentRecord, Options, PromptPlan, StepPlan, TensorSpec
+from sprint_export.nouns.bundle import Bundle, ComponentRecord
+from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.sizes import PictureSizes, find_sizes, name_axis, read_axis
 
 FIXED, FREE, PATCHES = (PictureSizes((32, 24), 32, step) for step in (None, 1, 2))

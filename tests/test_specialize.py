@@ -11,8 +11,8 @@ import torch
 from diffusers.models import normalization
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.registry import list_members
-from sprint_export.schema import ROLES, Student
 from sprint_export.specialize import DEFAULT_GUIDANCE, fold_gate, fold_scale_shift, specialize_student, tabulate
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle, check_fit, constant, materialize

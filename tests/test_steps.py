@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import ROLES, StepPlan, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.sampler import trigflow_times
-from sprint_export.schema import ROLES, StepPlan, Student
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny

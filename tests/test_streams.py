@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export.cli.screen import CleanConsole
 from sprint_export.errors import InputError
 from sprint_export.paths import MOST_BYTES, check_utf8, is_file, is_folder, read_user_text, resolve_path
-from sprint_export.screen import CleanConsole
 from sprint_export.streams import clean_text
 from tests.bundles import COMMAND, check_refused, run_command
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member, require
 from sprint_export.runtimes.coreml import target as coreml_package
 from sprint_export.runtimes.openvino_ir import target as openvino_device
-from sprint_export.schema import Options
 from sprint_export.versions import is_older, refuse_older, refuse_other
 
 

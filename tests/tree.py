@@ -11,10 +11,16 @@ STAGES = ("students", "quantize", "export", "runtimes", "validate")
 def package_modules(root: Path = ROOT) -> dict[str, Path]:
     """Dotted name -> file for every module of the package; the links in src/sprint_export are not followed."""
     source = root / "src" / "sprint_export"
-    found = {_dotted(path.relative_to(source.parent)): path for path in source.glob("*.py")}
+    found = {_dotted(path.relative_to(source.parent)): path for path in _own_files(source)}
     for stage in STAGES:
         found |= {f"sprint_export.{_dotted(path.relative_to(root))}": path for path in (root / stage).rglob("*.py")}
     return dict(sorted(found.items()))
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Modules below a folder; links are not followed."""
+    inner = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    return [*folder.glob("*.py"), *(path for each in inner for path in _own_files(each))]
 
 
 def _dotted(path: Path) -> str:

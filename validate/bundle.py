@@ -13,12 +13,14 @@ from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Measurement, Report
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_member
 from sprint_export.runtimes import choose_runtime
-from sprint_export.schema import ROLES, Bundle, Measurement, Report, Student
 from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import torch
 
 from sprint_export.errors import BundleError
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, QuantizedLayer
 
 ROUNDED = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Embedding)
 

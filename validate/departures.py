@@ -14,10 +14,13 @@ import numpy as np
 import torch
 
 from sprint_export.export.bundle import locate, locate_kind
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.registry import hush, load_member
-from sprint_export.schema import Bundle, Component, Measurement, QuantizedLayer, Student
 from sprint_export.specialize import specialize_like
 from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.side_by_side import Drawn

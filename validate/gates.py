@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sprint_export.errors import InputError
-from sprint_export.schema import Measurement
+from sprint_export.nouns.report import Measurement
 from sprint_export.validate.metrics import find_metric
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}

@@ -9,10 +9,11 @@ import numpy as np
 
 from sprint_export.devices import find_device
 from sprint_export.export.bundle import find_file, locate, locate_kind
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Measurement
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
 from sprint_export.runtimes.trt.kernels import price_kernels, read_kernels
-from sprint_export.schema import Bundle, Measurement
 from sprint_export.students.sprint_tiny.adherence import count_flips, measure_adherence
 from sprint_export.students.sprint_tiny.world import IMAGE_SIZE, read_caption
 from sprint_export.validate.images import ssim_images

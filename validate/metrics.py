@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sprint_export.errors import InputError, unknown_choice
-from sprint_export.schema import Target
+from sprint_export.nouns.target import Target
 
 ENGINE, OPENVINO, COREML, COREAI = "onnx+engine", "openvino", "mlpackage", "aimodel"  # formats of targets
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from sprint_export.export.bundle import locate
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Measurement
 from sprint_export.runtimes.coreml.target import package_of
-from sprint_export.schema import Bundle, Measurement
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.coreml.mil.program import Op

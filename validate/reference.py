@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from diffusers.schedulers import scheduling_scm
 
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.sampler import INTERMEDIATE_TIMESTEP
-from sprint_export.schema import Student
 
 
 @dataclass

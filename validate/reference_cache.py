@@ -23,8 +23,8 @@ import torch
 
 from sprint_export.cache import cache_folder
 from sprint_export.files import sweep_parts, write_whole
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.schema import Student
 from sprint_export.validate import reference
 from sprint_export.validate.reference import Reference, draw_reference
 

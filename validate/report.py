@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sprint_export.schema import Measurement, Report
+from sprint_export.nouns.report import Measurement, Report
 
 if TYPE_CHECKING:
     from rich.table import Table

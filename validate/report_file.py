@@ -11,7 +11,7 @@ from typing import Any
 from sprint_export.bundle_files import REPORT
 from sprint_export.errors import BundleError
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.schema import Measurement, Report
+from sprint_export.nouns.report import Measurement, Report
 
 NO_NUMBER = "not a number"
 

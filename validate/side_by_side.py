@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sprint_export.export.bundle import locate_kind
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.progress import Progress
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes import chain_sessions, open_bundle
-from sprint_export.schema import ROLES, Bundle, Measurement, Student
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_like
 from sprint_export.validate.bundle_layers import take_layers

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 
 from sprint_export.errors import InputError
 from sprint_export.export.narrow import check_fits, narrow
+from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import MOST_LIFT, find_lift, input_scale, quantize_tensor, weight_scale
-from sprint_export.schema import FLOAT_DTYPES, Component, QuantizedLayer
 from sprint_export.weights import Handle
 
 STORED, SCALE, LIFT, INPUT_SCALE = "stored", "scale", "lift", "input_scale"

@@ -25,8 +25,10 @@ from sprint_export.disk_errors import check_space
 from sprint_export.errors import InputError
 from sprint_export.export.to_coreai.layers import load_values, make_module
 from sprint_export.export.to_coreai.names import fix_date, names_from_content
+from sprint_export.nouns.bundle import ComponentRecord, Part
+from sprint_export.nouns.student import Component
+from sprint_export.nouns.target import Options, Target
 from sprint_export.registry import hush, require
-from sprint_export.schema import Component, ComponentRecord, Options, Part, Target
 
 FORMAT = "aimodel"
 TOOLS = ("coreai-core", "coreai-torch")

@@ -20,9 +20,9 @@ from sprint_export.errors import InputError
 from sprint_export.export.narrow import narrow
 from sprint_export.export.to_coreml.fixes import LEFT_OUT
 from sprint_export.export.to_coreml.lift import lower_result
+from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.scales import find_lift, input_scale, quantize_tensor, weight_scale
-from sprint_export.schema import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.weights import Handle
 
 PASS, KEEP = "sprint_export::compress_layers", "sprint_export::keep_weights"

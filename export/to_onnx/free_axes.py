@@ -15,7 +15,7 @@ import onnx_ir as ir
 import torch
 from torch.export import Dim
 
-from sprint_export.schema import Component, TensorSpec
+from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.sizes import read_axis
 
 # Sizes that capture is shown. They differ, so that no axis is taken for another, and are neither 0 nor 1, which it would fix.

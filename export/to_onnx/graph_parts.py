@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.export import ExportedProgram
 
-from sprint_export.schema import TensorSpec
+from sprint_export.nouns.student import TensorSpec
 
 INNER = "passed on to the next part"  # the meaning of a value between parts
 

@@ -22,8 +22,8 @@ from sprint_export.errors import InputError
 from sprint_export.export.narrow import check_fits
 from sprint_export.export.to_onnx.graph_editor import register
 from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORAGE_TYPES, TORCH_TYPES, sizes, to_ir, to_torch
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
-from sprint_export.schema import QuantizedLayer
 
 WHOLE_BYTE = 8
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input

@@ -28,7 +28,10 @@ from sprint_export.export.to_onnx.passes import run_passes
 from sprint_export.export.to_onnx.qdq import insert_qdq
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.tensors import lazy_tensor
-from sprint_export.schema import FLOAT_DTYPES, Component, ComponentRecord, Options, Part, Target
+from sprint_export.nouns.bundle import ComponentRecord, Part
+from sprint_export.nouns.recipe import FLOAT_DTYPES
+from sprint_export.nouns.student import Component
+from sprint_export.nouns.target import Options, Target
 
 OPSET = 22  # the first whose Conv takes bfloat16; from 23 on attention is one op, which few runtimes can quantize
 FLOAT32_LEAVES = ("times",)  # sampling times keep their precision in a 16-bit graph

@@ -24,8 +24,10 @@ import onnx_ir as ir
 
 from sprint_export.export.to_onnx.shadow import widen_graph
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.nouns.bundle import ComponentRecord, Part
+from sprint_export.nouns.student import Component
+from sprint_export.nouns.target import UNIT_KEY, Options, Target
 from sprint_export.registry import require
-from sprint_export.schema import UNIT_KEY, Component, ComponentRecord, Options, Part, Target
 
 FORMAT = "openvino"
 TOOLS = ("openvino", "onnx", "onnx-ir", "onnxscript")

@@ -19,11 +19,11 @@ import torch
 from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.measure.records import Record, load_records, merge_records, record_rows, save_records
 from sprint_export.quantize.measure.streaming import OUTPUT, Listener
 from sprint_export.quantize.measure.walk import Chunk, walk_networks
-from sprint_export.schema import Student
 from sprint_export.weights import free_large_tensors_at_once
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 
 from sprint_export.errors import unknown_choice
+from sprint_export.nouns.recipe import Precision
 from sprint_export.quantize.measure.records import BINS, Record, bin_start
-from sprint_export.schema import Precision
 
 PERCENTILE = 0.9999
 POINTS = 4  # a bin is up to a quarter of its start wide and stands for values spread evenly over it

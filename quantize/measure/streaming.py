@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sprint_export.schema import Component
+from sprint_export.nouns.student import Component
 from sprint_export.weights import Handle, materialize
 
 SMALL = 1 << 18  # values (1 MB) up to which a tensor stays in memory

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.measure.streaming import Listener, StreamedNetwork, count_layers, count_rows_at_once
 from sprint_export.registry import load_member
 from sprint_export.sampler import sample
-from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise
 
 if TYPE_CHECKING:

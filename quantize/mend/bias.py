@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import torch
 
+from sprint_export.nouns.student import Component
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.scales import round_weight
-from sprint_export.schema import Component
 
 
 def correct_biases(

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import BundleError
 from sprint_export.files import write_whole
-from sprint_export.schema import Component, Migration
+from sprint_export.nouns.student import Component, Migration
 from sprint_export.weights import Handle, LazyHandle
 
 Edits = Mapping[str, torch.Tensor]

@@ -21,6 +21,8 @@ import torch
 from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.measure.streaming import Listener, count_rows_at_once, ignore
 from sprint_export.quantize.measure.walk import Chunk, walk_networks
@@ -28,7 +30,6 @@ from sprint_export.quantize.mend.edits import pack_codes
 from sprint_export.quantize.mend.gptq import fit_weight
 from sprint_export.quantize.patterns import Layer, is_pointwise
 from sprint_export.quantize.tensor_files import hash_tensors, load_tensors, save_tensors
-from sprint_export.schema import Component, QuantizedLayer, Student
 
 if TYPE_CHECKING:
     from sprint_export.session import Array

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.scales import spread_scale, weight_scale
-from sprint_export.schema import QuantizedLayer
 
 BLOCK = 128  # columns that are rounded before the rest of the matrix is told, as in the paper
 DAMPINGS = (0.01, 0.1, 1.0)  # of H's mean diagonal, added to it: the paper's, and more where float32 finds no factor

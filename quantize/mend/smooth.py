@@ -2,7 +2,7 @@
 
     y = W x = (W diag(s)) (x / s)        s_j = max|x_j|^a / max|W_j|^(1 - a)        a = the recipe's `smooth`
 x / s costs nothing where the layer before can write it: its rows, or a norm's gain, are divided by s instead. Which places these
-are is the family's business (schema.Migration); all readers of a tensor get one s, so that they still share one Q/DQ. s is
+are is the family's business (nouns.student.Migration); all readers of a tensor get one s, so that they still share one Q/DQ. s is
 divided by its median and rounded to a power of two, so a typical channel keeps its magnitude and the rewrite is exact to the bit.
 Not covered: places without a linear producer (behind SiLU, or an affine-free norm), where x / s would be one more operation.
 """
@@ -14,10 +14,10 @@ from collections.abc import Container, Mapping, Sequence
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import Component, Migration
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.measure.records import Record
 from sprint_export.quantize.mend.edits import list_channels, scale_channels
-from sprint_export.schema import Component, Migration
 
 MAX_OCTAVES = 12  # of a channel's factor, up or down: a dead channel is not blown up without bound
 

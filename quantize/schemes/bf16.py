@@ -1,6 +1,6 @@
 """bfloat16: float32's range with 7 mantissa bits; the students' own storage type."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="bf16",

@@ -1,6 +1,6 @@
 """IEEE half precision: 10 mantissa bits, largest value 65504."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="fp16",

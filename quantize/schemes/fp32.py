@@ -1,6 +1,6 @@
 """IEEE single precision."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="fp32",

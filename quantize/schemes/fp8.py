@@ -1,6 +1,6 @@
 """FP8 E4M3 (float8_e4m3fn): scale = amax / 448, no infinities; needs compute capability 8.9 on NVIDIA."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="fp8",

@@ -1,6 +1,6 @@
 """Symmetric INT4 weights in blocks (W4A16): scale = amax / 7 for every 32 input values, 128 for TensorRT; GPUs unpack it."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="int4",

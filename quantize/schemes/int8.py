@@ -1,6 +1,6 @@
 """Symmetric INT8: scale = amax / 127, zero point 0. The range is ONNX's own, [-128, 127], so that clipping agrees with it."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="int8",

@@ -1,6 +1,6 @@
 """6-bit palettes: every weight is one of 64 values; activations stay in the graph's float type."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="w6",

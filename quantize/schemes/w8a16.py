@@ -1,6 +1,6 @@
 """Symmetric INT8 weights, one scale a row; activations stay in the graph's float type: what `int8` means on Apple targets."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="w8a16",

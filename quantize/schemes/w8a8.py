@@ -1,6 +1,6 @@
 """INT8 weights and activations for Core ML, where `int8` means weights alone: what its Neural Engine multiplies as integers."""
 
-from sprint_export.schema import Precision
+from sprint_export.nouns.recipe import Precision
 
 PRECISION = Precision(
     name="w8a8",

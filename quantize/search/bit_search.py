@@ -17,13 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Target
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.search.costs import find_shape, layer_bytes, student_bytes
 from sprint_export.quantize.search.knapsack import Knapsack
 from sprint_export.quantize.search.pictures import KeptErrors, measure_units
 from sprint_export.quantize.search.units import Unit, make_units, round_layers, write_rules
-from sprint_export.schema import ROLES, Recipe, Rule, Student, Target
 from sprint_export.thread_count import fixed_threads
 
 CHOICES = ("w4", "w6", "int8")  # what all of Apple's units run; int4 in blocks suits a GPU and has to be asked for

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, unknown_choice
-from sprint_export.schema import Component, Device, QuantizedLayer, Student
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.target import Device
 
 if TYPE_CHECKING:
     import torch

@@ -25,6 +25,9 @@ from typing import NoReturn
 import numpy as np
 
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
@@ -37,7 +40,6 @@ from sprint_export.quantize.search.pictures import KeptErrors, KeptPsnr, measure
 from sprint_export.quantize.search.units import Unit, gather_layers, make_units, round_layers, write_rules
 from sprint_export.quantize.student import quantize_student
 from sprint_export.recipe_toml import AUTO
-from sprint_export.schema import Device, Recipe, Rule, Student, Target
 from sprint_export.thread_count import fixed_threads
 
 WHOLE_PROMPTS = 32  # small students; a large one's pictures take minutes, it draws LARGE_PROMPTS

@@ -24,6 +24,8 @@ from sprint_export.cache import open_cache, write_cached
 from sprint_export.errors import InputError
 from sprint_export.files import read_signed, sign_text
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.progress import Progress
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
@@ -32,7 +34,6 @@ from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.search.units import Layers, Unit
 from sprint_export.quantize.torch_session import TorchSession, round_activations
 from sprint_export.sampler import sample
-from sprint_export.schema import ROLES, QuantizedLayer, Student
 from sprint_export.session import OneAtATime, Pipeline, make_noise
 
 if TYPE_CHECKING:

@@ -14,10 +14,12 @@ from fnmatch import fnmatchcase
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Target
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.search.costs import find_shape
 from sprint_export.quantize.student import quantize_student
-from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
 
 Layers = Mapping[str, QuantizedLayer]  # by role.module
 Price = Callable[[str, QuantizedLayer | None], int]  # of a layer rounded so, or in float

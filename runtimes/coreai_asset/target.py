@@ -27,8 +27,9 @@ from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.files import temporary_folder
 from sprint_export.libraries import is_installed
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import NEURAL_ENGINE, Device, Options, Target
 from sprint_export.registry import require
-from sprint_export.schema import NEURAL_ENGINE, Device, Options, Target, TensorSpec
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session

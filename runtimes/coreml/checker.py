@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.libraries import is_installed
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import TensorSpec
 from sprint_export.registry import hush, require
 from sprint_export.runtimes.coreml.target import package_of
-from sprint_export.schema import Measurement, TensorSpec
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import NEURAL_ENGINE, UNIT_KEY, Device, Options, Target
 from sprint_export.registry import require
-from sprint_export.schema import NEURAL_ENGINE, UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
 from sprint_export.versions import is_older
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.libraries import is_installed, missing_library
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import Device, LayerShape, Target
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
-from sprint_export.schema import Device, LayerShape, Target, TensorSpec
 from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_older
 
 if TYPE_CHECKING:

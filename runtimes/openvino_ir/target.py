@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.libraries import is_installed
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import UNIT_KEY, Device, Options, Target
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results
-from sprint_export.schema import UNIT_KEY, Device, Measurement, Options, Target, TensorSpec
 from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from sprint_export.errors import InputError, SprintExportError
 
 if TYPE_CHECKING:
-    from sprint_export.schema import Device
+    from sprint_export.nouns.target import Device
 
 # The builder's name of a type -> bytes per element, and its column of Device.tflops ("other": index arithmetic).
 _TYPES = {

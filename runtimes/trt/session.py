@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.nouns.student import TensorSpec
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.library import LOG_LOCK, join_messages, open_log
-from sprint_export.schema import TensorSpec
 
 if TYPE_CHECKING:
     from types import ModuleType

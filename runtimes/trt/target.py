@@ -25,11 +25,12 @@ from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
 from sprint_export.files import write_whole
 from sprint_export.libraries import is_installed
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import Device, Target
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
 from sprint_export.runtimes.trt.session import EngineSession
-from sprint_export.schema import Device, Target, TensorSpec
 from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_other
 
 if TYPE_CHECKING:

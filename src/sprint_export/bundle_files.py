@@ -17,7 +17,7 @@ from typing import Any
 
 from sprint_export.errors import InputError
 from sprint_export.files import PART, list_tree, remove, sweep_parts
-from sprint_export.schema import ROLES
+from sprint_export.nouns.student import ROLES
 
 MANIFEST = "bundle.json"
 REPORT, SHEET = "report.json", "contact_sheet.png"  # validation writes them beside the manifest

@@ -15,7 +15,7 @@ workstation RTX parts, whose clocks depend on the maker.
 from __future__ import annotations
 
 from sprint_export.errors import unknown_choice
-from sprint_export.schema import NEURAL_ENGINE, Device, Target
+from sprint_export.nouns.target import NEURAL_ENGINE, Device, Target
 
 KERNEL_US = 2.0  # the cost of one kernel in a stream: launch gap and tail; set once for all cards
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.bundle import Bundle, ComponentRecord
+from sprint_export.nouns.recipe import FLOAT, Recipe
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import FLOAT, Bundle, ComponentRecord, Recipe
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.schema import Device, Options, Target
+from sprint_export.nouns.target import Device, Options, Target
 
 
 def complete_options(target: Target, precision: str, device: Device, options: Options) -> Options:

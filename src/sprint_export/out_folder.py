@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sprint_export.bundle_files import MANIFEST, check_replaceable
 from sprint_export.errors import BundleError, InputError
-from sprint_export.schema import Bundle
+from sprint_export.nouns.bundle import Bundle
 
 
 def check_out(folder: Path, overwrite: bool = False) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import InputError, SprintExportError
-from sprint_export.schema import PromptPlan
+from sprint_export.nouns.student import PromptPlan
 
 if TYPE_CHECKING:
     import numpy.typing as npt

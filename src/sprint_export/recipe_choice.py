@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress
 from sprint_export.recipe_toml import AUTO, read_recipe
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Bundle, Device, Recipe, Student, Target
 
 if TYPE_CHECKING:
     from sprint_export.quantize.search.frontier import Frontier

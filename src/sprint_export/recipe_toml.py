@@ -4,7 +4,7 @@ name = "mine"
 meaning = "one line for people"          # optional, as all but the rules
 seed = 1
 prompts = ["a red circle", ...]          # default: the student's own
-observer = "max"                         # and smooth, correct_bias, gptq: schema.Recipe says what they do
+observer = "max"                         # and smooth, correct_bias, gptq: nouns.recipe.Recipe says what they do
 [[rules]]                                # first match wins; the last pattern must be "*"
 pattern = "transformer.*.attn2.to_k"     # shell wildcards; {first} and {last} stand for the smallest and largest number there
 precision = "float"                      # or one, or {precision}, {convolution}, {gentler}: quantize/recipes.py fills them in
@@ -21,9 +21,9 @@ from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import from_json
+from sprint_export.nouns.recipe import FLOAT, Recipe
 from sprint_export.paths import read_user_text
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import FLOAT, Recipe
 
 AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/search/gate_search.py)
 ASKED, CONVOLUTION, GENTLER = "{precision}", "{convolution}", "{gentler}"  # in place of a rule's precision

@@ -15,13 +15,16 @@ from typing import Any
 
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Device, Options, Target
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
 from sprint_export.registry import load_member
 from sprint_export.run_checks import CheckedRun, check_run, load_libraries
-from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 from sprint_export.work_folder import claim_bundle, find_work_folder
 
 

@@ -12,13 +12,16 @@ from sprint_export.clear_errors import check_space
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Device, Options, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress
 from sprint_export.recipe_choice import Wish, check_wish
 from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_member
 from sprint_export.sampler import trigflow_times
-from sprint_export.schema import ROLES, Bundle, Device, Options, Recipe, Student, Target
 
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
     "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import BundleError, InputError
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import StepPlan
 from sprint_export.progress import Progress, quiet
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.sampler import sample
-from sprint_export.schema import Measurement, StepPlan
 from sprint_export.sizes import PictureSizes
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.schema import Bundle, TensorSpec
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.student import TensorSpec
 
 SIDES = ("height", "width")
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, PromptPlan, StepPlan, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.sampler import trigflow_times
-from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, Bundle, PromptPlan, StepPlan, Student
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import Handle, LazyHandle, constant
 

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sprint_export.errors import InputError
-from sprint_export.schema import Component
+from sprint_export.nouns.student import Component
 from sprint_export.students.sana_sprint.transformer import OneStepSana, Patches
 from sprint_export.weights import Handle, LazyHandle, check_fit
 

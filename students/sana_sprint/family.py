@@ -16,7 +16,7 @@ import torch
 from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.schema import CHANNELS_FIRST, ROLES, Component, StepPlan, Student, TensorSpec
+from sprint_export.nouns.student import CHANNELS_FIRST, ROLES, Component, StepPlan, Student, TensorSpec
 from sprint_export.sizes import SIDES, name_axis
 from sprint_export.students.covered import show
 from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
-from sprint_export.schema import Component, StepPlan, Student
+from sprint_export.nouns.student import Component, StepPlan, Student
 from sprint_export.specialize import fold_gate, fold_scale_shift, tabulate
 from sprint_export.weights import Handle, constant, materialize
 

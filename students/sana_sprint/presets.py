@@ -17,7 +17,7 @@ import torch
 from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import unknown_choice
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
 from sprint_export.students.sana_sprint import family as sana_sprint

@@ -16,8 +16,8 @@ from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel,
 from transformers import Gemma2Model
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.registry import hush
-from sprint_export.schema import ROLES, Student
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer

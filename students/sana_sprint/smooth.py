@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sprint_export.schema import Migration, Student
+from sprint_export.nouns.student import Migration, Student
 
 TEXT_LAYERS = ("caption_projection.*", "*.attn2.to_k", "*.attn2.to_v")  # of the transformer: they read rows of the prompt
 

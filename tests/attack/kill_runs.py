@@ -24,9 +24,10 @@ from sprint_export.export import export_student
 from sprint_export.export.bundle import hash_file, read_bundle
 from sprint_export.export.publishing import discard_work, place_bundle
 from sprint_export.files import list_tree
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.student import Student
 from sprint_export.road import convert, keep_components
 from sprint_export.run_checks import parse_target
-from sprint_export.schema import Bundle, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.work_folder import claim_bundle

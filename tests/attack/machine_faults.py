@@ -37,7 +37,7 @@ START = (
     "    def find_spec(self, name, path=None, target=None):\n"
     "        if name.partition('.')[0] in {blocked!r}: raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)\n"
     "sys.meta_path.insert(0, Blocker())\n"
-    "from sprint_export.cli import main\n"
+    "from sprint_export.cli.entry import main\n"
     "sys.argv[0] = 'sprint-export'\n"
     "main()\n"
 )

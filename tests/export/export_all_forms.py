@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sprint_export.export.to_coreai import writer as to_coreai
 from sprint_export.export.to_coreml import writer as to_coreml
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
-from sprint_export.schema import Options
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
 FORMS = {

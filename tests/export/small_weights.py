@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sprint_export.nouns.recipe import Precision, QuantizedLayer
+from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Precision, QuantizedLayer, TensorSpec
 from sprint_export.weights import Handle, LazyHandle, random_handle
 
 WIDTH, SIDE, WORDS, SMALL_ROWS = 32, 6, 40, 16

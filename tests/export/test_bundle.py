@@ -26,7 +26,9 @@ from sprint_export.export.bundle import (
 )
 from sprint_export.export.safe_files import hash_bytes
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.schema import Artifact, Bundle, Measurement, PromptPlan, Report, StepPlan, TensorSpec
+from sprint_export.nouns.bundle import Artifact, Bundle
+from sprint_export.nouns.report import Measurement, Report
+from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
 from tests.bundles import edit_manifest
 from tests.small_bundle import LAYER, RECIPE, make_record, make_small_bundle
 

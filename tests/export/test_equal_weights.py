@@ -11,13 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreai_asset import target as coreai_cpu
 from sprint_export.runtimes.coreml import checker as coreml_checker
 from sprint_export.runtimes.onnx_cpu import target as onnxruntime_cpu
 from sprint_export.runtimes.openvino_ir import target as openvino_device
-from sprint_export.schema import Component, Options, QuantizedLayer, TensorSpec
 from sprint_export.validate.images import relative_error
 from sprint_export.weights import constant, random_handle
 

@@ -15,9 +15,12 @@ from sprint_export.export import bundle, export_student
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.export.to_onnx import writer as to_onnx
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Options, Target
 from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_edits
 from sprint_export.registry import load_member
-from sprint_export.schema import Bundle, Options, Recipe, Rule, Student, Target
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
 ONNX: Target = load_member("target", "onnx").TARGET

@@ -10,8 +10,9 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.export.narrow import narrow, note_vanished
+from sprint_export.nouns.student import Component
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Options
 from sprint_export.weights import constant
 from tests.export.to_onnx.graphs import quantize_small, small_component
 

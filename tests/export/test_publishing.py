@@ -20,8 +20,10 @@ from sprint_export.export import export_student, publishing
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.publishing import exchange, open_work_folder, place_bundle
 from sprint_export.files import remove
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Target
 from sprint_export.registry import load_member
-from sprint_export.schema import Bundle, Student, Target
 from sprint_export.work_folder import claim_bundle
 from tests.attack.file_events import die_at
 from tests.attack.forks import run_forked

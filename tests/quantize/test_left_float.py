@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from sprint_export.nouns.recipe import FLOAT, Decision, QuantizedLayer
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.left_float import LARGE_BIAS, correct_decisions, describe_left, find_reason
 from sprint_export.registry import load_member
-from sprint_export.schema import FLOAT, Component, Decision, QuantizedLayer
 from sprint_export.weights import constant
 
 INT8 = load_member("precision", "int8").PRECISION

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.scales import round_weight
 from sprint_export.registry import load_member
-from sprint_export.schema import QuantizedLayer
 
 
 def palette_layer(bits: int, group: int = 0, dtype: str = "fp16") -> QuantizedLayer:

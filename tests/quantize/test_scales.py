@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.nouns.recipe import Precision, QuantizedLayer
 from sprint_export.quantize.scales import fake_quantize, input_scale, quantize_tensor, round_weight, weight_scale
 from sprint_export.registry import load_member
-from sprint_export.schema import Precision, QuantizedLayer
 
 INT8: Precision = load_member("precision", "int8").PRECISION
 FP8: Precision = load_member("precision", "fp8").PRECISION

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES, Precision, QuantizedLayer
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.observers import choose_range
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import find_lift, holds_input, input_scale, round_weight, smallest_normal, weight_scale
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import FLOAT, FLOAT_DTYPES, Precision, QuantizedLayer, Student, Target
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import Precision, QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.student import Component, Student, TensorSpec
+from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import Component, Precision, QuantizedLayer, Recipe, Rule, Student, Target, TensorSpec
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import constant
 from tests.made_student import PROMPTS, open_torch, snr_db

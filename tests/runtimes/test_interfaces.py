@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sprint_export.errors import BundleError
+from sprint_export.nouns.student import TensorSpec
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
-from sprint_export.schema import TensorSpec
 
 GRAPH = Path("model.onnx")
 FIXED, FREE = TensorSpec("x", "float32", (1, 3), ""), TensorSpec("x", "float32", (1, "height"), "")

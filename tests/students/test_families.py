@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import StepPlan, Student
 from sprint_export.students import source
 
 FAMILIES = list(list_members("student"))

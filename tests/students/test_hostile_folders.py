@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import InputError
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from tests.students.sana_sprint.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, set_value

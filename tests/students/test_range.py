@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from sprint_export.schema import Component, Student
+from sprint_export.nouns.student import Component, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle, materialize

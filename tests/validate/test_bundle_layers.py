@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from sprint_export.errors import BundleError
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Student
 from sprint_export.registry import load_member
-from sprint_export.schema import QuantizedLayer, Student
 from sprint_export.validate.bundle_layers import take_layers
 
 INT8 = load_member("precision", "int8").PRECISION

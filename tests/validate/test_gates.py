@@ -7,8 +7,8 @@ import re
 import pytest
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.report import Measurement, Report
 from sprint_export.registry import list_members
-from sprint_export.schema import Measurement, Report
 from sprint_export.validate.gates import DEFAULT_GATES, Gate, apply_gates, read_gates
 from sprint_export.validate.report import name_failures, render_report
 

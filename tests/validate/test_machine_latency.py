@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import InputError
-from sprint_export.schema import ROLES
+from sprint_export.nouns.student import ROLES
 from sprint_export.validate.latency import time_bundle
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import time_components

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sprint_export.schema import ROLES, Student
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import DEFAULT_GUIDANCE
 from sprint_export.validate.reference import draw_reference

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.session import make_noise
 from sprint_export.validate import reference_cache
 from sprint_export.validate.reference import Reference

@@ -11,10 +11,10 @@ pytest.importorskip("coreai_torch")
 
 from sprint_export.export.to_coreai.layers import LIFT, SCALE, make_module
 from sprint_export.export.to_coreai.writer import write_component
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreai_asset.target import CoreAISession
-from sprint_export.schema import Options
 from sprint_export.validate.images import psnr_arrays
 from tests.export.small_weights import OUT, feeds, make_component
 

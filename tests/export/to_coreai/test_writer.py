@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.bundle import ComponentRecord
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreai_asset import target as coreai_cpu
-from sprint_export.schema import ROLES, Component, ComponentRecord, Options, QuantizedLayer, Student
 from sprint_export.weights import LazyHandle
 from tests.export.to_onnx.graphs import quantize, quantize_small, small_component, small_feeds
 from tests.made_student import Array, relative_error, snr_db

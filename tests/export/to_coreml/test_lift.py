@@ -11,12 +11,12 @@ import torch
 pytest.importorskip("coremltools")
 
 from sprint_export.export.to_coreml.writer import write_component
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreml.checker import open_session
 from sprint_export.runtimes.coreml.mil.constants import read_constant
 from sprint_export.runtimes.coreml.mil.program import read_program
-from sprint_export.schema import Options
 from sprint_export.validate.images import psnr_arrays
 from tests.export.small_weights import OUT, feeds, make_component
 

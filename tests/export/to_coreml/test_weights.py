@@ -15,11 +15,14 @@ pytest.importorskip("coremltools")
 
 from sprint_export.errors import InputError
 from sprint_export.export.to_coreml.writer import write_component
+from sprint_export.nouns.bundle import ComponentRecord
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreml.checker import open_session
 from sprint_export.runtimes.coreml.mil.program import Op, Program, read_program
-from sprint_export.schema import Component, ComponentRecord, Options, QuantizedLayer, TensorSpec
 from sprint_export.validate.images import relative_error
 from sprint_export.weights import random_handle
 from tests.export.to_onnx.graphs import quantize_small, small_feeds

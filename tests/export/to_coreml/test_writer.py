@@ -12,12 +12,14 @@ pytest.importorskip("coremltools")
 
 from sprint_export.export.to_coreml import writer as to_coreml
 from sprint_export.export.to_coreml.fixes import TANH_FORM
+from sprint_export.nouns.bundle import ComponentRecord
+from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.target import Options
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreml.checker import open_session
 from sprint_export.runtimes.coreml.mil.program import read_program
-from sprint_export.schema import ROLES, Component, ComponentRecord, Options, Student
 from sprint_export.session import Chain, Session
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -108,7 +110,7 @@ def test_weights_are_stored_in_their_bits(precision: str, stored: str, made_spec
 
 
 def test_int4_in_blocks_through_a_recipe(made_special: Student, made_feeds: Feeds, tmp_path: Path) -> None:
-    from sprint_export.schema import Recipe, Rule
+    from sprint_export.nouns.recipe import Recipe, Rule
 
     recipe = Recipe("mixed", (Rule("*.to_q", "int4"), Rule("*.to_k", "int8"), Rule("*", "float")))
     component = quantize_student(made_special, "w4", TARGET, recipe).components["transformer"]

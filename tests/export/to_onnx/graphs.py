@@ -17,13 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.onnx_cpu.target import make_options
-from sprint_export.schema import Component, QuantizedLayer, Student, TensorSpec
 from sprint_export.session import make_noise
 from sprint_export.weights import random_handle
 from tests.made_student import PROMPTS, Array

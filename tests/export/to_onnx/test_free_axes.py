@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 
 from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.writer import make_graph
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.onnx_cpu.target import TARGET
-from sprint_export.schema import Component, Student, TensorSpec
 from sprint_export.sizes import read_axis
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny

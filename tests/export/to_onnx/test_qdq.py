@@ -13,11 +13,12 @@ from onnx import TensorProto
 
 from sprint_export.errors import InputError
 from sprint_export.export.to_onnx.writer import count_precisions, make_graph
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import Student
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import Recipe, Rule, Student
 from tests.export.to_onnx.graphs import (
     HALF,
     Exported,

@@ -12,11 +12,12 @@ import torch
 from onnx import TensorProto
 
 from sprint_export.export.to_onnx.writer import make_graph
+from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.onnx_cpu.target import OnnxRuntimeSession
-from sprint_export.schema import Component, QuantizedLayer, Recipe, Rule, Student, TensorSpec
 from sprint_export.weights import LazyHandle, random_handle
 from tests.export.to_onnx.graphs import Exported, attributes, export_component, initializers, producers, run_onnx
 from tests.made_student import relative_error

@@ -16,8 +16,8 @@ from onnx import TensorProto
 from sprint_export.errors import InputError
 from sprint_export.export.to_onnx.passes import ORDER, SMALL
 from sprint_export.export.to_onnx.writer import INLINE_BYTES, OPSET, count_precisions, make_graph, write_graph
+from sprint_export.nouns.student import ROLES, Component, Student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import ROLES, Component, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sprint_export.export.to_onnx.writer import make_graph
+from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Options, Student
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import quantize
 from tests.export.to_onnx.test_free_axes import ROLES, SIZES, freed, make_noise_feeds

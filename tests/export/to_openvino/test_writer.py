@@ -14,10 +14,12 @@ import pytest
 from sprint_export.errors import InputError, MachineError
 from sprint_export.export.to_openvino import writer as to_openvino
 from sprint_export.export.to_openvino.writer import GRAPH, WEIGHTS, kind_of, write_component
+from sprint_export.nouns.bundle import ComponentRecord
+from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
 from sprint_export.runtimes.openvino_ir.target import open_core
-from sprint_export.schema import Component, ComponentRecord, Options, Student
 from tests.export.to_onnx.graphs import quantize, small_component, small_feeds
 from tests.made_student import Array, snr_db
 

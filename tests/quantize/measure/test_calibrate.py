@@ -15,11 +15,11 @@ import torch
 
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import ROLES, Student
 from sprint_export.quantize.measure import walk
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.records import Record
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
-from sprint_export.schema import ROLES, Student
 from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle

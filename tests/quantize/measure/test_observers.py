@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import Precision
 from sprint_export.quantize.measure.observers import PERCENTILE, choose_range
 from sprint_export.quantize.measure.records import record_rows
 from sprint_export.quantize.scales import fake_quantize
 from sprint_export.registry import load_member
-from sprint_export.schema import Precision
 
 INT8: Precision = load_member("precision", "int8").PRECISION
 FP8: Precision = load_member("precision", "fp8").PRECISION

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.nouns.student import ROLES, Component, Student
 from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork, count_rows_at_once
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import ROLES, Component, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import Handle, LazyHandle
 from tests.export.to_onnx.graphs import make_feeds

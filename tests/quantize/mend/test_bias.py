@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.nouns.recipe import Precision, QuantizedLayer
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.mend.bias import correct_biases
@@ -15,7 +17,6 @@ from sprint_export.quantize.mend.edits import edit_component
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import round_weight
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Precision, QuantizedLayer, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import constant
 from tests.made_student import PROMPTS

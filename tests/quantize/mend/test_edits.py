@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sprint_export.errors import BundleError
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, pack_codes, read_edits, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
-from sprint_export.schema import Component
 from sprint_export.weights import LazyHandle, constant
 
 

@@ -12,6 +12,9 @@ import torch
 
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.mend import fit
 from sprint_export.quantize.mend.fit import fit_component
@@ -19,7 +22,6 @@ from sprint_export.quantize.mend.gptq import fit_weight
 from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Recipe, Rule, Student, Target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
 from tests.made_student import PROMPTS, open_torch, snr_db

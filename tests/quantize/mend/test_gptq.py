@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.mend.edits import pack_codes, restore_codes
 from sprint_export.quantize.mend.gptq import fit_weight
 from sprint_export.quantize.scales import round_weight, spread_scale
 from sprint_export.registry import load_member
-from sprint_export.schema import QuantizedLayer
 
 INT4 = load_member("precision", "int4").PRECISION
 

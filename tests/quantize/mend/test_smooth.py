@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import ROLES, Component, Migration, Student
+from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.records import record_rows
 from sprint_export.quantize.mend.smooth import MAX_OCTAVES, smooth_component
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Component, Migration, Student, Target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import constant
 from tests.export.to_onnx.graphs import make_feeds

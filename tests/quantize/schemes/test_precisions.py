@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.nouns.recipe import FLOAT_DTYPES, Precision
 from sprint_export.registry import list_members, load_member
-from sprint_export.schema import FLOAT_DTYPES, Precision
 
 NAMES = list(list_members("precision"))
 

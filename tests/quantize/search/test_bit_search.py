@@ -13,6 +13,9 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Target
 from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
@@ -26,7 +29,6 @@ from sprint_export.quantize.search.pictures import KeptErrors, Pictures
 from sprint_export.quantize.search.units import kind_of, round_layers
 from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import load_member
-from sprint_export.schema import QuantizedLayer, Recipe, Rule, Student, Target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny

@@ -12,10 +12,12 @@ import torch
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError
+from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Device
 from sprint_export.quantize.search.costs import Prices, Work, choose_cost, layer_bytes, measure_work, price_layer
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import Device, QuantizedLayer, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 

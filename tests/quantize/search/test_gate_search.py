@@ -11,6 +11,9 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.target import Target
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
@@ -22,7 +25,6 @@ from sprint_export.quantize.search.units import gather_layers, round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member
-from sprint_export.schema import ROLES, Recipe, Rule, Student, Target
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny

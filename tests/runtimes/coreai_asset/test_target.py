@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
+from sprint_export.nouns.bundle import ComponentRecord
+from sprint_export.nouns.target import Device, Options
 from sprint_export.runtimes.coreai_asset import target as coreai_cpu
 from sprint_export.runtimes.coreai_asset.target import TARGET, complete_options, open_session, refuse_pair
-from sprint_export.schema import ComponentRecord, Device, Options
 from tests.export.to_onnx.graphs import small_component, small_feeds
 
 PHONE = Device("phone", "a phone", None, apple_chip=("A", 15), compute_unit="neural-engine", part_megabytes=1000)

@@ -14,11 +14,13 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.export.to_coreml.writer import MODEL, write_component
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreai_asset import target as coreai_cpu
 from sprint_export.runtimes.coreml import checker as coreml_checker
 from sprint_export.runtimes.coreml.checker import open_session
-from sprint_export.schema import ROLES, Component, Measurement, Options, Student, TensorSpec
 from sprint_export.session import Chain
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import make_feeds

@@ -14,6 +14,9 @@ import pytest
 
 from sprint_export.devices import find_device, list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import UNIT_KEY, Options
 from sprint_export.runtimes.coreml import target as coreml_package
 from sprint_export.runtimes.coreml.target import (
     SYSTEMS,
@@ -25,7 +28,6 @@ from sprint_export.runtimes.coreml.target import (
     package_of,
     refuse_pair,
 )
-from sprint_export.schema import UNIT_KEY, Measurement, Options, TensorSpec
 from tests.made_student import Array
 
 PHONE, MAC = find_device("iphone-15-pro"), find_device("mac-m4")

@@ -11,8 +11,8 @@ from onnx import TensorProto
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError
+from sprint_export.nouns.student import TensorSpec
 from sprint_export.runtimes.onnx_cpu.target import TARGET, build, can_run, open_session
-from sprint_export.schema import TensorSpec
 from tests import small_graphs
 
 X, Y = (TensorSpec(name, "float32", shape, "") for name, shape in (("x", (2, 3)), ("y", (2, 3))))

@@ -13,10 +13,10 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.nouns.student import TensorSpec
 from sprint_export.runtimes.trt import session as engine_session
 from sprint_export.runtimes.trt import target as trt_engine
 from sprint_export.runtimes.trt.session import EngineSession
-from sprint_export.schema import TensorSpec
 from tests import small_graphs
 
 pytest.importorskip("tensorrt_rtx")

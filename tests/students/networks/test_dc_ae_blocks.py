@@ -12,7 +12,7 @@ from diffusers.models.normalization import RMSNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from sprint_export.export.to_onnx.writer import make_graph
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.networks.dc_ae import LatentDecoder, fold_decoder, make_autoencoder
 from sprint_export.students.networks.dc_ae_blocks import ChannelNorm, Upsample, fold_weights

@@ -10,8 +10,8 @@ import torch
 from transformers import Gemma2Config, Gemma2Model
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RotaryEmbedding
 
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.schema import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.networks.gemma2 import (

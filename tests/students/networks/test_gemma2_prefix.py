@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from transformers.models.gemma2 import modeling_gemma2
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import Component, Student
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.schema import Component, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.networks.gemma2_prefix import PrefixCache

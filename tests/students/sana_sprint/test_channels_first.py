@@ -10,7 +10,7 @@ import torch
 from diffusers.models import normalization
 
 from sprint_export.errors import InputError
-from sprint_export.schema import Component, Student
+from sprint_export.nouns.student import Component, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.channels_first import SMALLEST, Block, ChannelNorm, ChannelsFirstSana, to_channels_first

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sprint_export.schema import ROLES
+from sprint_export.nouns.student import ROLES
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import load_preset, tiny
 from sprint_export.students.sana_sprint.published import PRESETS

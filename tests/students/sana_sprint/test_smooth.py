@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Component, Migration, Student
 from sprint_export.quantize.mend.edits import scale_channels
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.schema import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Component, Migration, Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.smooth import list_migrations
 from sprint_export.weights import Handle, LazyHandle, materialize

@@ -16,7 +16,7 @@ from diffusers import SanaSprintPipeline
 from transformers import GemmaTokenizerFast
 
 from sprint_export.errors import InputError
-from sprint_export.schema import ROLES
+from sprint_export.nouns.student import ROLES
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from tests.made_student import draw_stock, make_pipeline, open_torch

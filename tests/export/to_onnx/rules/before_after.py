@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
-from sprint_export.schema import Component
+from sprint_export.nouns.student import Component
 from tests.export.to_onnx.graphs import run_onnx
 from tests.made_student import Array, relative_error
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export.nouns.student import Student
 from sprint_export.registry import load_member
-from sprint_export.schema import Student
 from tests.export.to_onnx.graphs import quantize, small_component
 from tests.export.to_onnx.rules.before_after import compare
 

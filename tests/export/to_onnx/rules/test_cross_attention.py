@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from onnx import shape_inference
 
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.rules.before_after import BeforeAfter, compare
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from tests.export.to_onnx.graphs import small_component
 from tests.export.to_onnx.rules.before_after import compare
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from sprint_export.export.to_onnx.rules import fewer_transposes
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from tests.export.to_onnx.graphs import count_ops, export_component, producers, quantize, run_onnx
 from tests.made_student import Array
 

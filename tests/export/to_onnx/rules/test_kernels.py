@@ -8,10 +8,10 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.nouns.student import Student
 from sprint_export.registry import load_member
 from sprint_export.runtimes.trt.kernels import KernelSummary, parse_kernels, price_kernels
 from sprint_export.runtimes.trt.target import build
-from sprint_export.schema import Student
 from tests.export.to_onnx.graphs import quantize
 
 DEVICE = "rtx-4090"

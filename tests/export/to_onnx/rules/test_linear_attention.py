@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import producers, types_of
 from tests.export.to_onnx.rules.before_after import compare

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from sprint_export.export.to_onnx.rules.masked_keys import BIAS
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import run_onnx
 from tests.export.to_onnx.rules.before_after import compare, make_noise_feeds

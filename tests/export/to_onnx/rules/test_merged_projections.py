@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sprint_export.nouns.recipe import Recipe, Rule
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize import quantize_student
 from sprint_export.registry import load_member
-from sprint_export.schema import Component, Recipe, Rule, Student
 from tests.export.to_onnx.graphs import initializers, quantize, quantize_small, value_of
 from tests.export.to_onnx.rules.before_after import BeforeAfter, compare
 from tests.made_student import PROMPTS

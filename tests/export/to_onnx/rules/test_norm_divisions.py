@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from tests.export.to_onnx.graphs import count_ops, export_component, run_onnx
 from tests.made_student import Array
 

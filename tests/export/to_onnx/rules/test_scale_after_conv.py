@@ -11,9 +11,9 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.nouns.student import Component
 from sprint_export.runtimes.trt import target as trt_engine
 from sprint_export.runtimes.trt.kernels import parse_kernels
-from sprint_export.schema import Component
 from tests.export.to_onnx.graphs import attributes, initializers, producers, quantize_small, run_onnx, small_feeds, value_of
 from tests.made_student import snr_db
 

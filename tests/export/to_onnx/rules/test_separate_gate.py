@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.schema import Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import quantize
 from tests.export.to_onnx.rules.before_after import compare

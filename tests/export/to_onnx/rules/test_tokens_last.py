@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
-from sprint_export.schema import Component, Student
+from sprint_export.nouns.student import Component, Student
 from tests.export.to_onnx.graphs import run_onnx, small_component, small_feeds
 from tests.made_student import Array
 

@@ -8,16 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from sprint_export import cli_options as o
-from sprint_export.bars import progress_bars
 from sprint_export.clear_errors import check_space
+from sprint_export.cli import options as o
+from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Report
 from sprint_export.paths import is_folder
-from sprint_export.schema import Bundle, Report
-from sprint_export.screen import complain, note, show, stderr, stdout, verbosity
 
 
 def add_verbs(app: typer.Typer) -> None:

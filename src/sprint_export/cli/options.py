@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from sprint_export.cli.screen import verbosity
 from sprint_export.errors import InputError
 from sprint_export.paths import read_user_text
-from sprint_export.screen import verbosity
 
 QUANTIZATION = "Quantization"
 TENSORRT = "TensorRT"

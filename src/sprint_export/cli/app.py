@@ -1,4 +1,4 @@
-"""The command line: `sprint-export --target T` walks the whole road; what one does with a bundle are verbs (cli_verbs.py)."""
+"""The command line: `sprint-export --target T` walks the whole road; what one does with a bundle are verbs (verbs.py)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sprint_export import cli_options as o
-from sprint_export.bars import progress_bars
-from sprint_export.cli_verbs import add_verbs, show_report
+from sprint_export.cli import options as o
+from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
+from sprint_export.cli.verbs import add_verbs, show_report
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import ROLES
+from sprint_export.nouns.target import Options
 from sprint_export.paths import is_file
-from sprint_export.schema import ROLES, Options
-from sprint_export.screen import note, show, stderr, stdout, verbosity
 
 app = typer.Typer(
     name="sprint-export",

@@ -1,4 +1,4 @@
-"""The command's entry: streams and signals first, then the app (cli_app.py); every end is one line and an exit status.
+"""The command's entry: streams and signals first, then the app (app.py); every end is one line and an exit status.
 
 Exit status: 0 done and gates met; 1 a gate not met (the bundle is kept); 2 wrong or refused input; 3 the machine lacks
 something; 130 and 143 after Ctrl-C and SIGTERM; 141 where the reader of the results went away. Progress and notes go to
@@ -50,7 +50,7 @@ def run() -> int:
 
 def call_app() -> int:
     """The app's exit status; its results are on their way when this returns."""
-    from sprint_export.cli_app import app
+    from sprint_export.cli.app import app
 
     status = app(standalone_mode=False)  # what a typer.Exit or Ctrl-C left with comes back as a value, else None
     return status if isinstance(status, int) else 0
@@ -79,7 +79,7 @@ def say_failure(error: BaseException) -> int:
 
 def _show_origin(error: BaseException) -> None:
     """The traceback behind an error, where --verbose asks for it."""
-    screen = sys.modules.get("sprint_export.screen")
+    screen = sys.modules.get("sprint_export.cli.screen")
     if screen is not None and screen.verbosity.is_verbose:
         traceback.print_exception(error)
 

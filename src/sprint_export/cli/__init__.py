@@ -1,0 +1,1 @@
+"""The command line: entry, app and verbs, options, progress bars."""

@@ -1,0 +1,75 @@
+"""A bundle and its manifest: frozen dataclasses that turn into JSON and back (json_forms.py), standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
+from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
+from sprint_export.nouns.target import Options
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or engine."""
+
+    role: str
+    kind: str
+    path: str
+    format: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph file of a component, in the order they run; `graph` is its path in the component's folder.
+
+    A part's inputs are the component's inputs or outputs of parts before it.
+    """
+
+    graph: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ComponentRecord:
+    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded."""
+
+    role: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parts: tuple[Part, ...]
+    precision_counts: Mapping[str, int]
+    layers: Mapping[str, QuantizedLayer]
+    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()  # of every layer that a recipe was asked about, those left float too
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder of files and its manifest, `bundle.json`; needs no torch and no model code to run."""
+
+    folder: Path
+    family: str
+    source: str
+    revision: str | None
+    licence: str
+    target: str
+    precision: str
+    device: str
+    options: Options
+    layout: str
+    plan: StepPlan
+    prompt: PromptPlan
+    latent_shape: tuple[int, int, int]
+    components: tuple[ComponentRecord, ...]
+    artifacts: tuple[Artifact, ...]
+    recipe: Recipe | None
+    fingerprint: str
+    key: str
+    tools: Mapping[str, str]
+    runtimes: Mapping[str, str]  # what opens it: a library or system -> its oldest version; an engine's builder -> the only one

@@ -1,0 +1,35 @@
+"""What a validation measured: frozen dataclasses that turn into JSON and back (json_forms.py), standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of a report. `limit` and `passed` are None where nothing is demanded."""
+
+    metric: str
+    value: float
+    unit: str
+    component: str = ""
+    limit: str | None = None
+    passed: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What validation measured: rows, the runtime and machine that ran it, and per-engine kernel summaries."""
+
+    bundle: str
+    target: str
+    runtime: str
+    machine: str
+    prompts: int
+    rows: tuple[Measurement, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True when no gate failed."""
+        return all(row.passed is not False for row in self.rows)

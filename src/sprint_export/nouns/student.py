@@ -1,0 +1,141 @@
+"""A student and its networks: frozen dataclasses, standard library only; modules and weights are only named here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.errors import unknown_choice
+from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from sprint_export.weights import Handle
+
+ROLES = ("text_encoder", "transformer", "vae_decoder")  # in the order a picture passes through them
+CHANNELS_LAST, CHANNELS_FIRST = "channels-last", "channels-first"  # tokens [B, N, D] as trained; [B, D, h, w] for Neural Engines
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One graph input or output. `dtype` is numpy's name; `shape` holds ints and, for free axes, names (sizes.py)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """One network: a module on the `meta` device, its weights by name (lazy), its inputs and outputs."""
+
+    role: str
+    module: torch.nn.Module
+    weights: Mapping[str, Handle]
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    layers: Mapping[str, QuantizedLayer] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    edits: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what quantization did to `weights` (quantize/mend/edits.py)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A place where channels can be scaled and the network computes the same: down where they are made, up where they are read.
+
+    `producers` are weights (or norm gains, or biases) whose axis 0 is the channels; `consumers` are layers that read them, all
+    of them. `channels` says which producer channel each of a consumer's input channels is; empty: the same order. `held` are
+    constants [1, heads, n, d] that hold such channels ready-made, e.g. the values of a prompt's prefix.
+    """
+
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    channels: tuple[int, ...] = ()
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are.
+
+    One network may serve several step counts: their times then stand one after the other, and `counts` says how many belong to
+    each, the default first. Empty means that all times are one schedule.
+    """
+
+    times: tuple[float, ...]
+    guidance: float
+    dtype: str = "float32"
+    counts: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """The default number of steps."""
+        return self.counts[0] if self.counts else len(self.times)
+
+    def rows(self, steps: int | None = None) -> range:
+        """Where a schedule's times stand in `times`.
+
+        Raises:
+            InputError: the network was not specialized to that many steps.
+        """
+        counts, wanted = self.counts or (len(self.times),), steps or self.steps
+        if wanted not in counts:
+            raise unknown_choice("number of steps", str(wanted), map(str, counts))
+        start = sum(counts[: counts.index(wanted)])
+        return range(start, start + wanted)
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """How a prompt becomes token ids, enough to do it without the model's code.
+
+    The text is `prefix` + the lower-cased, stripped prompt; ids are padded right with `pad_id` to `tokens`; the encoder keeps
+    its first and its last `keep - 1` positions. `prefix_ids` are the ids before those: where they are given, the encoder holds
+    what it makes of them and is fed the last `keep - 1` ids alone. A longer text is cut where `cuts` says so, else refused.
+    """
+
+    prefix: str
+    lower: bool
+    tokens: int
+    keep: int
+    pad_id: int
+    prefix_ids: tuple[int, ...] = ()
+    cuts: bool = True
+    vocabulary: int = 0  # rows of the encoder's table of words: every id is below it; 0: not known
+
+    @property
+    def before(self) -> int:
+        """How many positions, the first among them, stand before the last `keep - 1`."""
+        return self.tokens - self.keep + 1
+
+
+@dataclass(frozen=True)
+class Student:
+    """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
+
+    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16".
+    """
+
+    family: str
+    source: str
+    revision: str | None
+    fingerprint: str
+    components: Mapping[str, Component]
+    prompt: PromptPlan
+    tokenizer: Path
+    latent_shape: tuple[int, int, int]
+    configs: Mapping[str, Mapping[str, Any]]
+    licence: str
+    calibration_prompts: tuple[str, ...] = ()
+    validation_prompts: tuple[str, ...] = ()
+    plan: StepPlan | None = None
+    layout: str = CHANNELS_LAST
+    recipe: Recipe | None = None
+    make_reference: Callable[..., Any] | None = None
+    folder: Path | None = None
+    variant: str | None = None
