@@ -38,7 +38,7 @@ __all__ = [
     "write_bundle",
 ]
 
-FORMAT = 5
+FORMAT = 6
 HASH = "sha256"  # the manifest's field that holds its own
 MOST_LETTERS = 400  # of what an error quotes from a manifest
 MOST_BYTES = 16 << 20  # of a manifest; a full-size student's has under one million
