@@ -26,9 +26,11 @@ import numpy as np
 import ort_nodes
 
 from sprint_export.export.bundle import read_record, write_record
-from sprint_export.nouns.student import ROLES
 from sprint_export.registry import load_member
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp16", "int8")}
 SIZES = ("fixed", "free")

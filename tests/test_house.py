@@ -26,10 +26,12 @@ ORDER = (
     ("runtimes",),
     ("export",),
     ("quantize",),
+    ("specialize",),
     ("students",),
-    ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry"),
+    ("session", "executor", "prompt_reader", "weights", "sampler", "devices", "recipe_toml"),
     ("cache", "work_folder", "thread_count"),
-    ("bundle_files", "locks", "disk_errors", "clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
+    ("bundle_files",),
+    ("registry", "locks", "disk_errors", "clear_errors", "libraries", "options", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -65,6 +67,7 @@ TORCH_FREE = {
     "recipe_toml",
     "runtimes",
     "session",
+    "executor",
     "prompt_reader",
     "sampler",
     "devices",

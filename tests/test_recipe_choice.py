@@ -11,7 +11,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.frontier import read_frontier
 from sprint_export.recipe_choice import Wish, check_wish, choose_recipe, find_psnr_gate
@@ -20,6 +20,7 @@ from sprint_export.registry import load_member
 from sprint_export.road import convert
 from sprint_export.specialize import specialize_student
 from tests.bundles import read_rows
+from tests.tree import ROLES
 
 ONNX, COREML = (load_member("target", name).TARGET for name in ("onnx", "coreml"))
 CPU, PHONE = find_device("cpu"), find_device("iphone-15-pro")

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from sprint_export.errors import InputError, MachineError
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.road import check_convert
 from tests.test_house import run_python
+from tests.tree import ROLES
 
 DEFAULTS: dict[str, Any] = {
     "steps": 1,

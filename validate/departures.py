@@ -44,7 +44,7 @@ def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Me
         return []
     specialized = specialize_like(student, bundle)
     rows = []
-    for record in bundle.components:
+    for record in (record for record in bundle.components if rounded.feeds.get(record.role)):
         component = edit_component(specialized.components[record.role], read_edits(locate_kind(bundle, record.role, "edits")))
         component = take_layers(component, record.layers)
         with hush():

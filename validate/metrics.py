@@ -5,11 +5,12 @@ A new row of a report needs a line here; tests/validate/test_metrics.py holds th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.target import Target
+from sprint_export.students.judge import list_judges
 
 ENGINE, OPENVINO, COREML, COREAI = "onnx+engine", "openvino", "mlpackage", "aimodel"  # formats of targets
 
@@ -30,17 +31,12 @@ class Metric:
         return name.startswith(self.name[:-1]) and len(name) >= len(self.name) if self.name.endswith("*") else name == self.name
 
 
-CAPTIONS = "prompts that are captions of the shapes world, and its pictures of 64 px"
 SEARCHED = "a recipe that was searched (--recipe auto)"
 SMALL = "pictures of up to 128 px"
 ON_A_MAC = "a Mac that runs it"
 
 METRICS = (
     *map(Metric, ("psnr_db", "psnr_worst_db", "ssim", "converter_image_psnr_db", "recipe_image_psnr_db")),
-    *(
-        Metric(name, needs=CAPTIONS)
-        for name in ("adherence_percent", "adherence_reference_percent", "adherence_drop_points", "flips")
-    ),
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),
@@ -55,9 +51,14 @@ METRICS = (
 )
 
 
+def list_metrics() -> tuple[Metric, ...]:
+    """METRICS, and those of the judges."""
+    return (*METRICS, *(Metric(name, needs=judge.needs) for judge in list_judges() for name in judge.metrics))
+
+
 def find_metric(name: str) -> Metric | None:
     """The declared metric that a row's name belongs to, or None."""
-    return next((metric for metric in METRICS if metric.fits(name)), None)
+    return next((metric for metric in list_metrics() if metric.fits(name)), None)
 
 
 def check_metrics(names: Iterable[str], target: Target, is_searched: bool = False) -> None:
@@ -66,7 +67,8 @@ def check_metrics(names: Iterable[str], target: Target, is_searched: bool = Fals
     Raises:
         InputError: no report has such a row, or none of this target's; the message names those that can be asked for.
     """
-    possible = [m for m in METRICS if (not m.formats or target.format in m.formats) and (m.needs != SEARCHED or is_searched)]
+    fitting = [m for m in list_metrics() if not m.formats or target.format in m.formats]
+    possible = [m for m in fitting if m.needs != SEARCHED or is_searched]
     for name in names:
         metric = find_metric(name)
         if metric is None:
@@ -77,13 +79,13 @@ def check_metrics(names: Iterable[str], target: Target, is_searched: bool = Fals
             raise InputError(f"gate metric {name!r}: {why}; choose from: {listed}")
 
 
-def check_captions(names: Iterable[str], has_captions: bool) -> None:
-    """Refuse gates on adherence where it cannot be measured, once prompts and size of the pictures are known.
+def check_judged(names: Iterable[str], prompts: Sequence[str], side: int | None = None) -> None:
+    """Refuse gates on what a judge measures where it does not know the prompts, or pictures of this side in pixels.
 
     Raises:
         InputError: one is asked for.
     """
-    for name in names:
-        metric = find_metric(name)
-        if metric is not None and metric.needs == CAPTIONS and not has_captions:
-            raise InputError(f"gate metric {name!r}: it takes {CAPTIONS}; leave the gate out, or give such --prompts")
+    for judge in list_judges():
+        judged = [name for name in names if name in judge.metrics]
+        if judged and not judge.knows(prompts, side):
+            raise InputError(f"gate metric {judged[0]!r}: it takes {judge.needs}; leave the gate out, or give such --prompts")

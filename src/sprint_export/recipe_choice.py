@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import Recipe
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress
 from sprint_export.recipe_toml import AUTO, read_recipe
@@ -47,7 +47,7 @@ def check_wish(
     max_mb: float | None,
     cost: str | None,
     gates: Sequence[str],
-    components: Sequence[str],
+    is_whole: bool,
 ) -> Wish:
     """Refuse what cannot be met before any work; a file is read.
 
@@ -66,13 +66,13 @@ def check_wish(
     if max_mb is not None and not (math.isfinite(max_mb) and max_mb > 0):
         raise InputError(f"max_mb={max_mb}: expected a size above 0 in 10^6 bytes, e.g. 2.7")
     if max_mb is not None:
-        _check_size_budget(target, precision, recipe, components)
+        _check_size_budget(target, precision, recipe, is_whole)
     if cost is not None and recipe != AUTO:
         raise InputError(f"--cost {cost} says what a search makes small; expected --recipe auto beside it")
     if recipe == AUTO:
         choose_cost(cost, device)
-        if set(components) != set(ROLES):
-            raise InputError("--recipe auto measures pictures and needs all three networks; leave --component out")
+        if not is_whole:
+            raise InputError("--recipe auto measures pictures and needs all networks; leave --component out")
     return Wish(recipe, max_mb, cost, find_psnr_gate(gates, precision) if recipe == AUTO else 0.0)
 
 
@@ -81,13 +81,13 @@ def _name_quantized(target: Target) -> str:
     return ", ".join(f"{target.name}-{precision}" for precision in quantized)
 
 
-def _check_size_budget(target: Target, precision: str, recipe: Recipe | str | None, components: Sequence[str]) -> None:
+def _check_size_budget(target: Target, precision: str, recipe: Recipe | str | None, is_whole: bool) -> None:
     if precision not in MIXED or precision not in target.precisions:
         raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for coreml-w4 and coreml-w6")
     if recipe is not None:
         raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
-    if set(components) != set(ROLES):
-        raise InputError("a size budget is for all three networks together; leave --component out")
+    if not is_whole:
+        raise InputError("a size budget is for all networks together; leave --component out")
 
 
 def find_psnr_gate(gates: Sequence[str], precision: str) -> float:

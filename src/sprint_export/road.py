@@ -17,13 +17,12 @@ from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import Recipe
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Options, Target
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import Wish, add_frontier, choose_recipe
-from sprint_export.registry import load_member
 from sprint_export.run_checks import CheckedRun, check_run, load_libraries
 from sprint_export.work_folder import claim_bundle, find_work_folder
 
@@ -40,7 +39,7 @@ def convert(
     recipe: Recipe | str | Path | None = None,
     cost: str | None = None,
     prompts: Sequence[str] | None = None,
-    components: Sequence[str] = ROLES,
+    components: Sequence[str] = (),
     builder: str = "tensorrt-rtx",
     options: Options | None = None,
     max_mb: float | None = None,
@@ -67,7 +66,7 @@ def convert(
             cheapest mix whose measured pictures meet the psnr_db gate; default: "balanced".
         cost: what "auto" makes small, "time" (priced for the device) or "bytes"; default: time where the device has peaks.
         prompts: calibrate and validate with these instead of the student's own.
-        components: which networks to export; a bundle without all three cannot draw or be validated.
+        components: which networks to export, default all; a bundle that lacks one it needs cannot draw or be validated.
         builder: "tensorrt-rtx" or "tensorrt".
         options: what a target offers beside the precision, e.g. Options(deployment_target="iOS17").
         max_mb: choose every layer's bits by picture error so that all weights fit this many 10^6 bytes (coreml-w4, coreml-w6).
@@ -108,16 +107,18 @@ def convert(
     )
     load_libraries(progress)
     from sprint_export.students import load_student
+    from sprint_export.students.family import load_family
 
     with ExitStack() as stack:
         place = Path(out) if out is not None else _name_bundle(student, target)
         folder = _claim_out(place, overwrite, stack)  # another run that works there is met before the student is loaded
         loaded = student if isinstance(student, Student) else load_student(student, variant)
         if run.options.dynamic:
-            load_member("student", loaded.family).check_free_sizes(loaded)
+            load_family(loaded.family).check_free_sizes(loaded)
         if prompts is not None:
             loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
-        if run.is_validated:
+        is_whole = not components or not loaded.chain.list_missing(components)
+        if run.is_validated and is_whole:
             from sprint_export.validate.bundle import check_demands
 
             check_demands(loaded, gates, count)
@@ -139,12 +140,12 @@ def convert(
             progress,
             say,
         )
-        if run.is_validated:
+        if run.is_validated and is_whole:
             from sprint_export.validate import validate_bundle
 
             validate_bundle(bundle, loaded, count=count, gates=gates, progress=progress)
         elif validate:
-            say("not validated: without all three networks there is no picture to compare")
+            say("not validated: without all networks there is no picture to compare")
     return bundle
 
 
@@ -204,12 +205,11 @@ def _make_bundle(
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
-    from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
+    from sprint_export.specialize import specialize_student
 
     present = read_present(folder, overwrite)
-    guidance = DEFAULT_GUIDANCE if guidance is None else guidance
     specialized = specialize_student(student, steps, guidance, options.layout, prefix_cache, prompt_tokens)
-    specialized = keep_components(specialized, components)
+    specialized = keep_components(specialized, components or tuple(specialized.components))
     for role, component in specialized.components.items():
         for note in component.notes:
             say(f"{role}: {note}")

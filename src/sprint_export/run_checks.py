@@ -14,14 +14,14 @@ from sprint_export.errors import InputError, MachineError, RefusedError, unknown
 from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import Recipe
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Options, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress
 from sprint_export.recipe_choice import Wish, check_wish
 from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_member
-from sprint_export.sampler import trigflow_times
+from sprint_export.students.family import Family, load_family, plan_steps
 
 ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
     "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
@@ -109,22 +109,22 @@ def check_run(
     place = find_device(device or goal.default_device)
     if (reason := goal.refuses(precision, place)) is not None:
         raise RefusedError(f"{target} --device {place.name}: {reason}")
-    if not isinstance(student, Student):
-        check_source(student)
-    _check_numbers(steps, guidance, prompt_tokens, count)
-    _check_components(components)
+    family = load_family(student.family) if isinstance(student, Student) else check_source(student)
+    _check_numbers(guidance, prompt_tokens, count)
+    if family is not None:  # else the hub says later what it is
+        plan_steps(family, steps)
+        _check_components(components, family)
+    is_whole = not components or (family is not None and not family.chain.list_missing(components))
     chosen = complete_options(goal, precision, place, options or Options())
-    _check_gates(gates, goal, recipe == AUTO, validate, components)
-    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
-    is_validated = validate and set(components) == set(ROLES)
+    _check_gates(gates, goal, recipe == AUTO, validate, is_whole)
+    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, is_whole)
+    is_validated = validate and is_whole
     _check_libraries(goal, is_validated, recipe == AUTO)
     check_builder(goal, place, builder)
     return CheckedRun(goal, precision, place, chosen, wish, tuple(gates), is_validated)
 
 
-def _check_numbers(steps: int | Sequence[int], guidance: float | None, prompt_tokens: int | None, count: int | None) -> None:
-    for each in [steps] if isinstance(steps, int) else steps:
-        trigflow_times(each)
+def _check_numbers(guidance: float | None, prompt_tokens: int | None, count: int | None) -> None:
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"guidance={guidance}: expected a number, e.g. 4.5")
     if prompt_tokens is not None and prompt_tokens < 2:
@@ -133,15 +133,13 @@ def _check_numbers(steps: int | Sequence[int], guidance: float | None, prompt_to
         raise InputError(f"count={count}: expected at least one prompt to validate with")
 
 
-def _check_components(roles: Sequence[str]) -> None:
+def _check_components(roles: Sequence[str], family: Family) -> None:
     for role in roles:
-        if role not in ROLES:
-            raise unknown_choice("component", role, ROLES)
-    if not roles:
-        raise InputError(f"no component chosen; choose from: {', '.join(ROLES)}")
+        if role not in family.chain.roles:
+            raise unknown_choice("component", role, family.chain.roles)
 
 
-def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, validate: bool, components: Sequence[str]) -> None:
+def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, validate: bool, is_whole: bool) -> None:
     from sprint_export.validate.gates import read_demands
     from sprint_export.validate.metrics import check_metrics
 
@@ -151,9 +149,9 @@ def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, valida
         return  # the search itself is held to the psnr_db gate
     if not validate:
         raise InputError(f"gate {demands[0].text!r} is held by the validation, which --no-validate leaves out; give one of them")
-    if set(components) != set(ROLES):
+    if not is_whole:
         raise InputError(
-            f"gate {demands[0].text!r} is held by the validation, which draws pictures and needs all three networks; leave "
+            f"gate {demands[0].text!r} is held by the validation, which draws pictures and needs all networks; leave "
             "--gate or --component out"
         )
 

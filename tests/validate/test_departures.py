@@ -19,7 +19,7 @@ from sprint_export.errors import BundleError
 from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle, write_bundle
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.registry import hush
@@ -36,6 +36,7 @@ from tests.bundles import copy_bundle
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, Array
 from tests.runtimes.coreml.mil.mil_programs import change_literal, change_weight
+from tests.tree import ROLES
 
 Feeds = dict[str, dict[str, Array]]
 Change = Callable[[Path], Op]  # edits a package in place; the operation that reads what was changed
@@ -287,5 +288,6 @@ def test_a_zero_in_a_compressed_weight_allows_nothing() -> None:
 
 def test_other_targets_have_no_such_rows(healthy: Callable[[str], Bundle]) -> None:
     bundle = dataclasses.replace(healthy("int8"), target="onnx")
-    drawn = Drawn(np.zeros((0, 64, 64, 3), np.uint8), {}, {}, {}, "nothing was drawn")
+    nothing = np.zeros((0, 64, 64, 3), np.uint8)
+    drawn = Drawn(nothing, nothing, nothing, {}, {}, {}, "nothing was drawn")
     assert find_departures(bundle, load_student("sprint-tiny"), drawn) == []

@@ -11,17 +11,17 @@ import pytest
 from sprint_export.errors import InputError
 from sprint_export.registry import list_members, load_member
 from sprint_export.validate.gates import DEFAULT_GATES
-from sprint_export.validate.metrics import METRICS, check_captions, check_metrics, find_metric
+from sprint_export.validate.metrics import check_judged, check_metrics, find_metric, list_metrics
 from tests.tree import ROOT
 
 ONNX, TRT, COREML = (load_member("target", name).TARGET for name in ("onnx", "trt", "coreml"))
 
 
 def test_names_are_declared_once() -> None:
-    names = [metric.name for metric in METRICS]
+    names = [metric.name for metric in list_metrics()]
     assert len(set(names)) == len(names)
     formats = {load_member("target", name).TARGET.format for name in list_members("target")}
-    assert {each for metric in METRICS for each in metric.formats} <= formats
+    assert {each for metric in list_metrics() for each in metric.formats} <= formats
 
 
 def written_names(path: Path) -> list[str]:
@@ -41,7 +41,7 @@ def test_every_row_that_code_writes_is_declared() -> None:
     files = [path for folder in ("validate", "runtimes") for path in (ROOT / folder).rglob("*.py")]
     names = {name for path in files for name in written_names(path)}
     assert {"psnr_db", "departures", "kernels_*", "infinities"} <= names, "the walk is broken"
-    declared = [metric.name for metric in METRICS]
+    declared = [metric.name for metric in list_metrics()]
 
     def is_declared(name: str) -> bool:
         form = re.compile(re.escape(name).replace(r"\*", ".+"))
@@ -75,7 +75,10 @@ def test_what_a_report_can_have_may_be_asked_for() -> None:
     check_metrics(["psnr_db", "engine_mb", "kernels_fp8", "adherence_percent"], TRT)
     check_metrics(["infinities", "departures", "ops_on_gpu"], COREML)
     check_metrics(["searched_psnr_db"], TRT, is_searched=True)
-    check_captions(["psnr_db"], has_captions=False)
-    check_captions(["flips"], has_captions=True)
+    check_judged(["psnr_db"], ["a dog"])
+    check_judged(["flips"], ["a red circle"])
+    check_judged(["flips"], ["a red circle"], 64)
     with pytest.raises(InputError, match="gate metric 'flips': it takes prompts that are captions of the shapes world"):
-        check_captions(["flips"], has_captions=False)
+        check_judged(["flips"], ["a dog"])
+    with pytest.raises(InputError, match="its pictures of 64 px"):
+        check_judged(["flips"], ["a red circle"], 128)

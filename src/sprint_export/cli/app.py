@@ -14,7 +14,6 @@ from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.verbs import add_verbs, show_report
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES
 from sprint_export.nouns.target import Options
 from sprint_export.paths import is_file
 
@@ -79,7 +78,7 @@ def convert_command(
         "device": device,
         "recipe": recipe,
         "cost": cost,
-        "components": component or ROLES,
+        "components": component or (),
         "builder": builder,
         "options": Options(deployment_target, compute_unit, part_mb, dynamic),
         "max_mb": max_mb,

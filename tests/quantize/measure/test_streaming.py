@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork, count_rows_at_once
 from sprint_export.quantize.torch_session import TorchSession
@@ -16,6 +16,7 @@ from sprint_export.specialize import specialize_student
 from sprint_export.weights import Handle, LazyHandle
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import relative_error
+from tests.tree import ROLES
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,18 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.export.to_coreml.writer import MODEL, write_component
 from sprint_export.nouns.report import Measurement
-from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
 from sprint_export.runtimes.coreai_asset import target as coreai_cpu
 from sprint_export.runtimes.coreml import checker as coreml_checker
 from sprint_export.runtimes.coreml.checker import open_session
-from sprint_export.session import Chain
+from sprint_export.session import Parts
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array, relative_error
 from tests.runtimes.coreml.mil.mil_programs import save_program
+from tests.tree import ROLES
 
 TARGET = load_member("target", "coreml").TARGET
 MAX_ERROR = 1e-5  # largest deviation over the largest value: float32 sums in another order
@@ -85,7 +86,7 @@ def save_linear(folder: Path) -> Path:
 
 
 def rows_of(session: object) -> dict[str, Measurement]:
-    assert isinstance(session, coreml_checker.CheckerSession | Chain)
+    assert isinstance(session, coreml_checker.CheckerSession | Parts)
     return {row.metric: row for row in session.findings()}
 
 
@@ -119,7 +120,7 @@ def test_a_chain_of_parts_tells_of_the_part_that_overflowed(tmp_path: Path) -> N
         return mb.cast(x=grown, dtype="fp32", name="y")
 
     second = save_program(tmp_path / "second.mlpackage", [((1, 8), "fp32")], build) / MODEL
-    chain = Chain([open_session(first, (X,), (z,)), open_session(second, (z,), (Y,))])
+    chain = Parts([open_session(first, (X,), (z,)), open_session(second, (z,), (Y,))])
     chain.run({"x": np.full((1, 8), 20.0, np.float32)})
     rows = rows_of(chain)
     assert (rows["infinities"].value, rows["infinities"].note) == (16, "first at op 'grown' (exp)")
