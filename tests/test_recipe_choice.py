@@ -29,7 +29,7 @@ OWN = Recipe("mine", (Rule("*", "int8", "all"),), PROMPTS, 1)
 
 
 def wish(recipe: object = None, precision: str = "int8", **more: object) -> Wish:
-    asked = {"max_mb": None, "cost": None, "gates": (), "components": ROLES, **more}
+    asked = {"max_mb": None, "cost": None, "gates": (), "is_whole": True, **more}
     target, device = (COREML, PHONE) if precision == "w4" else (ONNX, CPU)
     return check_wish(target, precision, device, recipe, **asked)  # type: ignore[arg-type]  # some are wrong on purpose
 
@@ -45,10 +45,10 @@ def wish(recipe: object = None, precision: str = "int8", **more: object) -> Wish
         ({"recipe": "auto", "cost": "time"}, InputError, r"--cost time: no peaks of cpu"),
         ({"recipe": "auto", "cost": "money"}, InputError, r"unknown cost 'money'; choose from: bytes, time"),
         ({"recipe": "fast", "cost": "bytes"}, InputError, r"--cost bytes .* expected --recipe auto beside it"),
-        ({"recipe": "auto", "components": ROLES[:1]}, InputError, r"needs all three networks; leave --component out"),
+        ({"recipe": "auto", "is_whole": False}, InputError, r"needs all networks; leave --component out"),
         ({"max_mb": 2.0}, RefusedError, r"onnx-int8 does not mix bits; a size budget is for coreml-w4 and coreml-w6"),
         ({"max_mb": 2.0, "recipe": "auto", "precision": "w4"}, InputError, r"a size budget and a recipe both decide"),
-        ({"max_mb": 2.0, "precision": "w4", "components": ROLES[:1]}, InputError, r"leave --component out"),
+        ({"max_mb": 2.0, "precision": "w4", "is_whole": False}, InputError, r"leave --component out"),
     ],
     ids=str,
 )

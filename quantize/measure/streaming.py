@@ -69,7 +69,7 @@ class StreamedNetwork:
 def name_outputs(component: Component, result: torch.Tensor | tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
     """What a component's module gives, by the names of its outputs."""
     values = result if isinstance(result, tuple) else (result,)
-    return {spec.name: value.numpy() for spec, value in zip(component.outputs, values, strict=True)}
+    return {spec.name: value.contiguous().numpy() for spec, value in zip(component.outputs, values, strict=True)}
 
 
 def _stream(module: torch.nn.Module, handles: Mapping[str, Handle]) -> None:

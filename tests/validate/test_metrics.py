@@ -71,14 +71,17 @@ def test_a_gate_on_a_row_that_no_report_will_have_is_refused(name: str, target: 
         check_metrics([name], target)  # type: ignore[arg-type]  # a Target out of a parametrized list
 
 
+CAPTION = "a small red circle above a large blue square on a white background"
+
+
 def test_what_a_report_can_have_may_be_asked_for() -> None:
     check_metrics(["psnr_db", "engine_mb", "kernels_fp8", "adherence_percent"], TRT)
     check_metrics(["infinities", "departures", "ops_on_gpu"], COREML)
     check_metrics(["searched_psnr_db"], TRT, is_searched=True)
     check_judged(["psnr_db"], ["a dog"])
-    check_judged(["flips"], ["a red circle"])
-    check_judged(["flips"], ["a red circle"], 64)
+    check_judged(["flips"], [CAPTION])
+    check_judged(["flips"], [CAPTION], 64)
     with pytest.raises(InputError, match="gate metric 'flips': it takes prompts that are captions of the shapes world"):
         check_judged(["flips"], ["a dog"])
     with pytest.raises(InputError, match="its pictures of 64 px"):
-        check_judged(["flips"], ["a red circle"], 128)
+        check_judged(["flips"], [CAPTION], 128)

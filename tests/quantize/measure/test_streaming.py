@@ -94,7 +94,7 @@ def test_every_layer_is_listened_to(student: Student) -> None:
     convolutions = {n: m for n, m in layers.items() if isinstance(m, torch.nn.Conv2d) and m.groups == 1}
     wide = [name + OUTPUT for name, m in convolutions.items() if max(m.kernel_size) > 1]
     assert wide, "some give their output in 8 bits on some target"
-    assert sorted(heard) == sorted([*layers, *wide])
+    assert sorted(heard) == sorted(f"vae_decoder.{name}" for name in (*layers, *wide))
 
 
 def test_a_chunk_is_bound_by_its_largest_activation(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
