@@ -89,7 +89,10 @@ class Family(Protocol):
 
     @abstractmethod
     def specialize(self, student: Student, plan: StepPlan) -> Student:
-        """The student with `plan` and its prompt fixed: networks with specs, what is constant folded."""
+        """The student with `plan` and its prompt fixed: networks with specs, what is constant folded.
+
+        A network's module takes and gives float32 and int64, as its specs say, and computes in the type of its weights.
+        """
 
     @abstractmethod
     def draw_reference(self, student: Student, draws: Draws, progress: Progress = quiet) -> Reference:

@@ -175,7 +175,9 @@ def _compare(
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
     noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
-    inputs = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
+    networks = {record.role: record for record in bundle.components}
+    samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
+    inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
     draws = Draws(prompts, noise, bundle.plan.guidance, inputs)
     reference = recall_reference(student, draws, progress, is_timed)
     rounded = draw_rounded(bundle, student, draws, progress)
@@ -185,7 +187,7 @@ def _compare(
         rows += find_departures(bundle, student, rounded)
     error = relative_error(exported.latents, reference.latents)
     note = "this network and those before it together vs PyTorch float32, the largest"
-    role = bundle.chain.find_writer(bundle.chain.names.denoised, {record.role: record for record in bundle.components})
+    role = bundle.chain.find_writer(bundle.chain.names.denoised, networks)
     rows.append(Measurement("denoised_relative_error", error, "", role or "", note=note))
     rows += compare_pictures(exported.pictures, rounded.pictures, reference.pictures)
     for judge in list_judges():

@@ -43,7 +43,7 @@ class Reader(nn.Module):
         """One row a word."""
         x = self.table(words)
         rows: Tensor = x + self.outer(nn.functional.silu(self.inner(x)))
-        return rows[:, PLAN.before :]
+        return rows[:, PLAN.before :].float()
 
 
 class Hinter(nn.Module):
@@ -55,8 +55,9 @@ class Hinter(nn.Module):
 
     def forward(self, tokens: Tensor, outline: Tensor) -> Tensor:
         """One hint a token."""
-        hints: Tensor = self.mix(torch.tanh(self.state(tokens) + self.outline(outline)))
-        return hints
+        dtype = self.mix.weight.dtype
+        hints: Tensor = self.mix(torch.tanh(self.state(tokens.to(dtype)) + self.outline(outline.to(dtype))))
+        return hints.float()
 
 
 class Painter(nn.Module):
@@ -69,11 +70,12 @@ class Painter(nn.Module):
 
     def paint(self, x: Tensor, rows: Tensor, mask: Tensor, hint: Tensor, s: Tensor, shift: Tensor) -> Tensor:
         """The whole of it."""
-        h, read = self.enter(x) + hint + shift, self.read(rows)
+        dtype = self.enter.weight.dtype
+        h, read = self.enter(x.to(dtype)) + hint.to(dtype) + shift, self.read(rows.to(dtype))
         weights = (h @ read.transpose(1, 2) * WIDTH**-0.5 + (1 - mask[:, None].to(h.dtype)) * -1e4).softmax(-1)
         h = h + weights @ read
         h = h + self.outer(nn.functional.silu(self.inner(h)))
-        clean: Tensor = x - s * self.leave(h)
+        clean: Tensor = x - s * self.leave(h).float()
         return clean
 
     def forward(self, x: Tensor, rows: Tensor, mask: Tensor, hint: Tensor, s: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ class FixedPainter(Painter):
         """At the time that `tick` counts, or at the only one."""
         times, shifts = self.get_buffer("times"), self.get_buffer("shifts")
         s, shift = (times[0], shifts[0]) if tick is None else (times[tick], shifts[tick])
-        return self.paint(x, rows, mask, hint, s.to(x.dtype), shift.reshape(1, 1, WIDTH))
+        return self.paint(x, rows, mask, hint, s, shift.reshape(1, 1, WIDTH))
 
 
 class Unpacker(nn.Module):
@@ -107,7 +109,7 @@ class Unpacker(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Pixels in [-1, 1]."""
-        pixels = torch.tanh(self.leave(torch.relu(self.enter(tokens))))
+        pixels = torch.tanh(self.leave(torch.relu(self.enter(tokens.to(self.enter.weight.dtype))))).float()
         return pixels.reshape(-1, 8, 8, 3, 4, 4).permute(0, 3, 1, 4, 2, 5).reshape(-1, 3, 32, 32)
 
 
