@@ -106,6 +106,7 @@ class Family(Protocol):
         """A student of one of `presets`, with random weights."""
         raise unknown_choice("random preset", preset, self.presets)
 
+    @abstractmethod
     def check_tokenizer(self, student: Student) -> None:
         """Whether the ids that a bundle makes of prompts are those of the original tokenizer; InputError where not."""
 

@@ -116,7 +116,7 @@ def test_it_loads_from_a_folder_and_is_listed(family: Family, tmp_path: Path) ->
         save_file({name: handle.load() for name, handle in component.weights.items()}, tmp_path / role / "model.safetensors")
     shutil.copytree(student.tokenizer, tmp_path / "tokenizer")
     drawn = [open_torch(specialize_student(each))(["a red stripe"], seed=1) for each in (student, load_student(tmp_path))]
-    np.testing.assert_array_equal(*drawn)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
     assert list_names("students")["random:stripes"] == "Stripes, 32 px, random weights"
     recipes = list_names("recipes")
     assert recipes["balanced"] != recipes["balanced (stripes)"] == "all that kernels take, but where the picture leaves"

@@ -45,6 +45,11 @@ class Stripes(Family):
             raise InputError(f"steps={steps}: expected 1 to 4")
         return tuple(1 - i / steps for i in range(steps))
 
+    def check_tokenizer(self, student: Student) -> None:
+        from sprint_export.students.stripes.reference import check_tokenizer
+
+        check_tokenizer(student)
+
     def specialize(self, student: Student, plan: StepPlan) -> Student:
         from sprint_export.students.stripes.networks import specialize
 

@@ -9,11 +9,30 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from sprint_export.errors import InputError
 from sprint_export.nouns.student import Student
+from sprint_export.prompt_reader import PromptReader
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.weights import materialize
 
-LONGEST, TEMPLATE = 14, 2  # words with the template around them, and those of its beginning
+TEMPLATE = "<system> <user> {} <end> <assistant>"
+LONGEST, BEGINNING = 14, 2  # words with the template around them, and those of its beginning
+
+
+def open_tokenizer(student: Student) -> Tokenizer:
+    """As the pipeline sets it up."""
+    tokenizer = Tokenizer.from_file(str(student.tokenizer / "tokenizer.json"))
+    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_padding(length=LONGEST)
+    return tokenizer
+
+
+def check_tokenizer(student: Student) -> None:
+    """Whether the plan makes the same ids of prompts."""
+    reader, tokenizer = PromptReader(student.prompt, student.tokenizer / "tokenizer.json"), open_tokenizer(student)
+    for prompt in (*student.calibration_prompts, "", " green ", "red " * 20):
+        if reader.read([prompt])[0][0].tolist() != tokenizer.encode(TEMPLATE.format(prompt)).ids:
+            raise InputError(f"{student.source}: the tokenizer reads {prompt!r} in another way than the bundle will")
 
 
 def draw_reference(student: Student, draws: Draws) -> Reference:
@@ -22,17 +41,15 @@ def draw_reference(student: Student, draws: Draws) -> Reference:
     seconds: dict[str, list[float]] = {role: [] for role in networks}
     for role, module in networks.items():
         time_calls(module, seconds[role], time.perf_counter)
-    tokenizer = Tokenizer.from_file(str(student.tokenizer / "tokenizer.json"))
-    tokenizer.enable_truncation(LONGEST)
-    tokenizer.enable_padding(length=LONGEST)
+    tokenizer = open_tokenizer(student)
     unpack = networks.get("thin_unpacker") or networks["unpacker"]
     pictures, states = [], []
     for i, prompt in enumerate(draws.prompts):
-        text = tokenizer.encode(f"<system> <user> {prompt} <end> <assistant>")
+        text = tokenizer.encode(TEMPLATE.format(prompt))
         outline = torch.from_numpy(draws.inputs["outline"][i : i + 1]) if "outline" in draws.inputs else None
         with torch.no_grad():
             rows = networks["reader"](torch.tensor([text.ids]))
-            mask = torch.tensor([text.attention_mask])[:, TEMPLATE:]
+            mask = torch.tensor([text.attention_mask])[:, BEGINNING:]
             x = clean = torch.from_numpy(draws.noise[0, i : i + 1])
             for step in range(len(draws.noise)):
                 s = torch.tensor([1 - step / len(draws.noise)])
