@@ -98,6 +98,8 @@ TARGET = Target(
         "depthwise_taps",
         "channels_last",
     ),
+    # Without one of these the transformer's price grows by half (docs/decisions/0009-rtx-kernels.md).
+    required_rules=("linear_attention", "cross_attention", "depthwise_taps", "channels_last"),
     oldest=lambda options: {"onnxruntime": OLDEST_ONNXRUNTIME},  # of the shadows; `build` adds what built the engines
 )
 
