@@ -20,7 +20,7 @@ from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import Device, Options, Target
+from sprint_export.nouns.target import DYNAMIC, Device, Options, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
@@ -47,7 +47,7 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
         target.name,
         precision,
         device.name,
-        to_json(options),
+        {option.name: options.get(option.name) for option in target.options if not option.is_for_building},
         student.layout,
         tool_versions(target),
         sorted(student.components),
@@ -106,7 +106,7 @@ def export_student(
         raise InputError("the student is not specialized; call specialize_student(student) before export_student")
     if (reason := target.refuses(precision, device)) is not None:
         raise RefusedError(reason)
-    options = complete_options(target, precision, device, options or Options())
+    options = complete_options(target, precision, device, options or {})
     _check_quantized(student, target, precision)
     with claim_bundle(out) as work:
         return _gather_bundle(student, target, precision, device, options, work, progress, say)
@@ -123,7 +123,9 @@ def _gather_bundle(
     say: Callable[[str], None],
 ) -> Bundle:
     assert student.plan is not None
-    components = load_member("student", student.family).free_sizes(student).components if options.dynamic else student.components
+    components = (
+        load_member("student", student.family).free_sizes(student).components if options.get(DYNAMIC) else student.components
+    )
     key = bundle_key(student, target, precision, device, options)
     work = open_work_folder(work, key)
     records, artifacts = [], []
@@ -217,7 +219,7 @@ def _find_built(work: Path) -> list[Artifact]:
         before = read_bundle(work)
     except SprintExportError:  # no manifest yet, or files that do not fit it: they are made again
         return []
-    return [artifact for artifact in before.artifacts if artifact.kind.startswith(("engine:", "kernels:"))]
+    return [artifact for artifact in before.artifacts if artifact.device is not None]
 
 
 def _copy_tokenizer(student: Student, work: Path) -> list[Artifact]:

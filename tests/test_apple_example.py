@@ -22,7 +22,7 @@ from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord, Part
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
 from sprint_export.nouns.target import Options
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.runtimes.coreml import target as coreml_package
+from sprint_export.runtimes.coreml.runtime import UNITS
 from sprint_export.sampler import sample, trigflow_times
 from sprint_export.session import Pipeline, to_uint8
 from sprint_export.strict_json import hash_json
@@ -190,9 +190,9 @@ def test_the_sources_hold_no_constants_of_a_model() -> None:
 
 def test_compute_units_are_those_of_the_target() -> None:
     cases = dict(re.findall(r'case "([a-z-]+)": return \.(\w+)', SOURCES["Manifest.swift"]))
-    assert set(cases) == set(coreml_package.UNITS)
+    assert set(cases) == set(UNITS)
     for ours, apple in cases.items():
-        assert apple.lower() == coreml_package.UNITS[ours].replace("_", "").replace("NE", "neuralEngine").lower()
+        assert apple.lower() == UNITS[ours].replace("_", "").replace("NE", "neuralEngine").lower()
 
 
 def test_user_data_is_never_unwrapped_by_force() -> None:

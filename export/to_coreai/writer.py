@@ -27,7 +27,7 @@ from sprint_export.export.to_coreai.layers import load_values, make_module
 from sprint_export.export.to_coreai.names import fix_date, names_from_content
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
-from sprint_export.nouns.target import Options, Target
+from sprint_export.nouns.target import UNIT_KEY, Options, Target
 from sprint_export.registry import hush, require
 
 FORMAT = "aimodel"
@@ -36,7 +36,6 @@ ASSET, GRAPH = "model.aimodel", "main.mlirb"
 BYTES = {"FLOAT16": 2, "BFLOAT16": 2, "INT8": 1, "FLOAT8E4M3FN": 1}  # of a value; 4 of any other
 GRAPH_BYTES = 4_000_000  # that a network takes beside its weights, at most
 KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/main.hash": "package", f"{ASSET}/metadata.json": "package"}
-UNIT_KEY = "sprint_export.compute_unit"  # in the asset's custom metadata: what an app should prefer
 FUNCTION = "main"
 TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "si8": "INT8", "f8E4M3FN": "FLOAT8E4M3FN"}  # of weights
 
@@ -152,7 +151,7 @@ def _write_asset(program: Any, component: Component, options: Options, path: Pat
     metadata = runtime.AIModelAssetMetadata()
     metadata.author = "sprint-export"
     metadata.model_description = f"{component.role}: {', '.join(spec.meaning for spec in component.outputs)}"
-    metadata.set_custom(UNIT_KEY, options.compute_unit or "all")
+    metadata.set_custom(UNIT_KEY, str(options.get("compute_unit", "all")))
     program.save_asset(path, metadata)
     fix_date(path)
     for file in path.iterdir():

@@ -85,7 +85,7 @@ def write_component(component: Component, target: Target, precision: str, option
 
 def make_parts(component: Component, dtype: str, options: Options) -> list[GraphPart]:
     """The component's graph on `meta`, cut where the options ask for it; the same every time, to the names of its nodes."""
-    limit = UNLIMITED if options.part_megabytes is None else options.part_megabytes * 1e6
+    limit = float(options.get("part_megabytes", UNLIMITED)) * 1e6
     program = capture_program(component.module, component.inputs)
     drop_aliases(program)
     return cut_program(program, component.inputs, component.outputs, partial(stored_bytes, component, dtype), limit)
@@ -134,14 +134,14 @@ def _convert(
             program,
             inputs=given,
             outputs=wanted,
-            minimum_deployment_target=getattr(ct.target, str(options.deployment_target)),
+            minimum_deployment_target=getattr(ct.target, str(options["deployment_target"])),
             compute_precision=ct.precision.FLOAT16 if dtype == "fp16" else ct.precision.FLOAT32,
             pass_pipeline=make_pipeline(names, component.layers, component.weights),
             skip_model_load=True,
         )
     _check_gelu(graph.program, model._mil_program)
     _check_folds(model._mil_program)
-    model.user_defined_metadata[UNIT_KEY] = str(options.compute_unit)
+    model.user_defined_metadata[UNIT_KEY] = str(options["compute_unit"])
     model.author, model.short_description = "sprint-export", f"{component.role}: {', '.join(spec.meaning for spec in outputs)}"
     return model
 

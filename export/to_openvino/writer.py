@@ -49,7 +49,7 @@ def write_component(component: Component, target: Target, precision: str, option
     openvino: Any = require("openvino", target.extra)
     graph = make_graph(component, target.graph_dtype[precision], target.rewrites)
     widen_graph(graph, SMALL_VALUES)
-    counts = write_ir(openvino, graph, folder, options.compute_unit)
+    counts = write_ir(openvino, graph, folder, str(options.get("compute_unit", "cpu")))
     parts = (Part(GRAPH, component.inputs, component.outputs),)
     return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
 
@@ -59,14 +59,14 @@ def kind_of(path: PurePath) -> str | None:
     return KINDS.get(path.as_posix())
 
 
-def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str | None) -> dict[str, int]:
+def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str) -> dict[str, int]:
     """Translate an ONNX graph and save it; returns how many weight values the file holds in each type."""
     with tempfile.TemporaryDirectory(prefix=".onnx.", dir=folder) as temporary:  # the same disk: weights may not fit elsewhere
         path = Path(temporary) / "model.onnx"
         write_graph(graph, path)
         model = openvino.Core().read_model(path)  # not convert_model, which folds 16-bit weights into float32 ones
         _name_operations(model)
-        model.set_rt_info(unit or "cpu", UNIT_KEY.split("."))
+        model.set_rt_info(unit, UNIT_KEY.split("."))
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
         counts = count_precisions(model)
         del model  # it maps the temporary file

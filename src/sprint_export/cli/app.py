@@ -12,10 +12,11 @@ import typer
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
+from sprint_export.cli.target_options import add_target_options, take_options
 from sprint_export.cli.verbs import add_verbs, show_report
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import ROLES
-from sprint_export.nouns.target import Options
+from sprint_export.nouns.target import OptionValue
 from sprint_export.paths import is_file
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 
 @app.callback()
+@add_target_options(before="as_json")
 def convert_command(
     context: typer.Context,
     target: o.Target = None,
@@ -49,15 +51,11 @@ def convert_command(
     gate: o.Gates = None,
     count: o.Count = None,
     no_validate: o.NoValidate = False,
-    builder: o.Builder = "tensorrt-rtx",
-    deployment_target: o.DeploymentTarget = None,
-    part_mb: o.PartMb = None,
-    compute_unit: o.ComputeUnit = None,
-    dynamic: o.Dynamic = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     version: Annotated[bool, typer.Option("--version", rich_help_panel=o.SCREEN, help="Print the version.")] = False,
+    **options: OptionValue | None,
 ) -> None:
     """Take a distilled one-step text-to-image student from its PyTorch checkpoint to devices people own.
 
@@ -80,8 +78,7 @@ def convert_command(
         "recipe": recipe,
         "cost": cost,
         "components": component or ROLES,
-        "builder": builder,
-        "options": Options(deployment_target, compute_unit, part_mb, dynamic),
+        "options": take_options(options),
         "max_mb": max_mb,
         "prompt_tokens": prompt_tokens,
         "gates": gate or [],
