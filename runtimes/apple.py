@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from sprint_export.devices import list_devices
 from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST
-from sprint_export.nouns.target import NEURAL_ENGINE, Device, Option, Options, Target
+from sprint_export.nouns.target import NEURAL_ENGINE, Device, Options, Target, TargetOption
 
 PANEL = "Apple"
 UNITS = (NEURAL_ENGINE, "gpu", "cpu", "all")
 INTEGER_CHIPS = {"A": 17, "M": 4}  # the first that multiply 8-bit integers
 
-DEPLOYMENT_TARGET = Option(
-    "deployment_target", str, "The oldest system it must run on, e.g. iOS17; default iOS18.", "--deployment-target"
+DEPLOYMENT_TARGET = TargetOption(
+    "deployment_target", "The oldest system it must run on, e.g. iOS17; default iOS18.", flags=("--deployment-target",)
 )
-COMPUTE_UNIT = Option("compute_unit", str, "neural-engine, gpu, cpu or all", "--compute-unit", choices=UNITS)
+COMPUTE_UNIT = TargetOption("compute_unit", "neural-engine, gpu, cpu or all", flags=("--compute-unit",), choices=UNITS)
 
 
 def refuse_apple(target: Target, library: str, precision: str, device: Device) -> str | None:

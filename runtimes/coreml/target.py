@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.report import Measurement, Metric
-from sprint_export.nouns.target import Device, Option, Options, Target
+from sprint_export.nouns.target import Device, Options, Target, TargetOption
 from sprint_export.runtimes import apple
 from sprint_export.runtimes.coreml.neural_engine import RULES, check_packages
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 SYSTEMS = ("iOS17", "iOS18", "iOS26", "macOS14", "macOS15", "macOS26")
 _TOGETHER = (("17", "14"), ("18", "15"), ("26", "26"))  # iOS and macOS that read one version of the format
 _SINCE_18 = ("w6", "w4")  # tables for groups of channels
-PART_MEGABYTES = Option(
+PART_MEGABYTES = TargetOption(
     "part_megabytes",
-    int,
     "Largest weight file in MB; a larger network becomes several files.",
-    "--part-mb",
+    int,
+    flags=("--part-mb",),
     unit="10^6 bytes of a file of weights",
 )
 METRICS = (

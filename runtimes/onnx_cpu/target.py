@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sprint_export.nouns.target import DYNAMIC, Device, LayerShape, Option, Options, Target
+from sprint_export.nouns.target import DYNAMIC, Device, LayerShape, Options, Target, TargetOption
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
-FREE_SIZES = Option(DYNAMIC, bool, "Pictures of any height and width; default: the student's own size only.", "--dynamic")
+FREE_SIZES = TargetOption(
+    DYNAMIC,
+    "Pictures of any height and width; default: the student's own size only.",
+    bool,
+    default=False,
+    flags=("--dynamic",),
+)
 
 
 class OnnxTarget(Target):

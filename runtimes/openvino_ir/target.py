@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from sprint_export.devices import list_devices
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.report import Metric
-from sprint_export.nouns.target import DYNAMIC, Device, Option, Options, Target
+from sprint_export.nouns.target import DYNAMIC, Device, Options, Target, TargetOption
 from sprint_export.runtimes.onnx_cpu.target import FREE_SIZES
 
 OLDEST = "2024.6.0"  # older ones were not tried
 UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
-COMPUTE_UNIT = Option(
-    "compute_unit", str, "cpu, gpu or npu; default: what suits the device.", "--compute-unit", choices=tuple(UNITS)
+COMPUTE_UNIT = TargetOption(
+    "compute_unit", "cpu, gpu or npu; default: what suits the device.", flags=("--compute-unit",), choices=tuple(UNITS)
 )
 
 

@@ -23,7 +23,7 @@ from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError
 from sprint_export.files import write_whole
-from sprint_export.nouns.target import BuiltTarget, Device, Option, Options
+from sprint_export.nouns.target import BuiltTarget, Device, Options, TargetOption
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
     BUILDERS,
@@ -47,13 +47,12 @@ if TYPE_CHECKING:
 _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 # What the tensor cores need at least, with the reason: bf16 since Ampere, FP8 since Ada.
 _NEEDS = {"bf16": ((8, 0), "onnx-int8"), "int8": ((8, 0), "onnx-int8"), "fp8": ((8, 9), "trt-int8")}
-BUILDER = Option(
+BUILDER = TargetOption(
     "builder",
-    str,
     "tensorrt-rtx (default; needs no GPU) or tensorrt (on the GPU it is for).",
-    "--builder",
-    choices=tuple(BUILDERS),
     default="tensorrt-rtx",
+    flags=("--builder",),
+    choices=tuple(BUILDERS),
     is_for_building=True,
 )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sprint_export.errors import InputError, RefusedError, SprintExportError, unknown_choice
-from sprint_export.nouns.target import Device, Option, Options, OptionValue, Target
+from sprint_export.nouns.option import Option
+from sprint_export.nouns.target import Device, Options, OptionValue, Target, TargetOption
 from sprint_export.registry import list_members, load_target
 
 LARGEST = 1 << 42  # of a number
@@ -22,16 +25,11 @@ def complete_options(target: Target, precision: str, device: Device, options: Op
         if name not in declared:
             raise _explain_missing(target, precision, name, value)
         check_value(declared[name], value)
-    filled = {name: asked.get(name, default_value(option)) for name, option in declared.items()}
+    filled = {name: asked.get(name, option.default) for name, option in declared.items()}
     return target.complete(precision, device, {name: value for name, value in filled.items() if value is not None})
 
 
-def default_value(option: Option) -> OptionValue | None:
-    """What an option is that nobody asked for; None where the target or the device decides."""
-    return False if option.kind is bool and option.default is None else option.default
-
-
-def check_value(option: Option, value: OptionValue) -> None:
+def check_value(option: TargetOption, value: OptionValue) -> None:
     """Refuse what an option cannot be.
 
     Raises:
@@ -46,13 +44,40 @@ def check_value(option: Option, value: OptionValue) -> None:
         raise unknown_choice(option.name.replace("_", " "), value, option.choices)
 
 
-def list_options() -> dict[str, dict[str, Option]]:
+def list_options() -> dict[str, dict[str, TargetOption]]:
     """Names of all options -> by target, as that target declares it."""
-    options: dict[str, dict[str, Option]] = {}
+    options: dict[str, dict[str, TargetOption]] = {}
     for target in map(load_target, list_members("target")):
         for option in target.options:
             options.setdefault(option.name, {})[target.name] = option
     return options
+
+
+def keep_asked(options: Mapping[str, OptionValue | None]) -> Options:
+    """Those of a command that were asked for."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def merge_options(is_for_building: bool = False) -> list[Option]:
+    """The options of all targets for a command: one of each name, under a heading that names who has it.
+
+    Args:
+        is_for_building: those only that shape what is built beside a graph.
+    """
+    return [
+        _merge(owners)
+        for owners in list_options().values()
+        if not is_for_building or any(option.is_for_building for option in owners.values())
+    ]
+
+
+def _merge(owners: Mapping[str, TargetOption]) -> Option:
+    helps = {load_target(name).panel: option.help for name, option in owners.items()}
+    is_one = len(set(helps.values())) == 1
+    text = next(iter(helps.values())) if is_one else "; ".join(f"{panel}: {help}" for panel, help in helps.items())
+    option = next(iter(owners.values()))
+    default = False if option.kind is bool else None  # that it was not asked for is known of every other
+    return Option(option.name, text, option.kind, default, " and ".join(helps), option.flags)
 
 
 def _explain_missing(target: Target, precision: str, name: str, value: OptionValue) -> SprintExportError:
@@ -61,6 +86,6 @@ def _explain_missing(target: Target, precision: str, name: str, value: OptionVal
     if not owners:
         return unknown_choice("option", name, (option.name for option in target.options))
     if name in target.lacks:
-        flag = next(iter(owners.values())).flag
+        flag = next(iter(owners.values())).flags[0]
         return RefusedError(f"{target.name}-{precision} {flag}{'' if value is True else f' {value}'}: {target.lacks[name]}")
     return InputError(f"{name}={value}: {target.name} targets have no such option; it is for {' and '.join(owners)} targets")

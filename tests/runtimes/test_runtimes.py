@@ -82,9 +82,9 @@ def test_options_are_declared_so_that_a_command_can_ask_for_them(name: str) -> N
     """Those of one name are of one kind, under one flag, whoever declares them; completed ones stay as they are."""
     target = load_target(name)
     for option in target.options:
-        assert option.flag.startswith("--") and option.help
-        assert {(each.kind, each.flag) for each in list_options()[option.name].values()} == {(option.kind, option.flag)}
-        assert option.default is None or option.kind is bool or option.default in option.choices
+        assert option.flags[0].startswith("--") and option.help
+        assert {(each.kind, each.flags) for each in list_options()[option.name].values()} == {(option.kind, option.flags)}
+        assert option.default is None or option.default is False or option.default in option.choices
         assert option.kind is not int or option.unit
     device = find_device(target.default_device)
     for precision in target.precisions:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from sprint_export.nouns.option import Option
 from sprint_export.nouns.report import Measurement, Metric
 from sprint_export.nouns.student import CHANNELS_LAST
 
@@ -45,20 +46,15 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Option:
-    """One thing to ask of a target: its name in Python and in a manifest, its flag and its help on the command line.
+class TargetOption(Option):
+    """One thing to ask of a target beside the precision.
 
-    Text is one of `choices`, where there are any; a number is at least 1 and one of `unit`. A bool without a default is False,
-    what else has none is left to the target or the device. `is_for_building`: it shapes what is built beside a graph and not the
-    graph, so that a bundle may be built with another value later.
+    Text is one of `choices`, where there are any; a number is at least 1 and counts what `unit` says. What has no default is left
+    to the target or the device. `is_for_building`: it shapes what is built beside a graph and not the graph, so that a bundle may
+    be built with another value later.
     """
 
-    name: str
-    kind: type[bool] | type[int] | type[str]
-    help: str
-    flag: str
     choices: tuple[str, ...] = ()
-    default: OptionValue | None = None
     unit: str = ""
     is_for_building: bool = False
 
@@ -101,7 +97,7 @@ class Target(ABC):
     rewrites: tuple[str, ...] = ()  # modules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
-    options: tuple[Option, ...] = ()
+    options: tuple[TargetOption, ...] = ()
     lacks: Mapping[str, str] = field(default_factory=dict)  # option or precision -> why, and the nearest that can
     metrics: tuple[Metric, ...] = ()
     needs_build: ClassVar[bool] = False  # True of a BuiltTarget, whose graphs come with a shadow that runs where engines cannot
