@@ -7,7 +7,6 @@ Every network is fed the same seeded inputs, and every engine answers with the s
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,11 +67,12 @@ def quantized(role: str, pixels: int, engine: str, prompts: int) -> Any:
 
 def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> None:
     """Write one network for one of our targets."""
+    from sprint_export.export.exporter import load_exporter
     from sprint_export.registry import load_target
 
     name, precision = OURS[engine]
     target = load_target(name)
-    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
+    exporter = load_exporter(target)
     exporter.write_component(quantized(role, pixels, engine, prompts), target, precision, {}, folder)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 import ort_nodes
 
 from sprint_export.export.bundle import read_record, write_record
+from sprint_export.export.exporter import load_exporter
 from sprint_export.nouns.student import ROLES
 from sprint_export.registry import load_member, load_target
 from sprint_export.runtimes.runtime import load_runtime
@@ -48,7 +48,7 @@ def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) 
     student = keep_components(specialize_student(build_preset(ort_nodes.shorten(role, layers, pixels), source, 0)), [role])
     student = dataclasses.replace(student, calibration_prompts=student.calibration_prompts[:1])
     target = load_target(name)
-    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
+    exporter = load_exporter(target)
     for precision in PRECISIONS[name]:
         quantized = quantize_student(student, precision, target)
         freed = load_member("student", student.family).free_sizes(quantized)

@@ -49,7 +49,7 @@ def shorten(role: str, layers: int | None, pixels: int) -> Any:
 
 def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     """Both graphs, calibrated on one prompt."""
-    from sprint_export.export.to_onnx.writer import write_component
+    from sprint_export.export.to_onnx.writer import EXPORTER
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_target
     from sprint_export.road import keep_components
@@ -63,7 +63,7 @@ def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     for precision in PRECISIONS:
         (folder / precision).mkdir()
         component = quantize_student(student, precision, target).components[role]
-        write_component(component, target, precision, {}, folder / precision)
+        EXPORTER.write_component(component, target, precision, {}, folder / precision)
 
 
 def measure(folder: Path, runs: int, threads: int) -> dict[str, Any]:

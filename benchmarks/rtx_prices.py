@@ -56,10 +56,10 @@ def calibrate(role: str, layers: int | None, graph: str, work: Path) -> None:
 def export(role: str, layers: int | None, graph: str, work: Path) -> None:
     """The graph, as `<work>/<graph>/model.onnx`."""
     if graph in OURS:
-        from sprint_export.export.to_onnx.writer import write_component
+        from sprint_export.export.to_onnx.writer import EXPORTER
 
         student, target = _quantized(role, layers, precision := graph.removeprefix("trt-"))
-        write_component(student.components[role], target, precision, {}, work / graph)
+        EXPORTER.write_component(student.components[role], target, precision, {}, work / graph)
     elif graph == PLAIN:
         _export_stock(role, layers, "bfloat16", work / graph / "model.onnx")
     else:

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sprint_export.export.to_coreai import writer as to_coreai
-from sprint_export.export.to_coreml import writer as to_coreml
+from sprint_export.export.exporter import load_exporter
 from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
@@ -27,8 +26,7 @@ def main(out: Path) -> None:
         target = load_target(name)
         component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0)
         (out / form).mkdir(parents=True)
-        exporter = to_coreml if name == "coreml" else to_coreai
-        exporter.write_component(component, target, precision, options, out / form)
+        load_exporter(target).write_component(component, target, precision, options, out / form)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sprint_export.export.exporter import load_exporter
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
+from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_member, load_target
 from sprint_export.runtimes.runtime import load_runtime
@@ -70,9 +71,9 @@ def test_layers_with_equal_weights_are_each_their_own(target: str, kind: str, pr
         precisions = dict.fromkeys(precisions, "w8a16")
     component = make_component(kind, precisions)
     known = load_target(target)
-    options = {"deployment_target": "iOS18" if target == "coreml" else None, "compute_unit": "cpu"}
+    options: Options = {"deployment_target": "iOS18", "compute_unit": "cpu"}
     known = dataclasses.replace(known, graph_dtype=dict.fromkeys(known.graph_dtype, "fp16"))
-    exporter = import_module(f"sprint_export.export.{known.exporter}.writer")
+    exporter = load_exporter(known)
     record = exporter.write_component(
         component, known, "fp16" if not precisions else next(iter(known.graph_dtype)), options, tmp_path
     )

@@ -37,7 +37,7 @@ def write(component: Component, precision: str, folder: Path, dtype: str | None 
     if dtype is not None:
         target = dataclasses.replace(target, graph_dtype={precision: dtype})
     options = {"deployment_target": "iOS27", "compute_unit": "gpu"}
-    return to_coreai.write_component(component, target, precision, options, folder)
+    return to_coreai.EXPORTER.write_component(component, target, precision, options, folder)
 
 
 def run(record: ComponentRecord, folder: Path, feeds: dict[str, Array], widen: bool = True) -> Array:
@@ -59,8 +59,8 @@ def test_fp32_is_torch(tiny_special: Student, tiny_feeds: dict[str, dict[str, Ar
     component = tiny_special.components[role]
     record = write(component, "fp32", tmp_path / role)
     files = {path.relative_to(tmp_path / role) for path in (tmp_path / role).rglob("*") if path.is_file()}
-    assert {path.as_posix(): to_coreai.kind_of(path) for path in files} == FILES
-    assert to_coreai.kind_of(Path("config.json")) is None
+    assert {path.as_posix(): to_coreai.EXPORTER.kind_of(path) for path in files} == FILES
+    assert to_coreai.EXPORTER.kind_of(Path("config.json")) is None
     assert set(record.precision_counts) == {"FLOAT"}
     deviation = relative_error(run(record, tmp_path / role, tiny_feeds[role]), expect(component, tiny_feeds[role]))
     assert deviation <= MAX_FP32, f"{role}: {deviation:.1e} of the range, tolerance {MAX_FP32:.0e}"

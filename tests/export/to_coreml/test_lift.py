@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("coremltools")
 
-from sprint_export.export.to_coreml.writer import write_component
+from sprint_export.export.to_coreml.writer import EXPORTER
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.coreml.checker import RUNTIME
@@ -26,7 +26,7 @@ SMALLEST_NORMAL = 2.0**-14
 @pytest.mark.parametrize("system", ["iOS17", "iOS18"])
 def test_small_weights_keep_their_eight_bits_in_a_half_precision_package(system: str, tmp_path: Path) -> None:
     component = make_component("int8", "fp16")
-    record = write_component(component, TARGET, "int8", {"deployment_target": system, "compute_unit": "all"}, tmp_path)
+    record = EXPORTER.write_component(component, TARGET, "int8", {"deployment_target": system, "compute_unit": "all"}, tmp_path)
     session = RUNTIME.open_session(tmp_path / record.parts[0].graph, record.parts[0].inputs, record.parts[0].outputs)
     given = {"ids": feeds()["ids"].astype(np.int32)}
     found = session.run(given)[OUT.name]
@@ -37,7 +37,7 @@ def test_small_weights_keep_their_eight_bits_in_a_half_precision_package(system:
 
 
 def test_every_stored_scale_is_a_normal_number_and_only_small_layers_are_multiplied(tmp_path: Path) -> None:
-    record = write_component(
+    record = EXPORTER.write_component(
         make_component("int8", "fp16"), TARGET, "int8", {"deployment_target": "iOS18", "compute_unit": "all"}, tmp_path
     )
     program = read_program(tmp_path / "model.mlpackage")

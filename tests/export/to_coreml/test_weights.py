@@ -15,7 +15,7 @@ from torch import Tensor, nn
 pytest.importorskip("coremltools")
 
 from sprint_export.errors import InputError
-from sprint_export.export.to_coreml.writer import write_component
+from sprint_export.export.to_coreml.writer import EXPORTER
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
@@ -35,7 +35,7 @@ X, Y = TensorSpec("x", "float32", (1, 8, 32), "in"), TensorSpec("y", "float32", 
 
 def write(component: Component, folder: Path, system: str = "iOS18", precision: str = "w8a8") -> tuple[ComponentRecord, Program]:
     folder.mkdir(parents=True)
-    record = write_component(component, FLOAT, precision, {"deployment_target": system, "compute_unit": "all"}, folder)
+    record = EXPORTER.write_component(component, FLOAT, precision, {"deployment_target": system, "compute_unit": "all"}, folder)
     return record, read_program(folder / "model.mlpackage")
 
 
@@ -208,7 +208,7 @@ def test_a_layer_of_another_part_is_not_asked_for(tmp_path: Path) -> None:
     folder.mkdir()
     options: Any = {"deployment_target": "iOS18", "compute_unit": "all"}
     options |= {"part_megabytes": 0.003}  # 3 kB: two layers of 8 bits, or one of 32
-    record = write_component(component, FLOAT, "int8", options, folder)
+    record = EXPORTER.write_component(component, FLOAT, "int8", options, folder)
     programs = [read_program(folder / part.graph.split("/")[0]) for part in record.parts]
     assert len(programs) >= 2
     assert sum(len(program.compressed) for program in programs) == 2

@@ -35,7 +35,7 @@ PROMPTS = ("a red circle", "a blue square")
 def write(component: Component, folder: Path, precision: str = "fp32", **options: object) -> ComponentRecord:
     folder.mkdir(parents=True)
     chosen: Any = {"deployment_target": "iOS18", "compute_unit": "all"} | options
-    return to_coreml.write_component(component, TARGET, precision, chosen, folder)
+    return to_coreml.EXPORTER.write_component(component, TARGET, precision, chosen, folder)
 
 
 def open_component(record: ComponentRecord, folder: Path) -> Session:

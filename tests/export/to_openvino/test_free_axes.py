@@ -28,10 +28,10 @@ def student(request: pytest.FixtureRequest, made: Student) -> Student:
 
 
 def write(component: Component, folder: Path) -> Path:
-    from sprint_export.export.to_openvino.writer import GRAPH, write_component
+    from sprint_export.export.to_openvino.writer import EXPORTER, GRAPH
 
     folder.mkdir(parents=True)
-    write_component(component, load_target("openvino"), "int8", {"compute_unit": "cpu"}, folder)
+    EXPORTER.write_component(component, load_target("openvino"), "int8", {"compute_unit": "cpu"}, folder)
     return folder / GRAPH
 
 

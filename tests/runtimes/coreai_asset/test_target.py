@@ -31,10 +31,10 @@ PC = Device("pc", "a PC", None)
 def asset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ComponentRecord]:
     """A small graph in half precision."""
     pytest.importorskip("coreai_torch", reason="needs the extra 'coreai'")
-    from sprint_export.export.to_coreai.writer import write_component
+    from sprint_export.export.to_coreai.writer import EXPORTER
 
     folder = tmp_path_factory.mktemp("asset")
-    return folder, write_component(
+    return folder, EXPORTER.write_component(
         small_component(), TARGET, "fp16", {"deployment_target": "iOS27", "compute_unit": "neural-engine"}, folder
     )
 

@@ -13,7 +13,7 @@ pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's documentation writes it
 
 from sprint_export.errors import BundleError, MachineError
-from sprint_export.export.to_coreml.writer import MODEL, write_component
+from sprint_export.export.to_coreml.writer import EXPORTER, MODEL
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
 from sprint_export.registry import load_target
@@ -43,7 +43,7 @@ def feeds(special: Student) -> dict[str, dict[str, Array]]:
 
 def run_checker(component: Component, feeds: dict[str, Array], folder: Path) -> Array:
     folder.mkdir()
-    record = write_component(component, TARGET, "fp32", {"deployment_target": "iOS18", "compute_unit": "all"}, folder)
+    record = EXPORTER.write_component(component, TARGET, "fp32", {"deployment_target": "iOS18", "compute_unit": "all"}, folder)
     (part,) = record.parts
     session = RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs)
     assert session.description == "numeric checker for Core ML (PyTorch CPU, declared types)"
@@ -54,7 +54,7 @@ def run_core_ai(component: Component, feeds: dict[str, Array], folder: Path) -> 
     from sprint_export.export.to_coreai import writer as to_coreai
 
     folder.mkdir()
-    record = to_coreai.write_component(
+    record = to_coreai.EXPORTER.write_component(
         component, COREAI_TARGET, "fp32", {"deployment_target": "iOS27", "compute_unit": "gpu"}, folder
     )
     session = COREAI.open_session(folder / record.parts[0].graph, record.inputs, record.outputs)

@@ -13,7 +13,7 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
-from sprint_export.export.to_openvino.writer import write_component
+from sprint_export.export.to_openvino.writer import EXPORTER
 from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
 from sprint_export.options import complete_options
 from sprint_export.quantize.torch_session import TorchSession
@@ -33,7 +33,7 @@ DENSE = ("conv", "point", "left", "right", "out")  # of tests.export.to_onnx.gra
 
 def write(component: Component, precision: str, folder: Path, unit: str = "cpu") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    write_component(component, TARGET, precision, {"compute_unit": unit}, folder)
+    EXPORTER.write_component(component, TARGET, precision, {"compute_unit": unit}, folder)
     return folder / "openvino_model.xml"
 
 
