@@ -12,7 +12,7 @@ if __name__ != "sprint_export.runtimes":
     raise ImportError("import sprint_export.runtimes, not the bare folder 'runtimes'")
 
 if TYPE_CHECKING:
-    from sprint_export.runtimes.build import build_bundle
+    from sprint_export.runtimes.engines import build_bundle
     from sprint_export.runtimes.open import open_bundle
 
 __all__ = ["build_bundle", "open_bundle"]
@@ -20,7 +20,7 @@ __all__ = ["build_bundle", "open_bundle"]
 
 def __getattr__(name: str) -> Any:
     if name == "build_bundle":
-        from sprint_export.runtimes.build import build_bundle
+        from sprint_export.runtimes.engines import build_bundle
 
         return build_bundle
     if name == "open_bundle":

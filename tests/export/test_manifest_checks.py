@@ -93,7 +93,7 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "latents of other size": (to([4, 16, 17], "latent_shape"), "transformer: latents: found float32 [1, 4, 16, 16]"),
     "no latents": (to([4, 0, 16], "latent_shape"), "latent_shape: found 0"),
     "negative latents": (to([4, -16, -16], "latent_shape"), "latent_shape: found -16"),
-    "a dynamic target of one size": (to(True, "options", "dynamic"), "options: trt-int8 --dynamic: an engine's"),
+    "a dynamic target of one size": (to(True, "options", "dynamic"), "options: trt-fp8 --dynamic: an engine's"),
     "options of others": (
         to("iOS18", "options", "deployment_target"),
         "options: deployment_target=iOS18: trt targets have no such option",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sprint_export.devices import find_device
-from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.options import complete_options
 from sprint_export.runtimes.trt import runtime as trt_runtime
@@ -144,7 +144,7 @@ def test_wrong_arguments_say_what_to_do(tmp_path: Path) -> None:
     graph = small_graphs.save_linear(tmp_path / "g.onnx")
     with pytest.raises(InputError, match=r"unknown builder 'trtexec'; choose from: tensorrt, tensorrt-rtx"):
         complete_options(TARGET, "fp8", RTX_4090, {"builder": "trtexec"})
-    with pytest.raises(InputError, match="cpu has no compute capability"):
+    with pytest.raises(RefusedError, match="cpu has no compute capability"):
         build(graph, "cpu")
     with pytest.raises(InputError, match=r"no ONNX graph at .*nothing\.onnx; export the student first"):
         build(tmp_path / "nothing.onnx")
