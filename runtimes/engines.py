@@ -74,9 +74,7 @@ def choose_builder(bundle: Bundle, device: Device, options: Options) -> str:
     for option in target.options:
         value = options.get(option.name, bundle.options.get(option.name))
         if not option.is_for_building and value != bundle.options.get(option.name):
-            raise InputError(
-                f"{option.name}={value}: the graphs of {bundle.folder} are made without it; export the student again"
-            )
+            raise InputError(f"{option.name}={value}: the graphs of {bundle.folder} were made without it; export it again")
     return str(complete_options(target, bundle.precision, device, {**bundle.options, **options}).get("builder", ""))
 
 
