@@ -11,6 +11,7 @@ from sprint_export.export.tensor_checks import FLOATS, INTEGERS, check_specs, de
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.chain import EACH_STEP, ONCE
 from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import DYNAMIC
 from sprint_export.sizes import find_sizes, find_units
 
 MOST_STAGES = 64
@@ -129,7 +130,7 @@ def _check_latents(bundle: Bundle) -> None:
 def _check_state(bundle: Bundle, role: str, spec: TensorSpec) -> None:
     """The bundle's latent_shape, or axes of free size that it is one of."""
     own = bundle.latent_shape
-    if not bundle.options.dynamic:
+    if not bundle.options.get(DYNAMIC):
         demand_spec(role, spec, FLOATS, (1, *own))
     fits = spec.dtype in FLOATS and spec.shape[:1] == (1,) and find_units(spec.shape[1:], own) is not None
     demand(fits, f"{role}: {spec.name}", f"{spec.dtype} {list(spec.shape)}", f"free sizes that {own} is one of")

@@ -8,7 +8,6 @@ from sprint_export.export.bundle import make_artifact, write_bundle
 from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
-from sprint_export.nouns.target import Options
 from sprint_export.registry import load_member
 from sprint_export.students.sana_sprint.family import FAMILY
 
@@ -51,7 +50,7 @@ def make_small_bundle(folder: Path) -> Bundle:
         target="trt",
         precision="fp8",
         device="rtx-4090",
-        options=Options(),
+        options={"builder": "tensorrt-rtx"},
         layout="channels-first",
         chain=FAMILY.chain,
         plan=StepPlan((1.0000036732185957, 1 / 3), 4.5),

@@ -13,7 +13,6 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
-from sprint_export.nouns.target import Options
 from sprint_export.sizes import PictureSizes, find_sizes, name_axis, read_axis
 
 FIXED = PictureSizes((4, 32, 24), (4, 32, 24), (1024, 768))
@@ -86,7 +85,7 @@ def make_bundle(latents: tuple[Any, Any], picture: tuple[Any, Any]) -> Bundle:
     records = record("denoiser", latents, latents), record("decoder", latents, picture)
     plans = StepPlan((1.0,), 4.5), PromptPlan("", True, 9, 9, 0)
     names = ("made", "made", None, "none", "onnx", "fp32", "cpu")
-    return Bundle(Path("here"), *names, Options(), "", CHAIN, *plans, (4, 8, 8), records, (), None, "f", "k", {}, {})
+    return Bundle(Path("here"), *names, {}, "", CHAIN, *plans, (4, 8, 8), records, (), None, "f", "k", {}, {})
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ What went into and came out of each component is kept for the first few prompts:
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,13 @@ from sprint_export.export.bundle import locate_kind
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.chain import is_loop
 from sprint_export.nouns.report import Measurement
-from sprint_export.nouns.student import Student, TensorSpec
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.progress import Progress
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes import chain_sessions, open_bundle
-from sprint_export.session import OneAtATime, Pipeline, to_uint8
+from sprint_export.registry import load_target
+from sprint_export.runtimes.open import chain_sessions, open_bundle
+from sprint_export.session import OneAtATime, Pipeline, list_findings, to_uint8
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws
 from sprint_export.validate.bundle_layers import take_layers
@@ -71,16 +70,28 @@ def draw_exported(bundle: Bundle, runtime: str | None, draws: Draws, progress: P
 def draw_rounded(bundle: Bundle, student: Student, draws: Draws, progress: Progress) -> Drawn:
     """In torch, float32 arithmetic, with inputs and weights rounded as the bundle's manifest says."""
     specialized = specialize_like(student, bundle)
-    dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
-    layers = {record.role: record.layers for record in bundle.components}
+    dtype = load_target(bundle.target).graph_dtype[bundle.precision]
+    records = {record.role: record for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        component = edit_component(specialized.components[role], read_edits(locate_kind(bundle, role, "edits")))
-        component = take_layers(component, layers[role])
-        return TorchSession(component, fake=True, dtype=dtype)
+        return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype)
 
-    pipeline = chain_sessions(bundle, OneAtATime(bundle.chain.group(list(layers)), open_session))
+    pipeline = chain_sessions(bundle, OneAtATime(bundle.chain.group(list(records)), open_session))
     return _draw(pipeline, "torch, rounded", draws, progress)
+
+
+def take_component(bundle: Bundle, specialized: Student, record: ComponentRecord) -> Component:
+    """The student's network with the edits and the layers that the bundle names."""
+    component = edit_component(specialized.components[record.role], read_edits(locate_kind(bundle, record.role, "edits")))
+    return take_layers(component, record.layers)
+
+
+def pair_components(bundle: Bundle, student: Student, rounded: Drawn) -> Iterator[tuple[Component, Mapping[str, Array]]]:
+    """Each component as the bundle rounds it, with what went into it at the first prompt; one at a time, when asked for."""
+    specialized = specialize_like(student, bundle)
+    for record in bundle.components:
+        if feeds := rounded.feeds.get(record.role):  # an optional network may not have run
+            yield take_component(bundle, specialized, record), feeds[0]
 
 
 def _draw(pipeline: Pipeline, stage: str, draws: Draws, progress: Progress) -> Drawn:
@@ -115,7 +126,7 @@ def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> l
         note = "exported graph vs torch with the same rounding, same inputs"
         rows.append(Measurement("converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note=note))
         rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="the largest"))
-        rows += [dataclasses.replace(row, component=role) for row in find_more(sessions[role])]
+        rows += [finding.as_row(role) for finding in list_findings(sessions[role])]
     return rows
 
 
@@ -133,9 +144,3 @@ def _join(bundle: Bundle, rounded: Drawn, runs: Sequence[Mapping[str, Array]]) -
 def _is_text(bundle: Bundle, record: ComponentRecord, spec: TensorSpec) -> bool:
     """Whether a value has a row for each of the prompt's kept positions."""
     return bundle.chain.names.ids in {each.name for each in record.inputs} and spec.shape[1:2] == (bundle.prompt.keep,)
-
-
-def find_more(session: Session) -> list[Measurement]:
-    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
-    found: list[Measurement] = getattr(session, "findings", list)()
-    return found

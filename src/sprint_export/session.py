@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, InputError
 from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor, make_noise
 from sprint_export.nouns.chain import name_group
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.prompt_reader import PromptReader
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-__all__ = ["OneAtATime", "Parts", "Pipeline", "Session", "check_ids", "make_noise", "open_student", "to_uint8"]
+__all__ = ["OneAtATime", "Parts", "Pipeline", "Session", "check_ids", "list_findings", "make_noise", "open_student", "to_uint8"]
 
 
 class Parts:
@@ -41,17 +41,19 @@ class Parts:
             known |= last
         return last
 
-    def findings(self) -> list[Measurement]:
-        """What the parts noticed, put together: sums, and of what is called the largest the largest."""
-        merged: dict[str, Measurement] = {}
-        for row in (row for part in self.parts for row in getattr(part, "findings", list)()):
-            old = merged.get(row.metric)
-            if old is None:
-                merged[row.metric] = row
-            else:
-                value = max(old.value, row.value) if row.metric.startswith("largest") else old.value + row.value
-                merged[row.metric] = replace(old if old.value else row, value=value)
-        return list(merged.values())
+    def findings(self) -> list[Finding]:
+        """What the parts noticed, put together."""
+        joined: dict[str, Finding] = {}
+        for found in (found for part in self.parts for found in list_findings(part)):
+            before = joined.get(found.metric)
+            joined[found.metric] = found if before is None else before.join(found)
+        return list(joined.values())
+
+
+def list_findings(session: Session) -> list[Finding]:
+    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
+    findings: list[Finding] = getattr(session, "findings", list)()
+    return findings
 
 
 @dataclass

@@ -12,6 +12,8 @@ from sprint_export.nouns.student import CHANNELS_FIRST, Component, StepPlan, Stu
 from sprint_export.sizes import SIDES, name_axis
 from sprint_export.students.family import replace_components
 from sprint_export.students.networks.dc_ae import LatentDecoder, fold_decoder
+from sprint_export.students.networks.dc_ae_blocks import FORMS as DECODER_FORMS
+from sprint_export.students.networks.forms import count_forms
 from sprint_export.students.networks.gemma2 import (
     PromptEncoder,
     bias_handles,
@@ -22,7 +24,7 @@ from sprint_export.students.networks.gemma2 import (
 from sprint_export.students.networks.gemma2_prefix import PrefixCache
 from sprint_export.students.sana_sprint.channels_first import to_channels_first
 from sprint_export.students.sana_sprint.folds import fold_transformer
-from sprint_export.students.sana_sprint.transformer import OneStepSana
+from sprint_export.students.sana_sprint.transformer import FORMS, OneStepSana
 
 
 def specialize(student: Student, plan: StepPlan) -> Student:
@@ -45,6 +47,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         weights,
         (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
         (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),),
+        forms=count_forms(transformer, FORMS),
         notes=notes,
     )
     painting = LatentDecoder(decoder.module).eval()
@@ -55,6 +58,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         painted,
         (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
         (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),),
+        forms=count_forms(painting, DECODER_FORMS),
         notes=painted_notes,
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})

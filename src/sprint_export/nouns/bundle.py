@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sprint_export.nouns.chain import Chain
@@ -14,7 +14,7 @@ from sprint_export.nouns.target import Options
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or engine."""
+    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or, for a device, engine or kernels."""
 
     role: str
     kind: str
@@ -22,6 +22,7 @@ class Artifact:
     format: str
     bytes: int
     sha256: str
+    device: str | None = None  # that it was built for
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class Part:
 
 @dataclass(frozen=True)
 class ComponentRecord:
-    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded."""
+    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded.
+
+    `rewrites` says how often each rewrite rule of the target fired in its graph.
+    """
 
     role: str
     inputs: tuple[TensorSpec, ...]
@@ -48,6 +52,7 @@ class ComponentRecord:
     layers: Mapping[str, QuantizedLayer]
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of every layer that a recipe was asked about, those left float too
+    rewrites: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
