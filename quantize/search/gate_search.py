@@ -25,6 +25,7 @@ from typing import NoReturn
 import numpy as np
 
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Target
@@ -63,9 +64,7 @@ class GateSearch:
 @fixed_threads()
 def search_recipe(
     student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
+    deployment: Deployment,
     min_psnr_db: float,
     *,
     cost: str | None = None,
@@ -78,9 +77,8 @@ def search_recipe(
 
     Args:
         student: specialized, with all three networks.
-        target: how layers are rounded, and what they can be given.
-        precision: the one asked for; its graph's type is what float layers are in.
-        device: whose peaks price time.
+        deployment: its target says how layers are rounded and what they can be given, its precision what float layers are in,
+            and the peaks of its device price time.
         min_psnr_db: mean over the search's prompts of the picture's PSNR against float32.
         cost: "time" or "bytes"; default: time where the device has published peaks.
         prompts: draw these; default: the last of the student's calibration prompts, as ranges come from the first.
@@ -93,6 +91,7 @@ def search_recipe(
         RefusedError: no mix meets the gate; the message says what comes nearest.
     """
     check_whole(student)
+    target, precision, device = deployment.target, deployment.precision, deployment.device
     wide = is_large(student)
     count = LARGE_PROMPTS if wide else WHOLE_PROMPTS
     prompts = tuple(student.calibration_prompts[-count:] if prompts is None else prompts)
@@ -112,7 +111,7 @@ def search_recipe(
     tried = _bisect(curve, mixes, progress)
     chosen = min((m for m in (*plain, *tried) if m.meets(min_psnr_db)), key=lambda mix: (mix.point.cost, -mix.point.psnr_db))
     frontier = Frontier(
-        title=f"{student.source}, {target.name}-{precision} for {device.name}: the cheapest mix with psnr_db>={min_psnr_db:g}",
+        title=f"{student.source}, {deployment.name} for {device.name}: the cheapest mix with psnr_db>={min_psnr_db:g}",
         unit=prices.unit,
         gate_db=min_psnr_db,
         prompts=len(prompts),

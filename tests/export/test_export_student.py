@@ -16,6 +16,7 @@ from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.export.to_onnx import writer as to_onnx
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options, Target
@@ -25,6 +26,7 @@ from tests.export.to_onnx.graphs import quantize_small, small_component
 
 ONNX: Target = load_member("target", "onnx").TARGET
 CPU = find_device("cpu")
+FP32 = Deployment(ONNX, "fp32", CPU)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def export(student: Student, out: Path, precision: str = "fp32") -> Bundle:
-    return export_student(student, ONNX, precision, CPU, out)
+    return export_student(student, Deployment(ONNX, precision, CPU), out)
 
 
 def kill_while_writing(count: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -74,7 +76,7 @@ def files_under(folder: Path) -> set[str]:
 
 def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(student: Student, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    bundle = export_student(student, ONNX, "fp32", CPU, tmp_path / "out", lambda *event: told.append(event))
+    bundle = export_student(student, FP32, tmp_path / "out", lambda *event: told.append(event))
     assert read_bundle(bundle.folder) == bundle
     assert not (tmp_path / "out").exists(), "a later stage renames the work folder"
     assert {
@@ -156,14 +158,18 @@ def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
     for name, edits in (("edits", edit), ("other edits", {key: 2 * value for key, value in edit.items()})):
         component = edit_component(student.components["transformer"], edits)
         changed[name] = dataclasses.replace(student, components={**student.components, "transformer": component})
-    keys = {name: bundle_key(value, ONNX, "fp32", CPU, Options()) for name, value in changed.items()}
-    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU, Options())
-    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU, Options())
-    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"), Options())
-    keys["option"] = bundle_key(student, ONNX, "fp32", CPU, Options(deployment_target="iOS17"))
-    keys["target"] = bundle_key(student, load_member("target", "trt").TARGET, "fp32", CPU, Options())
+    keys = {name: bundle_key(value, FP32) for name, value in changed.items()}
+    for name, parts in {
+        "nothing": {},
+        "precision": {"precision": "fp16"},
+        "device": {"device": find_device("rtx-4090")},
+        "option": {"options": Options(deployment_target="iOS17")},
+        "target": {"target": load_member("target", "trt").TARGET},
+        "order": {"hashed": {"an option": 1}},
+    }.items():
+        keys[name] = bundle_key(student, dataclasses.replace(FP32, **parts))  # type: ignore[arg-type]  # one part at a time
     assert len(set(keys.values())) == len(keys), keys
-    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU, Options())
+    assert keys["nothing"] == bundle_key(student, Deployment(ONNX, "fp32", CPU))
 
 
 def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Path) -> None:
@@ -174,7 +180,7 @@ def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Pa
 
 def test_a_pair_the_target_refuses_writes_nothing(student: Student, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"8\.9"):
-        export_student(student, load_member("target", "trt").TARGET, "fp8", find_device("rtx-3090"), tmp_path / "out")
+        export_student(student, Deployment(load_member("target", "trt").TARGET, "fp8", find_device("rtx-3090")), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import find_artifact, read_bundle
@@ -20,7 +21,6 @@ from sprint_export.nouns.recipe import FLOAT_DTYPES
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
 from sprint_export.registry import list_members, load_member
-from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle
 from sprint_export.runtimes.trt import target as trt_engine
 from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle

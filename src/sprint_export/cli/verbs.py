@@ -12,6 +12,7 @@ from sprint_export.clear_errors import check_space
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
+from sprint_export.cli.signature import takes_options
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
@@ -23,9 +24,9 @@ from sprint_export.paths import is_folder
 
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
-    app.command("list")(list_names)
+    app.command("list")(takes_options()(list_names))
     for verb in (inspect, run, validate, bench, build):
-        app.command()(verb)
+        app.command()(takes_options()(verb))
 
 
 def show_report(report: Report, as_json: bool) -> None:
@@ -47,8 +48,6 @@ def show_report(report: Report, as_json: bool) -> None:
 def list_names(
     what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")],
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """List students, targets, precisions, devices or recipes."""
     from sprint_export.inspection import list_names as find_names
@@ -68,8 +67,6 @@ def inspect(
     recipe: Annotated[bool, typer.Option("--recipe", help="Show why every layer is quantized or not.")] = False,
     toml: Annotated[bool, typer.Option("--toml", help="With --recipe: print it as a file to edit and give to --recipe.")] = False,
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Say what a bundle holds; its files are checked against their sha256."""
     from sprint_export.export.bundle import read_bundle
@@ -105,8 +102,6 @@ def run(
     ] = None,
     width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
     runtime: o.Runtime = None,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Draw pictures."""
     _check_drawing("PIL")
@@ -169,7 +164,9 @@ def validate(
     student: Annotated[
         str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
     ] = None,
-    variant: o.Variant = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones.")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
@@ -177,15 +174,13 @@ def validate(
     count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
 
-    check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
+    gates = check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
     given = o.read_prompts(prompts)
     if student is not None:
         check_source(student)
@@ -196,7 +191,7 @@ def validate(
         from sprint_export.validate import validate_bundle
 
         loaded = None if student is None else load_student(student, variant)
-        report = validate_bundle(bundle, loaded, given, count, gate or [], runtime, progress)
+        report = validate_bundle(bundle, loaded, given, count, gates, runtime, progress)
     show_report(report, as_json)
 
 
@@ -205,8 +200,6 @@ def bench(
     runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
     _check_drawing()
@@ -222,8 +215,6 @@ def build(
     device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
     builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Build a bundle's engines for another device."""
     from sprint_export.runtimes import build_bundle

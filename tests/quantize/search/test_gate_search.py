@@ -11,6 +11,7 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
@@ -47,7 +48,7 @@ def student() -> Student:
 
 
 def search(student: Student, gate: float, **more: Any) -> GateSearch:
-    return search_recipe(student, ONNX, "int8", CPU, gate, **more)
+    return search_recipe(student, Deployment(ONNX, "int8", CPU), gate, **more)
 
 
 def draw(student: Student, fake: bool) -> Any:
@@ -114,7 +115,7 @@ def test_what_is_offered(target: Target, precision: str, device: Any, choices: t
 
 
 def test_two_precisions_priced_in_time(student: Student) -> None:
-    found = search_recipe(student, TRT, "fp8", RTX, 10)
+    found = search_recipe(student, Deployment(TRT, "fp8", RTX), 10)
     assert found.frontier.unit == "ms"
     assert {point.name for point in found.frontier.uniform} >= {"fast", "int8 everywhere"}
     assert set(found.units[0].errors) == {FLOAT, "fp8", "int8"}
@@ -124,7 +125,7 @@ def test_two_precisions_priced_in_time(student: Student) -> None:
 
 
 def test_weights_alone_are_searched_for_a_gate_too(student: Student) -> None:
-    found = search_recipe(student, COREML, "w4", find_device("iphone-15-pro"), 10)
+    found = search_recipe(student, Deployment(COREML, "w4", find_device("iphone-15-pro")), 10)
     assert set(found.units[0].errors) == {FLOAT, "w4", "w6", "int8"}
     assert found.frontier.chosen.cost <= {p.name: p.cost for p in found.frontier.uniform}["int8 everywhere"]
 
