@@ -23,7 +23,7 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import Target
 from sprint_export.options import complete_options
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
@@ -89,7 +89,7 @@ def export_student(
         deployment: what for: a target, one of its precisions, a device, and options, of which those left open are the
             target's or the device's choice.
         out: the final folder; nothing is written there yet.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
         say: is told which components of an interrupted run are made again, and why.
 
     Returns:
@@ -121,13 +121,13 @@ def _gather_bundle(
     work = open_work_folder(work, key)
     records, artifacts = [], []
     for i, (role, component) in enumerate(components.items()):
-        progress("exporting " + role, i, len(components))
+        progress(Step("exporting", role), i, len(components))
         finished = _find_finished(work / role, say)
         if finished is None:
             finished = _export_component(component, deployment, work / role, student.configs[role])
         records.append(finished.record)
         artifacts += _describe_files(finished.files, role, _exporter(target))
-    progress("exporting", len(components), len(components))
+    progress(Step("exporting"), len(components), len(components))
     artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
     bundle = Bundle(
         folder=work,

@@ -29,7 +29,7 @@ from sprint_export.export.bundle import (
 from sprint_export.nouns.bundle import Artifact, Bundle, Part
 from sprint_export.nouns.student import ROLES
 from sprint_export.nouns.target import Device, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_member
 from sprint_export.session import Chain, OneAtATime, Pipeline
@@ -59,7 +59,7 @@ def build_bundle(
         bundle: a bundle or its folder.
         device: a name from `devices`; default: the one the bundle was made for.
         builder: "tensorrt-rtx" builds without a GPU; "tensorrt" builds on the GPU it is for.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Returns:
         The bundle with its new files; engines that are there already and whole are not built again.
@@ -83,7 +83,7 @@ def _build_claimed(bundle: Bundle, device: str | None, builder: str, progress: P
     for i, record in enumerate(bundle.components):
         graph = find_artifact(bundle, record.role, "graph")
         assert graph is not None
-        progress(f"building {record.role} for {chosen.name}", i, len(bundle.components))
+        progress(Step("building", f"{record.role} for {chosen.name}"), i, len(bundle.components))
         present = find_artifact(bundle, record.role, f"engine:{chosen.name}")
         if present is not None and present.format == builder:
             continue
@@ -97,7 +97,7 @@ def _build_claimed(bundle: Bundle, device: str | None, builder: str, progress: P
             ]
         bundle = add_artifacts(bundle, made)
         write_bundle(bundle)  # after each: a killed run keeps what it built
-    progress(f"building for {chosen.name}", len(bundle.components), len(bundle.components))
+    progress(Step("building", f"for {chosen.name}"), len(bundle.components), len(bundle.components))
     return replace(bundle, device=chosen.name)
 
 

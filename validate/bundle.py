@@ -75,7 +75,7 @@ def validate_bundle(
         count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Returns:
         The report; `report.passed` says whether all gates were met.

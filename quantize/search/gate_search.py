@@ -29,7 +29,7 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import DEFAULT, read_preset
@@ -84,7 +84,7 @@ def search_recipe(
         prompts: draw these; default: the last of the student's calibration prompts, as ranges come from the first.
         seed: of the noise.
         max_measurements: as in `search_bits`.
-        progress: is told (stage, done, total); what it raises ends the search, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the search, and the next call goes on from there.
 
     Raises:
         InputError: the student is not whole or not specialized, there are no prompts, or no peaks to price time with.
@@ -188,9 +188,9 @@ class _Mixes:
         recipes = named | {f"{choice} everywhere": self.rule(choice) for choice in choices[1:]}
         measured = []
         for i, (name, recipe) in enumerate(recipes.items()):
-            progress("measuring presets", i, len(recipes))
+            progress(Step("measuring presets"), i, len(recipes))
             measured.append(self.measure(name, recipe))
-        progress("measuring presets", len(recipes), len(recipes))
+        progress(Step("measuring presets"), len(recipes), len(recipes))
         return measured
 
 
@@ -242,7 +242,7 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
     gate, low, high, excess = mixes.gate_db, -1, len(curve) - 1, 0.0
     span = curve.cost(len(curve) - 1) - curve.cost(0)
     for count in range(MIXES):
-        progress("measuring mixes", count, MIXES)
+        progress(Step("measuring mixes"), count, MIXES)
         if high - low <= 1 and tried:
             break
         if low >= 0 and curve.cost(high) - curve.cost(low) < FINE * span:
@@ -254,7 +254,7 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
         tried.append(mix)
         low, high = (low, rank) if mix.meets(gate) else (rank, high)
         excess = curve.predict_db(rank) - mix.point.psnr_db + max(mix.point.error_db, LEAST_MARGIN_DB)
-    progress("measuring mixes", MIXES, MIXES)
+    progress(Step("measuring mixes"), MIXES, MIXES)
     return tried
 
 

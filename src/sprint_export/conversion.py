@@ -42,7 +42,7 @@ def convert(
         student: what `load_student` takes, or its result.
         target: `<target>-<precision>`, e.g. "trt-fp8"; see `list_targets`.
         out: the bundle's folder; default `<student>-<target>` in the working directory.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
         say: is told what was decided, in one line each.
         options: the other fields of `Order`, by name: steps, device, recipe, gates, ...
 

@@ -21,7 +21,7 @@ from sprint_export.nouns.target import Options, Target
 from sprint_export.options import complete_options
 from sprint_export.out_folder import check_out, name_bundle
 from sprint_export.paths import resolve_path
-from sprint_export.progress import Progress
+from sprint_export.progress import Progress, Step
 from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_member
@@ -201,6 +201,6 @@ def load_libraries(progress: Progress) -> None:
     """
     check_space(EXPORTING_SPACE, "PyTorch with what is behind it")
     for i, name in enumerate(SLOW_IMPORTS):
-        progress(f"loading {name}", i, len(SLOW_IMPORTS))
+        progress(Step("loading", name), i, len(SLOW_IMPORTS))
         importlib.import_module(name)
-    progress("loading libraries", len(SLOW_IMPORTS), len(SLOW_IMPORTS))
+    progress(Step("loading", "libraries"), len(SLOW_IMPORTS), len(SLOW_IMPORTS))

@@ -20,6 +20,7 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options, Target
+from sprint_export.progress import Step
 from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_edits
 from sprint_export.registry import load_member
 from tests.export.to_onnx.graphs import quantize_small, small_component
@@ -75,7 +76,7 @@ def files_under(folder: Path) -> set[str]:
 
 
 def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(student: Student, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     bundle = export_student(student, FP32, tmp_path / "out", lambda *event: told.append(event))
     assert read_bundle(bundle.folder) == bundle
     assert not (tmp_path / "out").exists(), "a later stage renames the work folder"
@@ -98,7 +99,8 @@ def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(stude
     assert bundle.components[0].precision_counts["FLOAT"] > 5000
     assert (bundle.target, bundle.precision, bundle.device, bundle.plan) == ("onnx", "fp32", "cpu", student.plan)
     assert bundle.runtimes == {"onnxruntime": "1.21.0"}
-    assert told == [("exporting transformer", 0, 2), ("exporting vae_decoder", 1, 2), ("exporting", 2, 2)]
+    steps = Step("exporting", "transformer"), Step("exporting", "vae_decoder"), Step("exporting")
+    assert told == [(step, i, 2) for i, step in enumerate(steps)]
     assert all(version != "absent" for name, version in bundle.tools.items() if name in ("torch", "onnx", "onnx-ir"))
 
 

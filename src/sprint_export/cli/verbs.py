@@ -20,6 +20,7 @@ from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
 from sprint_export.paths import is_folder
+from sprint_export.progress import Step
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -113,9 +114,9 @@ def run(
     if height is not None or width is not None:
         find_sizes(read_bundle(bundle, verify=False)).choose(height, width)  # a mistake is said before networks are loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        progress("loading networks", 0, 1)
+        progress(Step("loading", "networks"), 0, 1)
         pipeline = open_bundle(bundle, runtime, steps=steps)
-        progress("loading networks", 1, 1)
+        progress(Step("loading", "networks"), 1, 1)
         note(f"runs on {pipeline.description}")
         if unknown := pipeline.reader.list_unknown(prompts):
             note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")

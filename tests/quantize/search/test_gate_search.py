@@ -15,6 +15,7 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
+from sprint_export.progress import Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
@@ -165,8 +166,8 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(KeptPsnr, "_draw", count_whole)
 
     def kill_at(stage: str, at: int) -> Any:
-        def kill(found: str, done: int, total: int) -> None:
-            if (found, done) == (stage, at):
+        def kill(step: Step, done: int, total: int) -> None:
+            if (step.stage, done) == (stage, at):
                 raise KeyboardInterrupt
 
         return kill
@@ -175,10 +176,10 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         with pytest.raises(KeyboardInterrupt):
             search(student, 40, progress=kill_at(stage, at))
     units = counts["units"]
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     found = search(student, 40, progress=lambda *event: told.append(event))
     assert counts["units"] == units == len(found.units), "every layer once over all runs"
-    assert {stage for stage, _, _ in told} >= {"measuring layers", "measuring presets", "measuring mixes"}
+    assert {step.stage for step, _, _ in told} >= {"measuring layers", "measuring presets", "measuring mixes"}
     assert told[-1][1] == told[-1][2]
     before = dict(counts)
     assert search(student, 40) == found
