@@ -18,7 +18,7 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.options import complete_options
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_member, load_target
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
@@ -27,7 +27,7 @@ from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS, draw_stock
 
 MIN_PSNR_DB = 45.0
-DYNAMIC = Options(dynamic=True)
+DYNAMIC = {"dynamic": True}
 FREE = ("onnx", "openvino")  # targets whose sizes may be free
 
 
@@ -112,22 +112,23 @@ def test_a_bundle_of_one_size_says_how_to_get_more(made: Student, tmp_path: Path
 
 @pytest.mark.parametrize("name", list_members("target"))
 def test_a_target_can_or_says_why_not(name: str) -> None:
-    target = load_member("target", name).TARGET
+    target = load_target(name)
     device, precision = find_device(target.default_device), target.precisions[-1]
     if name in FREE:
         for each in target.precisions:
-            assert complete_options(target, each, device, DYNAMIC).dynamic
+            assert complete_options(target, each, device, DYNAMIC)["dynamic"]
         with pytest.raises(InputError, match=f"deployment_target=iOS18: {name} targets have no such option"):
-            complete_options(target, precision, device, Options("iOS18", dynamic=True))
+            complete_options(target, precision, device, {"deployment_target": "iOS18", "dynamic": True})
     else:
         with pytest.raises(RefusedError, match=f"^{name}-{precision} --dynamic: .{{20,}}; the nearest that can is onnx-int8$"):
             complete_options(target, precision, device, DYNAMIC)
-    assert not complete_options(target, precision, device, Options()).dynamic
+    assert not complete_options(target, precision, device, {}).get("dynamic")
 
 
 def test_intels_npu_has_fixed_sizes() -> None:
-    target = load_member("target", "openvino").TARGET
-    for device, options in (("cpu", Options(compute_unit="npu", dynamic=True)), ("intel-npu", DYNAMIC)):
+    target = load_target("openvino")
+    asked: tuple[tuple[str, Options], ...] = (("cpu", {"compute_unit": "npu", "dynamic": True}), ("intel-npu", DYNAMIC))
+    for device, options in asked:
         with pytest.raises(
             RefusedError, match="openvino-int8 --dynamic --compute-unit npu: Intel's NPU compiles networks of fixed"
         ):
@@ -144,8 +145,7 @@ def test_a_table_of_positions_has_one_size_which_is_said_before_any_work(tmp_pat
 
 
 def test_the_key_depends_on_it(tiny_student: Student) -> None:
-    target, device = load_member("target", "onnx").TARGET, find_device("cpu")
-    deployments = [Deployment(target, "fp32", device, options) for options in (Options(), DYNAMIC)]
+    deployments = [Deployment(load_target("onnx"), "fp32", find_device("cpu"), options) for options in ({}, DYNAMIC)]
     keys = {bundle_key(specialize_student(tiny_student), deployment) for deployment in deployments}
     assert len(keys) == 2
 

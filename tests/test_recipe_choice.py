@@ -19,13 +19,13 @@ from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.frontier import read_frontier
 from sprint_export.recipe_choice import choose_recipe, find_psnr_gate
 from sprint_export.recipe_toml import write_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.run_checks import check_order
 from sprint_export.specialize import specialize_student
 from sprint_export.validate.gates import read_gates
 from tests.bundles import read_rows
 
-ONNX, COREML = (load_member("target", name).TARGET for name in ("onnx", "coreml"))
+ONNX, COREML = (load_target(name) for name in ("onnx", "coreml"))
 CPU, PHONE = find_device("cpu"), find_device("iphone-15-pro")
 PROMPTS = ("a red circle above a blue square", "a green square")
 OWN = Recipe("mine", (Rule("*", "int8", "all"),), PROMPTS, 1)

@@ -24,6 +24,7 @@ from sprint_export.quantize import quantize_student
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.registry import load_member
 from sprint_export.run_checks import read_deployment
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny
@@ -34,7 +35,7 @@ def quantize(student, precision, target):
     return quantize_student(special, precision, target, recipe)
 
 print("torch", torch.get_num_threads())
-onnx = load_member("target", "onnx").TARGET
+onnx = load_target("onnx")
 for role, component in quantize(load_student("sprint-tiny"), "int8", onnx).components.items():
     print(role, hashlib.sha256(repr(component.layers).encode()).hexdigest())
 for name in sys.argv[2:]:

@@ -1,6 +1,6 @@
 """A component becomes an ONNX graph: captured on `meta`, its initializers bound to lazy weights by name.
 
-    module on meta --torch.export--> program --torch.onnx--> onnx_ir model --bind--> --passes--> --Q/DQ--> files
+    module on meta --torch.export--> program --torch.onnx--> onnx_ir model --bind--> --passes--> --Q/DQ--> --rules--> files
 No weight is in memory while the graph is made; the writer pulls them one at a time. Inputs and outputs are float32 and int64
 whatever the graph computes in, so that every runtime chains the same arrays.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -23,9 +24,11 @@ import torch
 from onnx_ir import external_data
 
 from sprint_export.errors import InputError, SprintExportError
+from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.passes import run_passes
 from sprint_export.export.to_onnx.qdq import insert_qdq
+from sprint_export.export.to_onnx.rule import apply_rules, rewrite_graph
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.tensors import lazy_tensor
 from sprint_export.nouns.bundle import ComponentRecord, Part
@@ -36,34 +39,50 @@ from sprint_export.nouns.target import Options, Target
 OPSET = 22  # the first whose Conv takes bfloat16; from 23 on attention is one op, which few runtimes can quantize
 FLOAT32_LEAVES = ("times",)  # sampling times keep their precision in a 16-bit graph
 INLINE_BYTES = 1024  # smaller tensors stay in the graph file
-FORMAT = "onnx"
-TOOLS = ("onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")  # whose versions shape the files
 KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx": "shadow"}
 
 
-def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
-    """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
-    model = make_graph(component, target.graph_dtype[precision], target.rewrites)
-    parts = (Part("model.onnx", component.inputs, component.outputs),)
-    counts = count_precisions(model)
-    write_graph(model, folder / "model.onnx")
-    if target.needs_build:  # the graph is for another runtime than the one that can check it here
-        write_shadow(folder / "model.onnx")
-    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+class OnnxExporter(Exporter):
+    """ONNX: `model.onnx` with its data and, for another runtime's graph, its shadow."""
+
+    format: ClassVar[str] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")  # whose versions shape the files
+
+    def write_component(
+        self, component: Component, target: Target, precision: str, options: Options, folder: Path
+    ) -> ComponentRecord:
+        """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
+        model = capture_graph(component, target.graph_dtype[precision])
+        rewrites, notes = rewrite_graph(model, component, target)
+        parts = (Part("model.onnx", component.inputs, component.outputs),)
+        counts = count_precisions(model)
+        write_graph(model, folder / "model.onnx")
+        if target.needs_build:  # the graph is for another runtime than the one that can check it here
+            write_shadow(folder / "model.onnx")
+        record = ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers)
+        return replace(record, notes=(*component.notes, *notes), rewrites=rewrites)
+
+    def kind_of(self, path: PurePath) -> str | None:
+        """What a file of a component's folder is to the bundle; None for what is not the format's."""
+        return KINDS.get(path.as_posix())
 
 
-def kind_of(path: PurePath) -> str | None:
-    """What a file of a component's folder is to the bundle; None for what is not the format's."""
-    return KINDS.get(path.as_posix())
+EXPORTER = OnnxExporter()
 
 
 def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -> ir.Model:
+    """`capture_graph`, and the rules of these names in this order."""
+    model = capture_graph(component, dtype)
+    apply_rules(model, rewrites)
+    return model
+
+
+def capture_graph(component: Component, dtype: str) -> ir.Model:
     """Capture a component as an onnx_ir model with lazy initializers and, where it has quantized layers, Q/DQ.
 
     Args:
         component: specialized (it has input and output specs).
         dtype: "fp32", "fp16" or "bf16": what the graph computes in.
-        rewrites: modules of rules/, run in this order after Q/DQ.
 
     Raises:
         InputError: the component is not specialized.
@@ -92,8 +111,6 @@ def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -
     _bind(model, component)
     run_passes(model)
     insert_qdq(model, component.layers)
-    for name in rewrites:
-        importlib.import_module(f"sprint_export.export.to_onnx.rules.{name}").rewrite(model)
     model.graph.name = component.role
     model.producer_name, model.producer_version = "sprint-export", None
     return model

@@ -1,6 +1,6 @@
 """A component becomes an OpenVINO IR (`openvino_model.xml` and `.bin`), by way of our own ONNX graph.
 
-    module --to_onnx.make_graph, 16-bit--> graph with Q/DQ --widen--> float32 arithmetic on 16-bit weights --OpenVINO--> IR
+    module --to_onnx, 16-bit--> graph with Q/DQ, after its rules --widen--> float32 arithmetic on 16-bit weights --OpenVINO--> IR
 Weights stay as they are stored, 8 or 16 bits: a 16-bit weight has a Convert behind it that is marked as decompression, so the
 runtime keeps it small or unpacks it to what its kernels take. INT8 is our own Q/DQ with our own scales, as on every target;
 OpenVINO's low-precision transformations turn it into 8-bit kernels when the network is compiled.
@@ -16,21 +16,22 @@ import os
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
+from sprint_export.export.exporter import Exporter
+from sprint_export.export.to_onnx.rule import rewrite_graph
 from sprint_export.export.to_onnx.shadow import widen_graph
-from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.export.to_onnx.writer import capture_graph, write_graph
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
 from sprint_export.registry import require
 
-FORMAT = "openvino"
-TOOLS = ("openvino", "onnx", "onnx-ir", "onnxscript")
 GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 KINDS = {GRAPH: "graph", WEIGHTS: "weights"}
 SMALL_VALUES = (
@@ -39,34 +40,46 @@ SMALL_VALUES = (
 TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "i8": "INT8", "u8": "UINT8"}  # of weights
 
 
-def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
-    """Write `openvino_model.xml` and `.bin` into an empty folder.
+class OpenVinoExporter(Exporter):
+    """OpenVINO IR: `openvino_model.xml` and `.bin`."""
 
-    Raises:
-        InputError: the component is not specialized. MachineError: openvino is missing.
-        OSError: the disk is full or the folder is not writable.
-    """
-    openvino: Any = require("openvino", target.extra)
-    graph = make_graph(component, target.graph_dtype[precision], target.rewrites)
-    widen_graph(graph, SMALL_VALUES)
-    counts = write_ir(openvino, graph, folder, options.compute_unit)
-    parts = (Part(GRAPH, component.inputs, component.outputs),)
-    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+    format: ClassVar[str] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnx-ir", "onnxscript")
+
+    def write_component(
+        self, component: Component, target: Target, precision: str, options: Options, folder: Path
+    ) -> ComponentRecord:
+        """Write `openvino_model.xml` and `.bin` into an empty folder.
+
+        Raises:
+            InputError: the component is not specialized. MachineError: openvino is missing.
+            OSError: the disk is full or the folder is not writable.
+        """
+        openvino: Any = require("openvino", target.extra)
+        graph = capture_graph(component, target.graph_dtype[precision])
+        rewrites, notes = rewrite_graph(graph, component, target)
+        widen_graph(graph, SMALL_VALUES)
+        counts = write_ir(openvino, graph, folder, str(options.get("compute_unit", "cpu")))
+        parts = (Part(GRAPH, component.inputs, component.outputs),)
+        record = ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers)
+        return replace(record, notes=(*component.notes, *notes), rewrites=rewrites)
+
+    def kind_of(self, path: PurePath) -> str | None:
+        """What a file of a component's folder is to the bundle; None for what is not the format's."""
+        return KINDS.get(path.as_posix())
 
 
-def kind_of(path: PurePath) -> str | None:
-    """What a file of a component's folder is to the bundle; None for what is not the format's."""
-    return KINDS.get(path.as_posix())
+EXPORTER = OpenVinoExporter()
 
 
-def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str | None) -> dict[str, int]:
+def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str) -> dict[str, int]:
     """Translate an ONNX graph and save it; returns how many weight values the file holds in each type."""
     with tempfile.TemporaryDirectory(prefix=".onnx.", dir=folder) as temporary:  # the same disk: weights may not fit elsewhere
         path = Path(temporary) / "model.onnx"
         write_graph(graph, path)
         model = openvino.Core().read_model(path)  # not convert_model, which folds 16-bit weights into float32 ones
         _name_operations(model)
-        model.set_rt_info(unit or "cpu", UNIT_KEY.split("."))
+        model.set_rt_info(unit, UNIT_KEY.split("."))
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
         counts = count_precisions(model)
         del model  # it maps the temporary file

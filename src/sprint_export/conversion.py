@@ -17,6 +17,8 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Order
 from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import DYNAMIC
+from sprint_export.options import list_options
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import add_frontier, choose_recipe
@@ -34,7 +36,7 @@ def convert(
     *,
     progress: Progress = quiet,
     say: Say = lambda text: None,
-    **options: Any,
+    **asked: Any,
 ) -> Bundle:
     """Load, specialize, quantize, export, build, validate.
 
@@ -44,7 +46,8 @@ def convert(
         out: the bundle's folder; default `<student>-<target>` in the working directory.
         progress: is told (step, done, total).
         say: is told what was decided, in one line each.
-        options: the other fields of `Order`, by name: steps, device, recipe, gates, ...
+        asked: the other fields of `Order`, by name: steps, device, recipe, gates, ...; a target's options too, or in a mapping
+            `options`.
 
     Returns:
         The finished bundle; its report lies beside `bundle.json`.
@@ -53,11 +56,12 @@ def convert(
         InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
         MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
     """
-    names = [field.name for field in dataclasses.fields(Order)]
-    for name in options:
-        if name not in names:
-            raise unknown_choice("option of convert", name, [*names, "progress", "say"])
-    return convert_order(Order(student, target, out, **options), progress, say)
+    names, of_targets = [field.name for field in dataclasses.fields(Order)], list_options()
+    for name in asked:
+        if name not in names and name not in of_targets:
+            raise unknown_choice("option of convert", name, [*names, *of_targets, "progress", "say"])
+    options = {name: asked.pop(name) for name in of_targets if name in asked} | (asked.pop("options", None) or {})
+    return convert_order(Order(student, target, out, options=options, **asked), progress, say)
 
 
 def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda text: None) -> Bundle:
@@ -70,7 +74,7 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
         out = check_out(checked.out, order.overwrite)
     with claim_bundle(out):  # another run that works there is met before the student is loaded
         student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
-        if checked.deployment.options.dynamic:
+        if checked.deployment.options.get(DYNAMIC):
             load_member("student", student.family).check_free_sizes(student)
         if order.prompts is not None:
             prompts = tuple(order.prompts)
@@ -108,12 +112,12 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
     if present is not None and present.key == key:
         say(f"{out} was made from the same inputs; nothing to do but validate it")
         discard_work(find_work_folder(out), key)
-        return build_bundle(present, deployment.device.name, order.builder, progress)
+        return build_bundle(present, deployment.device.name, deployment.options, progress)
     if holds_anything(out) and not order.overwrite:
         raise InputError(f"{out} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(student, deployment, out, progress, say)
     bundle = add_frontier(bundle, frontier)
-    bundle = build_bundle(bundle, deployment.device.name, order.builder, progress)
+    bundle = build_bundle(bundle, deployment.device.name, progress=progress)
     return place_bundle(bundle, out)
 
 
@@ -123,7 +127,7 @@ def _specialize(student: Student, checked: CheckedOrder) -> Student:
 
     order = checked.order
     guidance = DEFAULT_GUIDANCE if order.guidance is None else order.guidance
-    layout = checked.deployment.options.layout
+    layout = checked.deployment.target.choose_layout(checked.deployment.options)
     specialized = specialize_student(student, order.steps, guidance, layout, order.prefix_cache, order.prompt_tokens)
     return keep_components(specialized, checked.components)
 

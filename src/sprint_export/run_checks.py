@@ -17,22 +17,17 @@ from sprint_export.nouns.order import CheckedOrder, Deployment, Order
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Options, Target
+from sprint_export.nouns.target import BuiltTarget, Target
 from sprint_export.options import complete_options
 from sprint_export.out_folder import check_out, name_bundle
 from sprint_export.paths import resolve_path
 from sprint_export.progress import Progress, Step
 from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_member, load_target
 from sprint_export.sampler import trigflow_times
 from sprint_export.work_folder import claim_bundle
 
-ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
-    "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
-    "activations) and, on iOS 27 and macOS 27, coreai-fp8",
-    "coreml-bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
-}
 SLOW_IMPORTS = ("torch", "transformers", "diffusers")  # seconds each where the disk is cold
 
 
@@ -42,17 +37,18 @@ def parse_target(text: str) -> tuple[Target, str]:
     Raises:
         InputError: no such target or precision; the message lists the pairs. RefusedError: a pair known not to work.
     """
-    if text in ELSEWHERE:
-        raise RefusedError(f"{text}: {ELSEWHERE[text]}")
     name, _, precision = text.rpartition("-")
-    if name not in list_members("target") or precision not in load_member("target", name).TARGET.precisions:
+    target = load_target(name) if name in list_members("target") else None
+    if target is not None and precision in target.lacks:
+        raise RefusedError(f"{text}: {target.lacks[precision]}")
+    if target is None or precision not in target.precisions:
         raise unknown_choice("target", text, list_targets())
-    return load_member("target", name).TARGET, precision
+    return target, precision
 
 
 def list_targets() -> dict[str, str]:
     """All `<target>-<precision>` pairs -> what they are."""
-    targets = [load_member("target", name).TARGET for name in list_members("target")]
+    targets = map(load_target, list_members("target"))
     return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
 
 
@@ -72,7 +68,6 @@ def check_order(order: Order) -> CheckedOrder:
 
 
 def _resolve_order(order: Order) -> CheckedOrder:
-    from sprint_export.runtimes import check_builder
     from sprint_export.students.source import check_source
     from sprint_export.validate.gates import read_gates
 
@@ -81,7 +76,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
         check_source(order.student)
     _check_numbers(order)
     components = _choose_components(order.components)
-    options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or Options())
+    options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
     deployment = replace(deployment, options=options, hashed=order.list_hashed())
     is_whole, is_searched = set(components) == set(ROLES), order.recipe == AUTO
     gates = read_gates(order.gates)
@@ -90,7 +85,8 @@ def _resolve_order(order: Order) -> CheckedOrder:
     least = find_psnr_gate(gates, deployment.precision) if recipe == AUTO else 0.0
     is_validated = order.validate and is_whole
     _check_libraries(deployment.target, is_validated, is_searched)
-    check_builder(deployment.target, deployment.device, order.builder)
+    if isinstance(deployment.target, BuiltTarget):
+        deployment.target.check_builder(deployment.device, str(options["builder"]))
     return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated)
 
 
@@ -114,8 +110,8 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     deployment, recipe = checked.deployment, checked.recipe
     yield f"target: {deployment.name}, {deployment.target.title}"
     yield f"device: {deployment.device.name}, {deployment.device.title}"
-    for name, value in vars(deployment.options).items():
-        if value not in (None, False):
+    for name, value in deployment.options.items():
+        if value is not False:
             yield f"{name}: {value}"
     if load_member("precision", deployment.precision).PRECISION.is_quantized:
         yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
@@ -162,10 +158,12 @@ def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, valid
 
 def _check_libraries(target: Target, is_validated: bool, is_searched: bool) -> None:
     """Ask for all that the run will import, of its own extras first."""
+    from sprint_export.runtimes.runtime import load_runtime
+
     searching = SEARCHING if is_searched else ()
     check_installed((*EXPORTING, *target.needs, *searching, *DRAWING, *(REPORTING if is_validated else ())))
     if is_validated:
-        reasons = {name: load_member("runtime", name).can_run() for name in target.runtimes}
+        reasons = {name: load_runtime(name).can_run() for name in target.runtimes}
         if all(reasons.values()):
             raise MachineError(
                 "the bundle could not be validated: "
@@ -182,12 +180,12 @@ def check_report_gates(bundle: Bundle, demands: Sequence[str], runtime: str | No
     """
     from sprint_export.export.bundle import find_file
     from sprint_export.quantize.search.frontier import JSON
-    from sprint_export.runtimes import choose_runtime
+    from sprint_export.runtimes.open import choose_runtime
     from sprint_export.validate.gates import read_gates
     from sprint_export.validate.metrics import check_metrics
 
     gates = read_gates(demands)
-    target = load_member("target", bundle.target).TARGET
+    target = load_target(bundle.target)
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)
     return gates

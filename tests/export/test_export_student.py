@@ -19,13 +19,13 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Options, Target
+from sprint_export.nouns.target import Target
 from sprint_export.progress import Step
 from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_edits
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
-ONNX: Target = load_member("target", "onnx").TARGET
+ONNX: Target = load_target("onnx")
 CPU = find_device("cpu")
 FP32 = Deployment(ONNX, "fp32", CPU)
 
@@ -42,13 +42,13 @@ def student(tiny_special: Student, monkeypatch: pytest.MonkeyPatch) -> Student:
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Roles whose graph was made, in order."""
     roles: list[str] = []
-    original = to_onnx.make_graph
+    original = to_onnx.capture_graph
 
-    def make_graph(component: Any, dtype: str, rewrites: Any) -> Any:
+    def capture_graph(component: Any, dtype: str) -> Any:
         roles.append(component.role)
-        return original(component, dtype, rewrites)
+        return original(component, dtype)
 
-    monkeypatch.setattr(to_onnx, "make_graph", make_graph)
+    monkeypatch.setattr(to_onnx, "capture_graph", capture_graph)
     return roles
 
 
@@ -165,8 +165,8 @@ def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
         "nothing": {},
         "precision": {"precision": "fp16"},
         "device": {"device": find_device("rtx-4090")},
-        "option": {"options": Options(deployment_target="iOS17")},
-        "target": {"target": load_member("target", "trt").TARGET},
+        "option": {"options": {"dynamic": True}},
+        "target": {"target": load_target("trt")},
         "order": {"hashed": {"an option": 1}},
     }.items():
         keys[name] = bundle_key(student, dataclasses.replace(FP32, **parts))  # type: ignore[arg-type]  # one part at a time
@@ -182,7 +182,7 @@ def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Pa
 
 def test_a_pair_the_target_refuses_writes_nothing(student: Student, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"8\.9"):
-        export_student(student, Deployment(load_member("target", "trt").TARGET, "fp8", find_device("rtx-3090")), tmp_path / "out")
+        export_student(student, Deployment(load_target("trt"), "fp8", find_device("rtx-3090")), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

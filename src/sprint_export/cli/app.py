@@ -16,6 +16,7 @@ from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.cli.verbs import add_verbs, show_report
 from sprint_export.errors import InputError
+from sprint_export.options import merge_options
 from sprint_export.paths import is_file
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
 
 
 @app.callback()
-@takes_options(*o.ORDER_OPTIONS, *o.TARGET_OPTIONS, *o.COMMAND_OPTIONS)
+@takes_options(*o.ORDER_OPTIONS, *merge_options(), *o.COMMAND_OPTIONS)
 def convert_command(context: typer.Context, **values: Any) -> None:
     """Take a distilled one-step text-to-image student from its PyTorch checkpoint to devices people own.
 

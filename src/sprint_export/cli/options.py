@@ -13,34 +13,19 @@ from sprint_export.cli.signature import OUTPUT
 from sprint_export.errors import InputError
 from sprint_export.nouns.option import Option
 from sprint_export.nouns.order import Order, list_options
-from sprint_export.nouns.target import Options
+from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import read_user_text
+from sprint_export.registry import list_members
 
-APPLE, BOTH, ONNX = "Apple", "Apple and OpenVINO", "ONNX and OpenVINO"
 MOST_RUNS = 100_000
 
 Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made.")]
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON on stdout.")]
 Runtime = Annotated[
-    str | None, typer.Option(help="trt, onnx, openvino, coreml, coreml-checker or coreai; default: the first that can run here.")
+    str | None,
+    typer.Option(help=f"{', '.join(list_members('runtime'))}: one of the target's; default: the first that can run here."),
 ]
 
-TARGET_OPTIONS = (
-    Option("deployment_target", "The oldest system it must run on, e.g. iOS17; default iOS18.", panel=APPLE),
-    Option(
-        "part_megabytes",
-        "Largest weight file in MB; a larger network becomes several files.",
-        int,
-        panel=APPLE,
-        flags=("--part-mb",),
-    ),
-    Option(
-        "compute_unit",
-        "Apple: neural-engine, gpu, cpu or all; OpenVINO: cpu, gpu or npu; default: what suits the device.",
-        panel=BOTH,
-    ),
-    Option("dynamic", "Pictures of any height and width; default: the student's own size only.", bool, False, ONNX),
-)
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
 COMMAND_OPTIONS = (
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
@@ -59,7 +44,7 @@ def read_order(values: Mapping[str, Any]) -> Order:
     typed["steps"] = read_steps(str(typed["steps"]))
     if "prompts" in typed:
         typed["prompts"] = read_prompts(typed["prompts"])
-    return Order(**typed, options=Options(**{option.name: values[option.name] for option in TARGET_OPTIONS}))
+    return Order(**typed, options=keep_asked({option.name: values[option.name] for option in merge_options()}))
 
 
 def read_prompts(path: Path | None) -> list[str] | None:

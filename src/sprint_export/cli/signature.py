@@ -43,8 +43,9 @@ def takes_options(*options: Option) -> Callable[[Command], Command]:
 def make_signature(function: Callable[..., Any], options: Iterable[Option]) -> inspect.Signature:
     """The function's own parameters, then one for each option in place of `**values`."""
     own = inspect.signature(function, eval_str=True)
-    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    return own.replace(parameters=[*named, *map(_make_parameter, options)])
+    listed = {option.name: option for option in options}
+    named = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD and each.name not in listed]
+    return own.replace(parameters=[*named, *map(_make_parameter, listed.values())])
 
 
 def _make_parameter(option: Option) -> inspect.Parameter:

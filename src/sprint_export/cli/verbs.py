@@ -19,15 +19,17 @@ from sprint_export.files import write_whole
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
+from sprint_export.nouns.target import OptionValue
+from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_folder
 from sprint_export.progress import Step
 
 
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
-    app.command("list")(takes_options()(list_names))
+    app.command("list")(list_names)
     for verb in (inspect, run, validate, bench, build):
-        app.command()(takes_options()(verb))
+        app.command()(verb)
 
 
 def show_report(report: Report, as_json: bool) -> None:
@@ -46,6 +48,7 @@ def show_report(report: Report, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+@takes_options()
 def list_names(
     what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")],
     as_json: o.Json = False,
@@ -62,6 +65,7 @@ def list_names(
         show(f"{name:<{width}}  {meaning}")
 
 
+@takes_options()
 def inspect(
     bundle: o.Folder,
     layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
@@ -90,6 +94,7 @@ def inspect(
             stdout.print(line, markup=False, highlight=False)
 
 
+@takes_options()
 def run(
     bundle: o.Folder,
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
@@ -160,6 +165,7 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
+@takes_options()
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -196,6 +202,7 @@ def validate(
     show_report(report, as_json)
 
 
+@takes_options()
 def bench(
     bundle: o.Folder,
     runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
@@ -211,18 +218,19 @@ def bench(
     show_report(report, as_json)
 
 
+@takes_options(*merge_options(is_for_building=True))
 def build(
     bundle: o.Folder,
     device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
-    builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
     as_json: o.Json = False,
+    **options: OptionValue | None,
 ) -> None:
     """Build a bundle's engines for another device."""
     from sprint_export.runtimes import build_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        built: Bundle = build_bundle(bundle, device, builder, progress)
-    files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
+        built: Bundle = build_bundle(bundle, device, keep_asked(options), progress)
+    files = [a.path for a in built.artifacts if (a.kind, a.device) == ("engine", built.device)]
     if as_json:
         stdout.print_json(json.dumps({"device": built.device, "engines": files}))
     else:

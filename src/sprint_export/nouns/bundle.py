@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
@@ -13,7 +13,7 @@ from sprint_export.nouns.target import Options
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or engine."""
+    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or, for a device, engine or kernels."""
 
     role: str
     kind: str
@@ -21,6 +21,7 @@ class Artifact:
     format: str
     bytes: int
     sha256: str
+    device: str | None = None  # that it was built for
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class Part:
 
 @dataclass(frozen=True)
 class ComponentRecord:
-    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded."""
+    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded.
+
+    `rewrites` says how often each rewrite rule of the target fired in its graph.
+    """
 
     role: str
     inputs: tuple[TensorSpec, ...]
@@ -47,6 +51,7 @@ class ComponentRecord:
     layers: Mapping[str, QuantizedLayer]
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of every layer that a recipe was asked about, those left float too
+    rewrites: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

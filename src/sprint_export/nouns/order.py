@@ -13,7 +13,7 @@ from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Options, Target
 
-QUANTIZATION, VALIDATION, TENSORRT = "Quantization", "Validation", "TensorRT"  # panels of the help
+QUANTIZATION, VALIDATION = "Quantization", "Validation"  # panels of the help
 
 
 def hashed(help: str, kind: type = str, panel: str | None = None, **spelling: Any) -> dict[str, Any]:
@@ -98,11 +98,7 @@ class Order:
     validate: bool = field(
         default=True, metadata=resolved("Leave the validation out.", bool, VALIDATION, flags=("--no-validate",))
     )
-    builder: str = field(
-        default="tensorrt-rtx",
-        metadata=resolved("tensorrt-rtx (needs no GPU) or tensorrt (on the GPU it is for).", panel=TENSORRT),
-    )
-    options: Options | None = None  # of the target, which declares them
+    options: Options | None = None  # of the target, which declares them, e.g. {"deployment_target": "iOS17"}
 
     def list_hashed(self) -> dict[str, Any]:
         """The values that are part of the bundle's key as they stand."""
@@ -123,7 +119,7 @@ class Deployment:
     target: Target
     precision: str
     device: Device
-    options: Options = field(default_factory=Options)
+    options: Options = field(default_factory=dict)
     hashed: Mapping[str, Any] = field(default_factory=dict)  # of the order: part of the bundle's key as it stands
 
     @property
