@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from sprint_export.conversion import keep_components
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.road import keep_components
 from sprint_export.session import make_noise, open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

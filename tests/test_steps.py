@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline, make_noise, open_student
 from sprint_export.specialize import specialize_student

@@ -40,7 +40,7 @@ def recall_reference(student: Student, draws: Draws, progress: Progress = quiet,
     Args:
         student: unspecialized.
         draws: prompts, noise and guidance.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
         is_fresh: draw all of them, for their seconds; they are kept.
     """
     folder, drawing = reference_folder(), _describe_drawing(student, len(draws.noise), draws.guidance)

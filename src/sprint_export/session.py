@@ -14,7 +14,7 @@ from sprint_export.executor import Executor, OneAtATime, Session, Values, check_
 from sprint_export.nouns.chain import name_group
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.sizes import PictureSizes
 
@@ -110,7 +110,7 @@ class Pipeline:
             prompts: B texts.
             seed: picture i uses `seed + i`; ignored when `noise` is given.
             noise: unit-variance float32 [B, *latents], or [steps, B, *latents] for more than one step.
-            progress: is told (stage, done, total).
+            progress: is told (step, done, total).
             height: pixels; default: what the noise is for where it is given, else what the student was made for.
             width: likewise. Other sizes than the student's want a bundle that was exported with --dynamic.
             inputs: what optional networks take, [B, ...] by name; those whose input is not given do not run.
@@ -144,9 +144,9 @@ class Pipeline:
         tables = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]
         for group in self.executor.groups:
             for i, table in enumerate(tables):
-                progress(f"drawing: {name_group(group)}", i, len(tables))
+                progress(Step("drawing", name_group(group)), i, len(tables))
                 tables[i] = self.executor.run(group, table, noise[:, i : i + 1])
-        progress(f"drawing: {name_group(group)}", len(tables), len(tables))
+        progress(Step("drawing", name_group(group)), len(tables), len(tables))
         return tables
 
     def _choose_latents(self, noise: Array | None, height: int | None, width: int | None) -> tuple[int, ...]:

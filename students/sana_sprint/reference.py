@@ -23,7 +23,7 @@ from transformers import Gemma2Model
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import hush
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.networks.gemma2 import ATTENTION
@@ -87,7 +87,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     prompts, noise = draws.prompts, draws.noise
     seconds: dict[str, list[float]] = {}
     total = 2 * len(prompts)
-    texts = _encode_prompts(student, prompts, seconds, lambda done: progress("PyTorch reference", done, total))
+    texts = _encode_prompts(student, prompts, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
     pipeline = make_reference(student, ("transformer", "vae_decoder"))
     pipeline.set_progress_bar_config(disable=True)
     time_calls(pipeline.transformer, seconds.setdefault("transformer", []), time.perf_counter)
@@ -98,7 +98,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
     for i, (embeds, mask) in enumerate(texts):
-        progress("PyTorch reference", len(prompts) + i, total)
+        progress(Step("PyTorch reference"), len(prompts) + i, total)
         with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
             image = pipeline(
                 prompt=None,
@@ -114,7 +114,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
                 output_type="np",
             ).images
         pictures.append(np.rint(image * 255).astype(np.uint8))
-    progress("PyTorch reference", total, total)
+    progress(Step("PyTorch reference"), total, total)
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sprint_export.conversion import convert
 from sprint_export.executor import make_noise
 from sprint_export.quantize.torch_session import open_torch
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.specialize import specialize_student
 from sprint_export.students.family import Draws, Family
