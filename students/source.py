@@ -108,10 +108,11 @@ def _find_family(folder: Path) -> Family:
             "text_encoder/, tokenizer/, scheduler/)"
         )
     pipeline = read_json(index, folder).get("_class_name")
-    families = {name: family for family in list_families() for name in family.pipelines}
-    if pipeline not in families:
-        raise unknown_choice(f"pipeline class in {index}:", str(pipeline), families)
-    return families[pipeline]
+    families = list_families()
+    found = next((family for family in families if pipeline in family.pipelines), None)
+    if found is None:
+        raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum((family.pipelines for family in families), ()))
+    return found
 
 
 def _download(repo: str, revision: str | None) -> Path:
