@@ -26,10 +26,12 @@ import ort_nodes
 
 from sprint_export.export.bundle import read_record, write_record
 from sprint_export.export.exporter import load_exporter
-from sprint_export.nouns.student import ROLES
 from sprint_export.registry import load_member, load_target
 from sprint_export.runtimes.runtime import load_runtime
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp16", "int8")}
 SIZES = ("fixed", "free")

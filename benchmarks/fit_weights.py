@@ -25,7 +25,7 @@ import torch
 
 from sprint_export.conversion import keep_components
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
@@ -34,8 +34,11 @@ from sprint_export.registry import load_target
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 RULES = (Rule("text_encoder.*.embed_tokens", "w8a16"), Rule("text_encoder.*", "int4"), Rule("*", "float"))
 PROMPTS = {"sprint-tiny": 32, "gemma": 8}

@@ -33,13 +33,16 @@ import numpy as np
 import torch
 
 from sprint_export.nouns.order import Deployment
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.recipes import default_recipe, read_preset
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 STUDENT = "sprint-tiny"
 BATCH = 32

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.nouns.recipe import Recipe
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.preset_files import list_presets
@@ -36,8 +36,11 @@ from sprint_export.run_checks import read_deployment
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 NOISE_SEED = 0  # validation's own
 

@@ -23,6 +23,7 @@ from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
+from sprint_export.students.sana_sprint.reference import make_reference
 from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS, draw_stock
 
@@ -46,8 +47,7 @@ def pipe(bundle: Path) -> Pipeline:
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (96, 32)])
 def test_it_draws_what_diffusers_draws_at_that_size(pipe: Pipeline, made: Student, height: int, width: int) -> None:
-    assert made.make_reference is not None
-    reference = made.make_reference(made)
+    reference = make_reference(made)
     reference.set_progress_bar_config(disable=True)
     noise = make_noise(3, 1, 1, (made.latent_shape[0], height // 4, width // 4))
     _, wanted = draw_stock(reference, PROMPTS[0], noise, (height, width))

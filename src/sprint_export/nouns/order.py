@@ -50,8 +50,8 @@ class Order:
         default=1, metadata=resolved("Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")
     )
     guidance: float | None = field(default=None, metadata=resolved("Guidance scale to fix; default 4.5.", float))
-    components: Sequence[str] | None = field(
-        default=None,
+    components: Sequence[str] = field(
+        default=(),
         metadata=resolved("Export only this network; may be repeated.", flags=("--component",), metavar="ROLE", is_repeated=True),
     )
     prompt_tokens: int | None = field(
@@ -135,7 +135,6 @@ class CheckedOrder:
     order: Order
     deployment: Deployment
     out: Path
-    components: tuple[str, ...]
     recipe: Recipe | str | None  # a preset's name, "auto", or the recipe itself; None leaves the choice to the precision
     gates: tuple[Gate, ...]  # the user's own
     min_psnr_db: float  # what a search for a recipe has to reach
