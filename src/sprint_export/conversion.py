@@ -79,7 +79,7 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
         if order.prompts is not None:
             prompts = tuple(order.prompts)
             student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
-        is_validated = checked.is_validated and not (order.components and student.chain.list_missing(order.components))
+        is_validated = checked.is_validated and not student.chain.list_missing(order.components or student.chain.roles)
         if is_validated:
             from sprint_export.validate.bundle import check_gates
 
@@ -129,7 +129,7 @@ def _specialize(student: Student, checked: CheckedOrder) -> Student:
     order = checked.order
     layout = checked.deployment.target.choose_layout(checked.deployment.options)
     specialized = specialize_student(student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens)
-    return keep_components(specialized, order.components or tuple(specialized.components))
+    return specialized if order.components is None else keep_components(specialized, order.components)
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:

@@ -77,7 +77,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     if family is not None:  # else the hub says later what it is
         plan_steps(family, order.steps)
         _check_components(order.components, family)
-    is_whole = not order.components or (family is not None and not family.chain.list_missing(order.components))
+    is_whole = order.components is None or (family is not None and not family.chain.list_missing(order.components))
     options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
     deployment = replace(deployment, options=options, hashed=order.list_hashed())
     gates, is_searched = read_gates(order.gates), order.recipe == AUTO
@@ -129,10 +129,12 @@ def _check_numbers(order: Order) -> None:
         raise InputError(f"count={order.count}: expected at least one prompt to validate with")
 
 
-def _check_components(roles: Sequence[str], family: Family) -> None:
-    for role in roles:
+def _check_components(roles: Sequence[str] | None, family: Family) -> None:
+    for role in roles or ():
         if role not in family.chain.roles:
             raise unknown_choice("component", role, family.chain.roles)
+    if roles is not None and not roles:
+        raise InputError(f"no component chosen; choose from: {', '.join(family.chain.roles)}")
 
 
 def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, validate: bool, is_whole: bool) -> None:

@@ -50,8 +50,8 @@ class Order:
         default=1, metadata=resolved("Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")
     )
     guidance: float | None = field(default=None, metadata=resolved("Guidance scale to fix; default 4.5.", float))
-    components: Sequence[str] = field(
-        default=(),
+    components: Sequence[str] | None = field(
+        default=None,
         metadata=resolved("Export only this network; may be repeated.", flags=("--component",), metavar="ROLE", is_repeated=True),
     )
     prompt_tokens: int | None = field(
