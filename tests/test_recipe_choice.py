@@ -48,10 +48,10 @@ def check(recipe: Any = None, precision: str = "int8", **more: Any) -> CheckedOr
         ({"recipe": "auto", "cost": "time"}, InputError, r"--cost time: no peaks of cpu"),
         ({"recipe": "auto", "cost": "money"}, InputError, r"unknown cost 'money'; choose from: bytes, time"),
         ({"recipe": "fast", "cost": "bytes"}, InputError, r"--cost bytes .* expected --recipe auto beside it"),
-        ({"recipe": "auto", "components": ("transformer",)}, InputError, r"needs all networks; leave --component out"),
+        ({"recipe": "auto", "components": ROLES[:1]}, InputError, r"needs all networks; leave --component out"),
         ({"max_mb": 2.0}, RefusedError, r"onnx-int8 does not mix bits; a size budget is for coreml-w4 and coreml-w6"),
         ({"max_mb": 2.0, "recipe": "auto", "precision": "w4"}, InputError, r"a size budget and a recipe both decide"),
-        ({"max_mb": 2.0, "precision": "w4", "components": ("transformer",)}, InputError, r"leave --component out"),
+        ({"max_mb": 2.0, "precision": "w4", "components": ROLES[:1]}, InputError, r"leave --component out"),
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from sprint_export.export.bundle import locate_kind
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
-from sprint_export.nouns.chain import is_loop
+from sprint_export.nouns.chain import is_loop, name_group
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.progress import Progress, Step
@@ -101,11 +101,11 @@ def _draw(pipeline: Pipeline, stage: str, draws: Draws, progress: Progress) -> D
     often = {stage.role: len(draws.noise) if is_loop(group) else 1 for group in executor.groups for stage in group}
     most = {role: ROLE_SAMPLES * count for role, count in often.items()}
     noting = OneAtATime(executor.groups, lambda role: _Noting(sessions[role], feeds[role], outputs[role], most[role]))
-    pipeline, parts = pipeline.over(noting), len(executor.groups)
-    begun: dict[str, int] = {}  # what the pipeline draws, in order
+    pipeline = pipeline.over(noting)
+    before = {name_group(group): i for i, group in enumerate(executor.groups)}
 
     def tell(step: Step, done: int, total: int) -> None:
-        progress(Step(stage), begun.setdefault(step.detail, len(begun)) * total + done, parts * total)
+        progress(Step(stage), before[step.detail] * total + done, len(before) * total)
 
     tables = pipeline.draw(draws.prompts, noise=draws.noise, inputs=draws.inputs, progress=tell)
     names = executor.chain.names

@@ -2,7 +2,7 @@
 
 A network's prompts pass a layer together (quantize/measure/walk.py); X^T X is formed there, the weight rounded (gptq.py), kept
 in the cache and forgotten, so one layer's matrices are in memory at a time, and a run that was killed goes on after its last
-layer. Of many prompts the first that fit one chunk are taken: 8 of Gemma-2-2b's are 2,400 rows a layer. Where a network runs
+layer. Of many prompts the first that fit one chunk are taken: 8 of 300 tokens are 2,400 rows a layer. Where a network runs
 several times for a picture the sums of its layers are kept until the last run.
 Memory: about six times [in, in] in float32, 2 GB for 9,216 inputs; codes that are done are mapped from their files.
 Covered: Linear layers and dense 1x1 convolutions. Embeddings and wide convolutions are rounded plainly.

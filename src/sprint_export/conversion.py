@@ -79,13 +79,12 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
         if order.prompts is not None:
             prompts = tuple(order.prompts)
             student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
-        is_validated = checked.is_validated and not student.chain.list_missing(order.components or student.chain.roles)
-        if is_validated:
+        if checked.is_validated:
             from sprint_export.validate.bundle import check_gates
 
             check_gates(student, checked.gates, order.count)
         bundle = _make_bundle(student, checked, out, progress, say)
-        if is_validated:
+        if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
             validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress)
@@ -129,7 +128,7 @@ def _specialize(student: Student, checked: CheckedOrder) -> Student:
     order = checked.order
     layout = checked.deployment.target.choose_layout(checked.deployment.options)
     specialized = specialize_student(student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens)
-    return specialized if order.components is None else keep_components(specialized, order.components)
+    return keep_components(specialized, checked.components or tuple(specialized.components))
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:

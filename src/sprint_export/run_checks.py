@@ -72,15 +72,17 @@ def _resolve_order(order: Order) -> CheckedOrder:
     from sprint_export.validate.gates import read_gates
 
     deployment = read_deployment(order.target, order.device)
+    # None: a hub id that is not known; what it is, is seen when it is there
     family = load_family(order.student.family) if isinstance(order.student, Student) else check_source(order.student)
     _check_numbers(order)
-    if family is not None:  # else the hub says later what it is
+    if family is not None:
         plan_steps(family, order.steps)
-        _check_components(order.components, family)
-    is_whole = order.components is None or (family is not None and not family.chain.list_missing(order.components))
+    _check_components(order.components, family)
     options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
     deployment = replace(deployment, options=options, hashed=order.list_hashed())
-    gates, is_searched = read_gates(order.gates), order.recipe == AUTO
+    is_searched, components = order.recipe == AUTO, tuple(order.components or ())
+    is_whole = not components or (family is not None and not family.chain.list_missing(components))
+    gates = read_gates(order.gates)
     _check_gates(gates, deployment.target, is_searched, order.validate, is_whole)
     recipe = check_recipe(order, deployment, is_whole)
     least = find_psnr_gate(gates, deployment.precision) if recipe == AUTO else 0.0
@@ -88,7 +90,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     _check_libraries(deployment.target, is_validated, is_searched)
     if isinstance(deployment.target, BuiltTarget):
         deployment.target.check_builder(deployment.device, str(options["builder"]))
-    return CheckedOrder(order, deployment, name_bundle(order), recipe, gates, least, is_validated)
+    return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated)
 
 
 def read_deployment(text: str, device: str | None = None) -> Deployment:
@@ -129,12 +131,12 @@ def _check_numbers(order: Order) -> None:
         raise InputError(f"count={order.count}: expected at least one prompt to validate with")
 
 
-def _check_components(roles: Sequence[str] | None, family: Family) -> None:
-    for role in roles or ():
-        if role not in family.chain.roles:
-            raise unknown_choice("component", role, family.chain.roles)
+def _check_components(roles: Sequence[str] | None, family: Family | None) -> None:
     if roles is not None and not roles:
-        raise InputError(f"no component chosen; choose from: {', '.join(family.chain.roles)}")
+        raise InputError("no component chosen; name one, or leave components out for all")
+    for role in roles or ():
+        if family is not None and role not in family.chain.roles:
+            raise unknown_choice("component", role, family.chain.roles)
 
 
 def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, validate: bool, is_whole: bool) -> None:
