@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError
-from sprint_export.files import write_whole
+from sprint_export.files import write_bytes
 from sprint_export.nouns.target import BuiltTarget, Device, Options, TargetOption
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
@@ -241,7 +241,7 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
     """
     advice = "make room or change its permissions, then build again"
     with clear_disk_errors(path, advice, MachineError):
-        write_whole(path, lambda part: part.write_bytes(data))
+        write_bytes(path, data)
 
 
 def _require_gpu(device: Device) -> None:
