@@ -33,6 +33,7 @@ from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
     compare_adherence,
     compare_pictures,
+    count_silent_rules,
     has_captions,
     recall_search,
     time_components,
@@ -112,7 +113,7 @@ def _validate_claimed(
     check_captions(demanded, student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
     is_timed = any(name.startswith(TIMED) for name in demanded)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
-    rows += recall_search(bundle) + weigh_files(bundle) + target.read_rows(bundle)
+    rows += recall_search(bundle) + weigh_files(bundle) + count_silent_rules(bundle) + target.read_rows(bundle)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",

@@ -21,7 +21,17 @@ METRICS = (
         Metric(name, needs=CAPTIONS)
         for name in ("adherence_percent", "adherence_reference_percent", "adherence_drop_points", "flips")
     ),
-    *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
+    *map(
+        Metric,
+        (
+            "converter_psnr_db",
+            "converter_relative_error",
+            "denoised_relative_error",
+            "quantized_share",
+            "disk_mb",
+            "silent_rules",
+        ),
+    ),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),
 )
