@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from sprint_export.nouns.student import ROLES
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRESET, PRECISIONS, PROMPTS = "sana-sprint-0.6b", ("fp32", "int8"), 1
 VOCABULARY = 32_000  # of 256,000 rows: the embedding is a table look-up, its size is not what is measured
@@ -49,10 +51,10 @@ def shorten(role: str, layers: int | None, pixels: int) -> Any:
 
 def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     """Both graphs, calibrated on one prompt."""
+    from sprint_export.conversion import keep_components
     from sprint_export.export.to_onnx.writer import EXPORTER
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import build_preset
 

@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import find_device
-from sprint_export.nouns.student import ROLES
 from sprint_export.runtimes.trt.kernels import parse_kernels, price_kernels
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRESET, DEVICE = "sana-sprint-0.6b", "rtx-4090"
 PROMPTS = 2  # random weights: ranges are what they are, kernels and bytes do not depend on them
@@ -83,10 +85,10 @@ PHASES = {"calibrate": calibrate, "export": export, "build": build}
 
 
 def _quantized(role: str, layers: int | None, precision: str) -> Any:
+    from sprint_export.conversion import keep_components
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.recipes import default_recipe
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
 
     student = keep_components(specialize_student(make_student(role, layers)), [role])

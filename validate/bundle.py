@@ -14,8 +14,8 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.report import Measurement, Report
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.report import Gate, Measurement, Report
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.quantize.search.frontier import JSON
@@ -25,21 +25,20 @@ from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
-from sprint_export.students.source import is_embedded
-from sprint_export.students.sprint_tiny.world import IMAGE_SIZE
-from sprint_export.validate.gates import apply_gates, read_demands, read_gates
+from sprint_export.students.family import Draws, load_family
+from sprint_export.students.judge import list_judges
+from sprint_export.students.source import RANDOM, is_embedded
+from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
-    compare_adherence,
     compare_pictures,
     count_silent_rules,
-    has_captions,
     recall_search,
     time_components,
     weigh_files,
 )
-from sprint_export.validate.metrics import check_captions, check_metrics
+from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.reference_cache import recall_reference
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded, pair_components
@@ -60,7 +59,7 @@ def validate_bundle(
     student: Student | None = None,
     prompts: Sequence[str] | None = None,
     count: int | None = None,
-    gates: Sequence[str] = (),
+    gates: Sequence[str | Gate] = (),
     runtime: str | None = None,
     progress: Progress = quiet,
 ) -> Report:
@@ -73,7 +72,7 @@ def validate_bundle(
         count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Returns:
         The report; `report.passed` says whether all gates were met.
@@ -85,7 +84,7 @@ def validate_bundle(
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     with claim_bundle(folder, WRITE_ADVICE):
-        return _validate_claimed(folder, student, prompts, count, gates, runtime, progress)
+        return _validate_claimed(folder, student, prompts, count, read_gates(gates), runtime, progress)
 
 
 def _validate_claimed(
@@ -93,15 +92,13 @@ def _validate_claimed(
     student: Student | None,
     prompts: Sequence[str] | None,
     count: int | None,
-    gates: Sequence[str],
+    gates: Sequence[Gate],
     runtime: str | None,
     progress: Progress,
 ) -> Report:
     bundle = read_bundle(folder)
     target = load_target(bundle.target)
-    chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
-    demanded = [gate.metric for gate in read_demands(gates)]
-    check_metrics(demanded, target, find_file(bundle, JSON) is not None)
+    check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
     student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
@@ -110,17 +107,18 @@ def _validate_claimed(
             "give the right one with --student, or export again"
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
-    check_captions(demanded, student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
-    is_timed = any(name.startswith(TIMED) for name in demanded)
+    check_judged([gate.metric for gate in gates], prompts, student_side(bundle))
+    is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
     rows += recall_search(bundle) + weigh_files(bundle) + count_silent_rules(bundle) + target.read_rows(bundle)
+    all_gates = add_defaults(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",
         description,
         describe_machine(),
         len(prompts),
-        apply_gates(rows, chosen_gates, demanded),
+        apply_gates(rows, all_gates, gates),
     )
     write_text(folder / REPORT, format_report(report))
     return report
@@ -132,7 +130,7 @@ def _load_source(source: str) -> Student:
     Raises:
         InputError: it names a folder or a hub id, which is opened only where the user gives it.
     """
-    if is_embedded(source) or source.startswith("random:"):
+    if is_embedded(source) or source.startswith(RANDOM):
         return load_student(source)
     raise InputError(
         f"this bundle says it was made from {source!r}; a folder or download that a bundle names is not opened by itself. If you "
@@ -140,25 +138,23 @@ def _load_source(source: str) -> Student:
     )
 
 
-def check_demands(student: Student, gates: Sequence[str], count: int | None) -> None:
+def check_gates(student: Student, gates: Sequence[Gate], count: int | None) -> None:
     """Refuse, before a bundle is made, gates that its validation on the student's own prompts could not hold.
 
     Raises:
         InputError: adherence is asked for where prompts are no captions, or there are no prompts.
     """
     prompts = _choose_prompts(student, None, count, SMALL_PICTURE)
-    check_captions([gate.metric for gate in read_demands(gates)], has_captions(prompts))
+    check_judged([gate.metric for gate in gates], prompts)
 
 
 def student_side(bundle: Bundle) -> int:
     """Width of the pictures in pixels."""
-    missing = sorted(set(ROLES) - {c.role for c in bundle.components})
-    if missing:
+    if missing := bundle.chain.list_missing([record.role for record in bundle.components]):
         raise BundleError(
             f"the bundle has no {', '.join(missing)}: no picture can be drawn; export all components to validate it"
         )
-    sizes = find_sizes(bundle)
-    return sizes.own[1] * sizes.pixels
+    return find_sizes(bundle).pixels[1]
 
 
 def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:
@@ -176,19 +172,25 @@ def _compare(
     bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress, is_timed: bool
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
-    steps = bundle.plan.steps
-    noise = make_noise(NOISE_SEED, steps, len(prompts), bundle.latent_shape)
-    reference = recall_reference(student, prompts, noise, steps, bundle.plan.guidance, progress, is_timed)
-    rounded = draw_rounded(bundle, student, prompts, noise, progress)
-    exported = draw_exported(bundle, runtime, prompts, noise, progress)
+    noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
+    networks = {record.role: record for record in bundle.components}
+    samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
+    inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
+    draws = Draws(prompts, noise, bundle.plan.guidance, inputs)
+    reference = recall_reference(student, draws, progress, is_timed)
+    rounded = draw_rounded(bundle, student, draws, progress)
+    exported = draw_exported(bundle, runtime, draws, progress)
     rows = compare_components(bundle, runtime, rounded)
     if student_side(bundle) <= SMALL_PICTURE:
         rows += load_target(bundle.target).compare_rows(bundle, pair_components(bundle, student, rounded))
-    error = relative_error(exported.stack("vae_decoder", "latents"), reference.latents)
-    note = "text encoder and transformer together vs PyTorch float32, the largest"
-    rows.append(Measurement("denoised_relative_error", error, "", "transformer", note=note))
+    error = relative_error(exported.latents, reference.latents)
+    note = "this network and those before it together vs PyTorch float32, the largest"
+    role = bundle.chain.find_writer(bundle.chain.names.denoised, networks)
+    rows.append(Measurement("denoised_relative_error", error, "", role or "", note=note))
     rows += compare_pictures(exported.pictures, rounded.pictures, reference.pictures)
-    rows += compare_adherence(prompts, exported.pictures, reference.pictures)
+    for judge in list_judges():
+        if judge.knows(prompts, student_side(bundle)):
+            rows += judge.compare(prompts, exported.pictures, reference.pictures)
     share = quantized_share(bundle, student)
     rows.append(Measurement("quantized_share", share, "", note="of matmul and 1x1-convolution weights"))
     rows += time_components(exported.seconds, reference.seconds)

@@ -20,14 +20,14 @@ from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.measure.records import Record, load_records, merge_records, record_rows, save_records
 from sprint_export.quantize.measure.streaming import OUTPUT, Listener
 from sprint_export.quantize.measure.walk import Chunk, walk_networks
 from sprint_export.weights import free_large_tensors_at_once
 
 if TYPE_CHECKING:
-    from sprint_export.session import Array
+    from sprint_export.executor import Values
 
 CACHE_FORMAT = 4
 
@@ -39,7 +39,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.
         prompts: texts typical for the student; 16 to 64 suffice for the maximum.
         seed: of the noise.
-        progress: is told (stage, done, total); what it raises ends the run, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
 
     Raises:
         InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
@@ -55,7 +55,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         free_large_tensors_at_once()
         recorder = _Recorder(unfinished, progress)
         walk_networks(student, prompts, seed, recorder)
-        progress("calibrating", recorder.total, recorder.total)
+        progress(Step("calibrating"), recorder.total, recorder.total)
         kept = recorder.merge(), {}
         save_records(path, kept[0])
     shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
@@ -69,17 +69,17 @@ class _Recorder:
         self.folder, self.progress, self.total = folder, progress, 0
         self._found: dict[str, list[Record]] = {}
 
-    def visit(self, chunk: Chunk, run: Callable[[Listener], Array]) -> Array:
+    def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
         self.total = chunk.total
-        path = self.folder / f"{chunk.role}.{chunk.steps}.{chunk.start}.safetensors"
+        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
         kept = _load_chunk(path)
         if kept is None:
             output = run(watcher.listen)
             kept = watcher.gather(), output
-            save_records(path, kept[0], {"output": torch.from_numpy(output)})
+            save_records(path, kept[0], {name: torch.from_numpy(value) for name, value in output.items()})
         for layer, record in kept[0].items():
             self._found.setdefault(layer, []).append(record)
         return kept[1]
@@ -89,13 +89,13 @@ class _Recorder:
         return {layer: merge_records(records) for layer, records in self._found.items()}
 
 
-def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
+def _load_chunk(path: Path) -> tuple[dict[str, Record], Values] | None:
     kept = load_records(path)
-    return None if kept is None else (kept[0], kept[1]["output"].numpy())
+    return None if kept is None else (kept[0], {name: value.numpy() for name, value in kept[1].items()})
 
 
 class _Watcher:
-    """Records what the layers of one network read in one chunk."""
+    """Records what the layers of one group's networks read in one chunk."""
 
     def __init__(self, chunk: Chunk, progress: Progress) -> None:
         self.chunk, self.progress = chunk, progress
@@ -107,7 +107,7 @@ class _Watcher:
         """A layer's input or output, [b, ..., C] of a Linear or [b, C, h, w] of a Conv2d."""
         if self._last is None or self._last[0] is not x:
             self._last = x, self._record(name, layer, x)
-        self._seen.setdefault(f"{self.chunk.role}.{name}", []).append(self._last[1])
+        self._seen.setdefault(name, []).append(self._last[1])
         self.heard += not name.endswith(OUTPUT)
         self.tell()
 
@@ -115,7 +115,7 @@ class _Watcher:
         """Progress in prompts: all of a chunk pass a layer together."""
         prompts = self.chunk.stop - self.chunk.start
         within = min(prompts - 1, prompts * self.heard // self.chunk.inputs)
-        self.progress("calibrating", self.chunk.done + within, self.chunk.total)
+        self.progress(Step("calibrating"), self.chunk.done + within, self.chunk.total)
 
     def gather(self) -> dict[str, Record]:
         """By `role.layer`, of all that was listened to."""
@@ -125,7 +125,7 @@ class _Watcher:
         record = record_rows(self.chunk.select_rows(name, layer, x))
         if not torch.isfinite(record.amax).all():
             raise InputError(
-                f"{self.chunk.role}.{name.removesuffix(OUTPUT)}: its {'output' if name.endswith(OUTPUT) else 'input'} is "
+                f"{name.removesuffix(OUTPUT)}: its {'output' if name.endswith(OUTPUT) else 'input'} is "
                 f"{_first_wrong(record.amax)} on the calibration prompts; the weights are damaged or overflow float32, so no "
                 "scale can be measured"
             )

@@ -12,11 +12,11 @@ import pytest
 
 import sprint_export.export.to_onnx.rules
 import sprint_export.runtimes
+from sprint_export.conversion import convert
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.bundle import RuleCount
 from sprint_export.nouns.student import Student
 from sprint_export.registry import list_members
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.validate.report_file import read_report
 from tests.export.to_onnx.graphs import count_ops

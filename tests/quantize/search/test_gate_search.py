@@ -11,10 +11,11 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
-from sprint_export.prompt_reader import PromptReader
+from sprint_export.progress import Step
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
@@ -25,7 +26,7 @@ from sprint_export.quantize.search.units import gather_layers, round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.session import OneAtATime, Pipeline
+from sprint_export.session import open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
@@ -47,15 +48,13 @@ def student() -> Student:
 
 
 def search(student: Student, gate: float, **more: Any) -> GateSearch:
-    return search_recipe(student, ONNX, "int8", CPU, gate, **more)
+    return search_recipe(student, Deployment(ONNX, "int8", CPU), gate, **more)
 
 
 def draw(student: Student, fake: bool) -> Any:
     """Pictures as validation draws them, by other code than the search's."""
-    assert student.plan is not None
-    sessions = OneAtATime(ROLES, lambda role: TorchSession(student.components[role], fake))
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    return Pipeline(sessions, reader, student.plan, student.latent_shape)(PROMPTS, seed=1)
+    sessions = {role: TorchSession(component, fake) for role, component in student.components.items()}
+    return open_student(student, sessions)(PROMPTS, seed=1)
 
 
 def test_the_recipe_is_what_was_measured_and_meets_the_gate(student: Student) -> None:
@@ -114,7 +113,7 @@ def test_what_is_offered(target: Target, precision: str, device: Any, choices: t
 
 
 def test_two_precisions_priced_in_time(student: Student) -> None:
-    found = search_recipe(student, TRT, "fp8", RTX, 10)
+    found = search_recipe(student, Deployment(TRT, "fp8", RTX), 10)
     assert found.frontier.unit == "ms"
     assert {point.name for point in found.frontier.uniform} >= {"fast", "int8 everywhere"}
     assert set(found.units[0].errors) == {FLOAT, "fp8", "int8"}
@@ -124,7 +123,7 @@ def test_two_precisions_priced_in_time(student: Student) -> None:
 
 
 def test_weights_alone_are_searched_for_a_gate_too(student: Student) -> None:
-    found = search_recipe(student, COREML, "w4", find_device("iphone-15-pro"), 10)
+    found = search_recipe(student, Deployment(COREML, "w4", find_device("iphone-15-pro")), 10)
     assert set(found.units[0].errors) == {FLOAT, "w4", "w6", "int8"}
     assert found.frontier.chosen.cost <= {p.name: p.cost for p in found.frontier.uniform}["int8 everywhere"]
 
@@ -141,8 +140,9 @@ def test_inputs_are_rounded_as_the_graph_rounds_them(student: Student) -> None:
     recipe = Recipe("one", (Rule(layer, "int8"), Rule("*", FLOAT)), PROMPTS, 1)
     alone = quantize_student(student, "int8", ONNX, recipe)
     sessions = {role: TorchSession(component, fake=True) for role, component in alone.components.items()}
-    found = [sessions["vae_decoder"].run({"latents": each})["image"].clip(-1, 1) for each in pictures._latents]
-    wanted = np.mean([np.square(a - b).mean() for a, b in zip(found, pictures._pictures, strict=True)])
+    sides = [open_student(student, each).draw(PROMPTS, seed=1) for each in (sessions, pictures._sessions)]
+    pairs = [[table["image"].clip(-1, 1) for table in tables] for tables in sides]
+    wanted = np.mean([np.square(a - b).mean() for a, b in zip(*pairs, strict=True)])
     again = pictures.measure_error(round_layers(student, ONNX, recipe, "int8"))
     assert again == pytest.approx(wanted, rel=1e-6)
 
@@ -164,8 +164,8 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(KeptPsnr, "_draw", count_whole)
 
     def kill_at(stage: str, at: int) -> Any:
-        def kill(found: str, done: int, total: int) -> None:
-            if (found, done) == (stage, at):
+        def kill(step: Step, done: int, total: int) -> None:
+            if (step.stage, done) == (stage, at):
                 raise KeyboardInterrupt
 
         return kill
@@ -174,10 +174,10 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         with pytest.raises(KeyboardInterrupt):
             search(student, 40, progress=kill_at(stage, at))
     units = counts["units"]
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     found = search(student, 40, progress=lambda *event: told.append(event))
     assert counts["units"] == units == len(found.units), "every layer once over all runs"
-    assert {stage for stage, _, _ in told} >= {"measuring layers", "measuring presets", "measuring mixes"}
+    assert {step.stage for step, _, _ in told} >= {"measuring layers", "measuring presets", "measuring mixes"}
     assert told[-1][1] == told[-1][2]
     before = dict(counts)
     assert search(student, 40) == found
