@@ -11,7 +11,7 @@ from PIL import Image
 
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.recipe_toml import read_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
@@ -30,7 +30,7 @@ def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(tmp_path: Path) 
 
 def test_the_small_text_recipe_compresses_the_text_encoder_alone() -> None:
     recipe = read_recipe(ROOT / "examples" / "small_text.toml")
-    goal = load_member("target", "onnx").TARGET
+    goal = load_target("onnx")
     decisions = explain_recipe(recipe, specialize_student(load_student("sprint-tiny")), goal.weight_only)
     chosen = {d.layer: d.precision for d in decisions if d.layer.startswith("text_encoder.")}
     assert chosen.pop("text_encoder.model.embed_tokens") == "w8a16"

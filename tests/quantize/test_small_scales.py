@@ -18,7 +18,7 @@ from sprint_export.quantize.measure.observers import choose_range
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import find_lift, holds_input, input_scale, round_weight, smallest_normal, weight_scale
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_member, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
@@ -31,7 +31,7 @@ GRAPHS_OF_HALF = ("coreml-int8", "coreml-w8a8", "coreai-int8", "openvino-int8")
 def list_pairs() -> Iterator[tuple[str, str, str]]:
     """Target, precision of a layer, and the type of its scales."""
     for name in list_members("target"):
-        target: Target = load_member("target", name).TARGET
+        target: Target = load_target(name)
         asked = next(p for p in target.precisions if load_member("precision", p).PRECISION.is_quantized)
         for precision in target.layer_precisions:
             yield name, precision, target.scale_dtype or target.graph_dtype[asked]
@@ -65,7 +65,7 @@ def make_weight(power: int) -> torch.Tensor:
 @pytest.mark.parametrize(("target", "precision", "dtype"), list(list_pairs()))
 def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: str, dtype: str) -> None:
     value: Precision = load_member("precision", precision).PRECISION
-    group = load_member("target", target).TARGET.groups.get(precision, 0)
+    group = load_target(target).groups.get(precision, 0)
     layer = QuantizedLayer(value, None, 0, dtype, 0 if value.is_palette else group)
     tried = 0
     for power in POWERS:
@@ -89,7 +89,7 @@ def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: 
 def test_no_layer_loses_digits_to_the_size_of_the_picture(name: str, norm: str | None, side: int) -> None:
     """The range folds divide weights by the number of positions, up to 16,384."""
     special = specialize_student(tiny(sample_size=side, qk_norm=norm))
-    target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
+    target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
     alone = dataclasses.replace(target, weight_only=(*target.weight_only, precision), rounds_output=None)
     recipe = dataclasses.replace(default_recipe(precision, special, alone), smooth=0.0, correct_bias=False)
     quantized = quantize_student(special, precision, alone, recipe)
@@ -132,7 +132,7 @@ def test_a_layer_whose_small_input_half_precision_cannot_scale_stays_float_and_i
     tiny_student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     special = specialize_student(tiny_student)
-    target = load_member("target", "coreml").TARGET
+    target = load_target("coreml")
     made = iter(range(1000))
     monkeypatch.setattr(
         "sprint_export.quantize.student.choose_range", lambda *given: 1e-5 if next(made) == 0 else choose_range(*given)
