@@ -129,7 +129,9 @@ def measure_kind(kind: str, modules: dict[str, Module], root: Path) -> dict[str,
 
 def _name(member: Module, own_folder: bool) -> str:
     """The literal of its constant, else its file's name."""
-    found = re.search(r"^(?:FAMILY|PRECISION|SCHEME|TARGET)\b[^=]*= (?:\w+\(\s*(?:name=)?)?\"([\w-]+)\"", member.text, re.MULTILINE)
+    found = re.search(
+        r"^(?:FAMILY|PRECISION|SCHEME|TARGET)\b[^=]*= (?:\w+\(\s*(?:name=)?)?\"([\w-]+)\"", member.text, re.MULTILINE
+    )
     return found[1] if found else member.path.parent.name if own_folder else member.path.stem
 
 
@@ -145,7 +147,7 @@ def main() -> None:
     lines: Counter[str] = Counter()
     for module in modules.values():
         lines[module.room.split(".")[0]] += len(module.text.splitlines())
-    tests = [path for path in (root / "tests").rglob("*.py")]
+    tests = list((root / "tests").rglob("*.py"))
     found = {
         "source_lines": {"total": lines.total()} | dict(sorted(lines.items())),
         "source_files": len(modules),
