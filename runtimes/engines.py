@@ -71,9 +71,10 @@ def choose_builder(bundle: Bundle, device: Device, options: Options) -> str:
         InputError: no such option or builder, or one that shapes the graphs.
     """
     target = load_target(bundle.target)
-    fixed = [option.name for option in target.options if not option.is_for_building and option.name in options]
-    if fixed:
-        raise InputError(f"{fixed[0]} shapes the graphs of {bundle.folder}, which are made; export the student again")
+    for option in target.options:
+        value = options.get(option.name, bundle.options.get(option.name))
+        if not option.is_for_building and value != bundle.options.get(option.name):
+            raise InputError(f"{option.name}={value}: the graphs of {bundle.folder} were made without it; export it again")
     return str(complete_options(target, bundle.precision, device, {**bundle.options, **options}).get("builder", ""))
 
 

@@ -39,13 +39,13 @@ def student(tiny_special: Student, monkeypatch: pytest.MonkeyPatch) -> Student:
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Roles whose graph was made, in order."""
     roles: list[str] = []
-    original = to_onnx.make_graph
+    original = to_onnx.capture_graph
 
-    def make_graph(component: Any, dtype: str, rewrites: Any) -> Any:
+    def capture_graph(component: Any, dtype: str) -> Any:
         roles.append(component.role)
-        return original(component, dtype, rewrites)
+        return original(component, dtype)
 
-    monkeypatch.setattr(to_onnx, "make_graph", make_graph)
+    monkeypatch.setattr(to_onnx, "capture_graph", capture_graph)
     return roles
 
 

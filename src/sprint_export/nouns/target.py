@@ -94,7 +94,10 @@ class Target(ABC):
     layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
     convolutions: Mapping[str, str] = field(default_factory=dict)  # precision -> what dense convolutions are faster in
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
-    rewrites: tuple[str, ...] = ()  # modules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
+    rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
+    required_rules: tuple[
+        str, ...
+    ] = ()  # those of them that end an export where a network has what they serve and they are silent
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     options: tuple[TargetOption, ...] = ()
