@@ -11,21 +11,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.export.bundle import HASH
 from sprint_export.road import convert
+from tests.captures import run_folder
 
 COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
 COUNT = 4
 
 
-def shared_bundle(base: Path, target: str) -> Path:
-    """A validated sprint-tiny bundle, made by the first test that asks for it; tests that change files copy it first."""
-    folder = base / "shared" / target
-    if not folder.exists():
-        folder.parent.mkdir(exist_ok=True)
-        convert("sprint-tiny", target, folder, count=COUNTS.get(target, COUNT))
+def shared_bundle(base: Path, target: str, name: str = "", **asked: Any) -> Path:
+    """A sprint-tiny bundle, made by the first test of the run that asks for it; tests that change files copy it first.
+
+    Args:
+        base: the process's temporary folder.
+        target: as `convert` takes it.
+        name: of a bundle that is made otherwise than validated with the target's count of pictures.
+        asked: what `convert` takes, for that one.
+    """
+    folder = run_folder(base) / "shared" / (name or target)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            convert("sprint-tiny", target, folder, **(asked if name else {"count": COUNTS.get(target, COUNT)}))
     return folder
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import os
 import pickle
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +49,11 @@ def keep_captures() -> None:
         return copied
 
     vars(writer).update({"_" + NAME: translate, NAME: translate_once})
+
+
+def run_folder(base: Path) -> Path:
+    """What all processes of this run of pytest share: xdist gives each worker a folder of its own in it."""
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def hash_module(*parts: object) -> str | None:

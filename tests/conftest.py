@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.captures import keep_captures
+from tests.captures import keep_captures, run_folder
 
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Student
@@ -34,7 +34,9 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = run_folder(tmp_path_factory.getbasetemp()) / "measured"  # by one worker, for all
+        cache.mkdir(exist_ok=True)
+        patch.setenv("SPRINT_EXPORT_CACHE", str(cache))
         # coremltools clears its packages up when a process ends by itself, which pytest's workers do not
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         yield
