@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 from sprint_export.bundle_files import MANIFEST
+from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
-from sprint_export.road import convert
 from tests.captures import run_folder
 
 COMMAND = Path(sys.executable).with_name("sprint-export")

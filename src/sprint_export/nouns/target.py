@@ -95,9 +95,7 @@ class Target(ABC):
     convolutions: Mapping[str, str] = field(default_factory=dict)  # precision -> what dense convolutions are faster in
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
-    required_rules: tuple[
-        str, ...
-    ] = ()  # those of them that end an export where a network has what they serve and they are silent
+    required_rules: tuple[str, ...] = ()  # of them: silent where a network has what they serve, they end the export
     groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     options: tuple[TargetOption, ...] = ()
