@@ -23,20 +23,20 @@ COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 
 COUNT = 4
 
 
-def shared_bundle(base: Path, target: str, name: str = "", **asked: Any) -> Path:
+def shared_bundle(base: Path, target: str, **asked: Any) -> Path:
     """A sprint-tiny bundle, made by the first test of the run that asks for it; tests that change files copy it first.
 
     Args:
         base: the process's temporary folder.
         target: as `convert` takes it.
-        name: of a bundle that is made otherwise than validated with the target's count of pictures.
-        asked: what `convert` takes, for that one.
+        asked: what else `convert` takes; default: validated with the target's count of pictures.
     """
-    folder = run_folder(base) / "shared" / (name or target)
+    name = "-".join([target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    folder = run_folder(base) / "shared" / name
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            convert("sprint-tiny", target, folder, **(asked if name else {"count": COUNTS.get(target, COUNT)}))
+            convert("sprint-tiny", target, folder, **(asked or {"count": COUNTS.get(target, COUNT)}))
     return folder
 
 
