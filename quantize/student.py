@@ -43,7 +43,7 @@ def quantize_student(
         precision: e.g. "int8" or "fp8"; a float precision returns the student as it is.
         target: its graph type rounds the scales, and its kernels decide whose outputs are rounded too.
         recipe: which layers; default: the preset `balanced`, all but the entry and exit layers.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Raises:
         InputError: the student is not specialized, or the recipe does not fit it or the target.

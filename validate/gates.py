@@ -5,29 +5,14 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.validate.metrics import find_metric
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _FORM = re.compile(r"\s*([a-z0-9_-]+?)\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*")
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A demand on one metric; it holds for every row of that name."""
-
-    metric: str
-    sign: str
-    limit: float
-    reason: str
-
-    @property
-    def text(self) -> str:
-        """As the user would write it."""
-        return f"{self.metric}{self.sign}{self.limit:g}"
 
 
 _FLOAT = (
@@ -78,49 +63,46 @@ DEFAULT_GATES = {
 WHOLE = ("fast", "balanced")  # recipes that quantize all that a kernel is faster for, or all but the doors
 
 
-def read_gates(texts: Sequence[str], precision: str, recipe: str | None = None) -> tuple[Gate, ...]:
+def add_defaults(gates: Sequence[Gate], precision: str, recipe: str | None = None) -> tuple[Gate, ...]:
     """The precision's default gates, with the user's in place of those on the same metric; all the user's hold.
 
     A recipe other than the presets in `WHOLE` leaves layers in float on purpose: of its bundle no share is demanded.
-
-    Raises:
-        InputError: a text is not of the form metric>=number.
     """
-    asked = read_demands(texts)
     is_whole = recipe is None or recipe.removeprefix(f"{precision}-") in WHOLE
-    replaced = {gate.metric for gate in asked} | (set() if is_whole else {"quantized_share"})
+    replaced = {gate.metric for gate in gates} | (set() if is_whole else {"quantized_share"})
     defaults = DEFAULT_GATES.get(precision, ())  # an altered manifest may name any precision
-    return (*(gate for gate in defaults if gate.metric not in replaced), *asked)
+    return (*(gate for gate in defaults if gate.metric not in replaced), *gates)
 
 
-def read_demands(texts: Sequence[str]) -> tuple[Gate, ...]:
+def read_gates(demands: Iterable[str | Gate]) -> tuple[Gate, ...]:
     """The user's own gates, each once.
 
     Raises:
         InputError: a text is not of the form metric>=number.
     """
-    found = []
-    for text in texts:
-        match = _FORM.fullmatch(text)
-        if match is None:
-            raise InputError(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30' or 'adherence_drop_points<=2'")
-        found.append(Gate(match[1], match[2], float(match[3]), "asked for"))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(demand if isinstance(demand, Gate) else _read_gate(demand) for demand in demands))
 
 
-def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], demanded: Sequence[str] = ()) -> tuple[Measurement, ...]:
+def _read_gate(text: str) -> Gate:
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise InputError(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30' or 'adherence_drop_points<=2'")
+    return Gate(match[1], match[2], float(match[3]), "asked for")
+
+
+def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], asked: Sequence[Gate] = ()) -> tuple[Measurement, ...]:
     """Mark every row that gates speak about as passed, where it meets all of them, or not; NaN meets none.
 
     Raises:
-        InputError: a gate the user asked for (its metric is in `demanded`) speaks about no row.
+        InputError: one of the gates the user asked for speaks about no row.
     """
     rows = tuple(rows)
     names = {row.metric for row in rows}
-    for metric in demanded:
-        if metric not in names:
-            known = find_metric(metric)
+    for gate in asked:
+        if gate.metric not in names:
+            known = find_metric(gate.metric)
             why = f" (it takes {known.needs})" if known is not None and known.needs else ""
-            raise InputError(f"gate metric {metric!r} is not in this report{why}; choose from: {', '.join(sorted(names))}")
+            raise InputError(f"gate metric {gate.metric!r} is not in this report{why}; choose from: {', '.join(sorted(names))}")
     return tuple(_judge(row, [gate for gate in gates if gate.metric == row.metric]) for row in rows)
 
 

@@ -25,10 +25,11 @@ from typing import NoReturn
 import numpy as np
 
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import DEFAULT, read_preset
@@ -63,9 +64,7 @@ class GateSearch:
 @fixed_threads()
 def search_recipe(
     student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
+    deployment: Deployment,
     min_psnr_db: float,
     *,
     cost: str | None = None,
@@ -78,21 +77,21 @@ def search_recipe(
 
     Args:
         student: specialized, with all three networks.
-        target: how layers are rounded, and what they can be given.
-        precision: the one asked for; its graph's type is what float layers are in.
-        device: whose peaks price time.
+        deployment: its target says how layers are rounded and what they can be given, its precision what float layers are in,
+            and the peaks of its device price time.
         min_psnr_db: mean over the search's prompts of the picture's PSNR against float32.
         cost: "time" or "bytes"; default: time where the device has published peaks.
         prompts: draw these; default: the last of the student's calibration prompts, as ranges come from the first.
         seed: of the noise.
         max_measurements: as in `search_bits`.
-        progress: is told (stage, done, total); what it raises ends the search, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the search, and the next call goes on from there.
 
     Raises:
         InputError: the student is not whole or not specialized, there are no prompts, or no peaks to price time with.
         RefusedError: no mix meets the gate; the message says what comes nearest.
     """
     check_whole(student)
+    target, precision, device = deployment.target, deployment.precision, deployment.device
     wide = is_large(student)
     count = LARGE_PROMPTS if wide else WHOLE_PROMPTS
     prompts = tuple(student.calibration_prompts[-count:] if prompts is None else prompts)
@@ -112,7 +111,7 @@ def search_recipe(
     tried = _bisect(curve, mixes, progress)
     chosen = min((m for m in (*plain, *tried) if m.meets(min_psnr_db)), key=lambda mix: (mix.point.cost, -mix.point.psnr_db))
     frontier = Frontier(
-        title=f"{student.source}, {target.name}-{precision} for {device.name}: the cheapest mix with psnr_db>={min_psnr_db:g}",
+        title=f"{student.source}, {deployment.name} for {device.name}: the cheapest mix with psnr_db>={min_psnr_db:g}",
         unit=prices.unit,
         gate_db=min_psnr_db,
         prompts=len(prompts),
@@ -189,9 +188,9 @@ class _Mixes:
         recipes = named | {f"{choice} everywhere": self.rule(choice) for choice in choices[1:]}
         measured = []
         for i, (name, recipe) in enumerate(recipes.items()):
-            progress("measuring presets", i, len(recipes))
+            progress(Step("measuring presets"), i, len(recipes))
             measured.append(self.measure(name, recipe))
-        progress("measuring presets", len(recipes), len(recipes))
+        progress(Step("measuring presets"), len(recipes), len(recipes))
         return measured
 
 
@@ -243,7 +242,7 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
     gate, low, high, excess = mixes.gate_db, -1, len(curve) - 1, 0.0
     span = curve.cost(len(curve) - 1) - curve.cost(0)
     for count in range(MIXES):
-        progress("measuring mixes", count, MIXES)
+        progress(Step("measuring mixes"), count, MIXES)
         if high - low <= 1 and tried:
             break
         if low >= 0 and curve.cost(high) - curve.cost(low) < FINE * span:
@@ -255,7 +254,7 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
         tried.append(mix)
         low, high = (low, rank) if mix.meets(gate) else (rank, high)
         excess = curve.predict_db(rank) - mix.point.psnr_db + max(mix.point.error_db, LEAST_MARGIN_DB)
-    progress("measuring mixes", MIXES, MIXES)
+    progress(Step("measuring mixes"), MIXES, MIXES)
     return tried
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import find_artifact, read_bundle
@@ -21,7 +22,6 @@ from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES, St
 from sprint_export.nouns.target import BuiltTarget, OptionValue, Target
 from sprint_export.options import complete_options, list_options
 from sprint_export.registry import list_members, load_target
-from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.runtimes.trt import runtime as trt_runtime

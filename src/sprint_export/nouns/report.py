@@ -19,6 +19,21 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A demand on one metric; it holds for every row of that name."""
+
+    metric: str
+    sign: str
+    limit: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """As the user would write it."""
+        return f"{self.metric}{self.sign}{self.limit:g}"
+
+
+@dataclass(frozen=True)
 class Metric:
     """The name of a row; one that ends in * stands for all that begin so. `needs` says in words what the row takes."""
 

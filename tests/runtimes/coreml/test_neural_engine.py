@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's documentation writes it
 
+from sprint_export.conversion import convert
 from sprint_export.export.bundle import make_artifact
 from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
 from sprint_export.nouns.report import Measurement
-from sprint_export.road import convert
 from sprint_export.runtimes.coreml.neural_engine import MAX_AXIS, MAX_RANK, check_packages
 from tests.runtimes.coreml.mil.mil_programs import Spec, save_program
 
