@@ -14,6 +14,7 @@ user's own file such a rule is an error (quantize/patterns.py), it may be a miss
 from __future__ import annotations
 
 import dataclasses
+import math
 from fnmatch import fnmatchcase
 
 from sprint_export.nouns.recipe import Recipe
@@ -26,7 +27,7 @@ from sprint_export.recipe_toml import ASKED, CONVOLUTION, GENTLER, read_recipe
 DEFAULT = "balanced"
 GENTLE = "int8"  # as weights alone: 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results)
 CALIBRATION_PROMPTS = 32
-LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early
+LARGE_LATENTS, LARGE_PROMPTS = 1 << 13, 8  # values; above that a picture takes a minute or more on a CPU; a maximum settles early
 
 
 def read_preset(name: str, precision: str, student: Student, target: Target | None = None) -> Recipe:
@@ -36,12 +37,17 @@ def read_preset(name: str, precision: str, student: Student, target: Target | No
         InputError: there is none of that name.
     """
     recipe = read_recipe(find_preset(student.family, name, precision, target.name if target else ""))
-    count = CALIBRATION_PROMPTS if student.latent_shape[1] <= LARGE_LATENTS else LARGE_PROMPTS
-    prompts = recipe.prompts or student.calibration_prompts[:count]
+    prompts = recipe.prompts or choose_prompts(student)
     fitted = fit_recipe(dataclasses.replace(recipe, name=f"{precision}-{name}", prompts=prompts), precision, student, target)
     layers = [layer for layer, _ in list_layers(student)]
     used = {next(rule for rule in fitted.rules if fnmatchcase(layer, rule.pattern)) for layer in layers}
     return dataclasses.replace(fitted, rules=tuple(rule for rule in fitted.rules if rule in used or rule.pattern == "*"))
+
+
+def choose_prompts(student: Student) -> tuple[str, ...]:
+    """The student's own prompts to calibrate on, fewer where pictures are large."""
+    count = CALIBRATION_PROMPTS if math.prod(student.latent_shape) <= LARGE_LATENTS else LARGE_PROMPTS
+    return student.calibration_prompts[:count]
 
 
 def default_recipe(precision: str, student: Student, target: Target | None = None) -> Recipe:

@@ -23,8 +23,9 @@ from sprint_export.quantize.mend.edits import edit_component
 from sprint_export.quantize.mend.fit import fit_component
 from sprint_export.quantize.mend.smooth import check_smooth, smooth_component
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
-from sprint_export.quantize.recipes import default_recipe, fit_recipe
+from sprint_export.quantize.recipes import choose_prompts, default_recipe, fit_recipe
 from sprint_export.registry import load_member
+from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
@@ -56,8 +57,9 @@ def quantize_student(
     if not load_member("precision", precision).PRECISION.is_quantized:
         return student
     free_large_tensors_at_once()
-    default = default_recipe(precision, student, target)
-    recipe = default if recipe is None else dataclasses.replace(recipe, prompts=recipe.prompts or default.prompts)
+    if recipe is None:
+        recipe = default_recipe(precision, student, target)
+    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
     recipe = fit_recipe(recipe, precision, student, target)
     _check_precisions(recipe, target)
     check_observer(recipe.observer)
@@ -97,7 +99,7 @@ def _quantize_component(
     divisors: dict[str, torch.Tensor] = {}
     if recipe.smooth:
         rounded = {name for name, choice in decisions.items() if choice not in target.weight_only}
-        migrations = load_member("student", student.family).list_migrations(student, role)
+        migrations = load_family(student.family).list_migrations(student, role)
         component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, progress)
     layers, left = {}, {}
     for name, choice in decisions.items():

@@ -9,8 +9,10 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
-from sprint_export.nouns.student import Component
+from sprint_export.nouns.student import Component, Student
+from sprint_export.quantize.measure.streaming import name_outputs
 from sprint_export.quantize.scales import fake_quantize, input_scale, output_scale, round_weight
+from sprint_export.session import OneAtATime, Pipeline, open_student
 from sprint_export.weights import materialize
 
 
@@ -37,8 +39,7 @@ class TorchSession:
         """Inputs by name -> outputs by name."""
         arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in self.component.inputs]
         with torch.no_grad():
-            output: torch.Tensor = self.module(*arguments)
-        return {self.component.outputs[0].name: output.numpy()}
+            return name_outputs(self.component, self.module(*arguments))
 
     def _fake_quantize(self) -> None:
         for name, layer in self.component.layers.items():
@@ -46,6 +47,12 @@ class TorchSession:
             weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
             module.weight = torch.nn.Parameter(round_weight(weight, layer), False)
             round_activations(module, layer)
+
+
+def open_torch(student: Student, fake: bool = False, dtype: str = "fp32") -> Pipeline:
+    """A specialized student's pipeline in torch, with one group of networks in memory at a time; as TorchSession."""
+    groups = student.chain.group(student.components)
+    return open_student(student, OneAtATime(groups, lambda role: TorchSession(student.components[role], fake, dtype)))
 
 
 def round_activations(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:
