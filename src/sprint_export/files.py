@@ -199,9 +199,9 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder among the system's temporary files, named like a part: what a killed run left of such is removed first."""
-    place = Path(tempfile.gettempdir())
-    sweep_parts(place)
-    folder = name_part(place / "sprint-export")
+    temporary = Path(tempfile.gettempdir())
+    sweep_parts(temporary)
+    folder = name_part(temporary / "sprint-export")
     folder.mkdir(mode=0o700)
     try:
         yield folder
