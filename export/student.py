@@ -176,7 +176,7 @@ def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: M
 
 def _check_quantized(student: Student, target: Target, precision: str) -> None:
     """Refuse a float student under a quantized name, and scales rounded for a graph of another type."""
-    if load_member("precision", precision).PRECISION.is_quantized and student.recipe is None:
+    if target.offers[precision].is_quantized and student.recipe is None:
         raise InputError(
             f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
         )

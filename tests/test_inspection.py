@@ -48,7 +48,7 @@ def test_every_layer_is_there_with_its_reason(bundle: Bundle, student: Student) 
     assert list(layers) == [d.layer for d in explain_recipe(find_recipe(bundle), part)]
     for layer, precision, is_refused, word in (
         ("transformer.patch_embed.proj", "float", False, "entry layer"),
-        ("transformer.transformer_blocks.0.attn1.to_q", "int8", False, "all other"),
+        ("transformer.transformer_blocks.0.attn1.to_q", "w8a8", False, "all other"),
         ("transformer.transformer_blocks.0.ff.conv_depth", "float", True, "depthwise"),
     ):
         found = layers[layer]

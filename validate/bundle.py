@@ -100,9 +100,10 @@ def _validate_claimed(
     progress: Progress,
 ) -> Report:
     bundle = read_bundle(folder)
-    chosen_gates = read_gates(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
+    target = load_member("target", bundle.target).TARGET
+    chosen_gates = read_gates(gates, target.offers[bundle.precision].scheme, bundle.recipe is None or bundle.recipe.is_whole)
     demanded = [gate.metric for gate in read_demands(gates)]
-    check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
+    check_metrics(demanded, target, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
     student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:

@@ -31,7 +31,8 @@ from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
-from sprint_export.quantize.recipes import DEFAULT, read_preset
+from sprint_export.quantize.recipes import DEFAULT, list_weight_schemes, read_preset
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.bit_search import LARGE_MEASUREMENTS, LARGE_PROMPTS, PROMPTS, check_whole, is_large
 from sprint_export.quantize.search.costs import Prices, choose_cost
 from sprint_export.quantize.search.frontier import Frontier, Point
@@ -48,7 +49,6 @@ MIXES = 12  # measured at most; a bisection of that many steps is as fine as 1 /
 CURVE = 100  # points of the predicted frontier
 FINE = 4e-3  # of the range of costs: closer bounds differ by less than prompts do
 RANGE = 2.0  # of pictures in [-1, 1]
-WEIGHT_ONLY = ("w4", "w6", "int8")  # what all of Apple's units run
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,11 @@ class GateSearch:
     units: tuple[Unit, ...]
 
 
-@fixed_threads()
-def search_recipe(
-    student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
-    min_psnr_db: float,
-    *,
-    cost: str | None = None,
-    prompts: Sequence[str] | None = None,
-    seed: int = 1,
-    max_measurements: int | None = None,
-    progress: Progress = quiet,
-) -> GateSearch:
-    """The cheapest recipe whose measured mean PSNR is at least `min_psnr_db`, with a margin.
+@dataclass(frozen=True)
+class GateOrder:
+    """What a search goes by.
 
     Args:
-        student: specialized, with all three networks.
         target: how layers are rounded, and what they can be given.
         precision: the one asked for; its graph's type is what float layers are in.
         device: whose peaks price time.
@@ -86,25 +73,47 @@ def search_recipe(
         prompts: draw these; default: the last of the student's calibration prompts, as ranges come from the first.
         seed: of the noise.
         max_measurements: as in `search_bits`.
+    """
+
+    target: Target
+    precision: str
+    device: Device
+    min_psnr_db: float
+    cost: str | None = None
+    prompts: Sequence[str] | None = None
+    seed: int = 1
+    max_measurements: int | None = None
+
+
+@fixed_threads()
+def search_recipe(student: Student, order: GateOrder, progress: Progress = quiet) -> GateSearch:
+    """The cheapest recipe whose measured mean PSNR is at least `order.min_psnr_db`, with a margin.
+
+    Args:
+        student: specialized, with all three networks.
+        order: what is asked for.
         progress: is told (stage, done, total); what it raises ends the search, and the next call goes on from there.
 
     Raises:
         InputError: the student is not whole or not specialized, there are no prompts, or no peaks to price time with.
         RefusedError: no mix meets the gate; the message says what comes nearest.
     """
+    target, precision, device, min_psnr_db = order.target, order.precision, order.device, order.min_psnr_db
     check_whole(student)
     wide = is_large(student)
     count = LARGE_PROMPTS if wide else WHOLE_PROMPTS
-    prompts = tuple(student.calibration_prompts[-count:] if prompts is None else prompts)
+    prompts = tuple(student.calibration_prompts[-count:] if order.prompts is None else order.prompts)
     if not prompts:
         raise InputError("--recipe auto draws pictures and got no prompts; give --prompts FILE with one prompt a line")
-    prices = Prices(student, choose_cost(cost, device), device, target.graph_dtype[precision])
+    prices = Prices(student, choose_cost(order.cost, device), device, target.graph_dtype[precision])
     choices = offer_choices(target, precision, device)
-    mixes = _Mixes(student, target, precision, prices, KeptPsnr(student, prompts, seed), min_psnr_db)
+    mixes = _Mixes(student, target, precision, prices, KeptPsnr(student, prompts, order.seed), min_psnr_db)
     offered = {choice: round_layers(student, target, mixes.rule_alone(choice), precision) for choice in choices}
-    bound = LARGE_MEASUREMENTS if max_measurements is None and wide else max_measurements
+    bound = LARGE_MEASUREMENTS if order.max_measurements is None and wide else order.max_measurements
     units, notes = make_units(student, offered, bound, prices.price)
-    units = measure_units(KeptErrors(student, prompts[: LARGE_PROMPTS if wide else PROMPTS], seed), units, offered, progress)
+    units = measure_units(
+        KeptErrors(student, prompts[: LARGE_PROMPTS if wide else PROMPTS], order.seed), units, offered, progress
+    )
     plain = mixes.measure_presets(choices, progress)
     if not any(mix.meets(min_psnr_db) for mix in plain):
         _refuse(max(plain, key=lambda mix: mix.point.psnr_db), min_psnr_db, len(prompts))
@@ -127,11 +136,13 @@ def search_recipe(
 
 
 def offer_choices(target: Target, precision: str, device: Device) -> tuple[str, ...]:
-    """The precision asked for and what may stand beside it; of equals the first is taken."""
-    if precision in target.weight_only:
-        return tuple(dict.fromkeys((precision, *(p for p in WEIGHT_ONLY if p in target.weight_only))))
-    beside = (p for p in target.layer_precisions if p in device.tflops and target.refuses(p, device) is None)
-    return tuple(dict.fromkeys((precision, *beside)))
+    """The scheme of the precision asked for and those that may stand beside it; of equals the first is taken."""
+    asked = load_scheme(target.offers[precision].scheme)
+    if asked.inputs is None:
+        return tuple(dict.fromkeys((asked.name, *list_weight_schemes(target))))
+    able = (name for name in target.precisions if target.offers[name].is_quantized and target.refuses(name, device) is None)
+    beside = (load_scheme(target.offers[name].scheme) for name in able)
+    return tuple(dict.fromkeys((asked.name, *(each.name for each in beside if each.weights.name in device.tflops))))
 
 
 @dataclass(frozen=True)
@@ -158,9 +169,9 @@ class _Mixes:
         return self.sign(dataclasses.replace(self.base, rules=rules))
 
     def sign(self, recipe: Recipe) -> Recipe:
-        """The same under the search's name: where a preset was the cheapest, what it says stays."""
+        """The same under the search's name: where a preset was the cheapest, what it says of layers stays."""
         meaning = f"the cheapest mix found with psnr_db>={self.gate_db:g}"
-        return dataclasses.replace(recipe, name=f"{AUTO}-psnr_db>={self.gate_db:g}", meaning=meaning)
+        return dataclasses.replace(recipe, name=f"{AUTO}-psnr_db>={self.gate_db:g}", meaning=meaning, is_whole=False)
 
     def rule(self, precision: str) -> Recipe:
         """All layers alike."""
@@ -176,7 +187,7 @@ class _Mixes:
         layers = gather_layers(quantized)
         psnr = self.kept.measure(quantized, self.prices.dtype)
         error = float(np.std(psnr, ddof=1) / math.sqrt(len(psnr))) if len(psnr) > 1 else 0.0
-        counts = Counter(how.precision.name for how in layers.values())
+        counts = Counter(how.scheme for how in layers.values())
         counts[FLOAT] = sum(len(component.decisions) for component in quantized.components.values()) - counts.total()
         cost = self.prices.total(layers) * self.prices.scale
         return _Mix(recipe, Point(name, cost, float(np.mean(psnr)), error), dict(counts.most_common()))

@@ -28,7 +28,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.files import temporary_folder
 from sprint_export.libraries import is_installed
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import NEURAL_ENGINE, Device, Options, Target
+from sprint_export.nouns.target import NEURAL_ENGINE, Device, Offer, Options, Target
 from sprint_export.registry import require
 
 if TYPE_CHECKING:
@@ -76,16 +76,19 @@ TARGET = Target(
     name="coreai",
     format="aimodel",
     title="Core AI asset for iOS 27 and macOS 27",
-    precisions=("fp32", "fp16", "int8", "w8a8", "fp8"),
-    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "fp8": "fp16"},
+    offers={
+        "fp32": Offer("fp32", "fp32"),
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a16", "fp16"),
+        "w8a8": Offer("w8a8", "fp16"),
+        "fp8": Offer("fp8a16", "fp16"),
+    },
     refuses=refuse_pair,
     default_device="mac-m4",
     extra="coreai",
     needs=("coreai_torch", "coreai"),
     exporter="to_coreai",
     runtimes=("coreai",),
-    weight_only=("int8", "fp8"),
-    layer_precisions=("int8", "w8a8", "fp8"),
     complete=complete_options,
     one_size="Core AI assets are captured at one size of picture",
     oldest=lambda options: {"iOS": "27", "macOS": "27"},

@@ -20,7 +20,7 @@ from sprint_export.devices import refuse_apple
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import NEURAL_ENGINE, UNIT_KEY, Device, Options, Target
+from sprint_export.nouns.target import NEURAL_ENGINE, UNIT_KEY, Device, Offer, Options, Target
 from sprint_export.registry import require
 from sprint_export.versions import is_older
 
@@ -70,17 +70,21 @@ TARGET = Target(
     name="coreml",
     format="mlpackage",
     title="Core ML package for iPhone, iPad and Mac",
-    precisions=("fp32", "fp16", "int8", "w8a8", "w6", "w4"),
-    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "w6": "fp16", "w4": "fp16"},
+    offers={
+        "fp32": Offer("fp32", "fp32"),
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a16", "fp16"),
+        "w8a8": Offer("w8a8", "fp16"),
+        "w6": Offer("p6a16", "fp16", group=16),
+        "w4": Offer("p4a16", "fp16", group=16),
+        "int4": Offer("w4a16", group=32),
+    },
     refuses=refuse_pair,
     default_device="iphone-15-pro",
     extra="coreml",
     needs=("coremltools",),
     exporter="to_coreml",
     runtimes=("coreml", "coreml-checker"),
-    weight_only=("int8", "int4", "w6", "w4"),
-    layer_precisions=("int8", "int4", "w8a8", "w6", "w4"),
-    groups={"int4": 32, "w6": 16, "w4": 16},
     complete=complete_options,
     one_size="a Neural Engine program is compiled for one size, and packages are cut and checked at that size",
     oldest=lambda options: next(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.libraries import is_installed, missing_library
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import Device, LayerShape, Target
+from sprint_export.nouns.target import Device, LayerShape, Offer, Target
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_older
@@ -39,17 +39,23 @@ def refuse_pair(precision: str, device: Device) -> str | None:
     return None
 
 
-def rounds_output(precision: str, shape: LayerShape) -> bool:
+def rounds_output(scheme: str, shape: LayerShape) -> bool:
     """A convolution beyond 1x1: QLinearConv is its only integer kernel; a MatMul may give floats (export/to_onnx/rules/)."""
-    return precision == "int8" and any(size > 1 for size in shape.weight[2:])
+    return scheme == "w8a8" and any(size > 1 for size in shape.weight[2:])
 
 
 TARGET = Target(
     name="onnx",
     format="onnx",
     title="ONNX for ONNX Runtime; int8 and fp8 are in the form that its CPU kernels are fast in",
-    precisions=("fp32", "fp16", "int8", "fp8"),
-    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "fp8": "fp32"},
+    offers={
+        "fp32": Offer("fp32", "fp32"),
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a8", "fp32"),
+        "fp8": Offer("fp8", "fp32"),
+        "w8a16": Offer("w8a16"),
+        "int4": Offer("w4a16", group=32),
+    },
     refuses=refuse_pair,
     default_device="cpu",
     extra="runtime",
@@ -69,9 +75,6 @@ TARGET = Target(
         "norm_divisions",
         "float8_casts",
     ),
-    weight_only=("w8a16", "int4"),
-    layer_precisions=("int8", "fp8", "w8a16", "int4"),
-    groups={"int4": 32},
     one_size=None,
     oldest=lambda options: {LIBRARY: OLDEST_ONNXRUNTIME},
 )

@@ -21,7 +21,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.libraries import is_installed
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import UNIT_KEY, Device, Options, Target
+from sprint_export.nouns.target import UNIT_KEY, Device, Offer, Options, Target
 from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results
 from sprint_export.versions import refuse_older
@@ -71,8 +71,7 @@ TARGET = Target(
     name="openvino",
     format="openvino",
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
-    precisions=("fp16", "int8"),
-    graph_dtype={"fp16": "fp16", "int8": "fp16"},
+    offers={"fp16": Offer("fp16", "fp16"), "int8": Offer("w8a8", "fp16")},
     scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
     refuses=refuse_pair,
     default_device="cpu",
@@ -80,7 +79,6 @@ TARGET = Target(
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino"),
     exporter="to_openvino",
     runtimes=("openvino",),
-    layer_precisions=("int8",),
     rewrites=("tokens_last", "unsigned_inputs"),
     complete=complete_options,
     one_size=None,

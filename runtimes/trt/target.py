@@ -26,7 +26,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, unknown_
 from sprint_export.files import write_whole
 from sprint_export.libraries import is_installed
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import Device, Target
+from sprint_export.nouns.target import Device, Offer, Target
 from sprint_export.registry import require
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
@@ -75,18 +75,19 @@ TARGET = Target(
     name="trt",
     format="onnx+engine",
     title="TensorRT engine for RTX PCs",
-    precisions=("bf16", "int8", "fp8"),
-    graph_dtype={"bf16": "bf16", "int8": "bf16", "fp8": "bf16"},
-    convolutions={"fp8": "int8"},  # twice the rate (docs/decisions/0010-rtx-decoder.md)
+    offers={
+        "bf16": Offer("bf16", "bf16"),
+        "int8": Offer("w8a8", "bf16"),
+        "fp8": Offer("fp8", "bf16", convolutions="w8a8"),  # twice the rate (docs/decisions/0010-rtx-decoder.md)
+        "w8a16": Offer("w8a16"),
+        "int4": Offer("w4a16", group=128),
+    },
     refuses=refuse_pair,
     default_device="rtx-4090",
     extra="trt",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
     needs_build=True,
-    weight_only=("w8a16", "int4"),
-    layer_precisions=("int8", "fp8", "w8a16", "int4"),
-    groups={"int4": 128},
     one_size="an engine's kernels are chosen, and its memory planned, for one size of picture",
     # A convolution's scales per channel move behind it; projections come before the attentions, which then read pieces of one
     # product; taps before channels last, which renames their axes.

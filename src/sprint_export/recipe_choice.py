@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.recipe import FLOAT, Recipe
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress
-from sprint_export.recipe_toml import AUTO, read_recipe
-from sprint_export.registry import load_member
+from sprint_export.recipe_toml import ASKED, AUTO, CONVOLUTION, GENTLER, read_recipe
+from sprint_export.registry import list_members, load_member
 
 if TYPE_CHECKING:
     from sprint_export.quantize.search.frontier import Frontier
 
 
-MIXED = ("w6", "w4")  # palettes and integers side by side
+WHOLE_BYTE = 8  # bits
 TENSOR_HEADER = 128  # bytes at most that a weights file of Core ML adds to a tensor: its header, and padding to 64
 
 
@@ -61,7 +61,9 @@ def check_wish(
     if isinstance(recipe, str | Path):
         path = check_name(str(recipe))
         recipe = str(recipe) if path is None else read_recipe(path)
-    if recipe is not None and not load_member("precision", precision).PRECISION.is_quantized:
+    if isinstance(recipe, Recipe):
+        check_rules(recipe, target)
+    if recipe is not None and not target.offers[precision].is_quantized:
         raise RefusedError(f"{target.name}-{precision} quantizes nothing and takes no recipe; use {_name_quantized(target)}")
     if max_mb is not None and not (math.isfinite(max_mb) and max_mb > 0):
         raise InputError(f"max_mb={max_mb}: expected a size above 0 in 10^6 bytes, e.g. 2.7")
@@ -73,32 +75,53 @@ def check_wish(
         choose_cost(cost, device)
         if set(components) != set(ROLES):
             raise InputError("--recipe auto measures pictures and needs all three networks; leave --component out")
-    return Wish(recipe, max_mb, cost, find_psnr_gate(gates, precision) if recipe == AUTO else 0.0)
+    return Wish(recipe, max_mb, cost, find_psnr_gate(gates, target.offers[precision].scheme) if recipe == AUTO else 0.0)
 
 
 def _name_quantized(target: Target) -> str:
-    quantized = (p for p in target.precisions if load_member("precision", p).PRECISION.is_quantized)
+    quantized = (precision for precision in target.precisions if target.offers[precision].is_quantized)
     return ", ".join(f"{target.name}-{precision}" for precision in quantized)
 
 
 def _check_size_budget(target: Target, precision: str, recipe: Recipe | str | None, components: Sequence[str]) -> None:
-    if precision not in MIXED or precision not in target.precisions:
-        raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for coreml-w4 and coreml-w6")
+    if not _mixes_bits(target, precision):
+        targets = (load_member("target", name).TARGET for name in list_members("target"))
+        able = (f"{each.name}-{name}" for each in targets for name in sorted(each.precisions) if _mixes_bits(each, name))
+        raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for {' and '.join(able)}")
     if recipe is not None:
         raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
     if set(components) != set(ROLES):
         raise InputError("a size budget is for all three networks together; leave --component out")
 
 
-def find_psnr_gate(gates: Sequence[str], precision: str) -> float:
-    """What `auto` has to reach: the highest psnr_db gate that was asked for, else the precision's own.
+def _mixes_bits(target: Target, precision: str) -> bool:
+    """Whether layers of more bits fit beside those of a precision: it leaves inputs in float and stores less than a byte."""
+    from sprint_export.quantize.schemes.scheme import load_scheme
+
+    scheme = load_scheme(target.offers[precision].scheme)
+    return scheme.inputs is None and scheme.weights.bits < WHOLE_BYTE
+
+
+def check_rules(recipe: Recipe, target: Target) -> None:
+    """Refuse a rule whose precision the target has not.
+
+    Raises:
+        InputError: the message lists what it has.
+    """
+    for rule in recipe.rules:
+        if rule.precision not in (FLOAT, ASKED, CONVOLUTION, GENTLER):
+            target.find_offer(rule.precision, f" in rule {rule.pattern!r} of recipe {recipe.name!r}")
+
+
+def find_psnr_gate(gates: Sequence[str], scheme: str) -> float:
+    """What `auto` has to reach: the highest psnr_db gate that was asked for, else the scheme's own.
 
     Raises:
         InputError: it is an upper bound.
     """
     from sprint_export.validate.gates import read_gates
 
-    found = [gate for gate in read_gates(gates, precision) if gate.metric == "psnr_db"]
+    found = [gate for gate in read_gates(gates, scheme) if gate.metric == "psnr_db"]
     limits = [gate.limit for gate in found if gate.sign.startswith(">")]
     if not limits:
         raise InputError(f"--recipe auto needs a gate from below, found {found[0].text!r}; expected e.g. 'psnr_db>=40'")
@@ -150,9 +173,9 @@ def _search_gate(
     progress: Progress,
     say: Callable[[str], None],
 ) -> tuple[Recipe, Frontier]:
-    from sprint_export.quantize.search.gate_search import search_recipe
+    from sprint_export.quantize.search.gate_search import GateOrder, search_recipe
 
-    found = search_recipe(student, target, precision, device, wish.min_psnr_db, cost=wish.cost, progress=progress)
+    found = search_recipe(student, GateOrder(target, precision, device, wish.min_psnr_db, wish.cost), progress)
     chosen = found.frontier.chosen
     for note in found.frontier.notes:
         say(note)

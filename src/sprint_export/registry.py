@@ -23,11 +23,11 @@ from sprint_export.libraries import name_install
 
 KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "student": ("students", "*/family.py"),
-    "precision": ("quantize", "schemes/*.py"),
+    "scheme": ("quantize", "schemes/*.py"),
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
 }
-CONSTANTS = {"student": ("FAMILY",), "precision": ("PRECISION",), "target": ("TARGET",), "runtime": ("TARGET", "RUNTIME")}
+CONSTANTS = {"student": ("FAMILY",), "scheme": ("SCHEME",), "target": ("TARGET",), "runtime": ("TARGET", "RUNTIME")}
 
 
 @cache
@@ -46,7 +46,7 @@ def list_members(kind: str) -> dict[str, str]:
 
 
 def _declared_name(path: Path, constants: tuple[str, ...]) -> str | None:
-    """The literal of `FAMILY = "x"`, `RUNTIME = "x"`, `PRECISION = Precision(name="x", ...)` or `TARGET = Target(name="x")`."""
+    """The literal of `FAMILY = "x"`, `RUNTIME = "x"`, `SCHEME = Scheme(name="x", ...)` or `TARGET = Target(name="x")`."""
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in constants:
             if isinstance(node.value, ast.Constant):

@@ -50,13 +50,13 @@ class CheckedRun:
         for name, value in vars(self.options).items():
             if value not in (None, False):
                 yield f"{name}: {value}"
-        if load_member("precision", self.precision).PRECISION.is_quantized:
+        if self.target.offers[self.precision].is_quantized:
             recipe = self.wish.recipe
             yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
         if self.is_validated:
             from sprint_export.validate.gates import read_gates
 
-            yield "gates: " + ", ".join(gate.text for gate in read_gates(self.gates, self.precision))
+            yield "gates: " + ", ".join(gate.text for gate in read_gates(self.gates, self.target.offers[self.precision].scheme))
 
 
 def parse_target(text: str) -> tuple[Target, str]:

@@ -19,6 +19,7 @@ from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.nouns.recipe import FLOAT_DTYPES
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import list_members, load_member
 from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle
@@ -56,7 +57,11 @@ def test_a_target_file_offers_all_a_target_needs(name: str) -> None:
     assert isinstance(target, Target)
     assert target.name == name
     assert "-" not in name, "a target string is <target>-<precision>"
-    assert set(target.graph_dtype) == set(target.precisions) <= set(list_members("precision"))
+    for alias, offer in target.offers.items():
+        assert load_scheme(offer.scheme).is_quantized == offer.is_quantized
+        if offer.is_quantized:
+            assert target.find_offer(alias) == offer
+            assert target.find_offer(offer.scheme).scheme == offer.scheme, "a fitted recipe can be fitted again"
     assert set(target.graph_dtype.values()) <= set(FLOAT_DTYPES)
     assert len(target.precisions) == len(set(target.precisions)) > 0
     assert target.title
@@ -74,7 +79,7 @@ def test_a_target_accepts_its_own_defaults_and_gives_reasons_for_the_rest(name: 
     device = find_device(target.default_device)
     for precision in target.precisions:
         assert target.refuses(precision, device) is None, precision
-    for precision in set(list_members("precision")) - set(target.precisions):
+    for precision in set(list_members("scheme")) - set(target.precisions):
         assert f"no precision {precision!r}; choose from: {', '.join(target.precisions)}" in target.refuses(precision, device)
 
 

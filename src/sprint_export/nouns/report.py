@@ -1,8 +1,23 @@
-"""What a validation measured: frozen dataclasses that turn into JSON and back (json_forms.py), standard library only."""
+"""What a validation demands and measured: frozen dataclasses that turn into JSON and back (json_forms.py), no libraries."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A demand on one metric; it holds for every row of that name. `reason` is one line of why."""
+
+    metric: str
+    sign: str
+    limit: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """As the user would write it."""
+        return f"{self.metric}{self.sign}{self.limit:g}"
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,10 @@ def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, roun
     component = small_component()
     amaxes: dict[str, float] = {}
     StreamedNetwork(component, lambda name, _, x: amaxes.update({name: x.abs().max().item()})).run(small_feeds())
-    value = load_member("precision", precision).PRECISION
+    scheme = load_member("target", "onnx").TARGET.find_offer(precision).scheme
     layers = {
         name: QuantizedLayer(
-            value,
+            scheme,
             amaxes[name],
             conv_axis if name in ("conv", "point") else 0,
             scale_dtype,
