@@ -120,7 +120,7 @@ class Scheme:
 
     def _count_stored(self, shape: Sequence[int]) -> int:
         bits = math.prod(shape) * self.weights.bits
-        return int(-(-bits // 8))
+        return -(-bits // 8)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Palette(Scheme):
     def count_bytes(self, shape: Sequence[int], layer: QuantizedLayer, float_bytes: int) -> int:
         """Bytes of a weight with its tables."""
         tables = shape[0] // layer.group if layer.group else 1
-        return self._count_stored(shape) + tables * 2**self.weights.bits * float_bytes
+        return self._count_stored(shape) + (tables << self.weights.bits) * float_bytes
 
 
 def load_scheme(name: str) -> Scheme:
