@@ -22,14 +22,14 @@ from sprint_export.quantize.search.costs import student_bytes
 from sprint_export.quantize.search.units import round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.session import Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.images import UInt8
 from sprint_export.validate.machine import describe_machine
 
-COREML = load_member("target", "coreml").TARGET
+COREML = load_target("coreml")
 UNIFORM = ("w4", "w6", "int8")  # with their default recipes: doors stay float
 
 

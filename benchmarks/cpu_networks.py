@@ -7,7 +7,6 @@ Every network is fed the same seeded inputs, and every engine answers with the s
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,37 +54,37 @@ def quantized(role: str, pixels: int, engine: str, prompts: int) -> Any:
     """One specialized network, quantized where its precision asks for it; ranges come from the cache when they are there."""
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.recipes import default_recipe
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
 
     name, precision = OURS[engine]
     student = keep_components(specialize_student(make_student(pixels)), [role])
-    recipe = default_recipe(precision, student, target := load_member("target", name).TARGET)
+    recipe = default_recipe(precision, student, target := load_target(name))
     recipe = dataclasses.replace(recipe, prompts=recipe.prompts[:prompts])
     return quantize_student(student, precision, target, recipe).components[role]
 
 
 def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> None:
     """Write one network for one of our targets."""
-    from sprint_export.nouns.target import Options
-    from sprint_export.registry import load_member
+    from sprint_export.export.exporter import load_exporter
+    from sprint_export.registry import load_target
 
     name, precision = OURS[engine]
-    target = load_member("target", name).TARGET
-    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
-    exporter.write_component(quantized(role, pixels, engine, prompts), target, precision, Options(), folder)
+    target = load_target(name)
+    exporter = load_exporter(target)
+    exporter.write_component(quantized(role, pixels, engine, prompts), target, precision, {}, folder)
 
 
 def open_ours(role: str, pixels: int, engine: str, folder: Path) -> Callable[[], np.ndarray[Any, Any]]:
     """The exported network on its runtime."""
-    from sprint_export.registry import load_member
     from sprint_export.road import keep_components
+    from sprint_export.runtimes.runtime import load_runtime
     from sprint_export.specialize import specialize_student
 
     component = keep_components(specialize_student(make_student(pixels)), [role]).components[role]
     graph = next(path for path in (folder / "openvino_model.xml", folder / "model.onnx") if path.exists())
-    session = load_member("runtime", OURS[engine][0]).open_session(graph, component.inputs, component.outputs)
+    session = load_runtime(OURS[engine][0]).open_session(graph, component.inputs, component.outputs)
     feeds = make_feeds(role, pixels, holds_prefix=True)
     return lambda: next(iter(session.run(feeds).values()))
 

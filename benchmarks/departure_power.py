@@ -23,15 +23,16 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no instal
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.registry import hush
 from sprint_export.road import convert
+from sprint_export.runtimes.coreml.departures import search_component
 from sprint_export.runtimes.coreml.mil.program import read_program
-from sprint_export.runtimes.coreml.target import package_of
+from sprint_export.runtimes.coreml.package import package_of
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.validate.departures import search_component
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS
 from tests.runtimes.coreml.mil.mil_programs import change_literal, change_weight
 
+DTYPE = "fp16"  # of the graphs of all precisions below
 SIZES = [2.0**-k for k in range(-4, 15)]  # 16 times as much, down to 1/16,384
 Fault = Callable[[Path, float], None]  # package, size
 
@@ -98,7 +99,7 @@ def measure(bundle: Bundle, role: str, plant: Fault, work: Path) -> float | None
         if list(_bytes_of(package)) == before:  # rounded away: nothing was planted
             break
         with hush():
-            found = search_component(copied, component, dict(feeds))
+            found = search_component(copied, component, DTYPE, feeds)
         if found is None:
             break
         smallest = size

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
 import subprocess
 import sys
@@ -26,8 +25,10 @@ import numpy as np
 import ort_nodes
 
 from sprint_export.export.bundle import read_record, write_record
+from sprint_export.export.exporter import load_exporter
 from sprint_export.nouns.student import ROLES
-from sprint_export.registry import load_member
+from sprint_export.registry import load_member, load_target
+from sprint_export.runtimes.runtime import load_runtime
 from sprint_export.validate.machine import describe_machine
 
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp16", "int8")}
@@ -37,7 +38,6 @@ SIZES = ("fixed", "free")
 def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) -> None:
     """All four files, quantized ones calibrated on one prompt."""
     from sprint_export.devices import find_device
-    from sprint_export.nouns.target import Options
     from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
     from sprint_export.road import keep_components
@@ -47,15 +47,15 @@ def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) 
     source = f"random:{ort_nodes.PRESET} {role} {layers} {pixels}"
     student = keep_components(specialize_student(build_preset(ort_nodes.shorten(role, layers, pixels), source, 0)), [role])
     student = dataclasses.replace(student, calibration_prompts=student.calibration_prompts[:1])
-    target = load_member("target", name).TARGET
-    exporter = importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
+    target = load_target(name)
+    exporter = load_exporter(target)
     for precision in PRECISIONS[name]:
         quantized = quantize_student(student, precision, target)
         freed = load_member("student", student.family).free_sizes(quantized)
         for size, chosen in zip(SIZES, (quantized, freed), strict=True):
             place = folder / precision / size
             place.mkdir(parents=True)
-            options = complete_options(target, precision, find_device("cpu"), Options(dynamic=size == "free"))
+            options = complete_options(target, precision, find_device("cpu"), {"dynamic": size == "free"})
             write_record(place, exporter.write_component(chosen.components[role], target, precision, options, place))
 
 
@@ -88,7 +88,7 @@ def _open(folder: Path, name: str) -> Any:
     found = read_record(folder)
     assert found is not None
     record = found[0]
-    return load_member("runtime", name).open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
+    return load_runtime(name).open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
 
 
 def _make_feeds(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.road import keep_components
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
@@ -44,7 +44,7 @@ PROMPTS = {"sprint-tiny": 32, "gemma": 8}
 def quantize(student: Student, target: str, prompts: int, gptq: bool) -> Student:
     """The text encoder's weights in 4 bits."""
     recipe = Recipe("4 bits", RULES, student.calibration_prompts[:prompts], 1, gptq=gptq)
-    return quantize_student(student, "int8", load_member("target", target).TARGET, recipe)
+    return quantize_student(student, "int8", load_target(target), recipe)
 
 
 def draw(student: Student, fake: bool, count: int) -> np.ndarray:

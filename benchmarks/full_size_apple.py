@@ -31,17 +31,16 @@ ROLES = ("transformer", "vae_decoder", "text_encoder")
 def export(work: Path, device: str, precision: str, role: str) -> dict[str, Any]:
     """One network of one bundle; what it weighs and how it was cut."""
     from sprint_export.export import export_student
-    from sprint_export.nouns.target import Options
     from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
 
-    target, place = load_member("target", "coreml").TARGET, find_device(device)
-    options = complete_options(target, precision, place, Options())
-    student = specialize_student(load_student(STUDENT), layout=options.layout)
+    target, place = load_target("coreml"), find_device(device)
+    options = complete_options(target, precision, place, {})
+    student = specialize_student(load_student(STUDENT), layout=target.choose_layout(options))
     student = quantize_student(keep_components(student, [role]), precision, target)
     bundle = export_student(student, target, precision, place, work / f"{device}-{precision}-{role}", options=options)
     sizes = [artifact.bytes for artifact in bundle.artifacts if artifact.kind == "weights"]
@@ -59,7 +58,7 @@ def check(work: Path, device: str, precision: str, role: str) -> dict[str, Any]:
 
     from sprint_export.export.bundle import read_bundle
     from sprint_export.quantize.torch_session import TorchSession
-    from sprint_export.runtimes import open_session
+    from sprint_export.runtimes.open import open_session
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
     from sprint_export.validate.images import psnr_arrays

@@ -57,9 +57,9 @@ def quantize(smooth: float, correct_bias: bool) -> None:
     """From records to ranges, smoothed weights and corrected biases, for trt-int8."""
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.recipes import default_recipe
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
 
-    student, target = _student(FULL), load_member("target", "trt").TARGET
+    student, target = _student(FULL), load_target("trt")
     recipe = dataclasses.replace(default_recipe("int8", student), prompts=student.calibration_prompts[:PROMPTS])
     quantize_student(student, "int8", target, dataclasses.replace(recipe, smooth=smooth, correct_bias=correct_bias))
 

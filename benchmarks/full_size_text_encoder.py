@@ -43,10 +43,10 @@ def run_case(case: str, layers: int, work: str) -> dict[str, Any]:
     from sprint_export.export.to_onnx.writer import make_graph, write_graph
     from sprint_export.nouns.recipe import Recipe, Rule
     from sprint_export.quantize import quantize_student
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.road import keep_components
     from sprint_export.runtimes.trt.kernels import parse_kernels, price_kernels
-    from sprint_export.runtimes.trt.target import build
+    from sprint_export.runtimes.trt.target import TARGET
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import LONG_PREFIX, build_preset
     from sprint_export.students.sana_sprint.published import GEMMA_2_2B, PRESETS
@@ -57,14 +57,15 @@ def run_case(case: str, layers: int, work: str) -> dict[str, Any]:
     preset = dataclasses.replace(PRESETS["sana-sprint-0.6b"], text_encoder=config)
     student = build_preset(preset, f"gemma-{layers}", 0, LONG_PREFIX)
     student = keep_components(specialize_student(student, **choice), ["text_encoder"])
-    target = load_member("target", "trt").TARGET
+    target = load_target("trt")
     if precision != "bf16":
         rules = (Rule("*.embed_tokens", "w8a16"), Rule("*", precision)) if precision == "int4" else (Rule("*", precision),)
         student = quantize_student(student, "fp8", target, Recipe(case, rules, student.calibration_prompts[:PROMPTS]))
     start = time.monotonic()
     write_graph(make_graph(student.components["text_encoder"], "bf16", target.rewrites), folder / "model.onnx")
     exported = time.monotonic()
-    engine, table = build(folder / "model.onnx", find_device(DEVICE), "tensorrt-rtx", lambda message: None)
+    files = TARGET.build(folder / "model.onnx", find_device(DEVICE), "tensorrt-rtx", lambda message: None)
+    engine, table = files["engine"], files["kernels"]
     summary = price_kernels(parse_kernels(table.read_text()), find_device(DEVICE))
     found = {
         "export_s": round(exported - start, 1),

@@ -28,8 +28,7 @@ import torch
 from sprint_export.devices import find_device
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.nouns.target import Options
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.road import keep_components
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -59,7 +58,7 @@ def measure_weights(name: str, roles: Sequence[str]) -> dict[str, Any]:
     """The worst layers of these networks for one target; ranges of inputs are not needed for weights."""
     from sprint_export.quantize import quantize_student
 
-    target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
+    target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
     student = keep_components(specialize_student(load_student(STUDENT)), roles)
     # Weights alone: every layer of the recipe, without the hours of calibration that ranges of its inputs would take.
     alone = dataclasses.replace(target, weight_only=(*target.weight_only, precision), rounds_output=None)
@@ -86,7 +85,7 @@ def plain_recipe(student: Any, name: str) -> Any:
     """The target's default recipe without what needs calibration."""
     from sprint_export.quantize.recipes import default_recipe
 
-    target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
+    target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
     return dataclasses.replace(default_recipe(precision, student, target), smooth=0.0, correct_bias=False)
 
 
@@ -103,15 +102,15 @@ def measure_picture(precision: str) -> dict[str, Any]:
     import numpy as np
 
     from sprint_export.export import export_student
-    from sprint_export.export.student import complete_options
+    from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.torch_session import TorchSession
-    from sprint_export.runtimes import open_session
+    from sprint_export.runtimes.open import open_session
     from sprint_export.validate.images import psnr_arrays
 
-    target, place = load_member("target", "coreml").TARGET, find_device("iphone-15-pro")
-    options = complete_options(target, precision, place, Options())
-    whole = specialize_student(load_student(STUDENT), layout=options.layout)
+    target, place = load_target("coreml"), find_device("iphone-15-pro")
+    options = complete_options(target, precision, place, {})
+    whole = specialize_student(load_student(STUDENT), layout=target.choose_layout(options))
     student = quantize_student(keep_components(whole, [DECODER]), precision, target)
     component = whole.components[DECODER]
     feeds = {"latents": np.random.default_rng(0).standard_normal(component.inputs[0].shape, np.float32)}

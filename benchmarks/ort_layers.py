@@ -28,9 +28,10 @@ from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
 from sprint_export.nouns.target import LayerShape
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_member, load_target
 from sprint_export.road import keep_components
-from sprint_export.runtimes.onnx_cpu.target import make_options, rounds_output
+from sprint_export.runtimes.onnx_cpu.runtime import make_options
+from sprint_export.runtimes.onnx_cpu.target import rounds_output
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import build_preset
 from sprint_export.students.sana_sprint.published import PRESETS
@@ -38,7 +39,7 @@ from sprint_export.validate.machine import describe_machine
 from sprint_export.weights import random_handle
 
 PRESET, RUNS = "sana-sprint-0.6b", 5
-TARGET = load_member("target", "onnx").TARGET
+TARGET = load_target("onnx")
 AMAX = 5.0  # of unit noise
 
 

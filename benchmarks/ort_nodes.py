@@ -49,10 +49,9 @@ def shorten(role: str, layers: int | None, pixels: int) -> Any:
 
 def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     """Both graphs, calibrated on one prompt."""
-    from sprint_export.export.to_onnx.writer import write_component
-    from sprint_export.nouns.target import Options
+    from sprint_export.export.to_onnx.writer import EXPORTER
     from sprint_export.quantize import quantize_student
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import build_preset
@@ -60,11 +59,11 @@ def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     source = f"random:{PRESET} {role} {layers} {pixels}"
     student = keep_components(specialize_student(build_preset(shorten(role, layers, pixels), source, 0)), [role])
     student = dataclasses.replace(student, calibration_prompts=student.calibration_prompts[:PROMPTS])
-    target = load_member("target", "onnx").TARGET
+    target = load_target("onnx")
     for precision in PRECISIONS:
         (folder / precision).mkdir()
         component = quantize_student(student, precision, target).components[role]
-        write_component(component, target, precision, Options(), folder / precision)
+        EXPORTER.write_component(component, target, precision, {}, folder / precision)
 
 
 def measure(folder: Path, runs: int, threads: int) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def profile(folder: Path, feeds: dict[str, Any], runs: int, threads: int) -> dic
 def _open(folder: Path, threads: int, profile: bool) -> Any:
     import onnxruntime
 
-    from sprint_export.runtimes.onnx_cpu.target import make_options
+    from sprint_export.runtimes.onnx_cpu.runtime import make_options
 
     options = make_options()
     options.intra_op_num_threads = threads

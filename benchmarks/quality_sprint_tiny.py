@@ -139,10 +139,10 @@ def draw_ours(target_name: str, precision: str, preset: str, changes: Mapping[st
     from sprint_export.devices import find_device
     from sprint_export.export import export_student
     from sprint_export.quantize import quantize_student
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.runtimes import open_bundle
 
-    student, target = specialized(), load_member("target", target_name).TARGET
+    student, target = specialized(), load_target(target_name)
     recipe = dataclasses.replace(read_preset(preset, precision, student, target), **changes)
     quantized, seconds, peak = measured(lambda: quantize_student(student, precision, target, recipe))
     with tempfile.TemporaryDirectory() as folder:
@@ -156,10 +156,10 @@ def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, dr
     """Quantize for ONNX, and draw in torch with the same rounding, many pictures at once; calibration is shared, not timed."""
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.torch_session import TorchSession
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.session import to_uint8
 
-    student, target = specialized(is_planted), load_member("target", "onnx").TARGET
+    student, target = specialized(is_planted), load_target("onnx")
     recipe = dataclasses.replace(default_recipe(precision, student, target), **changes)
     quantized = quantize_student(student, precision, target, recipe)
     text, denoiser, decoder = (TorchSession(quantized.components[role], fake=True) for role in ROLES)

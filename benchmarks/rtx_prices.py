@@ -56,11 +56,10 @@ def calibrate(role: str, layers: int | None, graph: str, work: Path) -> None:
 def export(role: str, layers: int | None, graph: str, work: Path) -> None:
     """The graph, as `<work>/<graph>/model.onnx`."""
     if graph in OURS:
-        from sprint_export.export.to_onnx.writer import write_component
-        from sprint_export.nouns.target import Options
+        from sprint_export.export.to_onnx.writer import EXPORTER
 
         student, target = _quantized(role, layers, precision := graph.removeprefix("trt-"))
-        write_component(student.components[role], target, precision, Options(), work / graph)
+        EXPORTER.write_component(student.components[role], target, precision, {}, work / graph)
     elif graph == PLAIN:
         _export_stock(role, layers, "bfloat16", work / graph / "model.onnx")
     else:
@@ -86,12 +85,12 @@ PHASES = {"calibrate": calibrate, "export": export, "build": build}
 def _quantized(role: str, layers: int | None, precision: str) -> Any:
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.recipes import default_recipe
-    from sprint_export.registry import load_member
+    from sprint_export.registry import load_target
     from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
 
     student = keep_components(specialize_student(make_student(role, layers)), [role])
-    target = load_member("target", "trt").TARGET
+    target = load_target("trt")
     if precision == "bf16":
         return student, target
     recipe = default_recipe(precision, student, target)

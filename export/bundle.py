@@ -148,19 +148,19 @@ def locate(bundle: Bundle, path: str) -> Path:
     return bundle.folder / path
 
 
-def locate_kind(bundle: Bundle, role: str, kind: str) -> Path | None:
-    """Where the component's file of that kind lies, or None where the manifest names none.
+def locate_kind(bundle: Bundle, role: str, kind: str, device: str | None = None) -> Path | None:
+    """Where the component's file of that kind, and for that device, lies, or None where the manifest names none.
 
     Raises:
         BundleError: it is named and missing, no regular file, or reached through a link.
     """
-    artifact = find_artifact(bundle, role, kind)
+    artifact = find_artifact(bundle, role, kind, device)
     return None if artifact is None else locate(bundle, artifact.path)
 
 
-def find_artifact(bundle: Bundle, role: str, kind: str) -> Artifact | None:
-    """The component's file of that kind, or None."""
-    return next((a for a in bundle.artifacts if (a.role, a.kind) == (role, kind)), None)
+def find_artifact(bundle: Bundle, role: str, kind: str, device: str | None = None) -> Artifact | None:
+    """The component's file of that kind, built for that device where a device shapes it, or None."""
+    return next((a for a in bundle.artifacts if (a.role, a.kind, a.device) == (role, kind, device)), None)
 
 
 def find_file(bundle: Bundle, path: str) -> Artifact | None:
@@ -169,10 +169,10 @@ def find_file(bundle: Bundle, path: str) -> Artifact | None:
 
 
 def add_artifacts(bundle: Bundle, artifacts: Iterable[Artifact]) -> Bundle:
-    """A new bundle in which these take the place of those with the same path and kind.
+    """A new bundle in which these take the place of those with the same path, kind and device.
 
-    One file may have several kinds: an engine serves every device of its compute capability.
+    One file may stand there for several devices: an engine serves all of its compute capability.
     """
-    new = {(a.path, a.kind): a for a in artifacts}
-    kept = tuple(a for a in bundle.artifacts if (a.path, a.kind) not in new)
+    new = {(a.path, a.kind, a.device): a for a in artifacts}
+    kept = tuple(a for a in bundle.artifacts if (a.path, a.kind, a.device) not in new)
     return replace(bundle, artifacts=kept + tuple(new.values()))

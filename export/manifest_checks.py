@@ -25,8 +25,8 @@ from sprint_export.export.tensor_checks import check_interfaces, check_parts
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES
-from sprint_export.nouns.target import Options
-from sprint_export.registry import list_members, load_member
+from sprint_export.options import complete_options
+from sprint_export.registry import list_members, load_target
 
 __all__ = ["ManifestError", "check_manifest"]
 
@@ -41,7 +41,7 @@ MOST_RUNTIMES = 16
 LARGEST_FILE = 1 << 42
 DTYPES = ("float32", "float16", "bfloat16")  # of the constants of a step plan
 KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config", "frontier")
-DEVICE_KINDS = ("engine", "kernels")  # as "engine:rtx-4090"
+DEVICE_KINDS = ("engine", "kernels")  # built for a device
 ONE_OF_A_ROLE = ("shadow", "edits", *DEVICE_KINDS)
 OWNERS = (*ROLES, "tokenizer", "recipe")  # whom a file may belong to
 PROSE = ("prefix", "licence", "meaning", "notes", "note", "reason", "prompts")  # fields that may have several lines
@@ -111,24 +111,18 @@ def check_names(bundle: Bundle) -> None:
         ("layout", bundle.layout, [CHANNELS_LAST, CHANNELS_FIRST]),
     ):
         demand(name in known, what, repr(name), f"one of {', '.join(known)}")
-    precisions = load_member("target", bundle.target).TARGET.precisions
+    precisions = load_target(bundle.target).precisions
     demand(bundle.precision in precisions, "precision", repr(bundle.precision), f"one of {', '.join(precisions)}")
 
 
 def check_options(bundle: Bundle) -> None:
-    """The target knows these options: asking it to complete them changes nothing."""
-    target = load_member("target", bundle.target).TARGET
+    """The target declares these options: asking it to complete them changes nothing."""
     device = next(device for device in list_devices() if device.name == bundle.device)
-    if bundle.options.part_megabytes is not None:
-        demand_range("options.part_megabytes", bundle.options.part_megabytes, 1, LARGEST_FILE)
-    demand(not (bundle.options.dynamic and target.one_size), "options.dynamic", "true", f"false: {target.one_size}")
-    completed = Options(dynamic=bundle.options.dynamic)
-    if target.complete is not None:
-        try:
-            completed = target.complete(bundle.precision, device, bundle.options)
-        except SprintExportError as error:
-            raise ManifestError(f"options: {error}") from error
-    demand(completed == bundle.options, "options", repr(bundle.options), repr(completed))
+    try:
+        completed = complete_options(load_target(bundle.target), bundle.precision, device, bundle.options)
+    except SprintExportError as error:
+        raise ManifestError(f"options: {error}") from error
+    demand(completed == bundle.options, "options", bundle.options, repr(completed))
 
 
 def check_runtimes(bundle: Bundle) -> None:
@@ -178,15 +172,15 @@ def check_roles(bundle: Bundle) -> None:
 def check_artifacts(bundle: Bundle) -> None:
     """Every file once a kind, by a name all systems can hold, with a size and a hash that do not contradict each other."""
     demand(len(bundle.artifacts) <= MOST_ARTIFACTS, "artifacts", len(bundle.artifacts), f"at most {MOST_ARTIFACTS}")
-    devices = {device.name for device in list_devices()}
+    devices = {None, *(device.name for device in list_devices())}
     facts: dict[str, tuple[int, str]] = {}
     for artifact in bundle.artifacts:
         fault = find_path_fault(artifact.path)
         if fault is not None:
             raise ManifestError(f"it names {artifact.path!r}, which {fault}; do not use this bundle")
-        kind, _, device = artifact.kind.partition(":")
-        is_known = device in devices if kind in DEVICE_KINDS else artifact.kind in KINDS
-        demand(is_known, f"the kind of {artifact.path}", repr(artifact.kind), f"one of {', '.join(KINDS)}, engine:<device>")
+        kinds = KINDS if artifact.device is None else DEVICE_KINDS
+        demand(artifact.kind in kinds, f"the kind of {artifact.path}", repr(artifact.kind), f"one of {', '.join(kinds)}")
+        demand(artifact.device in devices, f"the device of {artifact.path}", repr(artifact.device), "a known device, or none")
         demand(artifact.role in OWNERS, f"the role of {artifact.path}", repr(artifact.role), f"one of {', '.join(OWNERS)}")
         demand_range(f"the size of {artifact.path}", artifact.bytes, 0, LARGEST_FILE)
         demand(
@@ -198,11 +192,11 @@ def check_artifacts(bundle: Bundle) -> None:
 
 
 def _check_unique(bundle: Bundle) -> None:
-    twice = [pair for pair, n in Counter((a.path, a.kind) for a in bundle.artifacts).items() if n > 1]
+    twice = [triple for triple, n in Counter((a.path, a.kind, a.device) for a in bundle.artifacts).items() if n > 1]
     demand(not twice, "artifacts", f"{twice[0][0]} twice as {twice[0][1]}" if twice else "", "each file once a kind")
     alike = [name for name, n in Counter(path.casefold() for path in {a.path for a in bundle.artifacts}).items() if n > 1]
     demand(not alike, "artifacts", f"{alike[0]} in two spellings" if alike else "", "names that differ by more than case")
-    kinds = Counter((a.role, a.kind) for a in bundle.artifacts if a.kind.partition(":")[0] in ONE_OF_A_ROLE)
+    kinds = Counter((a.role, a.kind, a.device) for a in bundle.artifacts if a.kind in ONE_OF_A_ROLE)
     more = [pair for pair, n in kinds.items() if n > 1]
     demand(not more, "artifacts", f"more than one {more[0][1]} of {more[0][0]}" if more else "", "one")
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
-from types import ModuleType
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.exporter import Exporter, load_exporter
 from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import Device, Options, Target
+from sprint_export.nouns.target import DYNAMIC, Device, Options, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
@@ -47,7 +46,7 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
         target.name,
         precision,
         device.name,
-        to_json(options),
+        {option.name: options.get(option.name) for option in target.options if not option.is_for_building},
         student.layout,
         tool_versions(target),
         sorted(student.components),
@@ -59,17 +58,12 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
 def tool_versions(target: Target) -> dict[str, str]:
     """Installed versions of what shapes the target's files."""
     found = {}
-    for name in (*TOOLS, *_exporter(target).TOOLS):
+    for name in (*TOOLS, *load_exporter(target).tools):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-def _exporter(target: Target) -> ModuleType:
-    """The module of this folder that writes the target's format."""
-    return importlib.import_module(f"sprint_export.export.{target.exporter}.writer")
 
 
 @fixed_threads()
@@ -106,7 +100,7 @@ def export_student(
         raise InputError("the student is not specialized; call specialize_student(student) before export_student")
     if (reason := target.refuses(precision, device)) is not None:
         raise RefusedError(reason)
-    options = complete_options(target, precision, device, options or Options())
+    options = complete_options(target, precision, device, options or {})
     _check_quantized(student, target, precision)
     with claim_bundle(out) as work:
         return _gather_bundle(student, target, precision, device, options, work, progress, say)
@@ -123,7 +117,9 @@ def _gather_bundle(
     say: Callable[[str], None],
 ) -> Bundle:
     assert student.plan is not None
-    components = load_member("student", student.family).free_sizes(student).components if options.dynamic else student.components
+    components = (
+        load_member("student", student.family).free_sizes(student).components if options.get(DYNAMIC) else student.components
+    )
     key = bundle_key(student, target, precision, device, options)
     work = open_work_folder(work, key)
     records, artifacts = [], []
@@ -133,7 +129,7 @@ def _gather_bundle(
         if finished is None:
             finished = _export_component(component, target, precision, options, work / role, student.configs[role])
         records.append(finished.record)
-        artifacts += _describe_files(finished.files, role, _exporter(target))
+        artifacts += _describe_files(finished.files, role, load_exporter(target))
     progress("exporting", len(components), len(components))
     artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
     bundle = Bundle(
@@ -163,13 +159,13 @@ def _gather_bundle(
     return bundle
 
 
-def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: ModuleType) -> list[Artifact]:
+def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: Exporter) -> list[Artifact]:
     """A component's files as artifacts; each was hashed when it was written or, in a run taken up again, compared."""
     found = []
     for path, (size, sha256) in files.items():
         kind = KINDS.get(path) or exporter.kind_of(PurePosixPath(path))
         if kind is not None:
-            format = exporter.FORMAT if path not in KINDS else path.rpartition(".")[2]
+            format = exporter.format if path not in KINDS else path.rpartition(".")[2]
             found.append(Artifact(role, kind, f"{role}/{path}", format, size, sha256))
     return found
 
@@ -203,7 +199,7 @@ def _export_component(
 ) -> Finished:
     def write(making: Path) -> ComponentRecord:
         with note_vanished() as vanished:
-            record: ComponentRecord = _exporter(target).write_component(component, target, precision, options, making)
+            record = load_exporter(target).write_component(component, target, precision, options, making)
         write_edits(component.edits, making)
         write_text(making / CONFIG, json.dumps(to_json(config), indent=1) + "\n")
         return replace(record, decisions=component.decisions, notes=(*record.notes, *vanished.values()))
@@ -217,7 +213,7 @@ def _find_built(work: Path) -> list[Artifact]:
         before = read_bundle(work)
     except SprintExportError:  # no manifest yet, or files that do not fit it: they are made again
         return []
-    return [artifact for artifact in before.artifacts if artifact.kind.startswith(("engine:", "kernels:"))]
+    return [artifact for artifact in before.artifacts if artifact.device is not None]
 
 
 def _copy_tokenizer(student: Student, work: Path) -> list[Artifact]:

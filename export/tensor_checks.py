@@ -10,6 +10,7 @@ from sprint_export.export.manifest_faults import ManifestError, demand, demand_r
 from sprint_export.export.safe_files import find_path_fault
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.student import TensorSpec
+from sprint_export.nouns.target import DYNAMIC
 from sprint_export.sizes import SIDES, find_sizes, read_axis
 
 MOST_PARTS = 512
@@ -121,7 +122,7 @@ def demand_latents(bundle: Bundle, record: ComponentRecord, spec: TensorSpec) ->
     for size in own:
         demand_range("latent_shape", size, 1, MOST_LATENTS)
     demand_range("values of latent_shape", math.prod(own), 1, MOST_LATENTS)
-    if not bundle.options.dynamic:
+    if not bundle.options.get(DYNAMIC):
         demand_spec(record.role, spec, FLOATS, (1, *own))
         return
     demand(len(spec.shape) == 4, f"{record.role}: latents", list(spec.shape), "[1, C, height, width]")

@@ -15,8 +15,7 @@ pytest.importorskip("coremltools")
 from sprint_export import load_student, open_bundle
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.student import ROLES
-from sprint_export.nouns.target import Options
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.road import convert
 from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS
@@ -27,7 +26,7 @@ MIN_PSNR_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 30.0, "w8a8": 28.0, "w6": 25.
 MAX_DROP_POINTS = {"int8": 1.0, "w8a8": 2.0}  # elsewhere 1 as well
 
 
-@pytest.mark.parametrize("precision", load_member("target", "coreml").TARGET.precisions)
+@pytest.mark.parametrize("precision", load_target("coreml").precisions)
 def test_the_embedded_student_as_a_core_ml_bundle(precision: str, tmp_path: Path) -> None:
     """Must show 1: half precision within 55 dB a component, pictures and adherence within their limits, nothing infinite."""
     bundle = convert("sprint-tiny", f"coreml-{precision}", tmp_path / "out", count=COUNT)
@@ -42,11 +41,11 @@ def test_the_embedded_student_as_a_core_ml_bundle(precision: str, tmp_path: Path
             assert rows[role, "converter_psnr_db"]["value"] >= 55, role
     assert rows["transformer", "transposes"]["value"] == 1
     assert bundle.layout == "channels-first"
-    assert bundle.options == Options("iOS18", "neural-engine", 1000)
+    assert bundle.options == {"deployment_target": "iOS18", "compute_unit": "neural-engine", "part_megabytes": 1000}
     assert (bundle.folder / "contact_sheet.png").is_file()
 
 
-@pytest.mark.parametrize("precision", load_member("target", "coreai").TARGET.precisions)
+@pytest.mark.parametrize("precision", load_target("coreai").precisions)
 def test_the_embedded_student_as_a_core_ai_bundle(precision: str, tmp_path: Path) -> None:
     pytest.importorskip("coreai")
     bundle = convert("sprint-tiny", f"coreai-{precision}", tmp_path / "out", count=8)
@@ -72,7 +71,7 @@ def test_a_student_the_tests_made(made_folder: Path, tmp_path: Path, device: str
 
 def test_a_phone_gets_parts_that_draw_the_same(tmp_path: Path) -> None:
     whole = convert("sprint-tiny", "coreml-int8", tmp_path / "whole", validate=False)
-    parts = convert("sprint-tiny", "coreml-int8", tmp_path / "parts", validate=False, options=Options(part_megabytes=1))
+    parts = convert("sprint-tiny", "coreml-int8", tmp_path / "parts", validate=False, options={"part_megabytes": 1})
     assert {record.role: len(record.parts) for record in whole.components} == dict.fromkeys(ROLES, 1)
     assert len(next(record for record in parts.components if record.role == "transformer").parts) >= 2
     sizes = [artifact.bytes for artifact in parts.artifacts if artifact.kind == "weights"]

@@ -20,9 +20,9 @@ from sprint_export.export.bundle import FORMAT, HASH, hash_file, read_bundle
 from sprint_export.json_forms import from_json
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord, Part
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
-from sprint_export.nouns.target import Options
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.runtimes.coreml import target as coreml_package
+from sprint_export.runtimes.coreml.runtime import UNITS
+from sprint_export.runtimes.coreml.target import TARGET
 from sprint_export.sampler import sample, trigflow_times
 from sprint_export.session import Pipeline, to_uint8
 from sprint_export.strict_json import hash_json
@@ -34,7 +34,6 @@ FIXTURE = APPLE / "Tests" / "SprintDrawTests" / "Fixture"
 SOURCES = {path.name: path.read_text("utf-8") for path in sorted((APPLE / "Sources").rglob("*.swift"))}
 SWIFT_NAMES: dict[str, type] = {
     "Manifest": Bundle,
-    "Options": Options,
     "StepPlan": StepPlan,
     "PromptPlan": PromptPlan,
     "TensorSpec": TensorSpec,
@@ -92,6 +91,9 @@ def fixture_bundle(tmp_path: Path) -> Bundle:
 
 def test_every_decoded_field_is_in_the_manifest() -> None:
     structs = decoded_fields(SOURCES["Manifest.swift"])
+    options = structs.pop("Options")
+    declared = {camel(option.name): f"{option.kind.__name__} | None" for option in TARGET.options}
+    assert {field: declared[field] in SWIFT_TYPES[kind] for field, kind in options.items()} == dict.fromkeys(options, True)
     assert set(structs) == set(SWIFT_NAMES)
     for name, fields in structs.items():
         known = {camel(field.name): str(field.type) for field in dataclasses.fields(SWIFT_NAMES[name])}
@@ -190,9 +192,9 @@ def test_the_sources_hold_no_constants_of_a_model() -> None:
 
 def test_compute_units_are_those_of_the_target() -> None:
     cases = dict(re.findall(r'case "([a-z-]+)": return \.(\w+)', SOURCES["Manifest.swift"]))
-    assert set(cases) == set(coreml_package.UNITS)
+    assert set(cases) == set(UNITS)
     for ours, apple in cases.items():
-        assert apple.lower() == coreml_package.UNITS[ours].replace("_", "").replace("NE", "neuralEngine").lower()
+        assert apple.lower() == UNITS[ours].replace("_", "").replace("NE", "neuralEngine").lower()
 
 
 def test_user_data_is_never_unwrapped_by_force() -> None:

@@ -16,7 +16,7 @@ from sprint_export.export.student import bundle_key
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.options import complete_options
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_member, load_target
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline, make_noise
@@ -26,7 +26,7 @@ from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS, draw_stock
 
 MIN_PSNR_DB = 45.0
-DYNAMIC = Options(dynamic=True)
+DYNAMIC = {"dynamic": True}
 FREE = ("onnx", "openvino")  # targets whose sizes may be free
 
 
@@ -111,22 +111,23 @@ def test_a_bundle_of_one_size_says_how_to_get_more(made: Student, tmp_path: Path
 
 @pytest.mark.parametrize("name", list_members("target"))
 def test_a_target_can_or_says_why_not(name: str) -> None:
-    target = load_member("target", name).TARGET
+    target = load_target(name)
     device, precision = find_device(target.default_device), target.precisions[-1]
     if name in FREE:
         for each in target.precisions:
-            assert complete_options(target, each, device, DYNAMIC).dynamic
+            assert complete_options(target, each, device, DYNAMIC)["dynamic"]
         with pytest.raises(InputError, match=f"deployment_target=iOS18: {name} targets have no such option"):
-            complete_options(target, precision, device, Options("iOS18", dynamic=True))
+            complete_options(target, precision, device, {"deployment_target": "iOS18", "dynamic": True})
     else:
         with pytest.raises(RefusedError, match=f"^{name}-{precision} --dynamic: .{{20,}}; the nearest that can is onnx-int8$"):
             complete_options(target, precision, device, DYNAMIC)
-    assert not complete_options(target, precision, device, Options()).dynamic
+    assert not complete_options(target, precision, device, {}).get("dynamic")
 
 
 def test_intels_npu_has_fixed_sizes() -> None:
-    target = load_member("target", "openvino").TARGET
-    for device, options in (("cpu", Options(compute_unit="npu", dynamic=True)), ("intel-npu", DYNAMIC)):
+    target = load_target("openvino")
+    asked: tuple[tuple[str, Options], ...] = (("cpu", {"compute_unit": "npu", "dynamic": True}), ("intel-npu", DYNAMIC))
+    for device, options in asked:
         with pytest.raises(
             RefusedError, match="openvino-int8 --dynamic --compute-unit npu: Intel's NPU compiles networks of fixed"
         ):
@@ -143,8 +144,8 @@ def test_a_table_of_positions_has_one_size_which_is_said_before_any_work(tmp_pat
 
 
 def test_the_key_depends_on_it(tiny_student: Student) -> None:
-    target, device = load_member("target", "onnx").TARGET, find_device("cpu")
-    keys = {bundle_key(specialize_student(tiny_student), target, "fp32", device, o) for o in (Options(), DYNAMIC)}
+    target, device = load_target("onnx"), find_device("cpu")
+    keys = {bundle_key(specialize_student(tiny_student), target, "fp32", device, o) for o in ({}, DYNAMIC)}
     assert len(keys) == 2
 
 

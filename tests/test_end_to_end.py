@@ -58,7 +58,7 @@ def fp8(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_kernels(folder: Path, role: str) -> tuple[Kernel, ...]:
-    artifact = find_artifact(read_bundle(folder), role, "kernels:rtx-4090")
+    artifact = find_artifact(read_bundle(folder), role, "kernels", "rtx-4090")
     assert artifact is not None
     return parse_kernels((folder / artifact.path).read_text("utf-8"))
 
@@ -67,7 +67,7 @@ def test_trt_fp8_leaves_three_engines_a_report_and_a_contact_sheet(fp8: Path) ->
     bundle = read_bundle(fp8)
     assert [record.role for record in bundle.components] == list(ROLES)
     for role in ROLES:
-        engine = find_artifact(bundle, role, "engine:rtx-4090")
+        engine = find_artifact(bundle, role, "engine", "rtx-4090")
         assert engine is not None
         assert engine.path == f"{role}/model.sm89.engine"
         assert (fp8 / engine.path).read_bytes()[:4] == b"vtrt"
@@ -142,7 +142,7 @@ def test_the_other_targets_keep_what_the_picture_shows(target: str, tmp_path_fac
         assert bool(record.layers) == (precision in ("int8", "fp8"))
         has_shadow = find_artifact(bundle, record.role, "shadow") is not None
         assert has_shadow == goal.needs_build, f"{record.role}: a shadow is for a graph that cannot run here itself"
-        assert (find_artifact(bundle, record.role, "engine:rtx-4090") is not None) == goal.needs_build
+        assert (find_artifact(bundle, record.role, "engine", "rtx-4090") is not None) == goal.needs_build
         assert rows[record.role, "converter_psnr_db"]["value"] >= 30, f"{record.role}: graph and torch, rounded alike"
     share = rows["", "quantized_share"]["value"]
     assert share >= MIN_SHARE if precision in ("int8", "fp8") else share == 0

@@ -12,7 +12,7 @@ from PIL import Image
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.quantize.recipes import fit_recipe
 from sprint_export.recipe_toml import read_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
@@ -31,7 +31,7 @@ def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(tmp_path: Path) 
 
 def test_the_small_text_recipe_compresses_the_text_encoder_alone() -> None:
     recipe = read_recipe(ROOT / "examples" / "small_text.toml")
-    goal = load_member("target", "onnx").TARGET
+    goal = load_target("onnx")
     student = specialize_student(load_student("sprint-tiny"))
     decisions = explain_recipe(fit_recipe(recipe, "int8", student, goal), student)
     chosen = {d.layer: d.precision for d in decisions if d.layer.startswith("text_encoder.")}
@@ -43,7 +43,7 @@ def test_the_small_text_recipe_compresses_the_text_encoder_alone() -> None:
 def test_the_example_recipe_fits_the_embedded_student() -> None:
     recipe = read_recipe(ROOT / "examples" / "own_recipe.toml")
     student = specialize_student(load_student("sprint-tiny"))
-    decisions = explain_recipe(fit_recipe(recipe, "int8", student, load_member("target", "onnx").TARGET), student)
+    decisions = explain_recipe(fit_recipe(recipe, "int8", student, load_target("onnx")), student)
     chosen: dict[str, set[str]] = {d.layer.split(".")[0]: set() for d in decisions}
     for decision in decisions:
         chosen[decision.layer.split(".")[0]].add(decision.precision)

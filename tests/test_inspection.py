@@ -116,7 +116,7 @@ def test_a_bundle_in_lines(bundle: Bundle) -> None:
 
 def test_what_opens_it_is_said(bundle: Bundle) -> None:
     assert "opens with onnxruntime 1.21.0 or newer" in list(describe_bundle(bundle))
-    engine = Artifact("vae_decoder", "engine:rtx-4090", "vae_decoder/model.sm89.engine", "tensorrt-rtx", 1, "0" * 64)
+    engine = Artifact("vae_decoder", "engine", "vae_decoder/model.sm89.engine", "tensorrt-rtx", 1, "0" * 64, "rtx-4090")
     versions = {"onnxruntime": "1.21.0", "tensorrt-rtx": "1.7.1.116"}
     built = dataclasses.replace(bundle, artifacts=(engine,), runtimes=versions)
     shadows = "onnxruntime 1.21.0 or newer (shadows, on a CPU)"

@@ -12,7 +12,7 @@ import pytest
 from sprint_export.clear_errors import check_space, explain_error
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.libraries import DRAWING_SPACE, EXPORTING_SPACE, check_installed, is_installed, list_extras, name_install
-from sprint_export.registry import list_members, load_member, require
+from sprint_export.registry import list_members, load_target, require
 from tests.tree import ROOT
 
 
@@ -43,7 +43,7 @@ def test_every_declared_library_is_found_by_its_import_name() -> None:
 
 def test_what_targets_need_is_among_what_extras_bring() -> None:
     for name in list_members("target"):
-        target = load_member("target", name).TARGET
+        target = load_target(name)
         assert target.needs
         assert set(target.needs) <= set(list_extras()), name
 

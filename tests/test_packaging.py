@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.nouns.target import Options
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.versions import is_older
 from tests.tree import ROOT, STAGES, package_modules
 
@@ -150,6 +149,6 @@ def test_constraints_pin_every_direct_dependency_exactly() -> None:
 
 def test_the_oldest_runtimes_are_what_bundles_say() -> None:
     oldest = read_pins("constraints-oldest.txt")
-    for target in (load_member("target", name).TARGET for name in ("onnx", "openvino", "trt")):
-        for library, version in target.oldest(Options()).items():
+    for target in (load_target(name) for name in ("onnx", "openvino", "trt")):
+        for library, version in target.oldest({}).items():
             assert oldest[library] == version, f"{target.name}: {library}"

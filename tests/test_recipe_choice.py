@@ -16,12 +16,12 @@ from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.frontier import read_frontier
 from sprint_export.recipe_choice import Wish, check_wish, choose_recipe, find_psnr_gate
 from sprint_export.recipe_toml import write_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.road import convert
 from sprint_export.specialize import specialize_student
 from tests.bundles import read_rows
 
-ONNX, COREML = (load_member("target", name).TARGET for name in ("onnx", "coreml"))
+ONNX, COREML = (load_target(name) for name in ("onnx", "coreml"))
 CPU, PHONE = find_device("cpu"), find_device("iphone-15-pro")
 PROMPTS = ("a red circle above a blue square", "a green square")
 OWN = Recipe("mine", (Rule("*", "int8", "all"),), PROMPTS, 1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,8 @@ from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.student import Student
 from sprint_export.road import convert, keep_components
 from sprint_export.run_checks import list_targets, parse_target
-from sprint_export.runtimes.trt import target as trt_engine
+from sprint_export.runtimes.trt import target as trt_target
+from sprint_export.runtimes.trt.target import TrtTarget
 from tests.bundles import copy_bundle, list_files
 
 PAIR = ("text_encoder", "vae_decoder")
@@ -57,8 +60,8 @@ def test_core_ml_in_fp8_is_refused_with_the_reason_and_the_nearest() -> None:
         ({"target": "trt-fp9"}, InputError, "unknown target 'trt-fp9'"),
         ({"device": "rtx-9090"}, InputError, "unknown device 'rtx-9090'; choose from: cpu, "),
         ({"device": "rtx-3090"}, RefusedError, "trt-fp8 --device rtx-3090: FP8 needs compute capability 8.9 or newer; "),
-        ({"builder": "trtexec"}, InputError, "unknown builder 'trtexec'; choose from: tensorrt, tensorrt-rtx"),
-        ({"builder": "tensorrt"}, MachineError, "builder 'tensorrt' builds only on the GPU it builds for"),
+        ({"options": {"builder": "trtexec"}}, InputError, "unknown builder 'trtexec'; choose from: tensorrt, tensorrt-rtx"),
+        ({"options": {"builder": "tensorrt"}}, MachineError, "builder 'tensorrt' builds only on the GPU it builds for"),
         ({"gates": ["psnr_db is 30"]}, InputError, "gate 'psnr_db is 30' is not of the form"),
         ({"count": 0}, InputError, "count=0: expected at least one prompt"),
         ({"steps": 9}, InputError, "steps=9: distilled students take 1 to 4 steps"),
@@ -77,7 +80,7 @@ def test_wrong_input_is_refused_and_nothing_is_written(
     error: type[Exception],
     message: str,
 ) -> None:
-    monkeypatch.setattr(trt_engine, "find_gpus", tuple)
+    monkeypatch.setattr(trt_target, "find_gpus", tuple)
     options = {"target": "trt-fp8", "components": ONE, **named}
     with pytest.raises(error, match=re.escape(message)):
         convert(tiny_student, out=tmp_path / "out", **options)  # type: ignore[arg-type]  # one wrong argument at a time
@@ -145,17 +148,17 @@ def test_a_run_stopped_while_building_keeps_its_graphs_and_engines(
     tiny_student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
-    out, work, build = tmp_path / "out", tmp_path / ".out.partial" / "bundle", trt_engine.build
+    out, work, build = tmp_path / "out", tmp_path / ".out.partial" / "bundle", TrtTarget.build
     student = dataclasses.replace(tiny_student, calibration_prompts=("a red circle",))
     built: list[str] = []
 
-    def stop_at_the_second(graph: Path, *rest: object) -> tuple[Path, Path]:
+    def stop_at_the_second(target: TrtTarget, graph: Path, *rest: Any) -> Mapping[str, Path]:
         built.append(graph.parent.name)
         if len(built) == 2:
             raise KeyboardInterrupt
-        return build(graph, *rest)  # type: ignore[arg-type]
+        return build(target, graph, *rest)
 
-    monkeypatch.setattr(trt_engine, "build", stop_at_the_second)
+    monkeypatch.setattr(TrtTarget, "build", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         convert(student, "trt-int8", out, components=PAIR)
     assert built == list(PAIR)
@@ -165,7 +168,10 @@ def test_a_run_stopped_while_building_keeps_its_graphs_and_engines(
     convert(student, "trt-int8", out, components=PAIR)
     assert built == [*PAIR, "vae_decoder"], "the first engine was built twice"
     assert {path: (out / path).stat().st_mtime_ns for path in finished} == finished
-    assert {a.kind for a in read_bundle(out).artifacts if a.role == "text_encoder"} >= {"engine:rtx-4090", "kernels:rtx-4090"}
+    assert {(a.kind, a.device) for a in read_bundle(out).artifacts if a.role == "text_encoder"} >= {
+        ("engine", "rtx-4090"),
+        ("kernels", "rtx-4090"),
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

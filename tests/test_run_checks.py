@@ -10,7 +10,6 @@ import pytest
 
 from sprint_export.errors import InputError, MachineError
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Options
 from sprint_export.road import check_convert
 from tests.test_house import run_python
 
@@ -21,7 +20,6 @@ DEFAULTS: dict[str, Any] = {
     "recipe": None,
     "cost": None,
     "components": ROLES,
-    "builder": "tensorrt-rtx",
     "options": None,
     "max_mb": None,
     "prompt_tokens": None,
@@ -49,7 +47,7 @@ def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int
         ({"guidance": float("nan")}, "guidance=nan: expected a number, e.g. 4.5"),
         ({"prompt_tokens": 1}, "prompt_tokens=1: expected at least 2"),
         ({"max_mb": float("nan"), "target": "coreml-w4"}, "max_mb=nan: expected a size above 0"),
-        ({"options": Options(part_megabytes=0), "target": "coreml-int8"}, "part_megabytes=0: expected at least 1"),
+        ({"options": {"part_megabytes": 0}, "target": "coreml-int8"}, "part_megabytes=0: expected at least 1"),
         ({"components": ("unet",)}, "unknown component 'unet'; choose from: text_encoder, transformer, vae_decoder"),
         ({"gates": ("psnr>=30",)}, r"unknown gate metric 'psnr'; .*Did you mean 'psnr_db'\?"),
         ({"gates": ("engine_mb<=1",)}, "gate metric 'engine_mb': onnx bundles have no such row"),

@@ -12,7 +12,6 @@ import pytest
 from sprint_export.errors import BundleError, InputError
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
-from sprint_export.nouns.target import Options
 from sprint_export.sizes import PictureSizes, find_sizes, name_axis, read_axis
 
 FIXED, FREE, PATCHES = (PictureSizes((32, 24), 32, step) for step in (None, 1, 2))
@@ -79,7 +78,7 @@ def make_bundle(latents: tuple[Any, Any], picture: tuple[Any, Any], decoded: tup
     records = record("transformer", latents, latents), record("vae_decoder", decoded or latents, picture)
     plans = StepPlan((1.0,), 4.5), PromptPlan("", True, 9, 9, 0)
     names = ("made", "made", None, "none", "onnx", "fp32", "cpu")
-    return Bundle(Path("here"), *names, Options(), "", *plans, (4, 8, 8), records, (), None, "f", "k", {}, {})
+    return Bundle(Path("here"), *names, {}, "", *plans, (4, 8, 8), records, (), None, "f", "k", {}, {})
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from sprint_export.devices import find_device
 from sprint_export.export import export_student
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny
@@ -34,11 +34,11 @@ def quantize(student, precision, target):
     return quantize_student(special, precision, target, recipe)
 
 print("torch", torch.get_num_threads())
-onnx = load_member("target", "onnx").TARGET
+onnx = load_target("onnx")
 for role, component in quantize(load_student("sprint-tiny"), "int8", onnx).components.items():
     print(role, hashlib.sha256(repr(component.layers).encode()).hexdigest())
 for name in sys.argv[2:]:
-    target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
+    target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
     device = find_device(target.default_device)
     bundle = export_student(quantize(tiny(), precision, target), target, precision, device, Path(sys.argv[1]) / name)
     print(name, bundle.key)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sprint_export.nouns.target import Options
-from sprint_export.registry import load_member, require
-from sprint_export.runtimes.coreml import target as coreml_package
-from sprint_export.runtimes.openvino_ir import target as openvino_device
+from sprint_export.registry import load_target, require
+from sprint_export.runtimes.coreml.runtime import RUNTIME as COREML
+from sprint_export.runtimes.coreml.target import SYSTEMS, TARGET
+from sprint_export.runtimes.openvino_ir.runtime import RUNTIME as OPENVINO
+from sprint_export.runtimes.openvino_ir.target import OLDEST
 from sprint_export.versions import is_older, refuse_older, refuse_other
 
 
@@ -46,14 +47,12 @@ def test_a_message_names_both_versions_and_the_command() -> None:
 
 def test_openvino_and_macos_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     openvino = require("openvino", "openvino")
-    assert openvino_device.refuse_version({"openvino": openvino_device.OLDEST}) is None
+    assert OPENVINO.refuse_version({"openvino": OLDEST}) is None
     monkeypatch.setattr(openvino, "__version__", "2023.3.0-1-x")
-    assert "openvino 2023.3.0 is installed and 2024.6.0 is the oldest" in str(
-        openvino_device.refuse_version({"openvino": openvino_device.OLDEST})
-    )
+    assert "openvino 2023.3.0 is installed and 2024.6.0 is the oldest" in str(OPENVINO.refuse_version({"openvino": OLDEST}))
     monkeypatch.setattr("platform.mac_ver", lambda: ("14.2", ("", "", ""), ""))
-    assert coreml_package.refuse_version({"iOS": "17", "macOS": "14"}) is None
-    assert coreml_package.refuse_version({"iOS": "18", "macOS": "15"}) == (
+    assert COREML.refuse_version({"iOS": "17", "macOS": "14"}) is None
+    assert COREML.refuse_version({"iOS": "18", "macOS": "15"}) == (
         "macOS 14.2 runs here and 15 is the oldest that opens this bundle; export it with --deployment-target"
     )
 
@@ -71,9 +70,9 @@ def test_openvino_and_macos_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_every_target_names_what_opens_its_files(target: str, system: str | None, oldest: dict[str, str]) -> None:
-    assert load_member("target", target).TARGET.oldest(Options(deployment_target=system)) == oldest
+    assert load_target(target).oldest({"deployment_target": system or ""}) == oldest
 
 
 def test_every_system_of_core_ml_has_its_pair() -> None:
-    for system in coreml_package.SYSTEMS:
-        assert len(coreml_package.TARGET.oldest(Options(deployment_target=system))) == 2
+    for system in SYSTEMS:
+        assert len(TARGET.oldest({"deployment_target": system})) == 2

@@ -19,15 +19,14 @@ from sprint_export.nouns.student import ROLES, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.quantize.search.frontier import JSON
-from sprint_export.registry import load_member
-from sprint_export.runtimes import choose_runtime
+from sprint_export.registry import load_target
+from sprint_export.runtimes.open import choose_runtime
 from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.students.source import is_embedded
 from sprint_export.students.sprint_tiny.world import IMAGE_SIZE
-from sprint_export.validate.departures import find_departures
 from sprint_export.validate.gates import apply_gates, read_demands, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
@@ -36,15 +35,13 @@ from sprint_export.validate.measure import (
     compare_pictures,
     has_captions,
     recall_search,
-    summarize_kernels,
     time_components,
     weigh_files,
 )
 from sprint_export.validate.metrics import check_captions, check_metrics
-from sprint_export.validate.neural_engine import check_packages
 from sprint_export.validate.reference_cache import recall_reference
 from sprint_export.validate.report_file import format_report
-from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded
+from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded, pair_components
 from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
@@ -100,7 +97,7 @@ def _validate_claimed(
     progress: Progress,
 ) -> Report:
     bundle = read_bundle(folder)
-    target = load_member("target", bundle.target).TARGET
+    target = load_target(bundle.target)
     chosen_gates = read_gates(gates, target.offers[bundle.precision].scheme, bundle.recipe is None or bundle.recipe.is_whole)
     demanded = [gate.metric for gate in read_demands(gates)]
     check_metrics(demanded, target, find_file(bundle, JSON) is not None)
@@ -115,7 +112,7 @@ def _validate_claimed(
     check_captions(demanded, student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
     is_timed = any(name.startswith(TIMED) for name in demanded)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
-    rows += recall_search(bundle) + weigh_files(bundle) + summarize_kernels(bundle) + check_packages(bundle)
+    rows += recall_search(bundle) + weigh_files(bundle) + target.read_rows(bundle)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",
@@ -185,7 +182,7 @@ def _compare(
     exported = draw_exported(bundle, runtime, prompts, noise, progress)
     rows = compare_components(bundle, runtime, rounded)
     if student_side(bundle) <= SMALL_PICTURE:
-        rows += find_departures(bundle, student, rounded)
+        rows += load_target(bundle.target).compare_rows(bundle, pair_components(bundle, student, rounded))
     error = relative_error(exported.stack("vae_decoder", "latents"), reference.latents)
     note = "text encoder and transformer together vs PyTorch float32, the largest"
     rows.append(Measurement("denoised_relative_error", error, "", "transformer", note=note))

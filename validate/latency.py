@@ -11,7 +11,7 @@ from sprint_export.errors import InputError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.report import Measurement, Report
 from sprint_export.progress import Progress, quiet
-from sprint_export.runtimes import open_bundle
+from sprint_export.runtimes.open import open_bundle
 from sprint_export.validate.machine import describe_machine
 
 PROMPT = "a small red circle above a large blue square"

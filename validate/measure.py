@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sprint_export.devices import find_device
-from sprint_export.export.bundle import find_file, locate, locate_kind
+from sprint_export.export.bundle import find_file, locate
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
-from sprint_export.runtimes.trt.kernels import price_kernels, read_kernels
 from sprint_export.students.sprint_tiny.adherence import count_flips, measure_adherence
 from sprint_export.students.sprint_tiny.world import IMAGE_SIZE, read_caption
 from sprint_export.validate.images import ssim_images
@@ -130,30 +128,4 @@ def weigh_files(bundle: Bundle) -> list[Measurement]:
     for record in bundle.components:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         rows.append(Measurement("disk_mb", size / 1e6, "MB", record.role, note="graph and weights"))
-        engines = [a for a in bundle.artifacts if a.role == record.role and a.kind == f"engine:{bundle.device}"]
-        rows += [Measurement("engine_mb", a.bytes / 1e6, "MB", record.role, note="TensorRT engine") for a in engines]
-    return rows
-
-
-def summarize_kernels(bundle: Bundle) -> list[Measurement]:
-    """What the builder chose for each engine, priced from the device's published peaks. Not a measured latency."""
-    rows, device = [], find_device(bundle.device)
-    for record in bundle.components:
-        table = locate_kind(bundle, record.role, f"kernels:{bundle.device}")
-        if table is None:
-            continue
-        summary = price_kernels(read_kernels(table), device)
-        rows += [
-            Measurement("kernels", float(summary.kernels), "", record.role, note=f"in the engine for {device.title}"),
-            Measurement(
-                "priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"
-            ),
-            Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note="bytes read and written by all kernels"),
-            Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note="gemm, convolution and attention kernels"),
-            Measurement("fused_attention", float(summary.attention_kernels), "", record.role, note="attention kernels"),
-        ]
-        rows += [
-            Measurement(f"kernels_{kind}", float(count), "", record.role, note=f"that multiply in {kind}")
-            for kind, count in sorted(summary.by_dtype.items())
-        ]
     return rows

@@ -7,22 +7,22 @@ What went into and came out of each component is kept for the first few prompts:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sprint_export.export.bundle import locate_kind
-from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.report import Measurement
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import ROLES, Component, Student
 from sprint_export.progress import Progress
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes import chain_sessions, open_bundle
-from sprint_export.session import OneAtATime, Pipeline
+from sprint_export.registry import load_target
+from sprint_export.runtimes.open import chain_sessions, open_bundle
+from sprint_export.session import OneAtATime, Pipeline, list_findings
 from sprint_export.specialize import specialize_like
 from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.images import psnr_arrays, relative_error
@@ -80,16 +80,27 @@ def draw_exported(bundle: Bundle, runtime: str | None, prompts: Sequence[str], n
 def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
     """In torch, float32 arithmetic, with inputs and weights rounded as the bundle's manifest says."""
     specialized = specialize_like(student, bundle)
-    dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
-    layers = {record.role: record.layers for record in bundle.components}
+    dtype = load_target(bundle.target).graph_dtype[bundle.precision]
+    records = {record.role: record for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        component = edit_component(specialized.components[role], read_edits(locate_kind(bundle, role, "edits")))
-        component = take_layers(component, layers[role])
-        return TorchSession(component, fake=True, dtype=dtype)
+        return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype)
 
     pipeline = chain_sessions(bundle, OneAtATime(ROLES, open_session))
     return _draw(pipeline, "torch, rounded", ROLE_SAMPLES, prompts, noise, progress)
+
+
+def take_component(bundle: Bundle, specialized: Student, record: ComponentRecord) -> Component:
+    """The student's network with the edits and the layers that the bundle names."""
+    component = edit_component(specialized.components[record.role], read_edits(locate_kind(bundle, record.role, "edits")))
+    return take_layers(component, record.layers)
+
+
+def pair_components(bundle: Bundle, student: Student, rounded: Drawn) -> Iterator[tuple[Component, Mapping[str, Array]]]:
+    """Each component as the bundle rounds it, with what went into it at the first prompt; one at a time, when asked for."""
+    specialized = specialize_like(student, bundle)
+    for record in bundle.components:
+        yield take_component(bundle, specialized, record), rounded.feeds[record.role][0]
 
 
 def _draw(pipeline: Pipeline, stage: str, keep: int, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
@@ -117,7 +128,7 @@ def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> l
         note = "exported graph vs torch with the same rounding, same inputs"
         rows.append(Measurement("converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note=note))
         rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="the largest"))
-        rows += [dataclasses.replace(row, component=role) for row in find_more(sessions[role])]
+        rows += [found.as_row(role) for found in list_findings(sessions[role])]
     return rows
 
 
@@ -127,12 +138,6 @@ def keep_prompt_rows(embeds: Array, rounded: Drawn) -> Array:
     mask = rounded.stack("transformer", "prompt_mask")[::every]
     kept: Array = embeds[mask.astype(bool)]
     return kept
-
-
-def find_more(session: Session) -> list[Measurement]:
-    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
-    found: list[Measurement] = getattr(session, "findings", list)()
-    return found
 
 
 def _first(outputs: Mapping[str, Array]) -> Array:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.export import ExportedProgram
@@ -23,46 +23,54 @@ from torch.export.graph_signature import InputKind
 
 from sprint_export.disk_errors import check_space
 from sprint_export.errors import InputError
+from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_coreai.layers import load_values, make_module
 from sprint_export.export.to_coreai.names import fix_date, names_from_content
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
-from sprint_export.nouns.target import Options, Target
+from sprint_export.nouns.target import UNIT_KEY, Options, Target
 from sprint_export.registry import hush, require
 
-FORMAT = "aimodel"
-TOOLS = ("coreai-core", "coreai-torch")
 ASSET, GRAPH = "model.aimodel", "main.mlirb"
 BYTES = {"FLOAT16": 2, "BFLOAT16": 2, "INT8": 1, "FLOAT8E4M3FN": 1}  # of a value; 4 of any other
 GRAPH_BYTES = 4_000_000  # that a network takes beside its weights, at most
 KINDS = {f"{ASSET}/{GRAPH}": "graph", f"{ASSET}/main.hash": "package", f"{ASSET}/metadata.json": "package"}
-UNIT_KEY = "sprint_export.compute_unit"  # in the asset's custom metadata: what an app should prefer
 FUNCTION = "main"
 TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "si8": "INT8", "f8E4M3FN": "FLOAT8E4M3FN"}  # of weights
 
 
-def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
-    """Write `model.aimodel` into an empty folder.
+class CoreAIExporter(Exporter):
+    """Core AI assets: `model.aimodel`."""
 
-    Raises:
-        InputError: the component is not specialized, or a layer's quantization is not one the format holds.
-        MachineError: coreai-torch is missing.
-        OSError: the disk is full or the folder is not writable.
-    """
-    if not component.inputs:
-        raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
-    program = make_program(component, target.graph_dtype[precision])
-    counts = count_precisions(program)
-    check_space(folder, _estimate_bytes(counts))  # the library ends the process where a disk is full
-    _write_asset(program, component, options, folder / ASSET)
-    inputs = tuple(replace(spec, dtype="int32") if spec.dtype == "int64" else spec for spec in component.inputs)
-    parts = (Part(f"{ASSET}/{GRAPH}", inputs, component.outputs),)
-    return ComponentRecord(component.role, inputs, component.outputs, parts, counts, component.layers, component.notes)
+    format: ClassVar[str] = "aimodel"
+    tools: ClassVar[tuple[str, ...]] = ("coreai-core", "coreai-torch")
+
+    def write_component(
+        self, component: Component, target: Target, precision: str, options: Options, folder: Path
+    ) -> ComponentRecord:
+        """Write `model.aimodel` into an empty folder.
+
+        Raises:
+            InputError: the component is not specialized, or a layer's quantization is not one the format holds.
+            MachineError: coreai-torch is missing.
+            OSError: the disk is full or the folder is not writable.
+        """
+        if not component.inputs:
+            raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
+        program = make_program(component, target.graph_dtype[precision])
+        counts = count_precisions(program)
+        check_space(folder, _estimate_bytes(counts))  # the library ends the process where a disk is full
+        _write_asset(program, component, options, folder / ASSET)
+        inputs = tuple(replace(spec, dtype="int32") if spec.dtype == "int64" else spec for spec in component.inputs)
+        parts = (Part(f"{ASSET}/{GRAPH}", inputs, component.outputs),)
+        return ComponentRecord(component.role, inputs, component.outputs, parts, counts, component.layers, component.notes)
+
+    def kind_of(self, path: PurePath) -> str | None:
+        """What a file of a component's folder is to the bundle; None for what is not the format's."""
+        return KINDS.get(path.as_posix())
 
 
-def kind_of(path: PurePath) -> str | None:
-    """What a file of a component's folder is to the bundle; None for what is not the format's."""
-    return KINDS.get(path.as_posix())
+EXPORTER = CoreAIExporter()
 
 
 def make_program(component: Component, dtype: str) -> Any:
@@ -152,7 +160,7 @@ def _write_asset(program: Any, component: Component, options: Options, path: Pat
     metadata = runtime.AIModelAssetMetadata()
     metadata.author = "sprint-export"
     metadata.model_description = f"{component.role}: {', '.join(spec.meaning for spec in component.outputs)}"
-    metadata.set_custom(UNIT_KEY, options.compute_unit or "all")
+    metadata.set_custom(UNIT_KEY, str(options.get("compute_unit", "all")))
     program.save_asset(path, metadata)
     fix_date(path)
     for file in path.iterdir():

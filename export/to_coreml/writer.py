@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.export.exporter import Exporter
 from sprint_export.export.narrow import check_fits
 from sprint_export.export.to_coreml.files import save_package
 from sprint_export.export.to_coreml.fixes import (
@@ -41,8 +42,6 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import hush, require
 from sprint_export.weights import Handle
 
-FORMAT = "coreml"
-TOOLS = ("coremltools",)
 KINDS = {".mlmodel": "graph", ".bin": "weights", ".json": "package"}
 MODEL = "Data/com.apple.CoreML/model.mlmodel"  # where a package keeps its program
 UNLIMITED = float("inf")
@@ -50,51 +49,61 @@ TEMPORARY = ".coremltools"
 STRUCTURE = ("int32", "bool", "string")  # axes, shapes and names, not weights
 
 
-def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
-    """Write `model.mlpackage`, or `model_1.mlpackage` and so on, into an empty folder.
+class CoreMLExporter(Exporter):
+    """Core ML packages: `model.mlpackage`, or `model_1.mlpackage` and so on."""
 
-    Raises:
-        InputError: the component is not specialized, a layer cannot be compressed, or a weight is beyond the graph's type.
-        MachineError: coremltools is missing.
-    """
-    if not component.inputs:
-        raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
-    dtype = target.graph_dtype[precision]
-    # coremltools draws its own progress bars, warns of this torch (our tests do the checking) and writes all weights twice more
-    with hush(), temporary_files_in(folder / TEMPORARY):
-        graphs = make_parts(component, dtype, options)
-        parts, counts = [], Counter[str]()
-        for i, graph in enumerate(graphs):
-            package = folder / ("model.mlpackage" if len(graphs) == 1 else f"model_{i + 1}.mlpackage")
-            inputs, outputs = (tuple(_as_stored(spec, dtype) for spec in side) for side in (graph.inputs, graph.outputs))
-            model = _convert(graph, inputs, outputs, component, dtype, options)
-            counts += count_precisions(model._mil_program)
-            save_package(model, package)
-            parts.append(Part(f"{package.name}/{MODEL}", inputs, outputs))
-            del model
-            gc.collect()  # a MIL program is full of cycles, and each holds its part's weights
-    return ComponentRecord(
-        component.role,
-        tuple(_as_stored(spec, dtype) for spec in component.inputs),
-        component.outputs,
-        tuple(parts),
-        dict(sorted(counts.items())),
-        component.layers,
-        component.notes,
-    )
+    format: ClassVar[str] = "coreml"
+    tools: ClassVar[tuple[str, ...]] = ("coremltools",)
+
+    def write_component(
+        self, component: Component, target: Target, precision: str, options: Options, folder: Path
+    ) -> ComponentRecord:
+        """Write `model.mlpackage`, or `model_1.mlpackage` and so on, into an empty folder.
+
+        Raises:
+            InputError: the component is not specialized, a layer cannot be compressed, or a weight is beyond the graph's type.
+            MachineError: coremltools is missing.
+        """
+        if not component.inputs:
+            raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
+        dtype = target.graph_dtype[precision]
+        # coremltools draws progress bars, warns of this torch (our tests do the checking) and writes all weights twice more
+        with hush(), temporary_files_in(folder / TEMPORARY):
+            graphs = make_parts(component, dtype, options)
+            parts, counts = [], Counter[str]()
+            for i, graph in enumerate(graphs):
+                package = folder / ("model.mlpackage" if len(graphs) == 1 else f"model_{i + 1}.mlpackage")
+                inputs, outputs = (tuple(_as_stored(spec, dtype) for spec in side) for side in (graph.inputs, graph.outputs))
+                model = _convert(graph, inputs, outputs, component, dtype, options)
+                counts += count_precisions(model._mil_program)
+                save_package(model, package)
+                parts.append(Part(f"{package.name}/{MODEL}", inputs, outputs))
+                del model
+                gc.collect()  # a MIL program is full of cycles, and each holds its part's weights
+        return ComponentRecord(
+            component.role,
+            tuple(_as_stored(spec, dtype) for spec in component.inputs),
+            component.outputs,
+            tuple(parts),
+            dict(sorted(counts.items())),
+            component.layers,
+            component.notes,
+        )
+
+    def kind_of(self, path: PurePath) -> str | None:
+        """What a file of a component's folder is to the bundle; None for what is not the format's."""
+        return KINDS.get(path.suffix) if any(parent.suffix == ".mlpackage" for parent in path.parents) else None
+
+
+EXPORTER = CoreMLExporter()
 
 
 def make_parts(component: Component, dtype: str, options: Options) -> list[GraphPart]:
     """The component's graph on `meta`, cut where the options ask for it; the same every time, to the names of its nodes."""
-    limit = UNLIMITED if options.part_megabytes is None else options.part_megabytes * 1e6
+    limit = float(options.get("part_megabytes", UNLIMITED)) * 1e6
     program = capture_program(component.module, component.inputs)
     drop_aliases(program)
     return cut_program(program, component.inputs, component.outputs, partial(stored_bytes, component, dtype), limit)
-
-
-def kind_of(path: PurePath) -> str | None:
-    """What a file of a component's folder is to the bundle; None for what is not the format's."""
-    return KINDS.get(path.suffix) if any(parent.suffix == ".mlpackage" for parent in path.parents) else None
 
 
 def stored_bytes(component: Component, dtype: str, name: str) -> float:
@@ -139,14 +148,14 @@ def _convert(
             program,
             inputs=given,
             outputs=wanted,
-            minimum_deployment_target=getattr(ct.target, str(options.deployment_target)),
+            minimum_deployment_target=getattr(ct.target, str(options["deployment_target"])),
             compute_precision=ct.precision.FLOAT16 if dtype == "fp16" else ct.precision.FLOAT32,
             pass_pipeline=make_pipeline(names, component.layers, component.weights),
             skip_model_load=True,
         )
     _check_gelu(graph.program, model._mil_program)
     _check_folds(model._mil_program)
-    model.user_defined_metadata[UNIT_KEY] = str(options.compute_unit)
+    model.user_defined_metadata[UNIT_KEY] = str(options["compute_unit"])
     model.author, model.short_description = "sprint-export", f"{component.role}: {', '.join(spec.meaning for spec in outputs)}"
     return model
 

@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ import torch
 from onnx_ir import external_data
 
 from sprint_export.errors import InputError, SprintExportError
+from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.passes import run_passes
 from sprint_export.export.to_onnx.qdq import insert_qdq
@@ -36,25 +38,35 @@ from sprint_export.nouns.target import Options, Target
 OPSET = 22  # the first whose Conv takes bfloat16; from 23 on attention is one op, which few runtimes can quantize
 FLOAT32_LEAVES = ("times",)  # sampling times keep their precision in a 16-bit graph
 INLINE_BYTES = 1024  # smaller tensors stay in the graph file
-FORMAT = "onnx"
-TOOLS = ("onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")  # whose versions shape the files
 KINDS = {"model.onnx": "graph", "model.onnx.data": "weights", "model.shadow.onnx": "shadow"}
 
 
-def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
-    """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
-    model = make_graph(component, target.graph_dtype[precision], target.rewrites)
-    parts = (Part("model.onnx", component.inputs, component.outputs),)
-    counts = count_precisions(model)
-    write_graph(model, folder / "model.onnx")
-    if target.needs_build:  # the graph is for another runtime than the one that can check it here
-        write_shadow(folder / "model.onnx")
-    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+class OnnxExporter(Exporter):
+    """ONNX: `model.onnx` with its data and, for another runtime's graph, its shadow."""
+
+    format: ClassVar[str] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx-ir", "onnxscript", "tensorrt-rtx")  # whose versions shape the files
+
+    def write_component(
+        self, component: Component, target: Target, precision: str, options: Options, folder: Path
+    ) -> ComponentRecord:
+        """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
+        model = make_graph(component, target.graph_dtype[precision], target.rewrites)
+        parts = (Part("model.onnx", component.inputs, component.outputs),)
+        counts = count_precisions(model)
+        write_graph(model, folder / "model.onnx")
+        if target.needs_build:  # the graph is for another runtime than the one that can check it here
+            write_shadow(folder / "model.onnx")
+        return ComponentRecord(
+            component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes
+        )
+
+    def kind_of(self, path: PurePath) -> str | None:
+        """What a file of a component's folder is to the bundle; None for what is not the format's."""
+        return KINDS.get(path.as_posix())
 
 
-def kind_of(path: PurePath) -> str | None:
-    """What a file of a component's folder is to the bundle; None for what is not the format's."""
-    return KINDS.get(path.as_posix())
+EXPORTER = OnnxExporter()
 
 
 def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -> ir.Model:

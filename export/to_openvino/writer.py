@@ -17,11 +17,12 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
+from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.shadow import widen_graph
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
 from sprint_export.nouns.bundle import ComponentRecord, Part
@@ -29,8 +30,6 @@ from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
 from sprint_export.registry import require
 
-FORMAT = "openvino"
-TOOLS = ("openvino", "onnx", "onnx-ir", "onnxscript")
 GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 KINDS = {GRAPH: "graph", WEIGHTS: "weights"}
 SMALL_VALUES = (
@@ -39,34 +38,46 @@ SMALL_VALUES = (
 TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "i8": "INT8", "u8": "UINT8"}  # of weights
 
 
-def write_component(component: Component, target: Target, precision: str, options: Options, folder: Path) -> ComponentRecord:
-    """Write `openvino_model.xml` and `.bin` into an empty folder.
+class OpenVinoExporter(Exporter):
+    """OpenVINO IR: `openvino_model.xml` and `.bin`."""
 
-    Raises:
-        InputError: the component is not specialized. MachineError: openvino is missing.
-        OSError: the disk is full or the folder is not writable.
-    """
-    openvino: Any = require("openvino", target.extra)
-    graph = make_graph(component, target.graph_dtype[precision], target.rewrites)
-    widen_graph(graph, SMALL_VALUES)
-    counts = write_ir(openvino, graph, folder, options.compute_unit)
-    parts = (Part(GRAPH, component.inputs, component.outputs),)
-    return ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes)
+    format: ClassVar[str] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnx-ir", "onnxscript")
+
+    def write_component(
+        self, component: Component, target: Target, precision: str, options: Options, folder: Path
+    ) -> ComponentRecord:
+        """Write `openvino_model.xml` and `.bin` into an empty folder.
+
+        Raises:
+            InputError: the component is not specialized. MachineError: openvino is missing.
+            OSError: the disk is full or the folder is not writable.
+        """
+        openvino: Any = require("openvino", target.extra)
+        graph = make_graph(component, target.graph_dtype[precision], target.rewrites)
+        widen_graph(graph, SMALL_VALUES)
+        counts = write_ir(openvino, graph, folder, str(options.get("compute_unit", "cpu")))
+        parts = (Part(GRAPH, component.inputs, component.outputs),)
+        return ComponentRecord(
+            component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes
+        )
+
+    def kind_of(self, path: PurePath) -> str | None:
+        """What a file of a component's folder is to the bundle; None for what is not the format's."""
+        return KINDS.get(path.as_posix())
 
 
-def kind_of(path: PurePath) -> str | None:
-    """What a file of a component's folder is to the bundle; None for what is not the format's."""
-    return KINDS.get(path.as_posix())
+EXPORTER = OpenVinoExporter()
 
 
-def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str | None) -> dict[str, int]:
+def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str) -> dict[str, int]:
     """Translate an ONNX graph and save it; returns how many weight values the file holds in each type."""
     with tempfile.TemporaryDirectory(prefix=".onnx.", dir=folder) as temporary:  # the same disk: weights may not fit elsewhere
         path = Path(temporary) / "model.onnx"
         write_graph(graph, path)
         model = openvino.Core().read_model(path)  # not convert_model, which folds 16-bit weights into float32 ones
         _name_operations(model)
-        model.set_rt_info(unit or "cpu", UNIT_KEY.split("."))
+        model.set_rt_info(unit, UNIT_KEY.split("."))
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
         counts = count_precisions(model)
         del model  # it maps the temporary file

@@ -12,33 +12,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.libraries import is_installed
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.registry import hush, require
-from sprint_export.runtimes.coreml.target import package_of
+from sprint_export.runtimes.coreml.package import package_of
+from sprint_export.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
-RUNTIME = "coreml-checker"
+
+class CoreMLChecker(Runtime):
+    """It needs torch and coremltools, on any system."""
+
+    def can_run(self) -> str | None:
+        """Why it cannot check here, or None."""
+        missing = [name for name in ("torch", "coremltools") if not is_installed(name)]
+        return f"{missing[0]} is not installed; run: pip install 'sprint-export[coreml,export]'" if missing else None
+
+    def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+        """Load a package by its program file."""
+        require("torch", "export")
+        with hush():  # coremltools reports each macOS library it lacks
+            require("coremltools", "coreml")
+        return CheckerSession(package_of(graph), inputs, outputs)
 
 
-def can_run() -> str | None:
-    """Why it cannot check here, or None: it needs torch and coremltools, on any system."""
-    missing = [name for name in ("torch", "coremltools") if not is_installed(name)]
-    return f"{missing[0]} is not installed; run: pip install 'sprint-export[coreml,export]'" if missing else None
-
-
-def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
-    """Load a package by its program file.
-
-    Raises:
-        BundleError: it cannot be read. MachineError: coremltools or torch is missing.
-    """
-    require("torch", "export")
-    with hush():  # coremltools reports each macOS library it lacks
-        require("coremltools", "coreml")
-    return CheckerSession(package_of(graph), inputs, outputs)
+RUNTIME = CoreMLChecker(name="coreml-checker")
 
 
 class CheckerSession:
@@ -56,13 +56,13 @@ class CheckerSession:
         found = self._evaluator.run({spec.name: feeds[spec.name].astype(spec.dtype) for spec in self._inputs})
         return {spec.name: found[spec.name].astype(spec.dtype) for spec in self._outputs}
 
-    def findings(self) -> list[Measurement]:
+    def findings(self) -> list[Finding]:
         """Infinities, NaNs and the largest magnitude over all operations that ran."""
         health = self._evaluator.health
         first = health.first_infinite
         where = f"first at op {first.op!r} ({first.op_type})" if first else "over all operations"
         return [
-            Measurement("infinities", health.infinities, "", note=where),
-            Measurement("nans", health.nans, "", note="over all operations"),
-            Measurement("largest_magnitude", health.largest, "", note="half precision ends at 65504"),
+            Finding("infinities", health.infinities, "", where),
+            Finding("nans", health.nans, "", "over all operations"),
+            Finding("largest_magnitude", health.largest, "", "half precision ends at 65504", is_largest=True),
         ]

@@ -1,226 +1,68 @@
 """Target `openvino`: OpenVINO IR for any x86 or Arm CPU, and for Intel's GPUs and NPUs.
 
-    cpu        run here, in CI; the plugin computes what is not INT8 in bfloat16 where the CPU has it, else in float32, and
-               `description` says which
-    gpu, npu   opened by name and never replaced by the CPU: not run yet, no such device was at hand
 The device a bundle was made for is written into the IR.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 from sprint_export.devices import list_devices
-from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, unknown_choice
-from sprint_export.libraries import is_installed
-from sprint_export.nouns.report import Measurement
-from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import UNIT_KEY, Device, Offer, Options, Target
-from sprint_export.registry import require
-from sprint_export.runtimes.interfaces import check_interface, check_results
-from sprint_export.versions import refuse_older
+from sprint_export.errors import RefusedError
+from sprint_export.nouns.report import Metric
+from sprint_export.nouns.target import DYNAMIC, Device, Offer, Options, Target, TargetOption
+from sprint_export.runtimes.onnx_cpu.target import FREE_SIZES
 
-if TYPE_CHECKING:
-    from sprint_export.session import Array, Session
-
-LIBRARY = "openvino"
 OLDEST = "2024.6.0"  # older ones were not tried
 UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
-_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}  # OpenVINO's -> numpy's
-MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
+COMPUTE_UNIT = TargetOption(
+    "compute_unit", "cpu, gpu or npu; default: what suits the device.", flags=("--compute-unit",), choices=tuple(UNITS)
+)
 
 
-def refuse_pair(precision: str, device: Device) -> str | None:
+class OpenVinoTarget(Target):
     """A CPU and Intel's own devices run both precisions; others have targets of their own."""
-    if precision not in TARGET.precisions:
-        return f"openvino has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
-    if device.name != "cpu" and not device.name.startswith("intel-"):
+
+    def refuse_device(self, precision: str, device: Device) -> str | None:
+        """Why OpenVINO has no plugin for a device, or None."""
+        if device.name == "cpu" or device.name.startswith("intel-"):
+            return None
         known = ", ".join(d.name for d in list_devices() if d.name == "cpu" or d.name.startswith("intel-"))
         other = "coreml" if device.apple_chip is not None else "trt"
         return f"OpenVINO runs on CPUs and Intel's devices and {device.name} is none; choose from: {known}; or use {other}-int8"
-    return None
+
+    def complete(self, precision: str, device: Device, options: Options) -> Options:
+        """Fill in the compute unit: the device's, or the CPU.
+
+        Raises:
+            RefusedError: free sizes on an NPU.
+        """
+        unit = options.get("compute_unit") or device.compute_unit or "cpu"
+        if options[DYNAMIC] and unit == "npu":
+            raise RefusedError(
+                f"openvino-{precision} --dynamic --compute-unit npu: Intel's NPU compiles networks of fixed sizes; take cpu or "
+                "gpu, or leave --dynamic out"
+            )
+        return {**options, "compute_unit": unit}
+
+    def oldest(self, options: Options) -> Mapping[str, str]:
+        """The oldest OpenVINO that was tried."""
+        return {"openvino": OLDEST}
 
 
-def complete_options(precision: str, device: Device, options: Options) -> Options:
-    """Fill in the compute unit: the device's, or the CPU.
-
-    Raises:
-        InputError: no such compute unit, or an option that OpenVINO does not have. RefusedError: free sizes on an NPU.
-    """
-    for name in ("deployment_target", "part_megabytes"):
-        if (value := getattr(options, name)) is not None:
-            raise InputError(f"{name}={value}: openvino targets have no such option; it is for coreml and coreai targets")
-    unit = options.compute_unit or device.compute_unit or "cpu"
-    if unit not in UNITS:
-        raise unknown_choice("compute unit", unit, UNITS)
-    if options.dynamic and unit == "npu":
-        raise RefusedError(
-            f"openvino-{precision} --dynamic --compute-unit npu: Intel's NPU compiles networks of fixed sizes; take cpu or "
-            "gpu, or leave --dynamic out"
-        )
-    return replace(options, compute_unit=unit)
-
-
-TARGET = Target(
+TARGET = OpenVinoTarget(
     name="openvino",
     format="openvino",
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
     offers={"fp16": Offer("fp16", "fp16"), "int8": Offer("w8a8", "fp16")},
     scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
-    refuses=refuse_pair,
     default_device="cpu",
     extra="openvino",
+    panel="OpenVINO",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino"),
     exporter="to_openvino",
     runtimes=("openvino",),
     rewrites=("tokens_last", "unsigned_inputs"),
-    complete=complete_options,
-    one_size=None,
-    oldest=lambda options: {LIBRARY: OLDEST},
+    options=(COMPUTE_UNIT, FREE_SIZES),
+    metrics=(Metric("load_s"), Metric("kernels_*")),
 )
-
-
-def build(graph: Path, device: Device, builder: str, progress: Callable[[str], None]) -> tuple[Path, ...]:
-    """Nothing to build: OpenVINO compiles the IR when it is opened."""
-    return ()
-
-
-def can_run() -> str | None:
-    """Why OpenVINO cannot run here, or None: every machine has a CPU."""
-    if not is_installed("openvino"):
-        return f"openvino is not installed; run: pip install 'sprint-export[{TARGET.extra}]'"
-    return None
-
-
-def refuse_version(runtimes: Mapping[str, str]) -> str | None:
-    """Why the OpenVINO that is installed cannot open a bundle that names these, or None."""
-    return refuse_older(LIBRARY, require(LIBRARY, TARGET.extra).__version__, runtimes.get(LIBRARY, ""))
-
-
-def open_session(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
-    """Load and compile an IR on the device it was made for.
-
-    Raises:
-        BundleError: the IR is damaged, or its interface is not the manifest's.
-        MachineError: openvino is missing, or the device is not in this machine.
-    """
-    return OpenVinoSession(graph, inputs, outputs)
-
-
-class OpenVinoSession:
-    """The session protocol over openvino.CompiledModel."""
-
-    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        openvino: Any = require(LIBRARY, TARGET.extra)
-        core, start = open_core(), time.perf_counter()
-        try:
-            model = core.read_model(graph, graph.with_suffix(".bin"))
-            for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
-                check_interface(graph, side, {value.any_name: _describe(value) for value in values}, specs)
-            self._tables = find_tables(model)
-            unit = model.get_rt_info(UNIT_KEY.split(".")).astype(str)
-        except RuntimeError as error:  # the only type OpenVINO raises
-            raise BundleError(f"OpenVINO cannot read {graph}: {_last_line(error)}") from error
-        if unit not in UNITS:
-            raise BundleError(f"{graph} is made for {unit!r}; expected one of {', '.join(UNITS)}; export the student again")
-        self._device = _find_unit(core, UNITS[unit])
-        try:
-            self._model = core.compile_model(model, self._device, {"PERFORMANCE_HINT": "LATENCY"})
-        except RuntimeError as error:
-            raise MachineError(f"OpenVINO cannot compile {graph} for {self._device}: {_last_line(error)}") from error
-        self._load_s, self._outputs, self._graph = time.perf_counter() - start, outputs, graph
-        self._request = self._model.create_infer_request()
-        kind = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        version = openvino.__version__.split("-")[0]
-        self.description = f"OpenVINO {version} {self._device}, {kind} where not int8"
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs by name -> outputs by name."""
-        for name, rows in self._tables.items():
-            least, most = int(feeds[name].min()), int(feeds[name].max())
-            if least < 0 or most >= rows:  # OpenVINO itself reads zeros there, silently
-                raise BundleError(f"{self._graph}: {name!r} holds ids from {least} to {most}, its table has {rows} rows")
-        try:
-            self._request.infer(dict(feeds))
-        except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot run {self._graph}: {_last_line(error)}") from error
-        found = {spec.name: self._request.get_tensor(spec.name).data.copy() for spec in self._outputs}
-        return check_results(self._graph, found, self._outputs)
-
-    def findings(self) -> list[Measurement]:
-        """How long loading took, and how many of the multiplying layers the compiled network runs in which type."""
-        rows = [Measurement("load_s", self._load_s, "s", note="read and compiled")]
-        found = Counter(kind for _, _, kind in self.multiplying_layers())
-        return rows + [
-            Measurement(f"kernels_{kind}", count, "", note="that multiply in it") for kind, count in sorted(found.items())
-        ]
-
-    def multiplying_layers(self) -> list[tuple[str, str, str]]:
-        """(name, layer type, type it multiplies in) of every gemm and convolution of the compiled network, e.g. "int8".
-
-        The attention that the plugin fuses into one kernel is a Subgraph and not among them.
-        """
-        layers = []
-        for operation in self._model.get_runtime_model().get_ordered_ops():
-            info = operation.get_rt_info()
-            kind = info["layerType"].astype(str)
-            if kind in MULTIPLIES:
-                primitive = info["primitiveType"].astype(str).rpartition("_")[2].lower()
-                layers.append((operation.get_friendly_name(), kind, {"i8": "int8"}.get(primitive, primitive)))
-        return layers
-
-
-def _describe(value: Any) -> tuple[str, list[int | None]]:
-    """(numpy's name of its type, its sizes) of an openvino.Output."""
-    sizes = [size.get_length() if size.is_static else None for size in value.partial_shape]
-    return _DTYPES.get(value.element_type.get_type_name(), value.element_type.get_type_name()), sizes
-
-
-def find_tables(model: Any) -> dict[str, int]:
-    """Inputs whose values pick rows of a constant table -> how many rows it has."""
-    found = {}
-    for operation in model.get_ops():
-        if operation.get_type_name() == "Gather" and operation.input(0).get_partial_shape().is_static:
-            source = operation.input(1).get_source_output().get_node()
-            while source.get_type_name() in ("Convert", "Reshape", "Unsqueeze", "Squeeze"):
-                source = source.input(0).get_source_output().get_node()
-            if source.get_type_name() == "Parameter":
-                found[source.output(0).any_name] = int(operation.input(0).get_shape()[0])
-    return found
-
-
-@cache
-def open_core() -> Any:
-    """One Core for as long as the process lives.
-
-    Each registers a stack for signal handlers and, when it goes, puts back the one before it (CPU plugin, 2026.4). Of several
-    that go in the order they came, the last puts back one that is gone, and the next Ctrl-C is a segmentation fault.
-    """
-    return require(LIBRARY, TARGET.extra).Core()
-
-
-def _find_unit(core: Any, name: str) -> str:
-    """The device of that kind, by OpenVINO's name.
-
-    Raises:
-        MachineError: there is none; the message lists what there is. The CPU never stands in for another device.
-    """
-    available = list(core.available_devices)
-    if not any(device.split(".")[0] == name for device in available):
-        raise MachineError(
-            f"OpenVINO finds no {name} here, it has: {', '.join(available)}; install the device's driver, or export with "
-            "--device cpu"
-        )
-    return name
-
-
-def _last_line(error: RuntimeError) -> str:
-    """OpenVINO's messages are traces through its own files; the last line says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"

@@ -44,6 +44,15 @@ def load_library(builder: str) -> ModuleType:
     return require(BUILDERS[builder], "trt")
 
 
+def find_version(builder: str) -> str:
+    """The installed version of a builder.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    return str(load_library(builder).__version__)
+
+
 @cache
 def open_log(trt: ModuleType) -> Any:
     """The process's one logger, keeping errors and the kernel table of the build under way.

@@ -4,13 +4,12 @@ TensorRT for RTX compiles for a named compute capability, so an engine for an RT
 machine, without a GPU and without a driver; only running it needs them. The network is strongly typed: the ONNX alone
 says what computes in which type, and the same ONNX gives the same engine bytes.
 
-    build         model.onnx -> model.sm89.engine and, beside it, model.sm89.layers.txt: the builder's raw kernel table,
-                  which tells without a GPU what was fused and what computes in FP8 or INT8 (runtimes/trt/kernels.py)
-    open_session  an engine on a machine that has the GPU
+    model.onnx -> model.sm89.engine and, beside it, model.sm89.layers.txt: the builder's raw kernel table, which tells without a
+                  GPU what was fused and what computes in FP8 or INT8 (kernels.py)
 
 Covered: fixed shapes, one compute capability an engine. Not covered: free axes, refitting, several GPUs.
-`builder="tensorrt"` is classic TensorRT: the same code over another library, which builds only on the GPU it is for.
-Written without a GPU: running an engine has been tested against a stand-in, the classic builder not at all.
+The builder `tensorrt` is classic TensorRT: the same code over another library, which builds only on the GPU it is for. It has not
+been tested at all.
 """
 
 from __future__ import annotations
@@ -22,56 +21,123 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
-from sprint_export.errors import BundleError, InputError, MachineError, unknown_choice
+from sprint_export.errors import InputError, MachineError, RefusedError
 from sprint_export.files import write_whole
-from sprint_export.libraries import is_installed
-from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import Device, Offer, Target
-from sprint_export.registry import require
+from sprint_export.nouns.target import BuiltTarget, Device, Offer, Options, TargetOption
 from sprint_export.runtimes.trt.gpus import find_gpus
-from sprint_export.runtimes.trt.library import BUILDERS, LOG_LOCK, check_library, join_messages, load_library, open_log
-from sprint_export.runtimes.trt.session import EngineSession
-from sprint_export.versions import OLDEST_ONNXRUNTIME, refuse_other
+from sprint_export.runtimes.trt.library import (
+    BUILDERS,
+    LOG_LOCK,
+    check_library,
+    find_version,
+    join_messages,
+    load_library,
+    open_log,
+)
+from sprint_export.runtimes.trt.rows import METRICS, summarize_kernels, weigh_engines
+from sprint_export.versions import OLDEST_ONNXRUNTIME
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from sprint_export.session import Session
+    from sprint_export.nouns.bundle import Bundle
+    from sprint_export.nouns.report import Measurement
 
 # What TensorRT for RTX 1.7 compiles for: Turing, Ampere, Ada, Blackwell.
 _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 # What the tensor cores need at least, with the reason: bf16 since Ampere, FP8 since Ada.
 _NEEDS = {"bf16": ((8, 0), "onnx-int8"), "int8": ((8, 0), "onnx-int8"), "fp8": ((8, 9), "trt-int8")}
+BUILDER = TargetOption(
+    "builder",
+    "tensorrt-rtx (default; needs no GPU) or tensorrt (on the GPU it is for).",
+    default="tensorrt-rtx",
+    flags=("--builder",),
+    choices=tuple(BUILDERS),
+    is_for_building=True,
+)
 
 
-def refuse_pair(precision: str, device: Device) -> str | None:
-    """Why that precision cannot be built for that device, naming the nearest that can; None when it can."""
-    if precision not in TARGET.precisions:
-        return f"trt has no precision {precision!r}; choose from: {', '.join(TARGET.precisions)}"
-    capability = device.compute_capability
-    if capability not in _CAPABILITIES:
-        has = "has no compute capability (no NVIDIA GPU)" if capability is None else f"has {_dotted(capability)}"
-        known = ", ".join(d.name for d in list_devices() if d.compute_capability in _CAPABILITIES)
-        return (
-            f"trt builds for compute capability {', '.join(map(_dotted, _CAPABILITIES))}; {device.name} {has}; "
-            f"choose a device from: {known}"
-        )
-    needed, instead = _NEEDS[precision]
-    if capability < needed:
-        kind = "FP8" if precision == "fp8" else f"bf16, which trt-{precision} graphs compute in,"
-        if instead.startswith("trt-") and refuse_pair(instead.removeprefix("trt-"), device) is not None:
-            instead = "onnx-int8"
-        return (
-            f"{kind} needs compute capability {_dotted(needed)} or newer; {device.name} has {_dotted(capability)}; use {instead}"
-        )
-    return None
+class TrtTarget(BuiltTarget):
+    """RTX GPUs from Turing on, each with the types its tensor cores have."""
+
+    def refuse_device(self, precision: str, device: Device) -> str | None:
+        """Why that precision cannot be built for that device, naming the nearest that can; None when it can."""
+        capability = device.compute_capability
+        if capability not in _CAPABILITIES:
+            has = "has no compute capability (no NVIDIA GPU)" if capability is None else f"has {_dotted(capability)}"
+            known = ", ".join(d.name for d in list_devices() if d.compute_capability in _CAPABILITIES)
+            return (
+                f"trt builds for compute capability {', '.join(map(_dotted, _CAPABILITIES))}; {device.name} {has}; "
+                f"choose a device from: {known}"
+            )
+        needed, instead = _NEEDS[precision]
+        if capability < needed:
+            kind = "FP8" if precision == "fp8" else f"bf16, which trt-{precision} graphs compute in,"
+            if instead.startswith("trt-") and self.refuses(instead.removeprefix("trt-"), device) is not None:
+                instead = "onnx-int8"
+            has = f"{device.name} has {_dotted(capability)}"
+            return f"{kind} needs compute capability {_dotted(needed)} or newer; {has}; use {instead}"
+        return None
+
+    def oldest(self, options: Options) -> Mapping[str, str]:
+        """Of the shadows; what built the engines is added when it has."""
+        return {"onnxruntime": OLDEST_ONNXRUNTIME}
+
+    def read_rows(self, bundle: Bundle) -> list[Measurement]:
+        """Engines weighed, and priced by their kernel tables."""
+        return [*weigh_engines(bundle), *summarize_kernels(bundle)]
+
+    def find_version(self, builder: str) -> str:
+        """The installed version of a builder.
+
+        Raises:
+            MachineError: it is not installed.
+        """
+        return find_version(builder)
+
+    def check_builder(self, device: Device, builder: str) -> None:
+        """Refuse what `build` would refuse whatever the graph.
+
+        Raises:
+            RefusedError: a device without compute capability. MachineError: no library, or no GPU for the classic builder.
+        """
+        if device.compute_capability is None:
+            raise RefusedError(str(self.refuse_device("bf16", device)))
+        if builder == "tensorrt":
+            _require_gpu(device)
+        check_library(builder)
+
+    def build(self, graph: Path, device: Device, builder: str, tell: Callable[[str], None]) -> Mapping[str, Path]:
+        """Compile an ONNX graph (with its external data) for a device.
+
+        Returns:
+            "engine": `<stem>.sm<NN>.engine`, "kernels": `<stem>.sm<NN>.layers.txt`.
+
+        Raises:
+            InputError: a graph the builder cannot read, or one with free axes. RefusedError: a device without compute capability.
+            MachineError: the library is missing; no GPU for the classic builder; the disk is full.
+        """
+        self.check_builder(device, builder)
+        if not graph.is_file():
+            raise InputError(f"no ONNX graph at {graph}; export the student first")
+        trt = load_library(builder)
+        start = time.perf_counter()
+        with LOG_LOCK:
+            log = open_log(trt)
+            log.clear()
+            tell(f"reading {graph.name}")
+            engine = _compile(trt, log, graph, device, tell)
+            table = _find_table(log, graph)
+        major, minor = device.compute_capability or (0, 0)  # never (0, 0): check_builder refuses a device without
+        stem = f"{graph.stem}.sm{major}{minor}"
+        paths = {"engine": graph.with_name(f"{stem}.engine"), "kernels": graph.with_name(f"{stem}.layers.txt")}
+        _write_whole(paths["kernels"], table.encode())
+        _write_whole(paths["engine"], memoryview(engine))  # last: where there is an engine, there is its table
+        tell(f"built {paths['engine'].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+        return paths
 
 
-def _dotted(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
-
-
-TARGET = Target(
+TARGET = TrtTarget(
     name="trt",
     format="onnx+engine",
     title="TensorRT engine for RTX PCs",
@@ -82,13 +148,17 @@ TARGET = Target(
         "w8a16": Offer("w8a16"),
         "int4": Offer("w4a16", group=128),
     },
-    refuses=refuse_pair,
     default_device="rtx-4090",
     extra="trt",
+    panel="TensorRT",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
-    needs_build=True,
-    one_size="an engine's kernels are chosen, and its memory planned, for one size of picture",
+    options=(BUILDER,),
+    lacks={
+        "dynamic": "an engine's kernels are chosen, and its memory planned, for one size of picture; the nearest that can is "
+        "onnx-int8"
+    },
+    metrics=METRICS,
     # A convolution's scales per channel move behind it; projections come before the attentions, which then read pieces of one
     # product; taps before channels last, which renames their axes.
     rewrites=(
@@ -99,71 +169,14 @@ TARGET = Target(
         "depthwise_taps",
         "channels_last",
     ),
-    oldest=lambda options: {"onnxruntime": OLDEST_ONNXRUNTIME},  # of the shadows; `build` adds what built the engines
 )
 
 
-def build(graph: Path, device: Device, builder: str, progress: Callable[[str], None]) -> tuple[Path, Path]:
-    """Compile an ONNX graph (with its external data) for a device.
-
-    Returns:
-        `<stem>.sm<NN>.engine` and `<stem>.sm<NN>.layers.txt`, beside the graph; each is either whole or absent.
-
-    Raises:
-        InputError: unknown builder, a graph the builder cannot read, free axes, a device without compute capability.
-        MachineError: the library is missing; no GPU for the classic builder; the disk is full.
-    """
-    check_builder(device, builder)
-    if not graph.is_file():
-        raise InputError(f"no ONNX graph at {graph}; export the student first")
-    trt = load_library(builder)
-    start = time.perf_counter()
-    with LOG_LOCK:
-        log = open_log(trt)
-        log.clear()
-        progress(f"reading {graph.name}")
-        engine = _compile(trt, log, graph, device, progress)
-        table = _find_table(log, graph)
-    major, minor = device.compute_capability or (0, 0)  # never (0, 0): check_builder refuses a device without
-    stem = f"{graph.stem}.sm{major}{minor}"
-    paths = graph.with_name(f"{stem}.engine"), graph.with_name(f"{stem}.layers.txt")
-    _write_whole(paths[1], table.encode())
-    _write_whole(paths[0], memoryview(engine))  # last: where there is an engine, there is its table
-    progress(f"built {paths[0].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
-    return paths
+def _dotted(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"
 
 
-def find_version(builder: str) -> str:
-    """The installed version of a builder.
-
-    Raises:
-        MachineError: it is not installed.
-    """
-    return str(load_library(builder).__version__)
-
-
-def refuse_version(runtimes: Mapping[str, str]) -> str | None:
-    """Why the builders that are installed cannot open a bundle whose engines were built by these, or None."""
-    reasons = [refuse_other(name, find_version(name), runtimes[name]) for name in BUILDERS if name in runtimes]
-    return next((reason for reason in reasons if reason is not None), None)
-
-
-def check_builder(device: Device, builder: str) -> None:
-    """Refuse what `build` would refuse whatever the graph.
-
-    Raises:
-        InputError: unknown builder, or a device without compute capability. MachineError: no GPU for the classic builder.
-    """
-    if builder not in BUILDERS:
-        raise unknown_choice("builder", builder, BUILDERS)
-    if device.compute_capability is None:
-        raise InputError(str(refuse_pair("bf16", device)))
-    if builder == "tensorrt":
-        _require_gpu(device)
-    check_library(builder)
-
-
-def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: Callable[[str], None]) -> Any:
+def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, tell: Callable[[str], None]) -> Any:
     """The serialized engine (an IHostMemory) of a graph."""
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -173,7 +186,7 @@ def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, progress: C
     if not parsed or not network.num_outputs:
         raise InputError(f"TensorRT cannot read {graph}: {_explain_parser(parser)}")
     _check_shapes(network, graph)
-    progress(f"compiling {graph.name} for {device.title}: {network.num_layers} layers")
+    tell(f"compiling {graph.name} for {device.title}: {network.num_layers} layers")
     engine = builder.build_serialized_network(network, _make_config(trt, builder, device))
     if engine is None:
         raise InputError(f"TensorRT cannot compile {graph} for {device.name}: {join_messages(log.errors)}")
@@ -239,37 +252,3 @@ def _require_gpu(device: Device) -> None:
             f"{device.name} has compute capability {_dotted(device.compute_capability or (0, 0))}, "
             f"this machine has {has}; use --builder tensorrt-rtx, which needs no GPU"
         )
-
-
-def can_run() -> str | None:
-    """Why engines cannot run on this machine, or None when they can. Cheap: asks the driver, imports nothing."""
-    if not find_gpus():
-        return "no NVIDIA GPU or no driver (libcuda lists no device)"
-    if not any(is_installed(library) for library in BUILDERS.values()):
-        return "tensorrt_rtx is not installed; run: pip install 'sprint-export[trt]'"
-    if not is_installed("cuda") or not is_installed("cuda.bindings"):
-        return "cuda-python is not installed; run: pip install 'sprint-export[trt]'"
-    return None
-
-
-def open_session(engine: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
-    """Load an engine onto the first GPU.
-
-    Raises:
-        BundleError: not an engine, or its tensors are not the given ones.
-        MachineError: no GPU, a library is missing, or the engine is for another GPU or another version.
-    """
-    magic = _read_start(engine) if engine.is_file() else None
-    if magic is None or magic[1:] != b"trt":
-        found = "no file" if magic is None else repr(magic)
-        raise BundleError(f"{engine}: expected a TensorRT engine, found {found}; build it again")
-    if not find_gpus():
-        raise MachineError(f"{engine.name} cannot run here: {can_run()}; run it on the RTX PC it was built for")
-    # TensorRT for RTX begins its engines with "vtrt"; any other letter is classic TensorRT's.
-    trt = load_library("tensorrt-rtx" if magic == b"vtrt" else "tensorrt")
-    return EngineSession(trt, require("cuda.bindings.runtime", "trt"), engine, inputs, outputs)
-
-
-def _read_start(engine: Path) -> bytes:
-    with engine.open("rb") as file:
-        return file.read(4)

@@ -15,7 +15,7 @@ workstation RTX parts, whose clocks depend on the maker.
 from __future__ import annotations
 
 from sprint_export.errors import unknown_choice
-from sprint_export.nouns.target import NEURAL_ENGINE, Device, Target
+from sprint_export.nouns.target import NEURAL_ENGINE, Device
 
 KERNEL_US = 2.0  # the cost of one kernel in a stream: launch gap and tail; set once for all cards
 
@@ -82,25 +82,6 @@ _DEVICES = (
     # A CPU's peak depends on the part and its clocks; latency there is measured, never priced.
     Device(name="cpu", title="any x86-64 or Arm CPU", compute_capability=None),
 )
-
-
-_INTEGER_CHIPS = {"A": 17, "M": 4}  # Apple's first that multiply 8-bit integers
-
-
-def refuse_apple(target: Target, library: str, precision: str, device: Device) -> str | None:
-    """Why one of Apple's formats cannot serve a pair, or None: the device is another maker's, or W8A8 would only cost."""
-    if precision not in target.precisions:
-        return f"{target.name} has no precision {precision!r}; choose from: {', '.join(target.precisions)}"
-    if device.apple_chip is None:
-        known = ", ".join(d.name for d in list_devices() if d.apple_chip is not None)
-        return f"{library} runs on Apple devices and {device.name} is none; choose from: {known}; elsewhere use onnx-int8"
-    letter, generation = device.apple_chip
-    if precision == "w8a8" and generation < _INTEGER_CHIPS[letter]:
-        return (
-            f"8-bit arithmetic begins with A17 Pro and M4, {device.name} has {letter}{generation} and would run it slower than "
-            f"16-bit; use {target.name}-int8, which stores weights in 8 bits"
-        )
-    return None
 
 
 def list_devices() -> tuple[Device, ...]:

@@ -105,13 +105,13 @@ def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
 
 def _describe_runtimes(bundle: Bundle) -> Iterator[str]:
     """`onnxruntime 1.21.0 or newer`; an engine opens in one version of its builder, on one generation of GPUs."""
-    builders = {a.format for a in bundle.artifacts if a.kind.startswith("engine:")}
+    builders = {a.format for a in bundle.artifacts if a.kind == "engine"}
     for name, version in bundle.runtimes.items():
         if name not in builders:
             yield f"{name} {version} or newer" + (" (shadows, on a CPU)" if builders else "")
             continue
-        made = {a.kind.partition(":")[2] for a in bundle.artifacts if a.kind.startswith("engine:") and a.format == name}
-        found = sorted({find_device(device).compute_capability or (0, 0) for device in made})
+        devices = {a.device for a in bundle.artifacts if a.kind == "engine" and a.format == name and a.device is not None}
+        found = sorted({find_device(device).compute_capability or (0, 0) for device in devices})
         yield f"{name} {version} exactly (engines, compute capability {', '.join(f'{a}.{b}' for a, b in found)})"
 
 

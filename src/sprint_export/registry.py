@@ -20,6 +20,7 @@ from types import ModuleType
 
 from sprint_export.errors import MachineError, unknown_choice
 from sprint_export.libraries import name_install
+from sprint_export.nouns.target import Target
 
 KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "student": ("students", "*/family.py"),
@@ -27,7 +28,7 @@ KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
 }
-CONSTANTS = {"student": ("FAMILY",), "scheme": ("SCHEME",), "target": ("TARGET",), "runtime": ("TARGET", "RUNTIME")}
+CONSTANTS = {"student": "FAMILY", "scheme": "SCHEME", "target": "TARGET", "runtime": "RUNTIME"}
 
 
 @cache
@@ -45,10 +46,11 @@ def list_members(kind: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _declared_name(path: Path, constants: tuple[str, ...]) -> str | None:
-    """The literal of `FAMILY = "x"`, `RUNTIME = "x"`, `SCHEME = Scheme(name="x", ...)` or `TARGET = Target(name="x")`."""
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in constants:
+def _declared_name(path: Path, constant: str) -> str | None:
+    """The literal of `FAMILY = "x"`, `SCHEME = Scheme(name="x", ...)` or `TARGET = SomeTarget(name="x", ...)`."""
+    text = path.read_text("utf-8")
+    for node in ast.parse(text).body if f"\n{constant} = " in text else ():
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == constant:
             if isinstance(node.value, ast.Constant):
                 return str(node.value.value)
             if isinstance(node.value, ast.Call):
@@ -69,6 +71,16 @@ def load_member(kind: str, name: str) -> ModuleType:
     if name not in members:
         raise unknown_choice(kind, name, members)
     return importlib.import_module(members[name])
+
+
+def load_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        InputError: there is none; the message lists them.
+    """
+    target: Target = load_member("target", name).TARGET
+    return target
 
 
 @contextlib.contextmanager

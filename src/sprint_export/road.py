@@ -18,7 +18,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Device, Options, Target
+from sprint_export.nouns.target import DYNAMIC, Device, Options, Target
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.paths import is_folder, resolve_path
 from sprint_export.progress import Progress, quiet
@@ -41,7 +41,6 @@ def convert(
     cost: str | None = None,
     prompts: Sequence[str] | None = None,
     components: Sequence[str] = ROLES,
-    builder: str = "tensorrt-rtx",
     options: Options | None = None,
     max_mb: float | None = None,
     prefix_cache: bool = True,
@@ -68,8 +67,7 @@ def convert(
         cost: what "auto" makes small, "time" (priced for the device) or "bytes"; default: time where the device has peaks.
         prompts: calibrate and validate with these instead of the student's own.
         components: which networks to export; a bundle without all three cannot draw or be validated.
-        builder: "tensorrt-rtx" or "tensorrt".
-        options: what a target offers beside the precision, e.g. Options(deployment_target="iOS17").
+        options: what a target offers beside the precision, by name, e.g. {"deployment_target": "iOS17"}; see --help.
         max_mb: choose every layer's bits by picture error so that all weights fit this many 10^6 bytes (coreml-w4, coreml-w6).
         prefix_cache: as in `specialize_student`.
         prompt_tokens: likewise.
@@ -98,7 +96,6 @@ def convert(
         recipe=recipe,
         cost=cost,
         components=components,
-        builder=builder,
         options=options,
         max_mb=max_mb,
         prompt_tokens=prompt_tokens,
@@ -113,7 +110,7 @@ def convert(
         place = Path(out) if out is not None else _name_bundle(student, target)
         folder = _claim_out(place, overwrite, stack)  # another run that works there is met before the student is loaded
         loaded = student if isinstance(student, Student) else load_student(student, variant)
-        if run.options.dynamic:
+        if run.options.get(DYNAMIC):
             load_member("student", loaded.family).check_free_sizes(loaded)
         if prompts is not None:
             loaded = dataclasses.replace(loaded, calibration_prompts=tuple(prompts), validation_prompts=tuple(prompts))
@@ -132,7 +129,6 @@ def convert(
             guidance,
             run.wish,
             components,
-            builder,
             prefix_cache,
             prompt_tokens,
             overwrite,
@@ -192,7 +188,6 @@ def _make_bundle(
     guidance: float | None,
     wish: Wish,
     components: Sequence[str],
-    builder: str,
     prefix_cache: bool,
     prompt_tokens: int | None,
     overwrite: bool,
@@ -208,7 +203,7 @@ def _make_bundle(
 
     present = read_present(folder, overwrite)
     guidance = DEFAULT_GUIDANCE if guidance is None else guidance
-    specialized = specialize_student(student, steps, guidance, options.layout, prefix_cache, prompt_tokens)
+    specialized = specialize_student(student, steps, guidance, target.choose_layout(options), prefix_cache, prompt_tokens)
     specialized = keep_components(specialized, components)
     for role, component in specialized.components.items():
         for note in component.notes:
@@ -219,12 +214,12 @@ def _make_bundle(
     if present is not None and present.key == key:
         say(f"{folder} was made from the same inputs; nothing to do but validate it")
         discard_work(find_work_folder(folder), key)
-        return build_bundle(present, device.name, builder, progress)
+        return build_bundle(present, device.name, options, progress)
     if holds_anything(folder) and not overwrite:
         raise InputError(f"{folder} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(quantized, target, precision, device, folder, progress, options, say)
     bundle = add_frontier(bundle, frontier)
-    bundle = build_bundle(bundle, device.name, builder, progress)
+    bundle = build_bundle(bundle, device.name, progress=progress)
     return place_bundle(bundle, folder)
 
 

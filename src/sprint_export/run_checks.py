@@ -15,19 +15,14 @@ from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTI
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Device, Options, Target
+from sprint_export.nouns.target import BuiltTarget, Device, Options, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress
 from sprint_export.recipe_choice import Wish, check_wish
 from sprint_export.recipe_toml import AUTO
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 from sprint_export.sampler import trigflow_times
 
-ELSEWHERE = {  # pairs people ask for, that no member here can make -> why, and the nearest that can
-    "coreml-fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and "
-    "activations) and, on iOS 27 and macOS 27, coreai-fp8",
-    "coreml-bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
-}
 SLOW_IMPORTS = ("torch", "transformers", "diffusers")  # seconds each where the disk is cold
 
 
@@ -47,8 +42,8 @@ class CheckedRun:
         """A line for every choice, for --dry-run."""
         yield f"target: {self.target.name}-{self.precision}, {self.target.title}"
         yield f"device: {self.device.name}, {self.device.title}"
-        for name, value in vars(self.options).items():
-            if value not in (None, False):
+        for name, value in self.options.items():
+            if value is not False:
                 yield f"{name}: {value}"
         if self.target.offers[self.precision].is_quantized:
             recipe = self.wish.recipe
@@ -65,17 +60,18 @@ def parse_target(text: str) -> tuple[Target, str]:
     Raises:
         InputError: no such target or precision; the message lists the pairs. RefusedError: a pair known not to work.
     """
-    if text in ELSEWHERE:
-        raise RefusedError(f"{text}: {ELSEWHERE[text]}")
     name, _, precision = text.rpartition("-")
-    if name not in list_members("target") or precision not in load_member("target", name).TARGET.precisions:
+    target = load_target(name) if name in list_members("target") else None
+    if target is not None and precision in target.lacks:
+        raise RefusedError(f"{text}: {target.lacks[precision]}")
+    if target is None or precision not in target.precisions:
         raise unknown_choice("target", text, list_targets())
-    return load_member("target", name).TARGET, precision
+    return target, precision
 
 
 def list_targets() -> dict[str, str]:
     """All `<target>-<precision>` pairs -> what they are."""
-    targets = [load_member("target", name).TARGET for name in list_members("target")]
+    targets = map(load_target, list_members("target"))
     return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
 
 
@@ -89,7 +85,6 @@ def check_run(
     recipe: Recipe | str | Path | None,
     cost: str | None,
     components: Sequence[str],
-    builder: str,
     options: Options | None,
     max_mb: float | None,
     prompt_tokens: int | None,
@@ -102,7 +97,6 @@ def check_run(
     Raises:
         InputError, RefusedError: one is wrong, or two do not go together. MachineError: a library or a GPU is missing.
     """
-    from sprint_export.runtimes import check_builder
     from sprint_export.students.source import check_source
 
     goal, precision = parse_target(target)
@@ -113,12 +107,13 @@ def check_run(
         check_source(student)
     _check_numbers(steps, guidance, prompt_tokens, count)
     _check_components(components)
-    chosen = complete_options(goal, precision, place, options or Options())
+    chosen = complete_options(goal, precision, place, options or {})
     _check_gates(gates, goal, recipe == AUTO, validate, components)
     wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
     is_validated = validate and set(components) == set(ROLES)
     _check_libraries(goal, is_validated, recipe == AUTO)
-    check_builder(goal, place, builder)
+    if isinstance(goal, BuiltTarget):
+        goal.check_builder(place, str(chosen["builder"]))
     return CheckedRun(goal, precision, place, chosen, wish, tuple(gates), is_validated)
 
 
@@ -160,10 +155,12 @@ def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, valida
 
 def _check_libraries(target: Target, is_validated: bool, is_searched: bool) -> None:
     """Ask for all that the run will import, of its own extras first."""
+    from sprint_export.runtimes.runtime import load_runtime
+
     searching = SEARCHING if is_searched else ()
     check_installed((*EXPORTING, *target.needs, *searching, *DRAWING, *(REPORTING if is_validated else ())))
     if is_validated:
-        reasons = {name: load_member("runtime", name).can_run() for name in target.runtimes}
+        reasons = {name: load_runtime(name).can_run() for name in target.runtimes}
         if all(reasons.values()):
             raise MachineError(
                 "the bundle could not be validated: "
@@ -180,12 +177,12 @@ def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None
     """
     from sprint_export.export.bundle import find_file
     from sprint_export.quantize.search.frontier import JSON
-    from sprint_export.runtimes import choose_runtime
+    from sprint_export.runtimes.open import choose_runtime
     from sprint_export.validate.gates import read_demands
     from sprint_export.validate.metrics import check_metrics
 
     demanded = (gate.metric for gate in read_demands(gates))
-    check_metrics(demanded, load_member("target", bundle.target).TARGET, find_file(bundle, JSON) is not None)
+    check_metrics(demanded, load_target(bundle.target), find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan
 from sprint_export.progress import Progress, quiet
 from sprint_export.prompt_reader import PromptReader
@@ -50,17 +50,19 @@ class Chain:
             known |= last
         return last
 
-    def findings(self) -> list[Measurement]:
-        """What the parts noticed, put together: sums, and of what is called the largest the largest."""
-        merged: dict[str, Measurement] = {}
-        for row in (row for part in self.parts for row in getattr(part, "findings", list)()):
-            old = merged.get(row.metric)
-            if old is None:
-                merged[row.metric] = row
-            else:
-                value = max(old.value, row.value) if row.metric.startswith("largest") else old.value + row.value
-                merged[row.metric] = replace(old if old.value else row, value=value)
-        return list(merged.values())
+    def findings(self) -> list[Finding]:
+        """What the parts noticed, put together."""
+        joined: dict[str, Finding] = {}
+        for found in (found for part in self.parts for found in list_findings(part)):
+            before = joined.get(found.metric)
+            joined[found.metric] = found if before is None else before.join(found)
+        return list(joined.values())
+
+
+def list_findings(session: Session) -> list[Finding]:
+    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
+    findings: list[Finding] = getattr(session, "findings", list)()
+    return findings
 
 
 class OneAtATime(Mapping[str, Session]):

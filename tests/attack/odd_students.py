@@ -26,11 +26,11 @@ from sprint_export.errors import SprintExportError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.progress import quiet
 from sprint_export.psnr import psnr_images
+from sprint_export.registry import load_target
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.students import load_student
-from sprint_export.validate.departures import find_departures
-from sprint_export.validate.side_by_side import draw_rounded
+from sprint_export.validate.side_by_side import draw_rounded, pair_components
 from tests.attack.forks import describe_error
 from tests.attack.outcomes import CLEAN, GATE, RIGHT, TRACEBACK, WRONG, Tally
 from tests.made_student import PROMPTS, Array, draw_stock, make_pipeline
@@ -163,7 +163,8 @@ def _search(bundle: Bundle, folder: Path, noise: Array) -> list[str]:
     """What the departures check says of each component, on what PyTorch feeds it."""
     student = load_student(folder)
     rounded = draw_rounded(bundle, student, PROMPTS[:1], noise, quiet)
-    return [f"{row.component}: {row.note}" for row in find_departures(bundle, student, rounded) if row.value]
+    rows = load_target(bundle.target).compare_rows(bundle, pair_components(bundle, student, rounded))
+    return [f"{row.component}: {row.note}" for row in rows if row.value]
 
 
 def judge(row: Row) -> str:

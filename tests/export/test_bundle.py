@@ -50,7 +50,7 @@ NOUNS = [
     RECIPE,
     StepPlan((1.0, 0.1 + 0.2), 4.5, "bfloat16"),
     PromptPlan("a\n", False, 3, 2, 0),
-    Artifact("vae_decoder", "engine:rtx-4090", "a/b", "engine", 3, "00"),
+    Artifact("vae_decoder", "engine", "a/b", "engine", 3, "00", "rtx-4090"),
     Measurement("psnr_db", 45.1, "dB", "transformer", ">=30", True, "why"),
     Measurement("bytes", 3.0, "B"),
     Report("b", "trt-fp8", "runtime", "machine", 2, (Measurement("p50_ms", 1.5, "ms"),)),
@@ -276,7 +276,7 @@ def test_files_are_located_by_what_the_manifest_names(bundle: Bundle) -> None:
 
 
 def test_a_file_of_many_kinds_is_hashed_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = [dataclasses.replace(bundle.artifacts[0], kind=f"engine:{device.name}") for device in list_devices()]
+    engines = [dataclasses.replace(bundle.artifacts[0], kind="engine", device=device.name) for device in list_devices()]
     write_bundle(add_artifacts(bundle, engines))
     hashed: list[int] = []
 
@@ -317,7 +317,7 @@ def test_artifacts_are_found_by_role_and_kind(bundle: Bundle) -> None:
 def test_a_new_artifact_takes_the_old_ones_place(bundle: Bundle) -> None:
     old = bundle.artifacts[0]
     new = dataclasses.replace(old, sha256="other")
-    engine = Artifact("transformer", "engine:rtx-4090", "transformer/model.sm89.engine", "engine", 1, "0")
+    engine = Artifact("transformer", "engine", "transformer/model.sm89.engine", "engine", 1, "0", "rtx-4090")
     found = add_artifacts(bundle, [new, engine])
     assert set(found.artifacts) == {new, *bundle.artifacts[1:], engine}
     assert bundle.artifacts[0] == old, "the input is left alone"

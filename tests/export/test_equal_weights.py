@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sprint_export.export.exporter import load_exporter
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.coreai_asset import target as coreai_cpu
-from sprint_export.runtimes.coreml import checker as coreml_checker
-from sprint_export.runtimes.onnx_cpu import target as onnxruntime_cpu
-from sprint_export.runtimes.openvino_ir import target as openvino_device
+from sprint_export.registry import load_target
+from sprint_export.runtimes.runtime import load_runtime
 from sprint_export.validate.images import relative_error
 from sprint_export.weights import constant, random_handle
 
 SIDE = 32
 X, Y = TensorSpec("x", "float32", (1, 8, SIDE), "in"), TensorSpec("y", "float32", (1, 8, SIDE), "out")
-TARGETS = {"onnx": onnxruntime_cpu, "openvino": openvino_device, "coreml": coreml_checker, "coreai": coreai_cpu}
+RUNTIMES = {"onnx": "onnx", "openvino": "openvino", "coreml": "coreml-checker", "coreai": "coreai"}
 EXTRAS = {"openvino": "openvino", "coreml": "coremltools", "coreai": "coreai_torch"}
 SAME, ZERO, SYMMETRIC = "two equal", "all zero", "their own transpose"
 MAX_ERROR = 2e-2  # of the range: half precision, and 8 bits where the runtime rounds in another order
@@ -61,22 +58,22 @@ CASES += [(kind, dict.fromkeys("qkv", "w8a16")) for kind in (SAME, ZERO, SYMMETR
 CASES += [(SAME, {"q": "w8a16"}), (SAME, {"q": "w8a16", "k": "p4a16"})]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RUNTIMES)
 @pytest.mark.parametrize(("kind", "precisions"), CASES)
 def test_layers_with_equal_weights_are_each_their_own(target: str, kind: str, precisions: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip(EXTRAS.get(target, "onnx"))
     if "p4a16" in precisions.values() and target != "coreml":
         pytest.skip("palettes are Core ML's")
     component = make_component(kind, precisions)
-    known = load_member("target", target).TARGET
-    options = Options("iOS18" if target == "coreml" else None, "cpu")
+    known = load_target(target)
+    options: Options = {"deployment_target": "iOS18", "compute_unit": "cpu"}
     offers = {name: dataclasses.replace(known.offers[name], graph="fp16") for name in known.precisions}
     known = dataclasses.replace(known, offers=offers)
-    exporter = import_module(f"sprint_export.export.{known.exporter}.writer")
+    exporter = load_exporter(known)
     record = exporter.write_component(component, known, "fp16" if not precisions else next(iter(offers)), options, tmp_path)
     (part,) = record.parts
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, SIDE)).astype(np.float32)}
-    found = TARGETS[target].open_session(tmp_path / part.graph, part.inputs, part.outputs).run(feeds)["y"]
+    found = load_runtime(RUNTIMES[target]).open_session(tmp_path / part.graph, part.inputs, part.outputs).run(feeds)["y"]
     wanted = TorchSession(component, fake=True).run(feeds)["y"]
     error = relative_error(found, wanted)
     assert error <= MAX_ERROR, f"{error:.1e} of the range, tolerance {MAX_ERROR:.0e}"

@@ -18,12 +18,12 @@ from sprint_export.export.to_onnx import writer as to_onnx
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Options, Target
+from sprint_export.nouns.target import Target
 from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_edits
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
-ONNX: Target = load_member("target", "onnx").TARGET
+ONNX: Target = load_target("onnx")
 CPU = find_device("cpu")
 
 
@@ -156,14 +156,14 @@ def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
     for name, edits in (("edits", edit), ("other edits", {key: 2 * value for key, value in edit.items()})):
         component = edit_component(student.components["transformer"], edits)
         changed[name] = dataclasses.replace(student, components={**student.components, "transformer": component})
-    keys = {name: bundle_key(value, ONNX, "fp32", CPU, Options()) for name, value in changed.items()}
-    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU, Options())
-    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU, Options())
-    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"), Options())
-    keys["option"] = bundle_key(student, ONNX, "fp32", CPU, Options(deployment_target="iOS17"))
-    keys["target"] = bundle_key(student, load_member("target", "trt").TARGET, "fp32", CPU, Options())
+    keys = {name: bundle_key(value, ONNX, "fp32", CPU, {}) for name, value in changed.items()}
+    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU, {})
+    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU, {})
+    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"), {})
+    keys["option"] = bundle_key(student, ONNX, "fp32", CPU, {"deployment_target": "iOS17"})
+    keys["target"] = bundle_key(student, load_target("trt"), "fp32", CPU, {})
     assert len(set(keys.values())) == len(keys), keys
-    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU, Options())
+    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU, {})
 
 
 def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Pa
 
 def test_a_pair_the_target_refuses_writes_nothing(student: Student, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"8\.9"):
-        export_student(student, load_member("target", "trt").TARGET, "fp8", find_device("rtx-3090"), tmp_path / "out")
+        export_student(student, load_target("trt"), "fp8", find_device("rtx-3090"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

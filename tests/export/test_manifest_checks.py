@@ -93,8 +93,11 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "latents of other size": (to([4, 16, 17], "latent_shape"), "transformer: latents: found float32 [1, 4, 16, 16]"),
     "no latents": (to([4, 0, 16], "latent_shape"), "latent_shape: found 0"),
     "negative latents": (to([4, -16, -16], "latent_shape"), "latent_shape: found -16"),
-    "a dynamic target of one size": (to(True, "options", "dynamic"), "options.dynamic: found true, expected false: an engine's"),
-    "options of others": (to("iOS18", "options", "deployment_target"), "options: found Options(deployment_target='iOS18'"),
+    "a dynamic target of one size": (to(True, "options", "dynamic"), "options: trt-fp8 --dynamic: an engine's"),
+    "options of others": (
+        to("iOS18", "options", "deployment_target"),
+        "options: deployment_target=iOS18: trt targets have no such option",
+    ),
     "another type of ids": (network("float32", "text_encoder", "inputs", 0, "dtype"), "input_ids: found float32 [1, 490]"),
     "an unknown type": (network("float", "text_encoder", "inputs", 0, "dtype"), "found 'float', expected one of float32"),
     "another name": (
@@ -133,7 +136,12 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "a negative size": (artifact(bytes=-1), "the size of transformer/model.onnx.data: found -1"),
     "a hash that is none": (artifact(sha256="00"), "the sha256 of transformer/model.onnx.data: found '00'"),
     "an unknown kind": (artifact(kind="virus"), "the kind of transformer/model.onnx.data: found 'virus'"),
-    "an engine of no device": (artifact(kind="engine:x"), "found 'engine:x'"),
+    "an engine of no device": (artifact(kind="engine", device="x"), "the device of transformer/model.onnx.data: found 'x'"),
+    "an engine for all": (artifact(kind="engine"), "the kind of transformer/model.onnx.data: found 'engine'"),
+    "a graph of a device": (artifact(device="rtx-4090"), "found 'weights', expected one of engine, kernels"),
+    "an option of another kind": (to({"builder": 1}, "options"), "options: builder=1: expected a text"),
+    "an unknown builder": (to({"builder": "x"}, "options"), "options: unknown builder 'x'"),
+    "no options": (to({}, "options"), "options: found {}, expected {'builder': 'tensorrt-rtx'}"),
     "two sizes of a file": (
         artifact(path="transformer/model.onnx", kind="shadow"),
         "found two sizes or hashes, expected one of each",

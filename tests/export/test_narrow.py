@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.export.exporter import load_exporter
 from sprint_export.export.narrow import narrow, note_vanished
 from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import Options
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.weights import constant
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
@@ -40,16 +41,13 @@ def with_value(component: Component, name: str, value: float) -> Component:
 def test_a_weight_beyond_half_precision_is_refused_by_every_exporter(
     target: str, precision: str, name: str, tmp_path: Path
 ) -> None:
-    from importlib import import_module
 
     pytest.importorskip(EXTRAS.get(target, "onnx"))
-    known = load_member("target", target).TARGET
+    known = load_target(target)
     component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0)
-    options = Options("iOS18" if target == "coreml" else None, "cpu")
+    options: Options = {"deployment_target": "iOS18", "compute_unit": "cpu"}
     with pytest.raises(InputError, match=rf"^weight {name} has magnitude 7e\+04, a float16 graph holds at most 65504; choose an"):
-        import_module(f"sprint_export.export.{known.exporter}.writer").write_component(
-            with_value(component, name, 70_000.0), known, precision, options, tmp_path
-        )
+        load_exporter(known).write_component(with_value(component, name, 70_000.0), known, precision, options, tmp_path)
 
 
 def test_what_fits_is_cast_and_what_does_not_is_named() -> None:

@@ -23,14 +23,14 @@ from sprint_export.files import remove
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.work_folder import claim_bundle
 from tests.attack.file_events import die_at
 from tests.attack.forks import run_forked
 from tests.attack.kill_runs import State, read_state
 from tests.bundles import list_files
 
-ONNX: Target = load_member("target", "onnx").TARGET
+ONNX: Target = load_target("onnx")
 CPU = find_device("cpu")
 
 

@@ -17,11 +17,11 @@ from sprint_export.quantize.preset_files import check_name, find_preset, list_pr
 from sprint_export.quantize.recipes import CALIBRATION_PROMPTS, default_recipe, fit_recipe, read_preset
 from sprint_export.quantize.schemes.scheme import MIN_CHANNELS, load_scheme
 from sprint_export.recipe_toml import read_recipe, write_recipe
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 
-TARGETS = {name: load_member("target", name).TARGET for name in list_members("target")}
+TARGETS = {name: load_target(name) for name in list_members("target")}
 ONNX = TARGETS["onnx"]
 
 
@@ -76,7 +76,7 @@ def test_the_default_leaves_the_doors_open(student: Student) -> None:
 def test_a_decoder_gets_what_the_targets_convolutions_are_fastest_in(
     student: Student, name: str, target: str, wanted: str
 ) -> None:
-    goal = load_member("target", target).TARGET
+    goal = load_target(target)
     recipe = read_preset(name, "fp8", student, goal)
     scheme = goal.offers["fp8"].scheme
     if name != "faithful":

@@ -19,7 +19,7 @@ from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import find_lift, holds_input, input_scale, round_weight, smallest_normal, weight_scale
 from sprint_export.quantize.schemes.scheme import Palette, load_scheme
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
@@ -32,7 +32,7 @@ GRAPHS_OF_HALF = ("coreml-int8", "coreml-w8a8", "coreai-int8", "openvino-int8")
 def list_pairs() -> Iterator[tuple[str, str, str]]:
     """Target, precision of a layer, and the type of its scales."""
     for name in list_members("target"):
-        target: Target = load_member("target", name).TARGET
+        target: Target = load_target(name)
         quantized = {asked: offer for asked, offer in target.offers.items() if offer.is_quantized}
         dtype = target.scale_dtype or next(offer.graph for offer in quantized.values())
         assert dtype is not None
@@ -67,7 +67,7 @@ def make_weight(power: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("target", "precision", "dtype"), list(list_pairs()))
 def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: str, dtype: str) -> None:
-    offer = load_member("target", target).TARGET.offers[precision]
+    offer = load_target(target).offers[precision]
     scheme = load_scheme(offer.scheme)
     is_palette = isinstance(scheme, Palette)
     layer = QuantizedLayer(offer.scheme, None, 0, dtype, 0 if is_palette else offer.group)
@@ -93,7 +93,7 @@ def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: 
 def test_no_layer_loses_digits_to_the_size_of_the_picture(name: str, norm: str | None, side: int) -> None:
     """The range folds divide weights by the number of positions, up to 16,384."""
     special = specialize_student(tiny(sample_size=side, qk_norm=norm))
-    target, precision = load_member("target", name.partition("-")[0]).TARGET, name.partition("-")[2]
+    target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
     offer = dataclasses.replace(target.offers[precision], scheme="w8a16")  # weights alone: nothing is measured
     alone = dataclasses.replace(target, offers={precision: offer}, rounds_output=None)
     recipe = dataclasses.replace(default_recipe(precision, special, alone), smooth=0.0, correct_bias=False)
@@ -137,7 +137,7 @@ def test_a_layer_whose_small_input_half_precision_cannot_scale_stays_float_and_i
     tiny_student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     special = specialize_student(tiny_student)
-    target = load_member("target", "coreml").TARGET
+    target = load_target("coreml")
     made = iter(range(1000))
     monkeypatch.setattr(
         "sprint_export.quantize.student.choose_range", lambda *given: 1e-5 if next(made) == 0 else choose_range(*given)

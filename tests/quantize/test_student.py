@@ -19,17 +19,17 @@ from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.schemes.formats import FP8, INT8, Format
 from sprint_export.quantize.schemes.scheme import Palette, load_scheme
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import constant
 from tests.made_student import PROMPTS, open_torch, snr_db
 
-ONNX: Target = load_member("target", "onnx").TARGET
+ONNX: Target = load_target("onnx")
 PAIRS = [
     (target, precision)
     for target in list_members("target")
-    for precision in load_member("target", target).TARGET.precisions
-    if load_member("target", target).TARGET.offers[precision].is_quantized
+    for precision in load_target(target).precisions
+    if load_target(target).offers[precision].is_quantized
 ]
 
 
@@ -45,7 +45,7 @@ def test_a_float_precision_changes_nothing(student: Student, precision: str) -> 
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
 def test_layers_carry_range_axis_and_type(student: Student, name: str, precision: str) -> None:
-    target = load_member("target", name).TARGET
+    target = load_target(name)
     recipe = dataclasses.replace(default_recipe(precision, student, target), smooth=0.0)  # then ranges are as they were seen
     quantized = quantize_student(student, precision, target, recipe)
     assert quantized.recipe is not None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sprint_export.psnr import psnr_images
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from tests.made_student import PROMPTS, Array
@@ -24,7 +24,7 @@ from tests.tree import ROOT
 OLDEST = os.environ.get("OLDEST_PYTHON", "")
 pytestmark = pytest.mark.skipif(not OLDEST, reason="OLDEST_PYTHON names no interpreter; .ci/run makes one")
 TARGETS = [
-    *(f"{name}-{precision}" for name in ("onnx", "openvino") for precision in load_member("target", name).TARGET.precisions),
+    *(f"{name}-{precision}" for name in ("onnx", "openvino") for precision in load_target(name).precisions),
     "trt-fp8",  # a 16-bit graph's shadow
 ]
 # A last bit of difference moves values over whole steps of 8 bits: 45.6 dB for openvino-int8 here, 49 for sprint-tiny's onnx-fp8;
@@ -74,8 +74,8 @@ def test_the_oldest_draws_what_the_newest_draws(
 
 
 def test_every_target_of_these_runtimes_is_here() -> None:
-    named = {load_member("target", name).TARGET.name for name in list_members("target")}
-    runs_here = {name for name in named if {"onnx", "openvino"} & set(load_member("target", name).TARGET.runtimes)}
+    named = {load_target(name).name for name in list_members("target")}
+    runs_here = {name for name in named if {"onnx", "openvino"} & set(load_target(name).runtimes)}
     assert runs_here == {target.partition("-")[0] for target in TARGETS}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import re
 import subprocess
 import sys
@@ -17,13 +16,17 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.nouns.recipe import FLOAT_DTYPES
-from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Target
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Student
+from sprint_export.nouns.target import BuiltTarget, OptionValue, Target
+from sprint_export.options import complete_options, list_options
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle
-from sprint_export.runtimes.trt import target as trt_engine
+from sprint_export.runtimes.runtime import Runtime, load_runtime
+from sprint_export.runtimes.trt import runtime as trt_runtime
+from sprint_export.runtimes.trt.runtime import TensorRT
+from sprint_export.runtimes.trt.target import TrtTarget
 from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
 
 TARGETS = list(list_members("target"))
@@ -51,9 +54,8 @@ def test_the_targets_of_this_tree() -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_file_offers_all_a_target_needs(name: str) -> None:
-    member = load_member("target", name)
-    target = member.TARGET
+def test_a_room_offers_all_a_target_needs(name: str) -> None:
+    target = load_target(name)
     assert isinstance(target, Target)
     assert target.name == name
     assert "-" not in name, "a target string is <target>-<precision>"
@@ -64,23 +66,72 @@ def test_a_target_file_offers_all_a_target_needs(name: str) -> None:
             assert target.find_offer(offer.scheme).scheme == offer.scheme, "a fitted recipe can be fitted again"
     assert set(target.graph_dtype.values()) <= set(FLOAT_DTYPES)
     assert len(target.precisions) == len(set(target.precisions)) > 0
-    assert target.title
-    for function, arguments in (("build", 4), ("can_run", 0), ("open_session", 3)):
-        assert len(inspect.signature(getattr(member, function)).parameters) == arguments, function
-        assert getattr(member, function).__doc__, function
-    assert not target.needs_build or callable(member.check_builder)
-    reason = member.can_run()
+    assert target.title and target.panel
+    assert isinstance(target, BuiltTarget) == target.needs_build == any(option.is_for_building for option in target.options)
+    assert set(target.runtimes) <= set(list_members("runtime"))
+    assert not set(target.lacks) & {*target.precisions, *(option.name for option in target.options)}
+
+
+@pytest.mark.parametrize("name", list_members("runtime"))
+def test_a_runtime_says_why_it_cannot_run(name: str) -> None:
+    runtime = load_runtime(name)
+    assert isinstance(runtime, Runtime)
+    assert runtime.name == name
+    reason = runtime.can_run()
     assert reason is None or len(reason) > 10
+    assert any(name in load_target(target).runtimes for target in TARGETS), "no target names it"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_options_are_declared_so_that_a_command_can_ask_for_them(name: str) -> None:
+    """Those of one name are of one kind, under one flag, whoever declares them; completed ones stay as they are."""
+    target = load_target(name)
+    for option in target.options:
+        assert option.flags[0].startswith("--") and option.help
+        assert {(each.kind, each.flags) for each in list_options()[option.name].values()} == {(option.kind, option.flags)}
+        assert option.default is None or option.default is False or option.default in option.choices
+        assert option.kind is not int or option.unit
+    device = find_device(target.default_device)
+    for precision in target.precisions:
+        completed = complete_options(target, precision, device, {})
+        assert set(completed) <= {option.name for option in target.options}
+        assert complete_options(target, precision, device, completed) == completed
+        assert target.oldest(completed)
+        assert target.choose_layout(completed) in (CHANNELS_FIRST, CHANNELS_LAST)
+
+
+def test_what_no_target_has_is_an_unknown_option() -> None:
+    with pytest.raises(InputError, match=r"unknown option 'dynamyc'; choose from: dynamic\. Did you mean 'dynamic'\?"):
+        complete_options(load_target("onnx"), "int8", find_device("cpu"), {"dynamyc": True})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("dynamic", "yes", "dynamic='yes': expected true or false"),
+        ("part_megabytes", True, "part_megabytes=True: expected a whole number"),
+        ("part_megabytes", -1, "part_megabytes=-1: expected at least 1 (10^6 bytes of a file of weights)"),
+        ("part_megabytes", 1 << 50, "part_megabytes=1125899906842624: expected at most 4398046511104"),
+        ("compute_unit", 3, "compute_unit=3: expected a text"),
+    ],
+)
+def test_an_option_has_one_kind_of_value(option: str, value: OptionValue, said: str) -> None:
+    name = next(iter(list_options()[option]))
+    target = load_target(name)
+    with pytest.raises(InputError, match=re.escape(said)):
+        complete_options(target, target.precisions[0], find_device(target.default_device), {option: value})
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_accepts_its_own_defaults_and_gives_reasons_for_the_rest(name: str) -> None:
-    target = load_member("target", name).TARGET
+    target = load_target(name)
     device = find_device(target.default_device)
     for precision in target.precisions:
         assert target.refuses(precision, device) is None, precision
     for precision in set(list_members("scheme")) - set(target.precisions):
-        assert f"no precision {precision!r}; choose from: {', '.join(target.precisions)}" in target.refuses(precision, device)
+        assert f"no precision {precision!r}; choose from: {', '.join(target.precisions)}" in str(
+            target.refuses(precision, device)
+        )
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -94,7 +145,7 @@ def test_importing_a_target_loads_none_of_its_libraries(name: str) -> None:
 
 
 def test_without_a_gpu_an_engine_bundle_opens_on_its_shadows_and_says_so(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trt_engine, "find_gpus", tuple)
+    monkeypatch.setattr(trt_runtime, "find_gpus", tuple)
     pipe = open_bundle(fp8)
     assert tuple(pipe.sessions) == ROLES
     assert pipe.description.startswith("ONNX Runtime ")
@@ -107,7 +158,7 @@ def test_without_a_gpu_an_engine_bundle_opens_on_its_shadows_and_says_so(fp8: Pa
 
 
 def test_a_runtime_that_was_asked_for_is_not_replaced(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trt_engine, "find_gpus", tuple)
+    monkeypatch.setattr(trt_runtime, "find_gpus", tuple)
     with pytest.raises(MachineError, match="trt cannot run here: no NVIDIA GPU or no driver") as caught:
         open_bundle(fp8, "trt")
     assert caught.value.exit_status == 3
@@ -121,8 +172,8 @@ def test_an_unknown_runtime_lists_the_bundles_own(fp8: Path) -> None:
 def test_with_a_gpu_the_engine_is_taken(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which file is opened for which component; running one is test_trt_engine's."""
     opened = []
-    monkeypatch.setattr(trt_engine, "can_run", lambda: None)
-    monkeypatch.setattr(trt_engine, "open_session", lambda path, inputs, outputs: opened.append(path.relative_to(fp8)))
+    monkeypatch.setattr(TensorRT, "can_run", lambda runtime: None)
+    monkeypatch.setattr(TensorRT, "open_session", lambda runtime, path, inputs, outputs: opened.append(path.relative_to(fp8)))
     open_bundle(fp8)
     assert [str(path) for path in opened] == [f"{role}/model.sm89.engine" for role in ROLES]
 
@@ -142,11 +193,11 @@ def test_a_runtime_older_than_the_bundles_oldest_is_refused_by_name(fp8: Path, m
 def test_an_engine_opens_in_the_version_that_built_it(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = read_bundle(fp8).runtimes["tensorrt-rtx"]
     assert built == importlib.metadata.version("tensorrt-rtx")
-    monkeypatch.setattr(trt_engine, "can_run", lambda: None)
-    monkeypatch.setattr(trt_engine, "open_session", lambda path, inputs, outputs: None)
+    monkeypatch.setattr(TensorRT, "can_run", lambda runtime: None)
+    monkeypatch.setattr(TensorRT, "open_session", lambda runtime, path, inputs, outputs: None)
     assert open_bundle(fp8, "trt").sessions
     for other in ("1.6.0", "1.8.0.1"):
-        monkeypatch.setattr(trt_engine, "find_version", lambda builder, other=other: other)
+        monkeypatch.setattr(trt_runtime, "find_version", lambda builder, other=other: other)
         with pytest.raises(
             MachineError, match=f"tensorrt-rtx {other} is installed and an engine opens in the version that built it"
         ):
@@ -157,7 +208,7 @@ def test_an_engine_opens_in_the_version_that_built_it(fp8: Path, monkeypatch: py
 def test_engines_of_two_versions_do_not_meet_in_one_bundle(int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copy_bundle(int8, tmp_path / "bundle")
     before, files = read_bundle(folder).runtimes["tensorrt-rtx"], list_files(folder)
-    monkeypatch.setattr(trt_engine, "find_version", lambda builder: "9.9")
+    monkeypatch.setattr(TrtTarget, "find_version", lambda target, builder: "9.9")
     with pytest.raises(MachineError, match=re.escape(f"has engines by tensorrt-rtx {before}, and 9.9 is installed")):
         build_bundle(folder, "rtx-3090")
     assert list_files(folder) == files
@@ -175,9 +226,9 @@ def test_a_second_device_gets_its_engine_beside_the_first(int8: Path, tmp_path: 
     stem = "vae_decoder/model.sm86"
     assert list_files(folder) - files == {f"{stem}.engine", f"{stem}.layers.txt"}
     after = read_bundle(folder)
-    assert {(a.path, a.kind) for a in after.artifacts} - {(a.path, a.kind) for a in before.artifacts} == {
-        (f"{stem}.engine", "engine:rtx-3090"),
-        (f"{stem}.layers.txt", "kernels:rtx-3090"),
+    assert {(a.path, a.kind, a.device) for a in set(after.artifacts) - set(before.artifacts)} == {
+        (f"{stem}.engine", "engine", "rtx-3090"),
+        (f"{stem}.layers.txt", "kernels", "rtx-3090"),
     }
     assert set(before.artifacts) <= set(after.artifacts), "what was there stays as it was"
     assert (built.device, after.device) == ("rtx-3090", "rtx-4090")
@@ -186,16 +237,18 @@ def test_a_second_device_gets_its_engine_beside_the_first(int8: Path, tmp_path: 
 def test_a_device_of_the_same_capability_shares_the_engine(int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine is for sm89, not for a card: a 4070's is not built again, and the 4090's is not lost."""
     folder = copy_bundle(int8, tmp_path / "bundle")
-    monkeypatch.setattr(trt_engine, "build", lambda *arguments: pytest.fail("built again"))
+    monkeypatch.setattr(TrtTarget, "build", lambda *arguments: pytest.fail("built again"))
     build_bundle(folder, "rtx-4070")
-    engines = {device: find_artifact(read_bundle(folder), "vae_decoder", f"engine:rtx-{device}") for device in ("4070", "4090")}
+    engines = {
+        device: find_artifact(read_bundle(folder), "vae_decoder", "engine", f"rtx-{device}") for device in ("4070", "4090")
+    }
     assert engines["4070"] is not None
     assert engines["4090"] is not None
     assert engines["4070"].path == engines["4090"].path == "vae_decoder/model.sm89.engine"
 
 
 def test_an_engine_that_is_there_is_not_built_again(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trt_engine, "build", lambda *arguments: pytest.fail("built again"))
+    monkeypatch.setattr(TrtTarget, "build", lambda *arguments: pytest.fail("built again"))
     manifest = (int8 / "bundle.json").read_bytes()
     assert build_bundle(int8).device == "rtx-4090"
     assert (int8 / "bundle.json").read_bytes() == manifest
@@ -212,8 +265,6 @@ def test_a_device_the_precision_cannot_use_is_refused_with_what_can(fp8: Path) -
 
 def test_a_bundle_without_its_engine_falls_back_only_when_nothing_was_asked(int8: Path, tmp_path: Path) -> None:
     folder = copy_bundle(int8, tmp_path / "bundle")
-    edit_manifest(
-        folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if not a["kind"].startswith("engine:")])
-    )
+    edit_manifest(folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if a["kind"] != "engine"]))
     with pytest.raises(MachineError, match=r"trt cannot run here: the bundle has no engine; build it with: sprint-export build"):
         open_bundle(folder, "trt")

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
+from sprint_export.cli.signature import takes_options
 from sprint_export.cli.verbs import add_verbs, show_report
 from sprint_export.errors import InputError
+from sprint_export.nouns.option import Option
 from sprint_export.nouns.student import ROLES
-from sprint_export.nouns.target import Options
+from sprint_export.nouns.target import OptionValue
+from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_file
+
+JSON = Option("as_json", "Print JSON on stdout.", bool, False, o.SCREEN, ("--json",))
+VERSION = Option("version", "Print the version.", bool, False, o.SCREEN, ("--version",))
 
 app = typer.Typer(
     name="sprint-export",
@@ -28,6 +34,7 @@ app = typer.Typer(
 
 
 @app.callback()
+@takes_options(*merge_options(), JSON, VERSION)
 def convert_command(
     context: typer.Context,
     target: o.Target = None,
@@ -49,15 +56,10 @@ def convert_command(
     gate: o.Gates = None,
     count: o.Count = None,
     no_validate: o.NoValidate = False,
-    builder: o.Builder = "tensorrt-rtx",
-    deployment_target: o.DeploymentTarget = None,
-    part_mb: o.PartMb = None,
-    compute_unit: o.ComputeUnit = None,
-    dynamic: o.Dynamic = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: Annotated[bool, typer.Option("--version", rich_help_panel=o.SCREEN, help="Print the version.")] = False,
+    *,
+    as_json: bool,
+    version: bool,
+    **options: OptionValue | None,
 ) -> None:
     """Take a distilled one-step text-to-image student from its PyTorch checkpoint to devices people own.
 
@@ -80,8 +82,7 @@ def convert_command(
         "recipe": recipe,
         "cost": cost,
         "components": component or ROLES,
-        "builder": builder,
-        "options": Options(deployment_target, compute_unit, part_mb, dynamic),
+        "options": keep_asked(options),
         "max_mb": max_mb,
         "prompt_tokens": prompt_tokens,
         "gates": gate or [],

@@ -10,12 +10,9 @@ import typer
 from sprint_export.cli.screen import verbosity
 from sprint_export.errors import InputError
 from sprint_export.paths import read_user_text
+from sprint_export.registry import list_members
 
 QUANTIZATION = "Quantization"
-TENSORRT = "TensorRT"
-APPLE = "Apple"
-BOTH = "Apple and OpenVINO"
-ONNX = "ONNX and OpenVINO"
 VALIDATION = "Validation"
 SCREEN = "Output"
 MOST_RUNS = 100_000
@@ -48,7 +45,8 @@ Verbose = Annotated[
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=SCREEN, help="Print JSON on stdout.")]
 Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made.")]
 Runtime = Annotated[
-    str | None, typer.Option(help="trt, onnx, openvino, coreml, coreml-checker or coreai; default: the first that can run here.")
+    str | None,
+    typer.Option(help=f"{', '.join(list_members('runtime'))}: one of the target's; default: the first that can run here."),
 ]
 
 Target = Annotated[str | None, typer.Option(help="Where to, e.g. trt-fp8, onnx-int8, coreml-int8; see: list targets.")]
@@ -91,30 +89,6 @@ MaxMb = Annotated[
 Prompts = Annotated[
     Path | None,
     typer.Option(rich_help_panel=QUANTIZATION, help="A file, one prompt a line, to calibrate and validate with; - for stdin."),
-]
-Builder = Annotated[
-    str,
-    typer.Option(rich_help_panel=TENSORRT, help="tensorrt-rtx (needs no GPU) or tensorrt (on the GPU it is for)."),
-]
-DeploymentTarget = Annotated[
-    str | None, typer.Option(rich_help_panel=APPLE, help="The oldest system it must run on, e.g. iOS17; default iOS18.")
-]
-PartMb = Annotated[
-    int | None,
-    typer.Option(rich_help_panel=APPLE, help="Largest weight file in MB; a larger network becomes several files."),
-]
-ComputeUnit = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=BOTH,
-        help="Apple: neural-engine, gpu, cpu or all; OpenVINO: cpu, gpu or npu; default: what suits the device.",
-    ),
-]
-Dynamic = Annotated[
-    bool,
-    typer.Option(
-        "--dynamic", rich_help_panel=ONNX, help="Pictures of any height and width; default: the student's own size only."
-    ),
 ]
 Gates = Annotated[
     list[str] | None,

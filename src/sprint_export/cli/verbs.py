@@ -12,12 +12,15 @@ from sprint_export.clear_errors import check_space
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
+from sprint_export.cli.signature import takes_options
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
+from sprint_export.nouns.target import OptionValue
+from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_folder
 
 
@@ -217,20 +220,19 @@ def bench(
     show_report(report, as_json)
 
 
+@takes_options(*merge_options(is_for_building=True))
 def build(
     bundle: o.Folder,
     device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
-    builder: Annotated[str, typer.Option(help="tensorrt-rtx or tensorrt.")] = "tensorrt-rtx",
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    **options: OptionValue | None,
 ) -> None:
     """Build a bundle's engines for another device."""
     from sprint_export.runtimes import build_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        built: Bundle = build_bundle(bundle, device, builder, progress)
-    files: list[Any] = [a.path for a in built.artifacts if a.kind == f"engine:{built.device}"]
+        built: Bundle = build_bundle(bundle, device, keep_asked(options), progress)
+    files = [a.path for a in built.artifacts if (a.kind, a.device) == ("engine", built.device)]
     if as_json:
         stdout.print_json(json.dumps({"device": built.device, "engines": files}))
     else:

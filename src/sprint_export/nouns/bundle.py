@@ -13,7 +13,7 @@ from sprint_export.nouns.target import Options
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or engine."""
+    """One file of a bundle that belongs to a component; `kind` is graph, shadow, weights or, for a device, engine or kernels."""
 
     role: str
     kind: str
@@ -21,6 +21,7 @@ class Artifact:
     format: str
     bytes: int
     sha256: str
+    device: str | None = None  # that it was built for
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,38 @@ class Measurement:
     limit: str | None = None
     passed: bool | None = None
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The name of a row; one that ends in * stands for all that begin so. `needs` says in words what the row takes."""
+
+    name: str
+    needs: str = ""
+
+    def fits(self, name: str) -> bool:
+        """Whether a row of this name is one of this metric's."""
+        return name.startswith(self.name[:-1]) and len(name) >= len(self.name) if self.name.endswith("*") else name == self.name
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a session noticed by itself while it ran; of a network in parts the sum counts, or the largest."""
+
+    metric: str
+    value: float
+    unit: str
+    note: str = ""
+    is_largest: bool = False
+
+    def join(self, other: Finding) -> Finding:
+        """Both as one: the note of the first that found something."""
+        value = max(self.value, other.value) if self.is_largest else self.value + other.value
+        return replace(self if self.value else other, value=value)
+
+    def as_row(self, role: str) -> Measurement:
+        """The row of a report."""
+        return Measurement(self.metric, self.value, self.unit, role, note=self.note)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from sprint_export.errors import unknown_choice
+from sprint_export.nouns.option import Option
 from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES
-from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST
+from sprint_export.nouns.report import Measurement, Metric
+from sprint_export.nouns.student import CHANNELS_LAST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sprint_export.nouns.bundle import Bundle
+    from sprint_export.nouns.student import Component
+    from sprint_export.session import Array
 
 NEURAL_ENGINE = "neural-engine"
-UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of an Apple file: the unit it is made for
+UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of a file: the unit it is made for
+DYNAMIC = "dynamic"  # the one option that the frame asks for: height and width of latents and picture are free axes
+
+OptionValue = bool | int | str
+Options = Mapping[str, OptionValue]  # what one asks of a target beside the precision, by the names of its `options`
 
 
 @dataclass(frozen=True)
@@ -33,18 +48,17 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What one asks of a target beside the precision; None leaves it to the target or the device."""
+class TargetOption(Option):
+    """One thing to ask of a target beside the precision.
 
-    deployment_target: str | None = None  # "iOS18": the oldest system the files must run on
-    compute_unit: str | None = None  # one of the target's
-    part_megabytes: int | None = None  # a component with more weights becomes several files that run one after the other
-    dynamic: bool = False  # height and width of latents and picture are free axes
+    Text is one of `choices`, where there are any; a number is at least 1 and counts what `unit` says. What has no default is left
+    to the target or the device. `is_for_building`: it shapes what is built beside a graph and not the graph, so that a bundle may
+    be built with another value later.
+    """
 
-    @property
-    def layout(self) -> str:
-        """How the networks lay out what they compute: a Neural Engine wants channels first."""
-        return CHANNELS_FIRST if self.compute_unit == NEURAL_ENGINE else CHANNELS_LAST
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    is_for_building: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,13 +89,13 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where a student can go.
+class Target(ABC):
+    """Where a student can go: what it takes as data, what it decides as methods that a target's own class overrides.
 
-    `refuses(precision, device)` gives the reason a pair cannot work, or None; `complete(precision, device, options)` fills in
-    the options that were left open and raises what speaks against one. `exporter` names the module of export/ that writes
-    its files; `runtimes` the members of runtimes/ that can run them, best first. `one_size`: why sizes cannot be free.
-    `oldest(options)` names what opens its files (a library, a system), each with the oldest version that was shown to.
+    `exporter` names the folder of export/ that writes its files, `runtimes` the members of runtimes/ that can run them, best
+    first, `extra` and `panel` what brings its libraries and heads its options in --help. `options` are its own, `lacks` the
+    options and precisions that people ask for and that it cannot have, each with the reason and the nearest that can.
+    `metrics` are the rows that only its reports have.
 
     `offers` says what its names of precisions mean; a recipe's rule may give the scheme or the name. `rounds_output(scheme,
     shape)` says whether its kernel for such a layer gives 8 bits back, so that the output's range must be known.
@@ -91,19 +105,19 @@ class Target:
     format: str
     title: str
     offers: Mapping[str, Offer]
-    refuses: Callable[[str, Device], str | None]
     default_device: str
     extra: str
+    panel: str
     needs: tuple[str, ...] = ()  # modules that its exporter imports, beside what every export does
     exporter: str = "to_onnx"
     runtimes: tuple[str, ...] = ()
-    needs_build: bool = False
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # modules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
-    complete: Callable[[str, Device, Options], Options] | None = None  # None: it has no options
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
-    one_size: str | None = "its files are made for one size of picture"  # why; None: Options.dynamic is possible
-    oldest: Callable[[Options], Mapping[str, str]] = lambda options: {}  # library or system -> oldest version that opens it
+    options: tuple[TargetOption, ...] = ()
+    lacks: Mapping[str, str] = field(default_factory=dict)  # option or precision -> why, and the nearest that can
+    metrics: tuple[Metric, ...] = ()
+    needs_build: ClassVar[bool] = False  # True of a BuiltTarget, whose graphs come with a shadow that runs where engines cannot
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -130,3 +144,69 @@ class Target:
             what = f"precision{where} for a {self.name} target:"
             raise unknown_choice(what, name, {FLOAT, *quantized, *by_scheme}, hint)
         return offer
+
+    def refuses(self, precision: str, device: Device) -> str | None:
+        """The reason a pair cannot work, naming the nearest that can, or None."""
+        if precision not in self.precisions:
+            return f"{self.name} has no precision {precision!r}; choose from: {', '.join(self.precisions)}"
+        return self.refuse_device(precision, device)
+
+    @abstractmethod
+    def refuse_device(self, precision: str, device: Device) -> str | None:
+        """Why a device cannot run one of the target's precisions, or None."""
+
+    def complete(self, precision: str, device: Device, options: Options) -> Options:
+        """The options with what the target or the device chooses where one was left open.
+
+        Raises:
+            RefusedError: one cannot work with the pair, or with another.
+        """
+        return options
+
+    @abstractmethod
+    def oldest(self, options: Options) -> Mapping[str, str]:
+        """What opens its files (a library, a system) -> the oldest version that was shown to."""
+
+    def choose_layout(self, options: Options) -> str:
+        """How the networks lay out what they compute."""
+        return CHANNELS_LAST
+
+    def read_rows(self, bundle: Bundle) -> list[Measurement]:
+        """Rows of a report that are read off a bundle's files."""
+        return []
+
+    def compare_rows(self, bundle: Bundle, rounded: Iterable[tuple[Component, Mapping[str, Array]]]) -> list[Measurement]:
+        """Rows for which each exported component is held against PyTorch's; asked for small pictures only.
+
+        Args:
+            bundle: the files.
+            rounded: by component, with the layers and edits of the manifest, one prompt's inputs; loaded when asked for.
+        """
+        return []
+
+
+@dataclass(frozen=True)
+class BuiltTarget(Target):
+    """A target that builds an engine beside each graph, for one device, by the builder that its option `builder` names."""
+
+    needs_build: ClassVar[bool] = True
+
+    @abstractmethod
+    def check_builder(self, device: Device, builder: str) -> None:
+        """Refuse what `build` would refuse whatever the graph.
+
+        Raises:
+            RefusedError: it cannot build for such a device. MachineError: a library or a GPU is missing.
+        """
+
+    @abstractmethod
+    def find_version(self, builder: str) -> str:
+        """The installed version of a builder.
+
+        Raises:
+            MachineError: it is not installed.
+        """
+
+    @abstractmethod
+    def build(self, graph: Path, device: Device, builder: str, tell: Callable[[str], None]) -> Mapping[str, Path]:
+        """Build for a device; kinds of files ("engine", "kernels") -> where they lie, beside the graph, each whole or absent."""

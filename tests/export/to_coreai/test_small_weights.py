@@ -10,21 +10,22 @@ import pytest
 pytest.importorskip("coreai_torch")
 
 from sprint_export.export.to_coreai.layers import LIFT, SCALE, make_module
-from sprint_export.export.to_coreai.writer import write_component
-from sprint_export.nouns.target import Options
+from sprint_export.export.to_coreai.writer import EXPORTER
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.coreai_asset.target import CoreAISession
+from sprint_export.registry import load_target
+from sprint_export.runtimes.coreai_asset.runtime import CoreAISession
 from sprint_export.validate.images import psnr_arrays
 from tests.export.small_weights import OUT, feeds, make_component
 
-TARGET = load_member("target", "coreai").TARGET
+TARGET = load_target("coreai")
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_small_weights_keep_their_digits_in_a_half_precision_asset(precision: str, tmp_path: Path) -> None:
     component = make_component(TARGET.offers[precision].scheme, "fp16")
-    record = write_component(component, TARGET, precision, Options("iOS27", "gpu"), tmp_path)
+    record = EXPORTER.write_component(
+        component, TARGET, precision, {"deployment_target": "iOS27", "compute_unit": "gpu"}, tmp_path
+    )
     session = CoreAISession(tmp_path / "model.aimodel", record.inputs, record.outputs)
     found = session.run({"ids": feeds()["ids"].astype(np.int32)})[OUT.name]
     rounded = TorchSession(component, fake=True).run(feeds())[OUT.name]

@@ -12,9 +12,9 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import ROLES, Component, Student
-from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.runtimes.coreai_asset import target as coreai_cpu
+from sprint_export.runtimes.coreai_asset.runtime import CoreAISession
+from sprint_export.runtimes.coreai_asset.target import TARGET
 from sprint_export.weights import LazyHandle
 from tests.export.to_onnx.graphs import quantize, quantize_small, small_component, small_feeds
 from tests.made_student import Array, relative_error, snr_db
@@ -32,16 +32,16 @@ STORED = {"int8": "INT8", "fp8": "FLOAT8E4M3FN"}
 
 def write(component: Component, precision: str, folder: Path, dtype: str | None = None) -> ComponentRecord:
     folder.mkdir(parents=True)
-    target = coreai_cpu.TARGET
+    target = TARGET
     if dtype is not None:
         target = dataclasses.replace(target, offers={precision: dataclasses.replace(target.offers[precision], graph=dtype)})
-    options = Options(deployment_target="iOS27", compute_unit="gpu")
-    return to_coreai.write_component(component, target, precision, options, folder)
+    options = {"deployment_target": "iOS27", "compute_unit": "gpu"}
+    return to_coreai.EXPORTER.write_component(component, target, precision, options, folder)
 
 
 def run(record: ComponentRecord, folder: Path, feeds: dict[str, Array], widen: bool = True) -> Array:
     asset = (folder / record.parts[0].graph).parent
-    session = coreai_cpu.CoreAISession(asset, record.inputs, record.outputs, widen)
+    session = CoreAISession(asset, record.inputs, record.outputs, widen)
     return session.run(feeds)[record.outputs[0].name]
 
 
@@ -58,8 +58,8 @@ def test_fp32_is_torch(tiny_special: Student, tiny_feeds: dict[str, dict[str, Ar
     component = tiny_special.components[role]
     record = write(component, "fp32", tmp_path / role)
     files = {path.relative_to(tmp_path / role) for path in (tmp_path / role).rglob("*") if path.is_file()}
-    assert {path.as_posix(): to_coreai.kind_of(path) for path in files} == FILES
-    assert to_coreai.kind_of(Path("config.json")) is None
+    assert {path.as_posix(): to_coreai.EXPORTER.kind_of(path) for path in files} == FILES
+    assert to_coreai.EXPORTER.kind_of(Path("config.json")) is None
     assert set(record.precision_counts) == {"FLOAT"}
     deviation = relative_error(run(record, tmp_path / role, tiny_feeds[role]), expect(component, tiny_feeds[role]))
     assert deviation <= MAX_FP32, f"{role}: {deviation:.1e} of the range, tolerance {MAX_FP32:.0e}"

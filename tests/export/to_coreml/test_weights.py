@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +15,19 @@ from torch import Tensor, nn
 pytest.importorskip("coremltools")
 
 from sprint_export.errors import InputError
-from sprint_export.export.to_coreml.writer import write_component
+from sprint_export.export.to_coreml.writer import EXPORTER
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
-from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.coreml.checker import open_session
+from sprint_export.registry import load_target
+from sprint_export.runtimes.coreml.checker import RUNTIME
 from sprint_export.runtimes.coreml.mil.program import Op, Program, read_program
 from sprint_export.validate.images import relative_error
 from sprint_export.weights import random_handle
 from tests.export.to_onnx.graphs import quantize_small, small_feeds
 
-TARGET = load_member("target", "coreml").TARGET
+TARGET = load_target("coreml")
 OFFERS = {name: dataclasses.replace(offer, graph="fp32") for name, offer in TARGET.offers.items()}
 FLOAT = dataclasses.replace(TARGET, offers=OFFERS)  # arithmetic in float32
 MAX_ERROR = 1e-5  # of the range: the same rounding, float32 arithmetic on both sides
@@ -36,14 +36,14 @@ X, Y = TensorSpec("x", "float32", (1, 8, 32), "in"), TensorSpec("y", "float32", 
 
 def write(component: Component, folder: Path, system: str = "iOS18", precision: str = "w8a8") -> tuple[ComponentRecord, Program]:
     folder.mkdir(parents=True)
-    record = write_component(component, FLOAT, precision, Options(system, "all"), folder)
+    record = EXPORTER.write_component(component, FLOAT, precision, {"deployment_target": system, "compute_unit": "all"}, folder)
     return record, read_program(folder / "model.mlpackage")
 
 
 def check_numbers(component: Component, record: ComponentRecord, folder: Path, feeds: Mapping[str, np.ndarray]) -> None:
     """The file computes what torch computes with the same rounding."""
     (part,), (output,) = record.parts, record.outputs
-    found = open_session(folder / part.graph, part.inputs, part.outputs).run(feeds)[output.name]
+    found = RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs).run(feeds)[output.name]
     deviation = relative_error(found, TorchSession(component, fake=True).run(feeds)[output.name])
     assert deviation <= MAX_ERROR, f"{deviation:.1e} of the range, tolerance {MAX_ERROR:.0e}"
 
@@ -204,8 +204,9 @@ def test_a_layer_of_another_part_is_not_asked_for(tmp_path: Path) -> None:
     component = make_component(Three, {"q": None, "v": None})
     folder = tmp_path / "parts"
     folder.mkdir()
-    options = Options("iOS18", "all", part_megabytes=0.003)  # type: ignore[arg-type]  # 3 kB: two layers of 8 bits, or one of 32
-    record = write_component(component, FLOAT, "int8", options, folder)
+    options: Any = {"deployment_target": "iOS18", "compute_unit": "all"}
+    options |= {"part_megabytes": 0.003}  # 3 kB: two layers of 8 bits, or one of 32
+    record = EXPORTER.write_component(component, FLOAT, "int8", options, folder)
     programs = [read_program(folder / part.graph.split("/")[0]) for part in record.parts]
     assert len(programs) >= 2
     assert sum(len(program.compressed) for program in programs) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,11 @@ from sprint_export.export.to_coreml import writer as to_coreml
 from sprint_export.export.to_coreml.fixes import TANH_FORM
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.student import ROLES, Component, Student
-from sprint_export.nouns.target import Options
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.coreml.checker import open_session
+from sprint_export.registry import load_target
+from sprint_export.runtimes.coreml.checker import RUNTIME
 from sprint_export.runtimes.coreml.mil.program import read_program
 from sprint_export.session import Chain, Session
 from sprint_export.specialize import specialize_student
@@ -28,19 +28,19 @@ from sprint_export.validate.images import psnr_arrays, relative_error
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array
 
-TARGET = load_member("target", "coreml").TARGET
+TARGET = load_target("coreml")
 Feeds = dict[str, dict[str, Array]]
 PROMPTS = ("a red circle", "a blue square")
 
 
 def write(component: Component, folder: Path, precision: str = "fp32", **options: object) -> ComponentRecord:
     folder.mkdir(parents=True)
-    chosen = Options(**({"deployment_target": "iOS18", "compute_unit": "all"} | options))  # type: ignore[arg-type]
-    return to_coreml.write_component(component, TARGET, precision, chosen, folder)
+    chosen: Any = {"deployment_target": "iOS18", "compute_unit": "all"} | options
+    return to_coreml.EXPORTER.write_component(component, TARGET, precision, chosen, folder)
 
 
 def open_component(record: ComponentRecord, folder: Path) -> Session:
-    return Chain([open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
+    return Chain([RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
 
 
 def compare(component: Component, folder: Path, precision: str, feeds: Feeds, **options: object) -> tuple[Array, Array]:

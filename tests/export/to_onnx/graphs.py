@@ -23,8 +23,8 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.onnx_cpu.target import make_options
+from sprint_export.registry import load_target
+from sprint_export.runtimes.onnx_cpu.runtime import make_options
 from sprint_export.session import make_noise
 from sprint_export.weights import random_handle
 from tests.made_student import PROMPTS, Array
@@ -55,7 +55,7 @@ def export_component(component: Component, dtype: str, folder: Path, rewrites: S
 def quantize(student: Student, target: str, precision: str) -> Student:
     """With the two prompts of the tests."""
     student = dataclasses.replace(student, calibration_prompts=tuple(PROMPTS))
-    return quantize_student(student, precision, load_member("target", target).TARGET)
+    return quantize_student(student, precision, load_target(target))
 
 
 class Small(torch.nn.Module):
@@ -96,7 +96,7 @@ def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, roun
     component = small_component()
     amaxes: dict[str, float] = {}
     StreamedNetwork(component, lambda name, _, x: amaxes.update({name: x.abs().max().item()})).run(small_feeds())
-    scheme = load_member("target", "onnx").TARGET.find_offer(precision).scheme
+    scheme = load_target("onnx").find_offer(precision).scheme
     layers = {
         name: QuantizedLayer(
             scheme,

@@ -19,7 +19,7 @@ from sprint_export.quantize import quantize_student
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import (
     HALF,
     Exported,
@@ -239,7 +239,7 @@ def test_a_layer_that_is_not_in_the_graph_is_named(name: str) -> None:
 
 
 def test_an_embedding_in_less_than_a_byte_is_refused(tiny_special: Student) -> None:
-    target = load_member("target", "onnx").TARGET
+    target = load_target("onnx")
     recipe = Recipe("small", (Rule("*.embed_tokens", "int4"), Rule("*", "float")), tuple(PROMPTS))
     component = quantize_student(tiny_special, "int8", target, recipe).components["text_encoder"]
     with pytest.raises(

@@ -16,8 +16,8 @@ from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.onnx_cpu.target import OnnxRuntimeSession
+from sprint_export.registry import load_target
+from sprint_export.runtimes.onnx_cpu.runtime import OnnxRuntimeSession
 from sprint_export.weights import LazyHandle, random_handle
 from tests.export.to_onnx.graphs import Exported, attributes, export_component, initializers, producers, run_onnx
 from tests.made_student import relative_error
@@ -131,7 +131,7 @@ def test_making_the_graph_pulls_no_weight() -> None:
 @pytest.mark.parametrize(("target", "precision", "group"), [("onnx", "int8", 32), ("trt", "fp8", 128)])
 def test_a_recipe_gives_the_text_encoder_few_bits(tiny_special: Student, target: str, precision: str, group: int) -> None:
     """Without calibration, and in blocks where they divide the row."""
-    goal = load_member("target", target).TARGET
+    goal = load_target(target)
     recipe = dataclasses.replace(TEXT_RECIPE, prompts=("never drawn",))
     layers = quantize_student(tiny_special, precision, goal, recipe).components["text_encoder"].layers
     assert {layer.input_amax for layer in layers.values()} == {None}

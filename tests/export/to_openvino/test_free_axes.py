@@ -9,9 +9,8 @@ import pytest
 
 from sprint_export.export.to_onnx.writer import make_graph
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import quantize
 from tests.export.to_onnx.test_free_axes import ROLES, SIZES, freed, make_noise_feeds
@@ -29,16 +28,16 @@ def student(request: pytest.FixtureRequest, made: Student) -> Student:
 
 
 def write(component: Component, folder: Path) -> Path:
-    from sprint_export.export.to_openvino.writer import GRAPH, write_component
+    from sprint_export.export.to_openvino.writer import EXPORTER, GRAPH
 
     folder.mkdir(parents=True)
-    write_component(component, load_member("target", "openvino").TARGET, "int8", Options(compute_unit="cpu"), folder)
+    EXPORTER.write_component(component, load_target("openvino"), "int8", {"compute_unit": "cpu"}, folder)
     return folder / GRAPH
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_one_network_is_right_at_every_size(student: Student, role: str, tmp_path: Path) -> None:
-    from sprint_export.runtimes.openvino_ir.target import open_core
+    from sprint_export.runtimes.openvino_ir.runtime import open_core
 
     component = student.components[role]
     model = open_core().compile_model(write(freed(student).components[role], tmp_path / "ir"), "CPU", FLOAT32)
@@ -55,7 +54,7 @@ def test_one_network_is_right_at_every_size(student: Student, role: str, tmp_pat
 
 @pytest.mark.parametrize("role", ROLES)
 def test_its_kernels_are_those_of_fixed_sizes(student: Student, role: str, tmp_path: Path) -> None:
-    from sprint_export.runtimes.openvino_ir.target import OpenVinoSession
+    from sprint_export.runtimes.openvino_ir.runtime import OpenVinoSession
 
     found = []
     for name, chosen in (("fixed", student), ("free", freed(student))):

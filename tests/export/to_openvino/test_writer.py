@@ -13,13 +13,12 @@ import pytest
 
 from sprint_export.errors import InputError, MachineError
 from sprint_export.export.to_openvino import writer as to_openvino
-from sprint_export.export.to_openvino.writer import GRAPH, WEIGHTS, kind_of, write_component
+from sprint_export.export.to_openvino.writer import EXPORTER, GRAPH, WEIGHTS
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
-from sprint_export.runtimes.openvino_ir.target import open_core
+from sprint_export.registry import load_target
+from sprint_export.runtimes.openvino_ir.runtime import open_core
 from tests.export.to_onnx.graphs import quantize, small_component, small_feeds
 from tests.made_student import Array, snr_db
 
@@ -28,10 +27,10 @@ ROLES = ("text_encoder", "transformer", "vae_decoder")
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # so that rounding, not bfloat16 arithmetic, is what is compared
 
 
-def write(component: Component, precision: str, folder: Path, unit: str | None = "cpu") -> ComponentRecord:
+def write(component: Component, precision: str, folder: Path, unit: str = "cpu") -> ComponentRecord:
     folder.mkdir(parents=True, exist_ok=True)
-    target = load_member("target", "openvino").TARGET
-    return write_component(component, target, precision, Options(compute_unit=unit), folder)
+    target = load_target("openvino")
+    return EXPORTER.write_component(component, target, precision, {"compute_unit": unit}, folder)
 
 
 def run_ir(path: Path, feeds: dict[str, Array]) -> Array:
@@ -134,7 +133,7 @@ def test_other_programs_find_inputs_and_outputs_by_name(tmp_path: Path) -> None:
 
 
 def test_files_are_told_apart() -> None:
-    assert [kind_of(Path(name)) for name in (GRAPH, WEIGHTS, "config.json")] == ["graph", "weights", None]
+    assert [EXPORTER.kind_of(Path(name)) for name in (GRAPH, WEIGHTS, "config.json")] == ["graph", "weights", None]
 
 
 def test_an_unspecialized_component_is_refused(tiny_student: Student, tmp_path: Path) -> None:

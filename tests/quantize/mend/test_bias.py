@@ -16,12 +16,12 @@ from sprint_export.quantize.mend.bias import correct_biases
 from sprint_export.quantize.mend.edits import edit_component
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import round_weight
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import constant
 from tests.made_student import PROMPTS
 
-ONNX = load_member("target", "onnx").TARGET
+ONNX = load_target("onnx")
 
 LAYERS = {
     "Linear": torch.nn.Linear(32, 24),
@@ -68,7 +68,7 @@ def test_only_layers_that_have_a_bias_are_corrected(made: Student) -> None:
     student = dataclasses.replace(specialize_student(made), calibration_prompts=tuple(PROMPTS))
     recipe = dataclasses.replace(default_recipe("int8", student, ONNX), smooth=0.0, correct_bias=True)
     told: list[tuple[str, int, int]] = []
-    target = load_member("target", "onnx").TARGET
+    target = load_target("onnx")
     quantized = quantize_student(student, "int8", target, recipe, lambda *event: told.append(event))
     for role, component in quantized.components.items():
         wanted = {f"{name}.bias/added" for name in component.layers if f"{name}.bias" in component.weights}
@@ -82,7 +82,7 @@ def test_only_layers_that_have_a_bias_are_corrected(made: Student) -> None:
 def test_smoothed_inputs_have_smoothed_means(made: Student) -> None:
     """(W_q - W) E[x] of the network that is exported: columns times s, means over s."""
     student = dataclasses.replace(specialize_student(made), calibration_prompts=tuple(PROMPTS))
-    target = load_member("target", "onnx").TARGET
+    target = load_target("onnx")
     recipe = dataclasses.replace(default_recipe("int8", student, ONNX), smooth=0.5, correct_bias=True)
     component = quantize_student(student, "int8", target, recipe).components["transformer"]
     name = "transformer_blocks.1.attn1.to_out.0"

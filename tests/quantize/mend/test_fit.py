@@ -21,12 +21,12 @@ from sprint_export.quantize.mend.fit import fit_component
 from sprint_export.quantize.mend.gptq import fit_weight
 from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
 from tests.made_student import PROMPTS, open_torch, snr_db
 
-ONNX: Target = load_member("target", "onnx").TARGET
+ONNX: Target = load_target("onnx")
 ALL_FOUR_BITS = Recipe("small", (Rule("*", "int4"),), tuple(PROMPTS))
 
 

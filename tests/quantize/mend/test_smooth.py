@@ -16,14 +16,14 @@ from sprint_export.quantize.measure.records import record_rows
 from sprint_export.quantize.mend.smooth import MAX_OCTAVES, smooth_component
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import constant
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, snr_db
 from tests.planted import FACTOR, plant_outliers
 
-ONNX: Target = load_member("target", "onnx").TARGET
+ONNX: Target = load_target("onnx")
 
 
 @pytest.fixture(scope="module")

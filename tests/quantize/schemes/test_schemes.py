@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from importlib import import_module
 from pathlib import Path
 
 import ml_dtypes
@@ -12,23 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.export.exporter import load_exporter
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
-from sprint_export.nouns.target import Options, Target
+from sprint_export.nouns.target import Target
 from sprint_export.quantize.scales import find_error, round_weight, split_weight
 from sprint_export.quantize.schemes.scheme import Palette, Scheme, list_schemes, load_scheme
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_member, load_target
+from sprint_export.runtimes.runtime import load_runtime
 from sprint_export.validate.images import psnr_arrays
 from sprint_export.weights import random_handle
 
 SCHEMES = list_schemes()
 QUANTIZED = [name for name, scheme in SCHEMES.items() if scheme.is_quantized]
-TARGETS: dict[str, Target] = {name: load_member("target", name).TARGET for name in list_members("target")}
+TARGETS: dict[str, Target] = {name: load_target(name) for name in list_members("target")}
 OFFERS = [(name, alias) for name, target in TARGETS.items() for alias, offer in target.offers.items() if offer.is_quantized]
 LIBRARIES = {"coreml": "coremltools", "coreai": "coreai_torch", "openvino": "openvino", "trt": "onnx", "onnx": "onnx"}
-RUNNERS = {"trt": "onnx_cpu.target", "onnx": "onnx_cpu.target", "openvino": "openvino_ir.target"}
-RUNNERS |= {"coreml": "coreml.checker", "coreai": "coreai_asset.target"}
+RUNTIMES = {"trt": "onnx", "coreml": "coreml-checker"}
 MIN_PSNR_DB = 45.0  # a graph in 16 bits against float32 arithmetic; INT8 kernels may round a tie the other way
 X, Y = TensorSpec("x", "float32", (1, 8, 64), "in"), TensorSpec("y", "float32", (1, 8, 64), "out")
 
@@ -127,14 +127,12 @@ def test_every_target_that_offers_it_exports_it(name: str, alias: str, tmp_path:
     dtype = target.scale_dtype or target.graph_dtype[graph]
     layer = make_layer(load_scheme(offer.scheme), dtype, offer.group)
     component = make_component(layer)
-    options = Options({"coreml": "iOS18", "coreai": "iOS27"}.get(name), "cpu")
-    record = import_module(f"sprint_export.export.{target.exporter}.writer").write_component(
-        component, target, graph, options, tmp_path
-    )
+    options = {"deployment_target": {"coreml": "iOS18", "coreai": "iOS27"}.get(name, ""), "compute_unit": "cpu"}
+    record = load_exporter(target).write_component(component, target, graph, options, tmp_path)
     (part,) = record.parts
     path = tmp_path / part.graph
     path = path.with_suffix(".shadow.onnx") if target.needs_build else path
-    session = import_module(f"sprint_export.runtimes.{RUNNERS[name]}").open_session(path, part.inputs, part.outputs)
+    session = load_runtime(RUNTIMES.get(name, name)).open_session(path, part.inputs, part.outputs)
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, 64)).astype(np.float32)}
     rounded = TorchSession(component, fake=True, dtype=target.graph_dtype[graph]).run(feeds)["y"]
     plain = TorchSession(dataclasses.replace(component, layers={})).run(feeds)["y"]

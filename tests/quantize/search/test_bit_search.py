@@ -28,13 +28,13 @@ from sprint_export.quantize.search.knapsack import Knapsack
 from sprint_export.quantize.search.pictures import KeptErrors, Pictures
 from sprint_export.quantize.search.units import kind_of, round_layers
 from sprint_export.recipe_toml import read_recipe, write_recipe
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import LazyHandle
 
-COREML: Target = load_member("target", "coreml").TARGET
+COREML: Target = load_target("coreml")
 PROMPTS = ("a red circle above a blue square", "a green square")
 CHOICES = ("p4a16", "w8a16")
 
@@ -302,7 +302,7 @@ def test_an_unknown_choice_lists_them(student: Student, choice: str) -> None:
 def test_what_is_offered_by_default_is_what_the_target_has(student: Student) -> None:
     assert set(search(student, 10**9, prompts=PROMPTS[:1], choices=None).uniform) == {"p4a16", "p6a16", "w8a16"}
     with pytest.raises(InputError, match=r"for onnx and got none; choose from: w8a16, int4"):
-        search_bits(student, load_member("target", "onnx").TARGET, 10**9)
+        search_bits(student, load_target("onnx"), 10**9)
 
 
 def test_no_choice_and_no_prompts(student: Student) -> None:

@@ -25,12 +25,12 @@ from sprint_export.quantize.search.pictures import KeptErrors, KeptPsnr, Picture
 from sprint_export.quantize.search.units import gather_layers, round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
-ONNX, TRT, COREML = (load_member("target", name).TARGET for name in ("onnx", "trt", "coreml"))
+ONNX, TRT, COREML = (load_target(name) for name in ("onnx", "trt", "coreml"))
 PROMPTS = ("a red circle above a blue square", "a green square")
 CPU, RTX = find_device("cpu"), find_device("rtx-4090")
 

@@ -16,9 +16,10 @@ import pytest
 
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.nouns.bundle import ComponentRecord
-from sprint_export.nouns.target import Device, Options
-from sprint_export.runtimes.coreai_asset import target as coreai_cpu
-from sprint_export.runtimes.coreai_asset.target import TARGET, complete_options, open_session, refuse_pair
+from sprint_export.nouns.target import Device
+from sprint_export.options import complete_options
+from sprint_export.runtimes.coreai_asset.runtime import RUNTIME
+from sprint_export.runtimes.coreai_asset.target import TARGET
 from tests.export.to_onnx.graphs import small_component, small_feeds
 
 PHONE = Device("phone", "a phone", None, apple_chip=("A", 15), compute_unit="neural-engine", part_megabytes=1000)
@@ -30,15 +31,17 @@ PC = Device("pc", "a PC", None)
 def asset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ComponentRecord]:
     """A small graph in half precision."""
     pytest.importorskip("coreai_torch", reason="needs the extra 'coreai'")
-    from sprint_export.export.to_coreai.writer import write_component
+    from sprint_export.export.to_coreai.writer import EXPORTER
 
     folder = tmp_path_factory.mktemp("asset")
-    return folder, write_component(small_component(), TARGET, "fp16", Options("iOS27", "neural-engine"), folder)
+    return folder, EXPORTER.write_component(
+        small_component(), TARGET, "fp16", {"deployment_target": "iOS27", "compute_unit": "neural-engine"}, folder
+    )
 
 
 def open_copy(asset: tuple[Path, ComponentRecord], folder: Path, **changes: object) -> object:
     record = dataclasses.replace(asset[1], **changes)  # type: ignore[arg-type]  # fields by name
-    return open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
+    return RUNTIME.open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
 
 
 @pytest.fixture
@@ -48,23 +51,23 @@ def copied(asset: tuple[Path, ComponentRecord], tmp_path: Path) -> Path:
 
 def test_pairs() -> None:
     for device in (PHONE, MAC):
-        assert [refuse_pair(precision, device) for precision in ("fp32", "fp16", "int8", "fp8")] == [None] * 4
-    assert refuse_pair("w8a8", MAC) is None
-    assert refuse_pair("w8a8", PHONE) == (
+        assert [TARGET.refuses(precision, device) for precision in ("fp32", "fp16", "int8", "fp8")] == [None] * 4
+    assert TARGET.refuses("w8a8", MAC) is None
+    assert TARGET.refuses("w8a8", PHONE) == (
         "8-bit arithmetic begins with A17 Pro and M4, phone has A15 and would run it slower than 16-bit; "
         "use coreai-int8, which stores weights in 8 bits"
     )
-    assert refuse_pair("w4", MAC) == "coreai has no precision 'w4'; choose from: fp32, fp16, int8, w8a8, fp8"
-    refused = refuse_pair("fp8", PC)
+    assert TARGET.refuses("w4", MAC) == "coreai has no precision 'w4'; choose from: fp32, fp16, int8, w8a8, fp8"
+    refused = TARGET.refuses("fp8", PC)
     assert refused is not None
     assert refused.startswith("Core AI runs on Apple devices and pc is none; choose from: iphone-")
     assert refused.endswith("; elsewhere use onnx-int8")
 
 
 def test_options_are_filled_in() -> None:
-    assert complete_options("fp16", PHONE, Options()) == Options("iOS27", "all", None)
-    given = Options("macOS27", "neural-engine")
-    assert complete_options("fp16", MAC, given) == given
+    assert complete_options(TARGET, "fp16", PHONE, {}) == {"deployment_target": "iOS27", "compute_unit": "all"}
+    given = {"deployment_target": "macOS27", "compute_unit": "neural-engine"}
+    assert complete_options(TARGET, "fp16", MAC, given) == given
 
 
 @pytest.mark.parametrize(("precision", "nearest"), [("fp8", "coreml-int8"), ("int8", "coreml-int8"), ("fp16", "coreml-fp16")])
@@ -73,21 +76,21 @@ def test_an_older_system_is_refused_with_what_runs_there(precision: str, nearest
         RefusedError,
         match=f"^--deployment-target iOS18: Core AI begins with iOS27 and macOS27; for older systems the nearest is {nearest}$",
     ):
-        complete_options(precision, PHONE, Options("iOS18"))
+        complete_options(TARGET, precision, PHONE, {"deployment_target": "iOS18"})
 
 
 def test_unknown_and_foreign_options() -> None:
     with pytest.raises(InputError, match=r"^unknown compute unit 'ane'; choose from: all, cpu, gpu, neural-engine$"):
-        complete_options("fp16", PHONE, Options(compute_unit="ane"))
+        complete_options(TARGET, "fp16", PHONE, {"compute_unit": "ane"})
     with pytest.raises(
-        InputError, match=r"^part_megabytes=500: a coreai component is one file; use a coreml target for several$"
+        RefusedError, match=r"^coreai-fp16 --part-mb 500: a coreai component is one file; use a coreml target for several$"
     ):
-        complete_options("fp16", PHONE, Options(part_megabytes=500))
+        complete_options(TARGET, "fp16", PHONE, {"part_megabytes": 500})
 
 
 def test_a_session_says_what_computes_and_can_run_beside_another_loop(asset: tuple[Path, ComponentRecord]) -> None:
     folder, record = asset
-    session = open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
+    session = RUNTIME.open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
     assert session.description.startswith("Core AI 1.")
     assert session.description.endswith(" CPU, fp32-compute copy")
     alone = session.run(small_feeds())
@@ -155,6 +158,6 @@ def test_a_missing_library_is_named(copied: Path, asset: tuple[Path, ComponentRe
     with pytest.raises(MachineError, match=r"not installed; run: pip install 'sprint-export\[coreai\]'"):
         open_copy(asset, copied)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert coreai_cpu.can_run() == (
+    assert RUNTIME.can_run() == (
         "coreai-core is not installed; run: pip install 'sprint-export[coreai]' (x86-64 Linux, Apple silicon)"
     )

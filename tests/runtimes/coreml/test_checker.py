@@ -13,21 +13,20 @@ pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's documentation writes it
 
 from sprint_export.errors import BundleError, MachineError
-from sprint_export.export.to_coreml.writer import MODEL, write_component
-from sprint_export.nouns.report import Measurement
+from sprint_export.export.to_coreml.writer import EXPORTER, MODEL
+from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
-from sprint_export.nouns.target import Options
-from sprint_export.registry import load_member
-from sprint_export.runtimes.coreai_asset import target as coreai_cpu
-from sprint_export.runtimes.coreml import checker as coreml_checker
-from sprint_export.runtimes.coreml.checker import open_session
+from sprint_export.registry import load_target
+from sprint_export.runtimes.coreai_asset.runtime import RUNTIME as COREAI
+from sprint_export.runtimes.coreai_asset.target import TARGET as COREAI_TARGET
+from sprint_export.runtimes.coreml.checker import RUNTIME, CheckerSession
 from sprint_export.session import Chain
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array, relative_error
 from tests.runtimes.coreml.mil.mil_programs import save_program
 
-TARGET = load_member("target", "coreml").TARGET
+TARGET = load_target("coreml")
 MAX_ERROR = 1e-5  # largest deviation over the largest value: float32 sums in another order
 X, Y = TensorSpec("x", "float32", (1, 8), "in"), TensorSpec("y", "float32", (1, 4), "out")
 
@@ -44,9 +43,9 @@ def feeds(special: Student) -> dict[str, dict[str, Array]]:
 
 def run_checker(component: Component, feeds: dict[str, Array], folder: Path) -> Array:
     folder.mkdir()
-    record = write_component(component, TARGET, "fp32", Options("iOS18", "all"), folder)
+    record = EXPORTER.write_component(component, TARGET, "fp32", {"deployment_target": "iOS18", "compute_unit": "all"}, folder)
     (part,) = record.parts
-    session = open_session(folder / part.graph, part.inputs, part.outputs)
+    session = RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs)
     assert session.description == "numeric checker for Core ML (PyTorch CPU, declared types)"
     return session.run(feeds)[component.outputs[0].name]
 
@@ -55,8 +54,10 @@ def run_core_ai(component: Component, feeds: dict[str, Array], folder: Path) -> 
     from sprint_export.export.to_coreai import writer as to_coreai
 
     folder.mkdir()
-    record = to_coreai.write_component(component, coreai_cpu.TARGET, "fp32", Options("iOS27", "gpu"), folder)
-    session = coreai_cpu.open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
+    record = to_coreai.EXPORTER.write_component(
+        component, COREAI_TARGET, "fp32", {"deployment_target": "iOS27", "compute_unit": "gpu"}, folder
+    )
+    session = COREAI.open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
     return session.run(feeds)[component.outputs[0].name]
 
 
@@ -84,13 +85,13 @@ def save_linear(folder: Path) -> Path:
     return save_program(folder / "model.mlpackage", [((1, 8), "fp32")], build) / MODEL
 
 
-def rows_of(session: object) -> dict[str, Measurement]:
-    assert isinstance(session, coreml_checker.CheckerSession | Chain)
+def rows_of(session: object) -> dict[str, Finding]:
+    assert isinstance(session, CheckerSession | Chain)
     return {row.metric: row for row in session.findings()}
 
 
 def test_an_overflow_is_counted_and_its_operation_named(tmp_path: Path) -> None:
-    session = open_session(save_linear(tmp_path), (X,), (Y,))
+    session = RUNTIME.open_session(save_linear(tmp_path), (X,), (Y,))
     found = session.run({"x": np.full((1, 8), 1e4, np.float32)})["y"]
     assert np.isinf(found).all(), "80,000 is beyond half precision"
     rows = rows_of(session)
@@ -99,13 +100,13 @@ def test_an_overflow_is_counted_and_its_operation_named(tmp_path: Path) -> None:
 
 
 def test_what_half_precision_holds_is_found_sound_over_all_runs(tmp_path: Path) -> None:
-    session = open_session(save_linear(tmp_path), (X,), (Y,))
+    session = RUNTIME.open_session(save_linear(tmp_path), (X,), (Y,))
     for value in (8000.0, 10.0):
         assert session.run({"x": np.full((1, 8), value, np.float32)})["y"].tolist() == [[8 * value] * 4]
     assert list(rows_of(session).values()) == [
-        Measurement("infinities", 0, "", note="over all operations"),
-        Measurement("nans", 0, "", note="over all operations"),
-        Measurement("largest_magnitude", 64000.0, "", note="half precision ends at 65504"),
+        Finding("infinities", 0, "", note="over all operations"),
+        Finding("nans", 0, "", note="over all operations"),
+        Finding("largest_magnitude", 64000.0, "", note="half precision ends at 65504"),
     ]
 
 
@@ -119,7 +120,7 @@ def test_a_chain_of_parts_tells_of_the_part_that_overflowed(tmp_path: Path) -> N
         return mb.cast(x=grown, dtype="fp32", name="y")
 
     second = save_program(tmp_path / "second.mlpackage", [((1, 8), "fp32")], build) / MODEL
-    chain = Chain([open_session(first, (X,), (z,)), open_session(second, (z,), (Y,))])
+    chain = Chain([RUNTIME.open_session(first, (X,), (z,)), RUNTIME.open_session(second, (z,), (Y,))])
     chain.run({"x": np.full((1, 8), 20.0, np.float32)})
     rows = rows_of(chain)
     assert (rows["infinities"].value, rows["infinities"].note) == (16, "first at op 'grown' (exp)")
@@ -133,7 +134,7 @@ def test_inputs_and_outputs_are_cast_to_the_specs_types(tmp_path: Path) -> None:
         lambda ids, x: mb.add(x=mb.cast(x=ids, dtype="fp32"), y=x, name="y"),
     )
     ids, x = TensorSpec("ids", "int32", (1, 3), "in"), TensorSpec("x", "float32", (1, 3), "in")
-    session = open_session(package / MODEL, (ids, x), (TensorSpec("y", "float16", (1, 3), "out"),))
+    session = RUNTIME.open_session(package / MODEL, (ids, x), (TensorSpec("y", "float16", (1, 3), "out"),))
     found = session.run(
         {"ids": np.array([[1, 2, 3]], np.int64), "x": np.array([[0.5, 0.5, 0.5]], np.float64), "more": np.ones(1)}
     )
@@ -148,18 +149,18 @@ def test_a_package_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
         BundleError, match=rf"model\.mlmodel is damaged \({len(whole) // 2} bytes: .*\); export the student again$"
     ):
-        open_session(graph, (X,), (Y,))
+        RUNTIME.open_session(graph, (X,), (Y,))
     graph.write_bytes(whole)
     weights = graph.parent / "weights" / "weight.bin"
     weights.write_bytes(weights.read_bytes()[:64])
     with pytest.raises(BundleError, match=r"weight\.bin is truncated at 64 bytes: .* lies beyond; export the student again$"):
-        open_session(graph, (X,), (Y,))
+        RUNTIME.open_session(graph, (X,), (Y,))
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert coreml_checker.can_run() is None
+    assert RUNTIME.can_run() is None
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MachineError, match=r"^coremltools is not installed; run: pip install 'sprint-export\[coreml\]'$"):
-        open_session(tmp_path / "model.mlpackage" / MODEL, (X,), (Y,))
+        RUNTIME.open_session(tmp_path / "model.mlpackage" / MODEL, (X,), (Y,))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "coremltools" else object())
-    assert coreml_checker.can_run() == "coremltools is not installed; run: pip install 'sprint-export[coreml,export]'"
+    assert RUNTIME.can_run() == "coremltools is not installed; run: pip install 'sprint-export[coreml,export]'"

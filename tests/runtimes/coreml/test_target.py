@@ -14,20 +14,14 @@ import pytest
 
 from sprint_export.devices import find_device, list_devices
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import UNIT_KEY, Options
-from sprint_export.runtimes.coreml import target as coreml_package
-from sprint_export.runtimes.coreml.target import (
-    SYSTEMS,
-    TARGET,
-    UNITS,
-    CoreMLSession,
-    complete_options,
-    open_session,
-    package_of,
-    refuse_pair,
-)
+from sprint_export.options import complete_options
+from sprint_export.runtimes.coreml import runtime as coreml_runtime
+from sprint_export.runtimes.coreml.package import package_of
+from sprint_export.runtimes.coreml.runtime import RUNTIME, UNITS, CoreMLSession
+from sprint_export.runtimes.coreml.target import SYSTEMS, TARGET
 from tests.made_student import Array
 
 PHONE, MAC = find_device("iphone-15-pro"), find_device("mac-m4")
@@ -38,7 +32,7 @@ OUTPUTS = (TensorSpec("y", "float32", (1, 4), "out"),)
 
 @pytest.mark.parametrize("device", ["iphone-14", "iphone-15-pro", "iphone-16", "mac-m1", "mac-m4"])
 def test_every_precision_runs_on_every_apple_device_but_w8a8_on_old_ones(device: str) -> None:
-    refused = {precision: refuse_pair(precision, find_device(device)) for precision in TARGET.precisions}
+    refused = {precision: TARGET.refuses(precision, find_device(device)) for precision in TARGET.precisions}
     assert [precision for precision, reason in refused.items() if reason is not None] == (
         ["w8a8"] if device in ("iphone-14", "mac-m1") else []
     )
@@ -69,23 +63,35 @@ def test_every_precision_runs_on_every_apple_device_but_w8a8_on_old_ones(device:
     ],
 )
 def test_refusals_say_what_is_there_and_what_to_use(precision: str, device: str, reason: str) -> None:
-    assert refuse_pair(precision, find_device(device)) == reason
+    assert TARGET.refuses(precision, find_device(device)) == reason
 
 
 def test_the_device_decides_the_unit_and_the_largest_file() -> None:
-    assert complete_options("int8", PHONE, Options()) == Options("iOS18", "neural-engine", 1000)
-    assert complete_options("int8", MAC, Options()) == Options("iOS18", "gpu", 2000)
+    assert complete_options(TARGET, "int8", PHONE, {}) == {
+        "deployment_target": "iOS18",
+        "compute_unit": "neural-engine",
+        "part_megabytes": 1000,
+    }
+    assert complete_options(TARGET, "int8", MAC, {}) == {
+        "deployment_target": "iOS18",
+        "compute_unit": "gpu",
+        "part_megabytes": 2000,
+    }
     for device in list_devices():
         if device.apple_chip is not None:
-            assert complete_options("fp16", device, Options()).compute_unit in UNITS, device.name
+            assert complete_options(TARGET, "fp16", device, {})["compute_unit"] in UNITS, device.name
 
 
 def test_what_was_chosen_stays() -> None:
-    chosen = Options("macOS14", "cpu", 250)
-    assert complete_options("w8a8", PHONE, chosen) == chosen
-    assert complete_options("fp16", MAC, Options(compute_unit="neural-engine")) == Options("iOS18", "neural-engine", 2000)
+    chosen: Options = {"deployment_target": "macOS14", "compute_unit": "cpu", "part_megabytes": 250}
+    assert complete_options(TARGET, "w8a8", PHONE, chosen) == chosen
+    assert complete_options(TARGET, "fp16", MAC, {"compute_unit": "neural-engine"}) == {
+        "deployment_target": "iOS18",
+        "compute_unit": "neural-engine",
+        "part_megabytes": 2000,
+    }
     for system in SYSTEMS:
-        assert complete_options("int8", MAC, Options(system)).deployment_target == system
+        assert complete_options(TARGET, "int8", MAC, {"deployment_target": system})["deployment_target"] == system
 
 
 @pytest.mark.parametrize("system", ["iOS16", "macOS13", "ios18", "Windows"])
@@ -95,7 +101,7 @@ def test_a_system_it_cannot_be_made_for_is_refused_with_those_it_can(system: str
         "of them is the nearest to an older system, where 8-bit weights and activations do not exist"
     )
     with pytest.raises(RefusedError, match=f"^{re.escape(message)}$"):
-        complete_options("int8", PHONE, Options(system))
+        complete_options(TARGET, "int8", PHONE, {"deployment_target": system})
 
 
 @pytest.mark.parametrize("precision", ["w6", "w4"])
@@ -106,25 +112,24 @@ def test_palettes_need_a_newer_system(precision: str, system: str) -> None:
         "the nearest is coreml-int8"
     )
     with pytest.raises(RefusedError, match=f"^{re.escape(message)}$"):
-        complete_options(precision, PHONE, Options(system))
+        complete_options(TARGET, precision, PHONE, {"deployment_target": system})
 
 
 def test_an_unknown_unit_lists_the_units() -> None:
     said = r"^unknown compute unit 'npu'; choose from: all, cpu, gpu, neural-engine\. Did you mean 'gpu'\?$"
     with pytest.raises(InputError, match=said):
-        complete_options("fp16", PHONE, Options(compute_unit="npu"))
+        complete_options(TARGET, "fp16", PHONE, {"compute_unit": "npu"})
 
 
 def test_a_package_is_found_by_its_program_file() -> None:
     assert package_of(GRAPH) == Path("bundle/transformer/model_2.mlpackage")
-    assert coreml_package.build(GRAPH, PHONE, "tensorrt-rtx", lambda message: None) == (), "the device compiles it"
 
 
 def test_it_runs_on_macos_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    assert coreml_package.can_run() == "Core ML is part of macOS, this is Linux"
+    assert RUNTIME.can_run() == "Core ML is part of macOS, this is Linux"
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    assert coreml_package.can_run() is None
+    assert RUNTIME.can_run() is None
 
 
 class StandIn:
@@ -173,9 +178,9 @@ class MLCPUComputeDevice:
 
 
 def open_on(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> CoreMLSession:
-    monkeypatch.setattr(coreml_package, "require", lambda library, extra: {("coremltools", "coreml"): stand_in}[library, extra])
+    monkeypatch.setattr(coreml_runtime, "require", lambda library, extra: {("coremltools", "coreml"): stand_in}[library, extra])
     monkeypatch.setattr(platform, "mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
-    session = open_session(GRAPH, INPUTS, OUTPUTS)
+    session = RUNTIME.open_session(GRAPH, INPUTS, OUTPUTS)
     assert isinstance(session, CoreMLSession)
     return session
 
@@ -211,8 +216,8 @@ def test_findings_are_the_load_and_where_core_ml_plans_to_run(monkeypatch: pytes
     assert (load.metric, load.unit) == ("load_s", "s")
     assert load.value >= 0
     assert planned == [
-        Measurement("ops_on_CPU", 1, "", note="Core ML's plan"),
-        Measurement("ops_on_NeuralEngine", 2, "", note="Core ML's plan"),
+        Finding("ops_on_CPU", 1, "", note="Core ML's plan"),
+        Finding("ops_on_NeuralEngine", 2, "", note="Core ML's plan"),
     ]
     assert stand_in.planned == [("somewhere.mlmodelc", "unit CPU_AND_NE")]
 

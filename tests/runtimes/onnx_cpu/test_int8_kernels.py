@@ -10,7 +10,8 @@ import pytest
 
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.runtimes.onnx_cpu.target import TARGET, open_session
+from sprint_export.runtimes.onnx_cpu.runtime import RUNTIME
+from sprint_export.runtimes.onnx_cpu.target import TARGET
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import Exported, export_component, make_feeds, optimize, producers, quantize
 from tests.made_student import snr_db
@@ -65,7 +66,7 @@ def test_the_kernels_give_what_torch_gives_with_the_same_rounding(
     special: Student, graphs: dict[str, Exported], role: str
 ) -> None:
     component, feeds = special.components[role], make_feeds(special)[role]
-    session = open_session(graphs[role].path, component.inputs, component.outputs)
+    session = RUNTIME.open_session(graphs[role].path, component.inputs, component.outputs)
     (found,) = session.run(feeds).values()
     (wanted,) = TorchSession(component, fake=True).run(feeds).values()
     assert snr_db(found, wanted) > MIN_SNR_DB, f"{snr_db(found, wanted):.1f} dB"

@@ -12,7 +12,8 @@ from onnx import TensorProto
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.runtimes.onnx_cpu.target import TARGET, build, can_run, open_session
+from sprint_export.runtimes.onnx_cpu.runtime import RUNTIME
+from sprint_export.runtimes.onnx_cpu.target import TARGET
 from tests import small_graphs
 
 X, Y = (TensorSpec(name, "float32", shape, "") for name, shape in (("x", (2, 3)), ("y", (2, 3))))
@@ -25,7 +26,7 @@ def save_twice(path: Path) -> Path:
 
 
 def test_a_session_computes_and_says_what_it_is(tmp_path: Path) -> None:
-    session = open_session(save_twice(tmp_path / "model.onnx"), (X,), (Y,))
+    session = RUNTIME.open_session(save_twice(tmp_path / "model.onnx"), (X,), (Y,))
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     result = session.run({"x": x})
     assert list(result) == ["y"]
@@ -35,14 +36,13 @@ def test_a_session_computes_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_shadow_is_called_one(tmp_path: Path) -> None:
-    session = open_session(save_twice(tmp_path / "model.shadow.onnx"), (X,), (Y,))
+    session = RUNTIME.open_session(save_twice(tmp_path / "model.shadow.onnx"), (X,), (Y,))
     assert session.description.endswith(" CPU, fp32-compute shadow")
 
 
 def test_it_runs_everywhere_and_builds_nothing(tmp_path: Path) -> None:
-    assert can_run() is None
-    graph = save_twice(tmp_path / "model.onnx")
-    assert build(graph, find_device("cpu"), "any", lambda message: None) == ()
+    assert RUNTIME.can_run() is None
+    save_twice(tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert not TARGET.needs_build
 
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_graph_is_a_bundle_error(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"hello world")
     with pytest.raises(BundleError, match=r"ONNX Runtime cannot load .*model\.onnx: .+"):
-        open_session(graph, (X,), (Y,))
+        RUNTIME.open_session(graph, (X,), (Y,))
 
 
 def test_a_truncated_data_file_is_a_bundle_error(tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_a_truncated_data_file_is_a_bundle_error(tmp_path: Path) -> None:
     model = onnx.load(small_graphs.save_graph(path, nodes, {"x": [1, 64]}, [1, 64], [weight], TensorProto.FLOAT))
     onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     specs = (TensorSpec("x", "float32", (1, 64), ""),), (TensorSpec("y", "float32", (1, 64), ""),)
-    assert open_session(path, *specs).run({"x": np.ones((1, 64), np.float32)})["y"][0, 0] == 64
+    assert RUNTIME.open_session(path, *specs).run({"x": np.ones((1, 64), np.float32)})["y"][0, 0] == 64
     data = tmp_path / "model.onnx.data"
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(BundleError, match=r"ONNX Runtime cannot load .*model\.onnx"):
-        open_session(path, *specs)
+        RUNTIME.open_session(path, *specs)
 
 
 def test_weights_outside_the_bundle_are_not_read(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_weights_outside_the_bundle_are_not_read(tmp_path: Path) -> None:
     tensor.external_data.add(key="location", value="../secret")
     path.write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match="ONNX Runtime cannot load"):
-        open_session(path, (TensorSpec("x", "float32", (1, 64), ""),), (TensorSpec("y", "float32", (1, 64), ""),))
+        RUNTIME.open_session(path, (TensorSpec("x", "float32", (1, 64), ""),), (TensorSpec("y", "float32", (1, 64), ""),))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_interface_that_is_not_the_manifests_is_a_bundle_error(
     tmp_path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], message: str
 ) -> None:
     with pytest.raises(BundleError, match=message):
-        open_session(save_twice(tmp_path / "model.onnx"), inputs, outputs)
+        RUNTIME.open_session(save_twice(tmp_path / "model.onnx"), inputs, outputs)
 
 
 def save_rows(path: Path) -> Path:
@@ -121,7 +121,7 @@ def save_rows(path: Path) -> Path:
 
 
 def test_what_fails_while_it_runs_is_one_line(tmp_path: Path) -> None:
-    session = open_session(
+    session = RUNTIME.open_session(
         save_rows(tmp_path / "model.onnx"), (TensorSpec("x", "int64", (4,), ""),), (TensorSpec("y", "float32", (4, 3), ""),)
     )
     assert session.run({"x": np.array([0, 1, 2, 4])})["y"][3, 2] == 14

@@ -13,15 +13,15 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
-from sprint_export.export.to_openvino.writer import write_component
+from sprint_export.export.to_openvino.writer import EXPORTER
 from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
-from sprint_export.nouns.target import Options
+from sprint_export.options import complete_options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import require
 from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
-from sprint_export.runtimes.openvino_ir import target as openvino_device
-from sprint_export.runtimes.openvino_ir.target import TARGET, OpenVinoSession, complete_options, open_session, refuse_pair
+from sprint_export.runtimes.openvino_ir.runtime import RUNTIME, OpenVinoSession
+from sprint_export.runtimes.openvino_ir.target import TARGET
 from tests.bundles import read_rows
 from tests.export.to_onnx.graphs import quantize_small, small_component, small_feeds
 from tests.made_student import snr_db
@@ -33,13 +33,13 @@ DENSE = ("conv", "point", "left", "right", "out")  # of tests.export.to_onnx.gra
 
 def write(component: Component, precision: str, folder: Path, unit: str = "cpu") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    write_component(component, TARGET, precision, Options(compute_unit=unit), folder)
+    EXPORTER.write_component(component, TARGET, precision, {"compute_unit": unit}, folder)
     return folder / "openvino_model.xml"
 
 
 def open_small(path: Path) -> OpenVinoSession:
     component = small_component()
-    session = open_session(path, component.inputs, component.outputs)
+    session = RUNTIME.open_session(path, component.inputs, component.outputs)
     assert isinstance(session, OpenVinoSession)
     return session
 
@@ -73,7 +73,7 @@ def test_a_float_network_has_no_int8(tmp_path: Path) -> None:
 def test_the_made_student_multiplies_in_int8(made_bundle: Path) -> None:
     bundle = read_bundle(made_bundle)
     for record in bundle.components:
-        session = open_session(made_bundle / record.role / "openvino_model.xml", record.inputs, record.outputs)
+        session = RUNTIME.open_session(made_bundle / record.role / "openvino_model.xml", record.inputs, record.outputs)
         assert isinstance(session, OpenVinoSession)
         layers = session.multiplying_layers()
         found = sum(kind == "int8" for _, _, kind in layers)
@@ -119,10 +119,10 @@ def test_it_computes_what_torch_computes(small_int8: Path) -> None:
 INTERRUPTED = """
 import gc, signal, sys
 from pathlib import Path
-from sprint_export.runtimes.openvino_ir.target import open_session
+from sprint_export.runtimes.openvino_ir.runtime import RUNTIME
 from tests.export.to_onnx.graphs import small_component
 component = small_component()
-first, second = (open_session(Path(sys.argv[1]), component.inputs, component.outputs) for _ in range(2))
+first, second = (RUNTIME.open_session(Path(sys.argv[1]), component.inputs, component.outputs) for _ in range(2))
 del first
 gc.collect()
 del second
@@ -157,8 +157,8 @@ def test_an_absent_device_is_not_replaced_by_the_cpu(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(("device", "unit"), [("cpu", "cpu"), ("intel-gpu", "gpu"), ("intel-npu", "npu")])
 def test_the_device_says_where_it_runs(device: str, unit: str) -> None:
     for precision in TARGET.precisions:
-        assert refuse_pair(precision, find_device(device)) is None
-        assert complete_options(precision, find_device(device), Options()) == Options(compute_unit=unit)
+        assert TARGET.refuses(precision, find_device(device)) is None
+        assert complete_options(TARGET, precision, find_device(device), {}) == {"compute_unit": unit, "dynamic": False}
 
 
 @pytest.mark.parametrize(("device", "instead"), [("rtx-4090", "trt-int8"), ("iphone-16", "coreml-int8")])
@@ -172,10 +172,10 @@ def test_other_makers_devices_are_refused_with_what_serves_them(device: str, ins
 
 
 def test_an_option_of_other_targets_is_refused() -> None:
-    with pytest.raises(InputError, match="part_megabytes=5: openvino targets have no such option; it is for coreml and coreai"):
-        complete_options("int8", find_device("cpu"), Options(part_megabytes=5))
+    with pytest.raises(InputError, match="part_megabytes=5: openvino targets have no such option; it is for coreml targets"):
+        complete_options(TARGET, "int8", find_device("cpu"), {"part_megabytes": 5})
     with pytest.raises(InputError, match="unknown compute unit 'neural-engine'; choose from: cpu, gpu, npu"):
-        complete_options("int8", find_device("cpu"), Options(compute_unit="neural-engine"))
+        complete_options(TARGET, "int8", find_device("cpu"), {"compute_unit": "neural-engine"})
 
 
 def test_a_damaged_ir_is_said(small_int8: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_an_ir_of_another_network_is_said(small_int8: Path) -> None:
     component = small_component()
     inputs = (dataclasses.replace(component.inputs[0], name="pixels"),)
     with pytest.raises(BundleError, match=r"has inputs \['latents'\], the manifest says \['pixels'\]; export the student again"):
-        open_session(small_int8, inputs, component.outputs)
+        RUNTIME.open_session(small_int8, inputs, component.outputs)
 
 
 def test_an_ir_for_an_unknown_unit_is_said(small_int8: Path, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_without_openvino_it_says_what_to_install(small_int8: Path, monkeypatch:
     with pytest.raises(MachineError, match=r"openvino is not installed; run: pip install 'sprint-export\[openvino\]'"):
         open_small(small_int8)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert openvino_device.can_run() == "openvino is not installed; run: pip install 'sprint-export[openvino]'"
+    assert RUNTIME.can_run() == "openvino is not installed; run: pip install 'sprint-export[openvino]'"
 
 
 def write_rows(path: Path) -> Path:
@@ -234,7 +234,7 @@ ROWS = (TensorSpec("x", "int64", (4,), ""),), (TensorSpec("y", "float32", (4, 3)
 
 
 def test_ids_beyond_a_table_are_an_error_and_not_zeros(tmp_path: Path) -> None:
-    session = open_session(write_rows(tmp_path / "model.xml"), *ROWS)
+    session = RUNTIME.open_session(write_rows(tmp_path / "model.xml"), *ROWS)
     assert session.run({"x": np.array([0, 1, 2, 4])})["y"][3, 2] == 14
     for bad in (5, 10**6, -1):
         with pytest.raises(BundleError, match=r"model\.xml: 'x' holds ids from .*, its table has 5 rows"):
@@ -248,11 +248,11 @@ def test_another_type_or_shape_is_said_when_it_is_opened(tmp_path: Path) -> None
         (ROWS[0], (TensorSpec("y", "float32", (4, 5), ""),), r"'y' as float32 \[4, 3\], the manifest says float32 \[4, 5\]"),
     ):
         with pytest.raises(BundleError, match=part):
-            open_session(path, inputs, outputs)
+            RUNTIME.open_session(path, inputs, outputs)
 
 
 def test_what_fails_while_it_runs_is_one_line(tmp_path: Path) -> None:
-    session = open_session(write_rows(tmp_path / "model.xml"), *ROWS)
+    session = RUNTIME.open_session(write_rows(tmp_path / "model.xml"), *ROWS)
     with pytest.raises(BundleError, match=r"OpenVINO cannot run .*model\.xml: ") as caught:
         session.run({"x": np.array([[1]])})
     assert "\n" not in str(caught.value)

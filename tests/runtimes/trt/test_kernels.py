@@ -9,7 +9,7 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError
 from sprint_export.runtimes.trt.kernels import Kernel, KernelTableError, parse_kernels, price_kernels, read_kernels
-from sprint_export.runtimes.trt.target import build
+from sprint_export.runtimes.trt.target import TARGET
 from tests import small_graphs
 
 pytest.importorskip("tensorrt_rtx")
@@ -17,7 +17,7 @@ RTX_4090 = find_device("rtx-4090")
 
 
 def build_kernels(graph: Path) -> tuple[Kernel, ...]:
-    _, table = build(graph, RTX_4090, "tensorrt-rtx", lambda message: None)
+    table = TARGET.build(graph, RTX_4090, "tensorrt-rtx", lambda message: None)["kernels"]
     return parse_kernels(table.read_text("utf-8"))
 
 

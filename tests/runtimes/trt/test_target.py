@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from sprint_export.devices import find_device
-from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.nouns.student import TensorSpec
+from sprint_export.options import complete_options
+from sprint_export.runtimes.trt import runtime as trt_runtime
 from sprint_export.runtimes.trt import session as engine_session
-from sprint_export.runtimes.trt import target as trt_engine
+from sprint_export.runtimes.trt import target as trt_target
+from sprint_export.runtimes.trt.runtime import RUNTIME
 from sprint_export.runtimes.trt.session import EngineSession
+from sprint_export.runtimes.trt.target import TARGET
 from tests import small_graphs
 
 pytest.importorskip("tensorrt_rtx")
@@ -25,7 +29,8 @@ ALL = "cpu, rtx-2080-ti, rtx-3090, rtx-4070, rtx-4080, rtx-4090, rtx-5080, rtx-5
 
 
 def build(graph: Path, device: str = "rtx-4090", builder: str = "tensorrt-rtx") -> tuple[Path, Path]:
-    return trt_engine.build(graph, find_device(device), builder, lambda message: None)
+    files = TARGET.build(graph, find_device(device), builder, lambda message: None)
+    return files["engine"], files["kernels"]
 
 
 @pytest.mark.parametrize(
@@ -51,18 +56,19 @@ def build(graph: Path, device: str = "rtx-4090", builder: str = "tensorrt-rtx") 
     ],
 )
 def test_refusals_name_what_is_needed_and_what_can(precision: str, device: str, reason: str | None) -> None:
-    assert trt_engine.TARGET.refuses(precision, find_device(device)) == reason
+    assert TARGET.refuses(precision, find_device(device)) == reason
 
 
 def test_the_target_says_what_every_precision_computes_in() -> None:
-    assert set(trt_engine.TARGET.graph_dtype) == set(trt_engine.TARGET.precisions)
-    assert find_device(trt_engine.TARGET.default_device).compute_capability == (8, 9)
+    assert set(TARGET.graph_dtype) == set(TARGET.precisions)
+    assert find_device(TARGET.default_device).compute_capability == (8, 9)
 
 
 def test_a_build_leaves_an_engine_and_its_table_beside_the_graph(tmp_path: Path) -> None:
     messages: list[str] = []
     graph = small_graphs.save_mlp(tmp_path / "model.onnx")
-    engine, table = trt_engine.build(graph, RTX_4090, "tensorrt-rtx", messages.append)
+    files = TARGET.build(graph, RTX_4090, "tensorrt-rtx", messages.append)
+    engine, table = files["engine"], files["kernels"]
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.sm89.engine", "model.sm89.layers.txt"}
     assert (engine.name, table.name) == ("model.sm89.engine", "model.sm89.layers.txt")
     assert engine.read_bytes()[:4] == b"vtrt"
@@ -137,8 +143,8 @@ def test_a_graph_the_device_cannot_compute_is_refused_by_the_builder(tmp_path: P
 def test_wrong_arguments_say_what_to_do(tmp_path: Path) -> None:
     graph = small_graphs.save_linear(tmp_path / "g.onnx")
     with pytest.raises(InputError, match=r"unknown builder 'trtexec'; choose from: tensorrt, tensorrt-rtx"):
-        build(graph, builder="trtexec")
-    with pytest.raises(InputError, match="cpu has no compute capability"):
+        complete_options(TARGET, "fp8", RTX_4090, {"builder": "trtexec"})
+    with pytest.raises(RefusedError, match="cpu has no compute capability"):
         build(graph, "cpu")
     with pytest.raises(InputError, match=r"no ONNX graph at .*nothing\.onnx; export the student first"):
         build(tmp_path / "nothing.onnx")
@@ -147,7 +153,7 @@ def test_wrong_arguments_say_what_to_do(tmp_path: Path) -> None:
 def test_the_classic_builder_needs_the_gpu_it_builds_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = small_graphs.save_linear(tmp_path / "g.onnx")
     for gpus, found in [((), "no NVIDIA GPU or no driver"), (((8, 6),), "GPUs of compute capability 8.6")]:
-        monkeypatch.setattr(trt_engine, "find_gpus", lambda gpus=gpus: gpus)
+        monkeypatch.setattr(trt_target, "find_gpus", lambda gpus=gpus: gpus)
         with pytest.raises(MachineError) as caught:
             build(graph, builder="tensorrt")
         assert str(caught.value) == (
@@ -169,11 +175,11 @@ SPECS = (TensorSpec("x", "float32", (2, 3), "in"),), (TensorSpec("y", "float32",
 
 def test_without_a_gpu_an_engine_says_why_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _ = build(small_graphs.save_linear(tmp_path / "g.onnx"))
-    monkeypatch.setattr(trt_engine, "find_gpus", lambda: ())
+    monkeypatch.setattr(trt_runtime, "find_gpus", lambda: ())
     reason = "no NVIDIA GPU or no driver (libcuda lists no device)"
-    assert trt_engine.can_run() == reason
+    assert RUNTIME.can_run() == reason
     with pytest.raises(MachineError) as caught:
-        trt_engine.open_session(engine, *SPECS)
+        RUNTIME.open_session(engine, *SPECS)
     assert str(caught.value) == f"g.sm89.engine cannot run here: {reason}; run it on the RTX PC it was built for"
 
 
@@ -183,7 +189,7 @@ def test_what_is_no_engine_is_refused(tmp_path: Path, content: bytes | None, fou
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BundleError) as caught:
-        trt_engine.open_session(path, *SPECS)
+        RUNTIME.open_session(path, *SPECS)
     assert str(caught.value) == f"{path}: expected a TensorRT engine, found {found}; build it again"
 
 

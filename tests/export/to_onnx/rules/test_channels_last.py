@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.nouns.student import Student
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import quantize, small_component
 from tests.export.to_onnx.rules.before_after import compare
 
@@ -44,7 +44,7 @@ def test_quantized_convolutions_keep_their_scales(tiny_special: Student, axis: i
 
 
 def test_all_rewrites_of_the_target_together(made_special: Student, tmp_path: Path) -> None:
-    rewrites = load_member("target", "trt").TARGET.rewrites
+    rewrites = load_target("trt").rewrites
     found = compare(made_special.components["transformer"], rewrites, tmp_path)
     assert found.operators[1]["Conv"] == found.operators[1]["ReduceSum"] == 0
     assert found.deviation <= TOLERANCE, f"deviation {found.deviation:.1e}, tolerance {TOLERANCE}"

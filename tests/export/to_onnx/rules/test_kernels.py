@@ -9,9 +9,9 @@ import pytest
 from sprint_export.devices import find_device
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
 from sprint_export.nouns.student import Student
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from sprint_export.runtimes.trt.kernels import KernelSummary, parse_kernels, price_kernels
-from sprint_export.runtimes.trt.target import build
+from sprint_export.runtimes.trt.target import TARGET
 from tests.export.to_onnx.graphs import quantize
 
 DEVICE = "rtx-4090"
@@ -22,13 +22,13 @@ ENDS = 16  # patches, caption, mask, output: 12 at full size
 @pytest.mark.parametrize("precision", ["fp8", "int8"])
 def test_a_block_has_few_kernels(tiny_special: Student, precision: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    target = load_member("target", "trt").TARGET
+    target = load_target("trt")
     component = quantize(tiny_special, "trt", precision).components["transformer"]
 
     def price(name: str, rewrites: tuple[str, ...]) -> KernelSummary:
         path = tmp_path / name / "model.onnx"
         write_graph(make_graph(component, "bf16", rewrites), path)
-        _, table = build(path, find_device(DEVICE), "tensorrt-rtx", lambda message: None)
+        table = TARGET.build(path, find_device(DEVICE), "tensorrt-rtx", lambda message: None)["kernels"]
         return price_kernels(parse_kernels(table.read_text()), find_device(DEVICE))
 
     before, after = price("before", ()), price("after", target.rewrites)

@@ -11,7 +11,7 @@ import pytest
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize import quantize_student
-from sprint_export.registry import load_member
+from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import initializers, quantize, quantize_small, value_of
 from tests.export.to_onnx.rules.before_after import BeforeAfter, compare
 from tests.made_student import PROMPTS
@@ -50,7 +50,7 @@ def test_columns_scales_and_biases_are_side_by_side(tmp_path: Path) -> None:
 
 def test_weights_in_blocks_are_left_alone(tiny_special: Student, tmp_path: Path) -> None:
     """Their scales lie along the inputs, and they have no zero point."""
-    target = load_member("target", "onnx").TARGET
+    target = load_target("onnx")
     recipe = Recipe("blocks", (Rule("*", "int4"),), tuple(PROMPTS))
     component = quantize_student(tiny_special, "int8", target, recipe).components["transformer"]
     assert any(layer.group for layer in component.layers.values())

@@ -12,8 +12,8 @@ from sprint_export.devices import find_device
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
 from sprint_export.nouns.student import Component
-from sprint_export.runtimes.trt import target as trt_engine
 from sprint_export.runtimes.trt.kernels import parse_kernels
+from sprint_export.runtimes.trt.target import TARGET
 from tests.export.to_onnx.graphs import attributes, initializers, producers, quantize_small, run_onnx, small_feeds, value_of
 from tests.made_student import snr_db
 
@@ -76,7 +76,7 @@ def test_no_convolution_writes_float32(tmp_path: Path) -> None:
     written = []
     for rewrites in ((), REWRITES):
         graph = export(component, "bf16", tmp_path, rewrites)
-        _, table = trt_engine.build(graph, find_device("rtx-4090"), "tensorrt-rtx", lambda message: None)
+        table = TARGET.build(graph, find_device("rtx-4090"), "tensorrt-rtx", lambda message: None)["kernels"]
         kernels = [k for k in parse_kernels(table.read_text()) if k.flop and k.dtype == "int8" and "conv" in k.name]
         assert len(kernels) == 2, "the dense and the 1x1 convolution"
         written.append({tensor.dtype for kernel in kernels for tensor in kernel.outputs})

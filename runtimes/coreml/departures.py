@@ -2,29 +2,26 @@
 
 Every operation is given PyTorch's own inputs, so errors do not pile up and the place is exact. PyTorch computes the captured
 graph with weights and inputs rounded as the recipe says; what remains is the converter's doing, or a damaged file's.
-Covered: Core ML. All intermediate values of a graph are kept at once, so large pictures are left out.
+All intermediate values of a graph are kept at once, so large pictures are left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from sprint_export.export.bundle import locate, locate_kind
+from sprint_export.export.bundle import locate
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.report import Measurement
-from sprint_export.nouns.student import Component, Student
-from sprint_export.quantize.mend.edits import edit_component, read_edits
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.registry import hush, load_member
-from sprint_export.specialize import specialize_like
-from sprint_export.validate.bundle_layers import take_layers
-from sprint_export.validate.side_by_side import Drawn
+from sprint_export.registry import hush
 from sprint_export.weights import Handle, LazyHandle
 
 if TYPE_CHECKING:
@@ -33,38 +30,32 @@ if TYPE_CHECKING:
 WEIGHTED = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
 
 
-def find_departures(bundle: Bundle, student: Student, rounded: Drawn) -> list[Measurement]:
-    """A row per component of a Core ML bundle: 0, or 1 with the operation's name and its error; none for other targets.
+def find_departures(bundle: Bundle, dtype: str, rounded: Iterable[tuple[Component, Mapping[str, Array]]]) -> list[Measurement]:
+    """A row per component: 0, or 1 with the operation's name and its error.
 
     Args:
         bundle: the files.
-        student: unspecialized.
-        rounded: what PyTorch drew with the same rounding; its first prompt's inputs are used.
+        dtype: what the graphs compute in.
+        rounded: by component, with the layers and edits of the manifest, what went into it.
     """
-    if bundle.target != "coreml":
-        return []
-    specialized = specialize_like(student, bundle)
     rows = []
-    for record in bundle.components:
-        component = edit_component(specialized.components[record.role], read_edits(locate_kind(bundle, record.role, "edits")))
-        component = take_layers(component, record.layers)
+    for component, feeds in rounded:
         with hush():
-            found = search_component(bundle, component, dict(rounded.feeds[record.role][0]))
-        note = found or "every operation gives what PyTorch gives"
-        rows.append(Measurement("departures", float(found is not None), "", record.role, note=note))
+            departure = search_component(bundle, component, dtype, feeds)
+        note = departure or "every operation gives what PyTorch gives"
+        rows.append(Measurement("departures", float(departure is not None), "", component.role, note=note))
     return rows
 
 
-def search_component(bundle: Bundle, component: Component, feeds: dict[str, Array]) -> str | None:
+def search_component(bundle: Bundle, component: Component, dtype: str, feeds: Mapping[str, Array]) -> str | None:
     """The first operation of a component's packages that departs from PyTorch, in words, or None."""
     from sprint_export.export.to_coreml.writer import fill_weights, make_parts
     from sprint_export.runtimes.coreml.mil.departure import find_departure
     from sprint_export.runtimes.coreml.mil.evaluate import Evaluator
     from sprint_export.runtimes.coreml.mil.record import record_values
     from sprint_export.runtimes.coreml.mil.sources import read_sources
-    from sprint_export.runtimes.coreml.target import package_of
+    from sprint_export.runtimes.coreml.package import package_of
 
-    dtype = load_member("target", bundle.target).TARGET.graph_dtype[bundle.precision]
     record = next(record for record in bundle.components if record.role == component.role)
     graphs = make_parts(dataclasses.replace(component, layers=record.layers), dtype, bundle.options)
     for graph, part in zip(graphs, record.parts, strict=True):
@@ -77,7 +68,7 @@ def search_component(bundle: Bundle, component: Component, feeds: dict[str, Arra
         found = find_departure(Evaluator(package), reference, given, read_sources(program, reference))
         if found is not None:
             return f"{package.name}: {found}"
-        feeds = feeds | {spec.name: reference[spec.name].numpy() for spec in graph.outputs}
+        feeds = {**feeds} | {spec.name: reference[spec.name].numpy() for spec in graph.outputs}
     return None
 
 

@@ -17,7 +17,7 @@ from sprint_export.export.bundle import make_artifact
 from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
 from sprint_export.nouns.report import Measurement
 from sprint_export.road import convert
-from sprint_export.validate.neural_engine import MAX_AXIS, MAX_RANK, check_packages
+from sprint_export.runtimes.coreml.neural_engine import MAX_AXIS, MAX_RANK, check_packages
 from tests.runtimes.coreml.mil.mil_programs import Spec, save_program
 
 CLEAN = {"ne_rank_above_4": 0.0, "ne_long_axis": 0.0, "ne_float32": 0.0, "ne_on_cpu": 0.0}

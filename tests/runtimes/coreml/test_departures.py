@@ -20,23 +20,22 @@ from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle,
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Options
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.registry import hush
 from sprint_export.road import convert
+from sprint_export.runtimes.coreml.departures import search_component
 from sprint_export.runtimes.coreml.mil.allowance import half_unit
 from sprint_export.runtimes.coreml.mil.program import Op, read_program
-from sprint_export.runtimes.coreml.target import package_of
+from sprint_export.runtimes.coreml.package import package_of
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate import validate_bundle
-from sprint_export.validate.departures import find_departures, search_component
-from sprint_export.validate.side_by_side import Drawn
 from tests.bundles import copy_bundle
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, Array
 from tests.runtimes.coreml.mil.mil_programs import change_literal, change_weight
 
+DTYPE = "fp16"  # what the graphs of all of these precisions compute in
 Feeds = dict[str, dict[str, Array]]
 Change = Callable[[Path], Op]  # edits a package in place; the operation that reads what was changed
 
@@ -86,7 +85,7 @@ def search(bundle: Bundle, role: str, world: Callable[[str], World]) -> str | No
     record = next(record for record in bundle.components if record.role == role)
     component = edit_component(known.special.components[role], read_edits(locate_kind(bundle, role, "edits")))
     with hush():
-        return search_component(bundle, dataclasses.replace(component, layers=record.layers), known.feeds[role])
+        return search_component(bundle, dataclasses.replace(component, layers=record.layers), DTYPE, known.feeds[role])
 
 
 def list_packages(bundle: Bundle, role: str) -> list[Path]:
@@ -211,7 +210,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The decoder in half precision, cut in two."""
     folder = tmp_path_factory.mktemp("departures") / "parts"
     return convert(
-        "sprint-tiny", "coreml-fp16", folder, components=("vae_decoder",), validate=False, options=Options(part_megabytes=1)
+        "sprint-tiny", "coreml-fp16", folder, components=("vae_decoder",), validate=False, options={"part_megabytes": 1}
     )
 
 
@@ -283,9 +282,3 @@ def failed_gates(report: Report) -> list[str]:
 def test_a_zero_in_a_compressed_weight_allows_nothing() -> None:
     """Zeros are many in 8 and 4 bits; taken for numbers near 1 they hid a scale that was 10 % off."""
     assert half_unit(torch.tensor([0.0, 2.0**-20, 1.0])).tolist() == [2.0**-25, 2.0**-25, 2.0**-11]
-
-
-def test_other_targets_have_no_such_rows(healthy: Callable[[str], Bundle]) -> None:
-    bundle = dataclasses.replace(healthy("int8"), target="onnx")
-    drawn = Drawn(np.zeros((0, 64, 64, 3), np.uint8), {}, {}, {}, "nothing was drawn")
-    assert find_departures(bundle, load_student("sprint-tiny"), drawn) == []

@@ -1,0 +1,143 @@
+"""Open a bundle: a pipeline over its files, on a runtime that can run here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sprint_export.errors import BundleError, MachineError, unknown_choice
+from sprint_export.export.bundle import find_artifact, find_file, find_odd_entry, locate, locate_kind, read_bundle
+from sprint_export.nouns.bundle import Bundle, Part
+from sprint_export.nouns.student import ROLES
+from sprint_export.prompt_reader import PromptReader
+from sprint_export.registry import load_target
+from sprint_export.runtimes.runtime import Runtime, load_runtime
+from sprint_export.session import Chain, OneAtATime, Pipeline
+from sprint_export.sizes import find_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sprint_export.session import Session
+
+TOKENIZER = "tokenizer/tokenizer.json"
+PACKAGES = (".mlpackage", ".aimodel")  # folders that a library reads as one file
+
+
+def open_bundle(
+    folder: str | Path,
+    runtime: str | None = None,
+    verify: bool = True,
+    one_at_a_time: bool = False,
+    steps: int | None = None,
+) -> Pipeline:
+    """A text-to-image pipeline over a bundle's files, on a runtime that can run here.
+
+    Args:
+        folder: the bundle.
+        runtime: one that runs the bundle's target, e.g. "trt" or "onnx"; default: the first that can run here, with the
+            target's own before those that check it elsewhere. `pipe.description` says which was taken.
+        verify: compare all files with their sha256 first.
+        one_at_a_time: keep one component in memory and load the next when it is needed: for students larger than memory.
+        steps: one of the step counts the bundle was made for; default: its first.
+
+    Raises:
+        InputError, BundleError: no bundle there, or its files do not fit its manifest.
+        MachineError: the runtime that was asked for cannot run here, or a component is missing.
+    """
+    bundle = read_bundle(Path(folder), verify)
+    bundle.plan.rows(steps)  # a step count it was not made for is said before anything is loaded
+    return replace(open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time), steps=steps)
+
+
+def choose_runtime(bundle: Bundle, runtime: str | None) -> str:
+    """The runtime that was asked for, or the first of the target's that can run here.
+
+    Raises:
+        InputError: the target has no such runtime. MachineError: it, or none of them, can run here.
+    """
+    names = load_target(bundle.target).runtimes
+    if runtime is not None and runtime not in names:
+        raise unknown_choice(f"runtime for a {bundle.target} bundle:", runtime, names)
+    reasons = {name: _refuse(bundle, name) for name in ((runtime,) if runtime else names)}
+    chosen = next((name for name, reason in reasons.items() if reason is None), None)
+    if chosen is None:
+        raise MachineError("; ".join(f"{name} cannot run here: {reason}" for name, reason in reasons.items()))
+    return chosen
+
+
+def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> Pipeline:
+    """A bundle's sessions on one runtime, chained.
+
+    Raises:
+        BundleError: the bundle lacks a component of the chain.
+    """
+    missing = [role for role in ROLES if role not in {record.role for record in bundle.components}]
+    if missing:
+        raise BundleError(
+            f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component and cannot draw pictures"
+        )
+    lazy = OneAtATime(ROLES, lambda role: open_session(bundle, runtime, role))
+    return chain_sessions(bundle, lazy if one_at_a_time else {role: open_session(bundle, runtime, role) for role in ROLES})
+
+
+def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
+    """The text-to-image chain a bundle describes, over sessions of any kind."""
+    reader = PromptReader(bundle.prompt, locate(bundle, TOKENIZER), BundleError)
+    return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape, sizes=find_sizes(bundle))
+
+
+def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
+    """One component on one runtime: its engine, its graph, or the shadow of a graph that was made for another target.
+
+    A component in several parts becomes one session that runs them in turn.
+
+    Raises:
+        BundleError: the bundle has no such file.
+    """
+    opener = load_runtime(runtime)
+    record = next(record for record in bundle.components if record.role == role)
+    if len(record.parts) > 1:
+        return Chain([_open_part(bundle, opener, role, part) for part in record.parts])
+    return _open_part(bundle, opener, role, record.parts[0])
+
+
+def _open_part(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Session:
+    if runtime.opens_engines:
+        path = locate_kind(bundle, role, "engine", bundle.device)
+    else:
+        path = locate_kind(bundle, role, "shadow") or locate(bundle, f"{role}/{part.graph}")
+    if path is None:
+        raise BundleError(
+            f"{bundle.folder} has no engine of {role} for {bundle.device}; build it with: sprint-export build {bundle.folder}"
+        )
+    _check_beside(bundle, path)
+    return runtime.open_session(path, part.inputs, part.outputs)
+
+
+def _check_beside(bundle: Bundle, graph: Path) -> None:
+    """Refuse what a library would open by itself beside a graph and the manifest does not name: weights, links, devices."""
+    role = graph.relative_to(bundle.folder).parts[0]
+    odd = find_odd_entry(bundle.folder / role)
+    if odd is not None:
+        raise BundleError(
+            f"{bundle.folder} holds {role + '/' + odd!r}, which is no regular file; copy the bundle with its files in it"
+        )
+    package = next((parent for parent in graph.parents if parent.suffix in PACKAGES), None)
+    inside = [path for path in package.rglob("*") if path.is_file()] if package else []
+    for path in (*inside, graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
+        name = path.relative_to(bundle.folder).as_posix()
+        if path.exists() and find_file(bundle, name) is None:
+            raise BundleError(f"{path} lies beside {graph.name} and the manifest does not name it; do not use this bundle")
+
+
+def _refuse(bundle: Bundle, name: str) -> str | None:
+    """Why a runtime cannot open the bundle here, or None; an engine opens in the one version of its builder."""
+    runtime, versions = load_runtime(name), bundle.runtimes
+    if runtime.opens_engines:
+        engine = find_artifact(bundle, bundle.components[0].role, "engine", bundle.device)
+        if engine is None:
+            return f"the bundle has no engine; build it with: sprint-export build {bundle.folder}"
+        versions = {builder: version for builder, version in versions.items() if builder == engine.format}
+    return runtime.can_run() or runtime.refuse_version(versions)

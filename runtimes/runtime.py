@@ -1,0 +1,50 @@
+"""What every runtime offers: whether it can run here, whether its version can, and a session over one graph."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from sprint_export.nouns.student import TensorSpec
+from sprint_export.registry import load_member
+
+if TYPE_CHECKING:
+    from sprint_export.session import Session
+
+
+@dataclass(frozen=True)
+class Runtime(ABC):
+    """What runs a bundle's graphs; a target names those that run its own. Its library is imported when a session is opened."""
+
+    name: str
+    opens_engines: ClassVar[bool] = False  # what a target built for the bundle's device, not the graph itself
+
+    @abstractmethod
+    def can_run(self) -> str | None:
+        """Why it cannot run on this machine, or None. Cheap: nothing is imported."""
+
+    def refuse_version(self, runtimes: Mapping[str, str]) -> str | None:
+        """Why the version that is installed cannot open a bundle that names these (Bundle.runtimes), or None."""
+        return None
+
+    @abstractmethod
+    def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
+        """Load a graph, or an engine.
+
+        Raises:
+            BundleError: it cannot be read, or its interface is not the manifest's.
+            MachineError: the library, a device or memory is missing.
+        """
+
+
+def load_runtime(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        InputError: there is none; the message lists them.
+    """
+    runtime: Runtime = load_member("runtime", name).RUNTIME
+    return runtime

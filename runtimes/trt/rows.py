@@ -1,0 +1,47 @@
+"""Rows of a report that only engines have: their size, and what their kernel tables say."""
+
+from __future__ import annotations
+
+from sprint_export.devices import find_device
+from sprint_export.export.bundle import find_artifact, locate_kind
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Measurement, Metric
+from sprint_export.runtimes.trt.kernels import price_kernels, read_kernels
+
+METRICS = tuple(
+    Metric(name) for name in ("engine_mb", "kernels", "priced_ms", "moved_mb", "gflop", "fused_attention", "kernels_*")
+)
+
+
+def weigh_engines(bundle: Bundle) -> list[Measurement]:
+    """Bytes on disk of the device's engines."""
+    engines = [(record.role, find_artifact(bundle, record.role, "engine", bundle.device)) for record in bundle.components]
+    return [
+        Measurement("engine_mb", engine.bytes / 1e6, "MB", role, note="TensorRT engine")
+        for role, engine in engines
+        if engine is not None
+    ]
+
+
+def summarize_kernels(bundle: Bundle) -> list[Measurement]:
+    """What the builder chose for each engine, priced from the device's published peaks. Not a measured latency."""
+    rows, device = [], find_device(bundle.device)
+    for record in bundle.components:
+        table = locate_kind(bundle, record.role, "kernels", bundle.device)
+        if table is None:
+            continue
+        summary = price_kernels(read_kernels(table), device)
+        rows += [
+            Measurement("kernels", float(summary.kernels), "", record.role, note=f"in the engine for {device.title}"),
+            Measurement(
+                "priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"
+            ),
+            Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note="bytes read and written by all kernels"),
+            Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note="gemm, convolution and attention kernels"),
+            Measurement("fused_attention", float(summary.attention_kernels), "", record.role, note="attention kernels"),
+        ]
+        rows += [
+            Measurement(f"kernels_{kind}", float(count), "", record.role, note=f"that multiply in {kind}")
+            for kind, count in sorted(summary.by_dtype.items())
+        ]
+    return rows

@@ -1,0 +1,1 @@
+"""Target `web`, laid out as in the package: all of it is in this folder."""
