@@ -177,7 +177,7 @@ def calibration_feeds(student: Student) -> dict[str, list[dict[str, np.ndarray]]
     """What the three float networks read on the recipe's prompts and noise: NNCF and modelopt calibrate on it."""
     from sprint_export.quantize.torch_session import TorchSession
 
-    recipe = default_recipe("int8", student)
+    recipe = default_recipe("int8", student, load_target("onnx"))
     feeds: dict[str, list[dict[str, np.ndarray]]] = {role: [] for role in ROLES}
     networks = {role: TorchSession(student.components[role]) for role in ROLES}
 

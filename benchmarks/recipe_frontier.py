@@ -29,7 +29,7 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.costs import Prices, choose_cost
-from sprint_export.quantize.search.gate_search import GateSearch, search_recipe
+from sprint_export.quantize.search.gate_search import GateOrder, GateSearch, search_recipe
 from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
@@ -60,7 +60,7 @@ def measure_row(options: argparse.Namespace, name: str) -> dict[str, Any]:
     if name in list_presets(student.family):
         recipe: Recipe = read_preset(name, precision, student, target)
     else:
-        found = search_recipe(student, target, precision, device, float(name), cost=options.cost)
+        found = search_recipe(student, GateOrder(target, precision, device, float(name), options.cost))
         recipe = found.recipe
     seconds = time.perf_counter() - start
     quantized = quantize_student(student, precision, target, recipe)

@@ -94,11 +94,12 @@ def round_dynamically(value: torch.Tensor, layer: QuantizedLayer, axis: int) -> 
 
 def split_weight(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
     """What is stored of a weight, and the branch beside it: A [rank, in], B [out, rank] in values that the graph's type holds."""
-    branch = load_scheme(layer.scheme).branch(weight.float(), layer)
+    scheme = load_scheme(layer.scheme)
+    branch = scheme.branch(weight.double(), layer) if scheme.rank else None  # in float32 the last digits differ by who asks
     if branch is None:
         return weight, None
     down, up = (round_to_graph(factor, layer.scale_dtype) for factor in branch)
-    return weight.float() - (up @ down).reshape(weight.shape), (down, up)
+    return (weight.double() - (up.double() @ down.double()).reshape(weight.shape)).float(), (down, up)
 
 
 def round_weight(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:

@@ -110,7 +110,7 @@ class Scheme:
         return stored * spread_scale(packed["scale"], stored)
 
     def branch(self, weight: torch.Tensor, layer: QuantizedLayer) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """A [rank, in] and B [out, rank] of the float branch beside the layer, or None; the stored weight is of W - B A."""
+        """A [rank, in] and B [out, rank] of the branch beside a layer of this float64 weight, or None; W - B A is stored."""
         return None
 
     def count_bytes(self, shape: Sequence[int], layer: QuantizedLayer, float_bytes: int) -> int:

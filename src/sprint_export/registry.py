@@ -24,7 +24,7 @@ from sprint_export.nouns.target import Target
 
 KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "student": ("students", "*/family.py"),
-    "scheme": ("quantize", "schemes/*.py"),
+    "scheme": ("quantize.schemes", "*.py"),
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
 }

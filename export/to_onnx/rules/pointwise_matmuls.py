@@ -45,9 +45,10 @@ def is_pointwise(node: ir.Node) -> bool:
 
 
 def is_integer(restored: ir.Node) -> bool:
-    """Whether a DequantizeLinear reads a stored INT8 tensor."""
+    """Whether a DequantizeLinear reads a stored INT8 tensor with a zero point: scales in blocks have none."""
     source = restored.inputs[0]
-    return is_constant(source) and source is not None and source.dtype == ir.DataType.INT8
+    is_stored = is_constant(source) and source is not None and source.dtype == ir.DataType.INT8
+    return is_stored and len(restored.inputs) > 2
 
 
 def _to_matmul(graph: ir.Graph, node: ir.Node, restored: ir.Node) -> None:

@@ -51,6 +51,7 @@ def test_there_are_schemes() -> None:
 def test_a_scheme_says_what_it_is(name: str) -> None:
     scheme = load_scheme(name)
     assert scheme.name == name
+    assert "-" not in name, "a target string is <target>-<precision>"
     assert scheme.meaning
     assert inspect.getdoc(load_member("scheme", name))
     assert scheme.is_quantized == (name not in FLOAT_DTYPES)
