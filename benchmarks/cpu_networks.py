@@ -52,10 +52,10 @@ def make_feeds(role: str, pixels: int, holds_prefix: bool = False) -> dict[str, 
 
 def quantized(role: str, pixels: int, engine: str, prompts: int) -> Any:
     """One specialized network, quantized where its precision asks for it; ranges come from the cache when they are there."""
+    from sprint_export.conversion import keep_components
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.recipes import default_recipe
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
 
     name, precision = OURS[engine]
@@ -78,7 +78,7 @@ def export(role: str, pixels: int, engine: str, prompts: int, folder: Path) -> N
 
 def open_ours(role: str, pixels: int, engine: str, folder: Path) -> Callable[[], np.ndarray[Any, Any]]:
     """The exported network on its runtime."""
-    from sprint_export.road import keep_components
+    from sprint_export.conversion import keep_components
     from sprint_export.runtimes.runtime import load_runtime
     from sprint_export.specialize import specialize_student
 

@@ -37,10 +37,10 @@ SIZES = ("fixed", "free")
 
 def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) -> None:
     """All four files, quantized ones calibrated on one prompt."""
+    from sprint_export.conversion import keep_components
     from sprint_export.devices import find_device
     from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import build_preset
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sprint_export.conversion import keep_components
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
@@ -30,7 +31,6 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.road import keep_components
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

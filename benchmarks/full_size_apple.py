@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import find_device
+from sprint_export.nouns.order import Deployment
 from sprint_export.validate.machine import describe_machine
 
 STUDENT = "random:sana-sprint-0.6b"
@@ -30,11 +31,11 @@ ROLES = ("transformer", "vae_decoder", "text_encoder")
 
 def export(work: Path, device: str, precision: str, role: str) -> dict[str, Any]:
     """One network of one bundle; what it weighs and how it was cut."""
+    from sprint_export.conversion import keep_components
     from sprint_export.export import export_student
     from sprint_export.options import complete_options
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
 
@@ -42,7 +43,8 @@ def export(work: Path, device: str, precision: str, role: str) -> dict[str, Any]
     options = complete_options(target, precision, place, {})
     student = specialize_student(load_student(STUDENT), layout=target.choose_layout(options))
     student = quantize_student(keep_components(student, [role]), precision, target)
-    bundle = export_student(student, target, precision, place, work / f"{device}-{precision}-{role}", options=options)
+    deployment = Deployment(target, precision, place, options)
+    bundle = export_student(student, deployment, work / f"{device}-{precision}-{role}")
     sizes = [artifact.bytes for artifact in bundle.artifacts if artifact.kind == "weights"]
     return {
         "packages": len(bundle.components[0].parts),

@@ -30,7 +30,7 @@ FULL = 28
 
 
 def _student(layers: int) -> Any:
-    from sprint_export.road import keep_components
+    from sprint_export.conversion import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import build_preset
     from sprint_export.students.sana_sprint.published import PRESETS

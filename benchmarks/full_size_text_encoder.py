@@ -40,11 +40,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 def run_case(case: str, layers: int, work: str) -> dict[str, Any]:
     """Specialize, quantize, export and build a text encoder of so many layers; what its engine costs."""
+    from sprint_export.conversion import keep_components
     from sprint_export.export.to_onnx.writer import make_graph, write_graph
     from sprint_export.nouns.recipe import Recipe, Rule
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.runtimes.trt.kernels import parse_kernels, price_kernels
     from sprint_export.runtimes.trt.target import TARGET
     from sprint_export.specialize import specialize_student

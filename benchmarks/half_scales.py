@@ -25,11 +25,12 @@ from typing import Any
 
 import torch
 
+from sprint_export.conversion import keep_components
 from sprint_export.devices import find_device
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
 from sprint_export.registry import load_target
-from sprint_export.road import keep_components
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.machine import describe_machine
@@ -120,7 +121,7 @@ def measure_picture(precision: str) -> dict[str, Any]:
     feeds = {"latents": np.random.default_rng(0).standard_normal(component.inputs[0].shape, np.float32)}
     with tempfile.TemporaryDirectory(prefix="sprint-export-") as folder:
         start = time.monotonic()
-        bundle = export_student(student, target, precision, place, Path(folder) / "out", options=options)
+        bundle = export_student(student, Deployment(target, precision, place, options), Path(folder) / "out")
         made = time.monotonic() - start
         session = open_session(bundle, "coreml-checker", DECODER)
         start = time.monotonic()

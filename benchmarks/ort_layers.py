@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from sprint_export.conversion import keep_components
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
@@ -29,7 +30,6 @@ from sprint_export.nouns.target import LayerShape
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.registry import load_target
-from sprint_export.road import keep_components
 from sprint_export.runtimes.onnx_cpu.runtime import make_options
 from sprint_export.runtimes.onnx_cpu.target import rounds_output
 from sprint_export.specialize import specialize_student

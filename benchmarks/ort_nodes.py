@@ -49,10 +49,10 @@ def shorten(role: str, layers: int | None, pixels: int) -> Any:
 
 def export(role: str, layers: int | None, pixels: int, folder: Path) -> None:
     """Both graphs, calibrated on one prompt."""
+    from sprint_export.conversion import keep_components
     from sprint_export.export.to_onnx.writer import EXPORTER
     from sprint_export.quantize import quantize_student
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
     from sprint_export.students.sana_sprint.presets import build_preset
 

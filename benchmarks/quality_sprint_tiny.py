@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.recipes import default_recipe, read_preset
@@ -146,7 +147,8 @@ def draw_ours(target_name: str, precision: str, preset: str, changes: Mapping[st
     recipe = dataclasses.replace(read_preset(preset, precision, student, target), **changes)
     quantized, seconds, peak = measured(lambda: quantize_student(student, precision, target, recipe))
     with tempfile.TemporaryDirectory() as folder:
-        bundle = export_student(quantized, target, precision, find_device(target.default_device), Path(folder) / "bundle")
+        deployment = Deployment(target, precision, find_device(target.default_device))
+        bundle = export_student(quantized, deployment, Path(folder) / "bundle")
         pipeline = open_bundle(bundle.folder, None, verify=False)
         pictures = pipeline(draws.captions(student), noise=draws.noise(student))
     return Drawn(pictures, seconds, peak)
@@ -176,6 +178,7 @@ def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, dr
 def calibration_feeds(student: Student) -> dict[str, list[dict[str, np.ndarray]]]:
     """What the three float networks read on the recipe's prompts and noise: NNCF and modelopt calibrate on it."""
     from sprint_export.quantize.torch_session import TorchSession
+    from sprint_export.registry import load_target
 
     recipe = default_recipe("int8", student, load_target("onnx"))
     feeds: dict[str, list[dict[str, np.ndarray]]] = {role: [] for role in ROLES}

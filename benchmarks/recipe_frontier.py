@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sprint_export.devices import find_device
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.prompt_reader import PromptReader
@@ -29,11 +28,11 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.costs import Prices, choose_cost
-from sprint_export.quantize.search.gate_search import GateOrder, GateSearch, search_recipe
+from sprint_export.quantize.search.gate_search import GateSearch, search_recipe
 from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.run_checks import parse_target
+from sprint_export.run_checks import read_deployment
 from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -53,14 +52,14 @@ def draw(student: Student, prompts: Sequence[str], fake: bool, dtype: str) -> An
 
 def measure_row(options: argparse.Namespace, name: str) -> dict[str, Any]:
     """One recipe, by a preset's name or a gate in dB: what it costs and what it draws."""
-    target, precision = parse_target(options.target)
-    device = find_device(options.device or target.default_device)
+    deployment = read_deployment(options.target, options.device)
+    target, precision, device = deployment.target, deployment.precision, deployment.device
     student = specialize_student(load_student("sprint-tiny"))
     start, found = time.perf_counter(), None
     if name in list_presets(student.family):
         recipe: Recipe = read_preset(name, precision, student, target)
     else:
-        found = search_recipe(student, GateOrder(target, precision, device, float(name), options.cost))
+        found = search_recipe(student, deployment, float(name), cost=options.cost)
         recipe = found.recipe
     seconds = time.perf_counter() - start
     quantized = quantize_student(student, precision, target, recipe)

@@ -83,10 +83,10 @@ PHASES = {"calibrate": calibrate, "export": export, "build": build}
 
 
 def _quantized(role: str, layers: int | None, precision: str) -> Any:
+    from sprint_export.conversion import keep_components
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.recipes import default_recipe
     from sprint_export.registry import load_target
-    from sprint_export.road import keep_components
     from sprint_export.specialize import specialize_student
 
     student = keep_components(specialize_student(make_student(role, layers)), [role])

@@ -10,7 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from sprint_export.road import convert
+from sprint_export.conversion import convert
 from sprint_export.run_checks import list_targets
 from sprint_export.validate.machine import describe_machine
 

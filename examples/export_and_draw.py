@@ -11,10 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from sprint_export import load_student, open_bundle, quantize_student, specialize_student
-from sprint_export.devices import find_device
 from sprint_export.export import export_student
 from sprint_export.export.publishing import place_bundle
-from sprint_export.run_checks import parse_target
+from sprint_export.run_checks import read_deployment
 
 PROMPT = "a small red circle above a large blue square on a white background"
 
@@ -27,12 +26,12 @@ def main() -> None:
 
     student = load_student("sprint-tiny")  # stock diffusers classes, weights not read yet
     one_step = specialize_student(student, steps=1)  # the time path folds into the weights
-    target, precision = parse_target("onnx-int8")
-    quantized = quantize_student(one_step, precision, target)  # ranges measured on the student's own prompts
-    print(f"{sum(len(c.layers) for c in quantized.components.values())} layers will be stored in {precision}")
+    onnx = read_deployment("onnx-int8")  # a target, a precision, and the device they are for
+    quantized = quantize_student(one_step, onnx.precision, onnx.target)  # ranges measured on the student's own prompts
+    print(f"{sum(len(c.layers) for c in quantized.components.values())} layers will be stored in {onnx.precision}")
 
     out.mkdir(parents=True, exist_ok=True)
-    made = export_student(quantized, target, precision, find_device("cpu"), out / "bundle")
+    made = export_student(quantized, onnx, out / "bundle")
     bundle = place_bundle(made, out / "bundle")  # from the work folder, now that it is whole
     pipe = open_bundle(bundle.folder)  # from here on torch is not needed
     print(f"draws with {pipe.description}")

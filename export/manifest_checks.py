@@ -38,6 +38,7 @@ MOST_WORDS = 1 << 22  # of a vocabulary; Gemma's has 2^18
 MOST_LETTERS = 1 << 18  # of one text
 MOST_ARTIFACTS = 4096
 MOST_RUNTIMES = 16
+MOST_REWRITES = 1 << 20  # of one rule in one graph
 LARGEST_FILE = 1 << 42
 DTYPES = ("float32", "float16", "bfloat16")  # of the constants of a step plan
 KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config", "frontier")
@@ -60,6 +61,7 @@ def check_manifest(bundle: Bundle) -> None:
     for check in (
         check_texts,
         check_names,
+        check_rewrites,
         check_options,
         check_runtimes,
         check_plan,
@@ -113,6 +115,15 @@ def check_names(bundle: Bundle) -> None:
         demand(name in known, what, repr(name), f"one of {', '.join(known)}")
     precisions = load_target(bundle.target).precisions
     demand(bundle.precision in precisions, "precision", repr(bundle.precision), f"one of {', '.join(precisions)}")
+
+
+def check_rewrites(bundle: Bundle) -> None:
+    """What fired in a graph is a rule of the target, some number of times."""
+    known = load_target(bundle.target).rewrites
+    for record in bundle.components:
+        for name, count in record.rewrites.items():
+            demand(name in known, f"{record.role}.rewrites", repr(name), f"one of {', '.join(known) or '(none)'}")
+            demand_range(f"{record.role}.rewrites.{name}", count, 0, MOST_REWRITES)
 
 
 def check_options(bundle: Bundle) -> None:

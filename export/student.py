@@ -18,10 +18,11 @@ from sprint_export.export.publishing import Finished, open_work_folder, read_com
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import DYNAMIC, Device, Options, Target
+from sprint_export.nouns.target import DYNAMIC, Target
 from sprint_export.options import complete_options
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.registry import load_member
@@ -34,7 +35,7 @@ TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
 TOKENIZER_FILES = (".json", ".model", ".txt", ".jinja")  # a folder may hold code too: it stays behind
 
 
-def bundle_key(student: Student, target: Target, precision: str, device: Device, options: Options) -> str:
+def bundle_key(student: Student, deployment: Deployment) -> str:
     """A hash of all that decides a bundle's bytes: two runs with one key make the same files."""
     layers = {role: {name: asdict(layer) for name, layer in c.layers.items()} for role, c in student.components.items()}
     parts = [
@@ -43,12 +44,13 @@ def bundle_key(student: Student, target: Target, precision: str, device: Device,
         to_json(student.prompt),
         to_json(student.recipe),
         layers,
-        target.name,
-        precision,
-        device.name,
-        {option.name: options.get(option.name) for option in target.options if not option.is_for_building},
+        deployment.target.name,
+        deployment.precision,
+        deployment.device.name,
+        {option.name: deployment.options.get(option.name) for option in deployment.target.options if not option.is_for_building},
+        to_json(deployment.hashed),
         student.layout,
-        tool_versions(target),
+        tool_versions(deployment.target),
         sorted(student.components),
         {role: hash_tensors(component.edits) for role, component in student.components.items()},
     ]
@@ -69,24 +71,19 @@ def tool_versions(target: Target) -> dict[str, str]:
 @fixed_threads()
 def export_student(
     student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
+    deployment: Deployment,
     out: Path,
     progress: Progress = quiet,
-    options: Options | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
     """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage publishes it.
 
     Args:
         student: specialized, and quantized where the precision asks for it.
-        target: says the graph's type.
-        precision: one of the target's.
-        device: recorded, and asked whether it can.
+        deployment: what for: a target, one of its precisions, a device, and options, of which those left open are the
+            target's or the device's choice.
         out: the final folder; nothing is written there yet.
-        progress: is told (stage, done, total).
-        options: what the target offers beside the precision; what is left open is the target's or the device's choice.
+        progress: is told (step, done, total).
         say: is told which components of an interrupted run are made again, and why.
 
     Returns:
@@ -98,39 +95,33 @@ def export_student(
     """
     if student.plan is None:
         raise InputError("the student is not specialized; call specialize_student(student) before export_student")
+    target, precision, device = deployment.target, deployment.precision, deployment.device
     if (reason := target.refuses(precision, device)) is not None:
         raise RefusedError(reason)
-    options = complete_options(target, precision, device, options or {})
-    _check_quantized(student, target, precision)
+    deployment = replace(deployment, options=complete_options(target, precision, device, deployment.options))
+    _check_quantized(student, deployment)
     with claim_bundle(out) as work:
-        return _gather_bundle(student, target, precision, device, options, work, progress, say)
+        return _gather_bundle(student, deployment, work, progress, say)
 
 
 def _gather_bundle(
-    student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
-    options: Options,
-    work: Path,
-    progress: Progress,
-    say: Callable[[str], None],
+    student: Student, deployment: Deployment, work: Path, progress: Progress, say: Callable[[str], None]
 ) -> Bundle:
     assert student.plan is not None
-    components = (
-        load_member("student", student.family).free_sizes(student).components if options.get(DYNAMIC) else student.components
-    )
-    key = bundle_key(student, target, precision, device, options)
+    target, options, components = deployment.target, deployment.options, student.components
+    if options.get(DYNAMIC):
+        components = load_member("student", student.family).free_sizes(student).components
+    key = bundle_key(student, deployment)
     work = open_work_folder(work, key)
     records, artifacts = [], []
     for i, (role, component) in enumerate(components.items()):
-        progress("exporting " + role, i, len(components))
+        progress(Step("exporting", role), i, len(components))
         finished = _find_finished(work / role, say)
         if finished is None:
-            finished = _export_component(component, target, precision, options, work / role, student.configs[role])
+            finished = _export_component(component, deployment, work / role, student.configs[role])
         records.append(finished.record)
         artifacts += _describe_files(finished.files, role, load_exporter(target))
-    progress("exporting", len(components), len(components))
+    progress(Step("exporting"), len(components), len(components))
     artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
     bundle = Bundle(
         folder=work,
@@ -139,8 +130,8 @@ def _gather_bundle(
         revision=student.revision,
         licence=student.licence,
         target=target.name,
-        precision=precision,
-        device=device.name,
+        precision=deployment.precision,
+        device=deployment.device.name,
         options=options,
         layout=student.layout,
         plan=student.plan,
@@ -170,8 +161,9 @@ def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: E
     return found
 
 
-def _check_quantized(student: Student, target: Target, precision: str) -> None:
+def _check_quantized(student: Student, deployment: Deployment) -> None:
     """Refuse a float student under a quantized name, and scales rounded for a graph of another type."""
+    target, precision = deployment.target, deployment.precision
     if target.offers[precision].is_quantized and student.recipe is None:
         raise InputError(
             f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
@@ -180,8 +172,7 @@ def _check_quantized(student: Student, target: Target, precision: str) -> None:
     found = {layer.scale_dtype for component in student.components.values() for layer in component.layers.values()} - {dtype}
     if found:
         raise InputError(
-            f"the student is quantized with {found.pop()} scales, {target.name}-{precision} takes {dtype}; "
-            "quantize it for this target"
+            f"the student is quantized with {found.pop()} scales, {deployment.name} takes {dtype}; quantize it for this target"
         )
 
 
@@ -194,9 +185,9 @@ def _find_finished(folder: Path, say: Callable[[str], None]) -> Finished | None:
         return None
 
 
-def _export_component(
-    component: Component, target: Target, precision: str, options: Options, folder: Path, config: object
-) -> Finished:
+def _export_component(component: Component, deployment: Deployment, folder: Path, config: object) -> Finished:
+    target, precision, options = deployment.target, deployment.precision, deployment.options
+
     def write(making: Path) -> ComponentRecord:
         with note_vanished() as vanished:
             record = load_exporter(target).write_component(component, target, precision, options, making)

@@ -46,7 +46,7 @@ def quantize_student(
         precision: the target's, e.g. "int8" or "fp8"; a float precision returns the student as it is.
         target: says what the precision means; its graph type rounds the scales, its kernels decide whose outputs are rounded too.
         recipe: which layers; default: the preset `balanced`, all but the entry and exit layers.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Raises:
         InputError: the student is not specialized, or the recipe does not fit it or the target.

@@ -6,6 +6,7 @@ there (runtime.Runtime). Listing and reading them imports no library; the two ve
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if __name__ != "sprint_export.runtimes":
@@ -16,15 +17,10 @@ if TYPE_CHECKING:
     from sprint_export.runtimes.open import open_bundle
 
 __all__ = ["build_bundle", "open_bundle"]
+_HOMES = {"build_bundle": "engines", "open_bundle": "open"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "build_bundle":
-        from sprint_export.runtimes.engines import build_bundle
-
-        return build_bundle
-    if name == "open_bundle":
-        from sprint_export.runtimes.open import open_bundle
-
-        return open_bundle
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -19,7 +19,7 @@ from sprint_export.export.bundle import (
 from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.nouns.target import BuiltTarget, Device, Options
 from sprint_export.options import complete_options
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import load_target
 from sprint_export.work_folder import claim_bundle
 
@@ -36,7 +36,7 @@ def build_bundle(
         bundle: a bundle or its folder.
         device: a name from `devices`; default: the one the bundle was made for.
         options: those of the target's that shape what is built, e.g. {"builder": "tensorrt"}; default: the bundle's own.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Returns:
         The bundle with its new files; engines that are there already and whole are not built again.
@@ -58,9 +58,9 @@ def _build_claimed(bundle: Bundle, device_name: str | None, options: Options, pr
     if not isinstance(target, BuiltTarget):
         return bundle
     for i, record in enumerate(bundle.components):
-        progress(f"building {record.role} for {device.name}", i, len(bundle.components))
+        progress(Step("building", f"{record.role} for {device.name}"), i, len(bundle.components))
         bundle = _build_component(bundle, target, record.role, device, builder)
-    progress(f"building for {device.name}", len(bundle.components), len(bundle.components))
+    progress(Step("building", f"for {device.name}"), len(bundle.components), len(bundle.components))
     return replace(bundle, device=device.name)
 
 
@@ -71,9 +71,10 @@ def choose_builder(bundle: Bundle, device: Device, options: Options) -> str:
         InputError: no such option or builder, or one that shapes the graphs.
     """
     target = load_target(bundle.target)
-    fixed = [option.name for option in target.options if not option.is_for_building and option.name in options]
-    if fixed:
-        raise InputError(f"{fixed[0]} shapes the graphs of {bundle.folder}, which are made; export the student again")
+    for option in target.options:
+        value = options.get(option.name, bundle.options.get(option.name))
+        if not option.is_for_building and value != bundle.options.get(option.name):
+            raise InputError(f"{option.name}={value}: the graphs of {bundle.folder} were made without it; export it again")
     return str(complete_options(target, bundle.precision, device, {**bundle.options, **options}).get("builder", ""))
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sprint_export.session import Session
 
 TOKENIZER = "tokenizer/tokenizer.json"
-PACKAGES = (".mlpackage", ".aimodel")  # folders that a library reads as one file
 
 
 def open_bundle(
@@ -112,11 +111,11 @@ def _open_part(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Sessi
         raise BundleError(
             f"{bundle.folder} has no engine of {role} for {bundle.device}; build it with: sprint-export build {bundle.folder}"
         )
-    _check_beside(bundle, path)
+    _check_beside(bundle, path, runtime.package)
     return runtime.open_session(path, part.inputs, part.outputs)
 
 
-def _check_beside(bundle: Bundle, graph: Path) -> None:
+def _check_beside(bundle: Bundle, graph: Path, suffix: str | None) -> None:
     """Refuse what a library would open by itself beside a graph and the manifest does not name: weights, links, devices."""
     role = graph.relative_to(bundle.folder).parts[0]
     odd = find_odd_entry(bundle.folder / role)
@@ -124,7 +123,7 @@ def _check_beside(bundle: Bundle, graph: Path) -> None:
         raise BundleError(
             f"{bundle.folder} holds {role + '/' + odd!r}, which is no regular file; copy the bundle with its files in it"
         )
-    package = next((parent for parent in graph.parents if parent.suffix in PACKAGES), None)
+    package = next((parent for parent in graph.parents if parent.suffix == suffix), None)
     inside = [path for path in package.rglob("*") if path.is_file()] if package else []
     for path in (*inside, graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
         name = path.relative_to(bundle.folder).as_posix()

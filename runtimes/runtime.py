@@ -21,6 +21,7 @@ class Runtime(ABC):
 
     name: str
     opens_engines: ClassVar[bool] = False  # what a target built for the bundle's device, not the graph itself
+    package: ClassVar[str | None] = None  # how a folder is called that its library reads as one file
 
     @abstractmethod
     def can_run(self) -> str | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.bundle_files import MANIFEST
+from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
-from sprint_export.road import convert
 
 COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture

@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("coremltools")
 
 from sprint_export import load_student, open_bundle
+from sprint_export.conversion import convert
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.student import ROLES
 from sprint_export.registry import load_target
-from sprint_export.road import convert
 from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sprint_export import interrupts
 from sprint_export.cli.bars import TimeLeft, progress_bars
+from sprint_export.progress import Step
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def press_ctrl_c_where_it_is_swallowed() -> None:
 def test_a_swallowed_interrupt_is_raised_at_the_next_report(listening: None) -> None:
     reports = []
     with pytest.raises(KeyboardInterrupt), progress_bars(Console(file=io.StringIO())) as progress:
-        progress("exporting", 0, 2)
+        progress(Step("exporting"), 0, 2)
         press_ctrl_c_where_it_is_swallowed()
         reports.append("before")
-        progress("exporting", 1, 2)
+        progress(Step("exporting"), 1, 2)
         reports.append("after")
     assert reports == ["before"]
     assert interrupts.stopped_by() == signal.SIGINT
@@ -49,9 +50,15 @@ def test_or_at_the_end(listening: None) -> None:
 def test_stages_are_lines_where_there_is_no_terminal() -> None:
     text = io.StringIO()
     with progress_bars(Console(file=text)) as progress:
-        for stage, done in (("loading torch", 0), ("loading diffusers", 1), ("exporting text_encoder", 0), ("drawing", 0)):
-            progress(stage, done, 2)
-    assert text.getvalue().splitlines() == ["loading ...", "exporting ...", "drawing ..."]
+        for stage, detail in (
+            ("loading", "torch"),
+            ("loading", "diffusers"),
+            ("exporting", "a"),
+            ("drawing", ""),
+            ("smoothing", "a"),
+        ):
+            progress(Step(stage, detail), 0, 2)
+    assert text.getvalue().splitlines() == ["loading ...", "exporting ...", "drawing ...", "smoothing: a ..."]
 
 
 def test_quiet_says_nothing_and_verbose_says_the_seconds() -> None:
@@ -59,8 +66,8 @@ def test_quiet_says_nothing_and_verbose_says_the_seconds() -> None:
     for name, options in (("quiet", {"is_quiet": True}), ("verbose", {"is_timed": True})):
         text = io.StringIO()
         with progress_bars(Console(file=text), **options) as progress:
-            progress("drawing", 0, 1)
-            progress("drawing", 1, 1)
+            progress(Step("drawing"), 0, 1)
+            progress(Step("drawing"), 1, 1)
         said[name] = text.getvalue().splitlines()
     assert said["quiet"] == []
     assert said["verbose"][0] == "drawing ..."
@@ -85,6 +92,6 @@ def test_a_bar_says_what_is_left_once_a_step_is_done() -> None:
 def test_a_terminal_shows_a_bar_at_once() -> None:
     text = io.StringIO()
     with progress_bars(Console(file=text, force_terminal=True, width=100)) as progress:
-        progress("loading torch", 0, 3)
-    assert "loading torch" in text.getvalue()
+        progress(Step("loading", "torch"), 0, 3)
+    assert "loading: torch" in text.getvalue()
     assert "0/3" in text.getvalue()

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sprint_export.conversion import convert
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.student import bundle_key
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.options import complete_options
 from sprint_export.registry import list_members, load_member, load_target
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
@@ -144,8 +145,8 @@ def test_a_table_of_positions_has_one_size_which_is_said_before_any_work(tmp_pat
 
 
 def test_the_key_depends_on_it(tiny_student: Student) -> None:
-    target, device = load_target("onnx"), find_device("cpu")
-    keys = {bundle_key(specialize_student(tiny_student), target, "fp32", device, o) for o in ({}, DYNAMIC)}
+    deployments = [Deployment(load_target("onnx"), "fp32", find_device("cpu"), options) for options in ({}, DYNAMIC)]
+    keys = {bundle_key(specialize_student(tiny_student), deployment) for deployment in deployments}
     assert len(keys) == 2
 
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from sprint_export import load_student, open_bundle
+from sprint_export.conversion import convert
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.nouns.student import ROLES
-from sprint_export.road import convert
 from sprint_export.run_checks import parse_target
 from sprint_export.runtimes.trt.kernels import Kernel, parse_kernels
 from sprint_export.session import make_noise

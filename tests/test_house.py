@@ -17,11 +17,13 @@ import pytest
 from tests.tree import ROOT, STAGES, package_modules
 
 LINE_BUDGET = 400
+MOST_PARAMETERS = 8  # of a function, self and cls apart: what belongs together is one dataclass
+LONGEST_FUNCTION = 75  # lines, with its docstring
 
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("__main__", "cli", "inspection"),
-    ("road", "run_checks", "recipe_choice", "out_folder"),
+    ("conversion", "run_checks", "recipe_choice", "out_folder"),
     ("validate",),
     ("runtimes",),
     ("export",),
@@ -184,6 +186,36 @@ def test_files_keep_the_line_budget() -> None:
     counts = {path: len(path.read_text("utf-8").splitlines()) for path in files}
     over = [f"{path.relative_to(ROOT)} has {count} lines" for path, count in counts.items() if count > LINE_BUDGET]
     assert not over, f"one idea, one file, at most {LINE_BUDGET} lines: {'; '.join(over)}"
+
+
+def functions_of(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """(where it is, the function) for every function of a file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def count_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Of every kind, without self and cls."""
+    all_of = function.args
+    named = [*all_of.posonlyargs, *all_of.args, *all_of.kwonlyargs, *filter(None, (all_of.vararg, all_of.kwarg))]
+    return sum(each.arg not in ("self", "cls") for each in named)
+
+
+def test_functions_keep_the_budgets() -> None:
+    functions = [each for path in MODULES.values() for each in functions_of(path)]
+    assert len(functions) > 500, "too few functions found; the walk is broken"
+    wide = [f"{where} takes {n}" for where, function in functions if (n := count_parameters(function)) > MOST_PARAMETERS]
+    assert not wide, f"a function takes at most {MOST_PARAMETERS} parameters: {'; '.join(wide)}"
+    lengths = {where: 1 + (function.end_lineno or 0) - function.lineno for where, function in functions}
+    long = [f"{where} has {length} lines" for where, length in lengths.items() if length > LONGEST_FUNCTION]
+    assert not long, f"a function has at most {LONGEST_FUNCTION} lines: {'; '.join(long)}"
+
+
+def test_the_count_of_parameters_itself() -> None:
+    source = "class A:\n    def f(self, a, /, b, *args, c, d=1, **more): ...\n    async def g(cls): ..."
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [count_parameters(function) for function in functions] == [6, 0]
 
 
 def test_importing_the_package_loads_no_library() -> None:

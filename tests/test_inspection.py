@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sprint_export.conversion import convert
 from sprint_export.errors import InputError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, list_names, tabulate_recipe
@@ -19,7 +20,6 @@ from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.recipe_toml import read_recipe
-from sprint_export.road import convert
 from sprint_export.specialize import specialize_student
 from tests.bundles import check_refused, run_command
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sprint_export import road, students
+from sprint_export import conversion, students
 from sprint_export.bundle_files import REPORT, SHEET, sort_contents
+from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.files import write_text
 from sprint_export.nouns.student import Student
-from sprint_export.road import convert
 from sprint_export.work_folder import find_work_folder
 from tests.attack import full_disks
 from tests.attack.fresh import run_campaign
@@ -48,7 +48,7 @@ def refuse_work(*_: object, **__: object) -> Any:
 def test_a_folder_with_a_manifest_of_another_program_is_left_alone(
     tiny_student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(road, "_make_bundle", refuse_work)
+    monkeypatch.setattr(conversion, "_make_bundle", refuse_work)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "bundle.json").write_text("{}")
     (tmp_path / "notes" / "thesis.tex").write_text("mine")
@@ -64,7 +64,7 @@ def test_a_users_file_in_a_bundle_is_refused_before_any_work(
     (folder / "vae_decoder" / "notes.txt").write_text("mine")
     before = read_state(folder)
     convert(tiny_student, "onnx-fp32", folder, components=ONE)  # nothing to do, and nothing to lose
-    monkeypatch.setattr(road, "_make_bundle", refuse_work)
+    monkeypatch.setattr(conversion, "_make_bundle", refuse_work)
     with pytest.raises(InputError, match=r"bundle holds what is not a bundle's: vae_decoder/notes\.txt; nothing was touched"):
         convert(tiny_student, "onnx-fp32", folder, components=ONE, overwrite=True, guidance=7.0)
     assert read_state(folder) == before
@@ -77,7 +77,7 @@ def test_a_damaged_bundle_is_said_before_any_work_and_made_anew_with_overwrite(
         folder = copy_bundle(made_bundle, tmp_path / "bundle")
         (folder / damage).write_bytes(bytes((folder / damage).stat().st_size))
         with monkeypatch.context() as patch:
-            patch.setattr(road, "keep_components", refuse_work)
+            patch.setattr(conversion, "keep_components", refuse_work)
             with pytest.raises(BundleError, match=r"; to replace it, add --overwrite"):
                 convert(tiny_student, "onnx-fp32", folder, components=ONE)
         convert(tiny_student, "onnx-fp32", folder, components=ONE, overwrite=True)

@@ -1,24 +1,28 @@
-"""The road's recipe: what is refused before any work, what a name means, what a searched bundle holds."""
+"""The recipe of a run: what is refused before any work, what a name means, what a searched bundle holds."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
+from sprint_export.nouns.order import CheckedOrder, Order
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.frontier import read_frontier
-from sprint_export.recipe_choice import Wish, check_wish, choose_recipe, find_psnr_gate
+from sprint_export.recipe_choice import choose_recipe, find_psnr_gate
 from sprint_export.recipe_toml import write_recipe
 from sprint_export.registry import load_target
-from sprint_export.road import convert
+from sprint_export.run_checks import check_order
 from sprint_export.specialize import specialize_student
+from sprint_export.validate.gates import read_gates
 from tests.bundles import read_rows
 
 ONNX, COREML = (load_target(name) for name in ("onnx", "coreml"))
@@ -27,10 +31,9 @@ PROMPTS = ("a red circle above a blue square", "a green square")
 OWN = Recipe("mine", (Rule("*", "int8", "all"),), PROMPTS, 1)
 
 
-def wish(recipe: object = None, precision: str = "int8", **more: object) -> Wish:
-    asked = {"max_mb": None, "cost": None, "gates": (), "components": ROLES, **more}
-    target, device = (COREML, PHONE) if precision == "w4" else (ONNX, CPU)
-    return check_wish(target, precision, device, recipe, **asked)  # type: ignore[arg-type]  # some are wrong on purpose
+def check(recipe: Any = None, precision: str = "int8", **more: Any) -> CheckedOrder:
+    target = "coreml" if precision == "w4" else "onnx"
+    return check_order(Order(target=f"{target}-{precision}", recipe=recipe, **more))
 
 
 @pytest.mark.parametrize(
@@ -58,33 +61,33 @@ def wish(recipe: object = None, precision: str = "int8", **more: object) -> Wish
     ],
     ids=str,
 )
-def test_what_cannot_be_met_is_refused_before_any_work(asked: dict[str, object], error: type[Exception], message: str) -> None:
+def test_what_cannot_be_met_is_refused_before_any_work(asked: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        wish(**asked)  # type: ignore[arg-type]  # some are wrong on purpose
+        check(**asked)
 
 
 def test_a_name_a_file_and_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(write_recipe(OWN), "utf-8")
-    assert wish(str(path)).recipe == wish(path).recipe == wish(OWN).recipe == OWN
-    assert wish("fast").recipe == "fast"
-    assert wish().recipe is None
+    assert check(str(path)).recipe == check(path).recipe == check(OWN).recipe == OWN
+    assert check("fast").recipe == "fast"
+    assert check().recipe is None
 
 
 def test_a_name_becomes_the_preset_of_the_pair(tiny_student: Student) -> None:
     student = specialize_student(tiny_student)
     said: list[str] = []
-    found = choose_recipe(student, ONNX, "int8", CPU, wish("faithful"), lambda *_: None, said.append)
+    found = choose_recipe(student, check("faithful"), lambda *_: None, said.append)
     assert found == (read_preset("faithful", "int8", student, ONNX), None)
-    assert choose_recipe(student, ONNX, "int8", CPU, wish(OWN), lambda *_: None, said.append) == (OWN, None)
-    assert choose_recipe(student, ONNX, "int8", CPU, wish(), lambda *_: None, said.append) == (None, None)
+    assert choose_recipe(student, check(OWN), lambda *_: None, said.append) == (OWN, None)
+    assert choose_recipe(student, check(), lambda *_: None, said.append) == (None, None)
     assert said == []
 
 
 def test_without_a_gate_auto_reaches_the_precisions_own() -> None:
     assert find_psnr_gate((), "w8a8") == 25
     assert find_psnr_gate((), "p4a16") == 20
-    assert find_psnr_gate(("psnr_db>=41.5", "adherence_drop_points<=1"), "w8a8") == 41.5
+    assert find_psnr_gate(read_gates(("psnr_db>=41.5", "adherence_drop_points<=1")), "w8a8") == 41.5
 
 
 def test_a_searched_bundle_shows_what_was_found(tiny_student: Student, tmp_path: Path) -> None:

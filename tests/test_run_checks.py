@@ -9,28 +9,14 @@ from typing import Any
 import pytest
 
 from sprint_export.errors import InputError, MachineError
+from sprint_export.nouns.order import CheckedOrder, Order
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.road import check_convert
+from sprint_export.run_checks import check_order, describe_order
 from tests.test_house import run_python
 
-DEFAULTS: dict[str, Any] = {
-    "steps": 1,
-    "guidance": None,
-    "device": None,
-    "recipe": None,
-    "cost": None,
-    "components": ROLES,
-    "options": None,
-    "max_mb": None,
-    "prompt_tokens": None,
-    "gates": (),
-    "count": None,
-    "validate": True,
-}
 
-
-def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int8", **named: Any) -> Any:
-    return check_convert(student, target, None, **(DEFAULTS | named))
+def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int8", **named: Any) -> CheckedOrder:
+    return check_order(Order(student, target, **named))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +51,8 @@ def test_what_is_wrong_is_said(named: dict[str, Any], said: str) -> None:
 
 def test_checks_load_no_library(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom sprint_export.road import check_convert\n"
-        f"check_convert('sprint-tiny', 'trt-fp8', None, **({DEFAULTS!r} | dict(gates=('psnr_db>=3',), recipe='fast')))\n"
+        "import sys\nfrom sprint_export.nouns.order import Order\nfrom sprint_export.run_checks import check_order\n"
+        "check_order(Order('sprint-tiny', 'trt-fp8', gates=('psnr_db>=3',), recipe='fast'))\n"
         "print([name for name in ('torch', 'numpy', 'onnx', 'onnxruntime', 'diffusers', 'tensorrt_rtx') if name in sys.modules])"
     )
     assert run_python(code) == "[]"
@@ -105,12 +91,12 @@ def test_an_out_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
         (tmp_path / ("x" * 300) / "y", "x: cannot|cannot write|File name too long"),
     ):
         with pytest.raises(InputError, match=said):
-            check_convert("sprint-tiny", "onnx-int8", out, **DEFAULTS)
+            check(out=out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loop"], "the probe is gone"
 
 
 def test_the_choices_are_described() -> None:
-    lines = list(check(target="coreml-int8", gates=("psnr_db>=40", "psnr_db<=90")).describe())
+    lines = list(describe_order(check(target="coreml-int8", gates=("psnr_db>=40", "psnr_db<=90"))))
     assert lines[0].startswith("target: coreml-int8, Core ML package")
     assert "device: iphone-15-pro, Apple iPhone 15 Pro (A17 Pro, 8 GB)" in lines
     assert "deployment_target: iOS18" in lines

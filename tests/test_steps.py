@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import ROLES, StepPlan, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.sampler import trigflow_times
 from sprint_export.session import Pipeline, make_noise

@@ -19,10 +19,11 @@ MAKE = """
 import dataclasses, hashlib, sys
 from pathlib import Path
 import torch
-from sprint_export.devices import find_device
 from sprint_export.export import export_student
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.recipes import default_recipe
+from sprint_export.registry import load_member
+from sprint_export.run_checks import read_deployment
 from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -38,9 +39,8 @@ onnx = load_target("onnx")
 for role, component in quantize(load_student("sprint-tiny"), "int8", onnx).components.items():
     print(role, hashlib.sha256(repr(component.layers).encode()).hexdigest())
 for name in sys.argv[2:]:
-    target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
-    device = find_device(target.default_device)
-    bundle = export_student(quantize(tiny(), precision, target), target, precision, device, Path(sys.argv[1]) / name)
+    made_for = read_deployment(name)
+    bundle = export_student(quantize(tiny(), made_for.precision, made_for.target), made_for, Path(sys.argv[1]) / name)
     print(name, bundle.key)
     for path in sorted(path for path in bundle.folder.rglob("*") if path.is_file() and path.name not in EXCEPT):
         print(path.relative_to(bundle.folder), hashlib.sha256(path.read_bytes()).hexdigest())

@@ -14,7 +14,7 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.report import Measurement, Report
+from sprint_export.nouns.report import Gate, Measurement, Report
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
@@ -27,7 +27,7 @@ from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.students.source import is_embedded
 from sprint_export.students.sprint_tiny.world import IMAGE_SIZE
-from sprint_export.validate.gates import apply_gates, read_demands, read_gates
+from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
@@ -59,7 +59,7 @@ def validate_bundle(
     student: Student | None = None,
     prompts: Sequence[str] | None = None,
     count: int | None = None,
-    gates: Sequence[str] = (),
+    gates: Sequence[str | Gate] = (),
     runtime: str | None = None,
     progress: Progress = quiet,
 ) -> Report:
@@ -72,7 +72,7 @@ def validate_bundle(
         count: how many of them; default: 64 for pictures up to 128 px, else 4. Given prompts are all taken.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
 
     Returns:
         The report; `report.passed` says whether all gates were met.
@@ -84,7 +84,7 @@ def validate_bundle(
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     with claim_bundle(folder, WRITE_ADVICE):
-        return _validate_claimed(folder, student, prompts, count, gates, runtime, progress)
+        return _validate_claimed(folder, student, prompts, count, read_gates(gates), runtime, progress)
 
 
 def _validate_claimed(
@@ -92,15 +92,13 @@ def _validate_claimed(
     student: Student | None,
     prompts: Sequence[str] | None,
     count: int | None,
-    gates: Sequence[str],
+    gates: Sequence[Gate],
     runtime: str | None,
     progress: Progress,
 ) -> Report:
     bundle = read_bundle(folder)
     target = load_target(bundle.target)
-    chosen_gates = read_gates(gates, target.offers[bundle.precision].scheme, bundle.recipe is None or bundle.recipe.is_whole)
-    demanded = [gate.metric for gate in read_demands(gates)]
-    check_metrics(demanded, target, find_file(bundle, JSON) is not None)
+    check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
     student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
@@ -109,17 +107,18 @@ def _validate_claimed(
             "give the right one with --student, or export again"
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
-    check_captions(demanded, student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
-    is_timed = any(name.startswith(TIMED) for name in demanded)
+    check_captions([gate.metric for gate in gates], student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
+    is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
     rows += recall_search(bundle) + weigh_files(bundle) + target.read_rows(bundle)
+    all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, bundle.recipe is None or bundle.recipe.is_whole)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",
         description,
         describe_machine(),
         len(prompts),
-        apply_gates(rows, chosen_gates, demanded),
+        apply_gates(rows, all_gates, gates),
     )
     write_text(folder / REPORT, format_report(report))
     return report
@@ -139,14 +138,14 @@ def _load_source(source: str) -> Student:
     )
 
 
-def check_demands(student: Student, gates: Sequence[str], count: int | None) -> None:
+def check_gates(student: Student, gates: Sequence[Gate], count: int | None) -> None:
     """Refuse, before a bundle is made, gates that its validation on the student's own prompts could not hold.
 
     Raises:
         InputError: adherence is asked for where prompts are no captions, or there are no prompts.
     """
     prompts = _choose_prompts(student, None, count, SMALL_PICTURE)
-    check_captions([gate.metric for gate in read_demands(gates)], has_captions(prompts))
+    check_captions([gate.metric for gate in gates], has_captions(prompts))
 
 
 def student_side(bundle: Bundle) -> int:

@@ -24,47 +24,44 @@ SOUND = (
 )
 
 
-def read_gates(texts: Sequence[str], scheme: str, is_whole: bool = True) -> tuple[Gate, ...]:
+def add_defaults(gates: Sequence[Gate], scheme: str, is_whole: bool = True) -> tuple[Gate, ...]:
     """The scheme's default gates, with the user's in place of those on the same metric; all the user's hold.
 
     A recipe that is not whole leaves layers in float on purpose: of its bundle no share is demanded.
-
-    Raises:
-        InputError: a text is not of the form metric>=number.
     """
-    asked = read_demands(texts)
-    replaced = {gate.metric for gate in asked} | (set() if is_whole else {SHARE.metric})
-    return (*(gate for gate in (*load_scheme(scheme).gates, *SOUND) if gate.metric not in replaced), *asked)
+    replaced = {gate.metric for gate in gates} | (set() if is_whole else {SHARE.metric})
+    return (*(gate for gate in (*load_scheme(scheme).gates, *SOUND) if gate.metric not in replaced), *gates)
 
 
-def read_demands(texts: Sequence[str]) -> tuple[Gate, ...]:
+def read_gates(demands: Iterable[str | Gate]) -> tuple[Gate, ...]:
     """The user's own gates, each once.
 
     Raises:
         InputError: a text is not of the form metric>=number.
     """
-    found = []
-    for text in texts:
-        match = _FORM.fullmatch(text)
-        if match is None:
-            raise InputError(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30' or 'adherence_drop_points<=2'")
-        found.append(Gate(match[1], match[2], float(match[3]), "asked for"))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(demand if isinstance(demand, Gate) else _read_gate(demand) for demand in demands))
 
 
-def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], demanded: Sequence[str] = ()) -> tuple[Measurement, ...]:
+def _read_gate(text: str) -> Gate:
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise InputError(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30' or 'adherence_drop_points<=2'")
+    return Gate(match[1], match[2], float(match[3]), "asked for")
+
+
+def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], asked: Sequence[Gate] = ()) -> tuple[Measurement, ...]:
     """Mark every row that gates speak about as passed, where it meets all of them, or not; NaN meets none.
 
     Raises:
-        InputError: a gate the user asked for (its metric is in `demanded`) speaks about no row.
+        InputError: one of the gates the user asked for speaks about no row.
     """
     rows = tuple(rows)
     names = {row.metric for row in rows}
-    for metric in demanded:
-        if metric not in names:
-            known = find_metric(metric)
+    for gate in asked:
+        if gate.metric not in names:
+            known = find_metric(gate.metric)
             why = f" (it takes {known.needs})" if known is not None and known.needs else ""
-            raise InputError(f"gate metric {metric!r} is not in this report{why}; choose from: {', '.join(sorted(names))}")
+            raise InputError(f"gate metric {gate.metric!r} is not in this report{why}; choose from: {', '.join(sorted(names))}")
     return tuple(_judge(row, [gate for gate in gates if gate.metric == row.metric]) for row in rows)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sprint_export.errors import InputError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.report import Measurement, Report
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.runtimes.open import open_bundle
 from sprint_export.validate.machine import describe_machine
 
@@ -30,11 +30,11 @@ def time_bundle(folder: str | Path, runs: int = 10, runtime: str | None = None, 
     pipeline.seconds.clear()
     whole = []
     for i in range(runs):
-        progress("timing", i, runs)
+        progress(Step("timing"), i, runs)
         start = time.perf_counter()
         pipeline([PROMPT], seed=i)
         whole.append(time.perf_counter() - start)
-    progress("timing", runs, runs)
+    progress(Step("timing"), runs, runs)
     rows = [
         Measurement(f"latency_p{percent}_ms", 1e3 * float(np.percentile(seconds, percent)), "ms", role)
         for role, seconds in [*pipeline.seconds.items(), ("whole picture", whole)]

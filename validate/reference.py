@@ -15,7 +15,7 @@ import torch
 from diffusers.schedulers import scheduling_scm
 
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.sampler import INTERMEDIATE_TIMESTEP
 
 
@@ -46,12 +46,12 @@ def draw_reference(
         noise: unit variance float32 [steps, B, C, h, w].
         steps: as the bundle was specialized.
         guidance: likewise.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
     """
     assert student.make_reference is not None
     seconds: dict[str, list[float]] = {}
     total = 2 * len(prompts)
-    texts = _encode_prompts(student, prompts, seconds, lambda done: progress("PyTorch reference", done, total))
+    texts = _encode_prompts(student, prompts, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
     pipeline = student.make_reference(student, ("transformer", "vae_decoder"))
     pipeline.set_progress_bar_config(disable=True)
     _time_calls(pipeline.transformer, seconds.setdefault("transformer", []))
@@ -61,7 +61,7 @@ def draw_reference(
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
     for i, (embeds, mask) in enumerate(texts):
-        progress("PyTorch reference", len(prompts) + i, total)
+        progress(Step("PyTorch reference"), len(prompts) + i, total)
         with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
             image = pipeline(
                 prompt=None,
@@ -77,7 +77,7 @@ def draw_reference(
                 output_type="np",
             ).images
         pictures.append(np.rint(image * 255).astype(np.uint8))
-    progress("PyTorch reference", total, total)
+    progress(Step("PyTorch reference"), total, total)
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 

@@ -52,7 +52,7 @@ def recall_reference(
         noise: unit variance float32 [steps, B, C, h, w].
         steps: as the bundle was specialized.
         guidance: likewise.
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
         is_fresh: draw all of them, for their seconds; they are kept.
     """
     folder, drawing = reference_folder(), _describe_drawing(student, steps, guidance)

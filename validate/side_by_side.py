@@ -17,7 +17,7 @@ from sprint_export.export.bundle import locate_kind
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import ROLES, Component, Student
-from sprint_export.progress import Progress
+from sprint_export.progress import Progress, Step
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
@@ -109,8 +109,8 @@ def _draw(pipeline: Pipeline, stage: str, keep: int, prompts: Sequence[str], noi
     pipeline = dataclasses.replace(pipeline, sessions=noting)
     done_before = {role: i * len(prompts) for i, role in enumerate(ROLES)}
 
-    def tell(drawing: str, done: int, total: int) -> None:
-        progress(stage, done_before[drawing.rpartition(" ")[2]] + done, len(ROLES) * total)
+    def tell(step: Step, done: int, total: int) -> None:
+        progress(Step(stage), done_before[step.detail] + done, len(ROLES) * total)
 
     pictures = pipeline(prompts, noise=noise, progress=tell)
     return Drawn(pictures, notes.feeds, notes.outputs, pipeline.seconds, pipeline.description)

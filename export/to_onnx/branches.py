@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import onnx_ir as ir
 import torch
 
-from sprint_export.export.to_onnx.graph_editor import declare, known_shape, register
+from sprint_export.export.to_onnx.graph_editor import declare, register
 from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, to_ir
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.scales import split_weight
@@ -55,9 +55,9 @@ def add_branch(
     down = ir.node(node.op_type, [source, factor(0)])
     up = ir.node(node.op_type, [down.outputs[0], factor(1)])
     total = ir.node("Add", [result, up.outputs[0]])
-    for step, label, known in ((down, "down", None), (up, "up", known_shape(result)), (total, "sum", known_shape(result))):
+    for step, label, known in ((down, "down", None), (up, "up", result.shape), (total, "sum", result.shape)):
         step.name = f"{name}.branch.{label}"
-        declare(step.outputs[0], step.name, known, dtype)
+        declare(step.outputs[0], step.name, None if known is None else tuple(known), dtype)
     graph.insert_after(node, [down, up, total])
     for use in users:
         use.node.replace_input_with(use.idx, total.outputs[0])

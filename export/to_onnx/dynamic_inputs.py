@@ -8,12 +8,10 @@ Cast there and back; |x / s| never exceeds qmax, so nothing is clipped. Blocks a
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
-import torch
 
-from sprint_export.export.to_onnx.graph_editor import add_constant, add_node, fixed_shape, known_shape, register
-from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORED_TYPES, to_ir
+from sprint_export.export.to_onnx.graph_editor import GraphEditor
+from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORED_TYPES
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.scales import smallest_normal
 from sprint_export.quantize.schemes.scheme import Inputs
@@ -23,45 +21,25 @@ def round_dynamically(
     graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, inputs: Inputs, channels: int, prefix: str
 ) -> ir.Value:
     """x' of a MatMul's or Conv's first input with so many channels, made in front of it under names that begin with `prefix`."""
-    source, dtype, format = node.inputs[0], FLOAT_TYPES[layer.scale_dtype], inputs.format
+    op, source, dtype = GraphEditor(graph, node, prefix), node.inputs[0], FLOAT_TYPES[layer.scale_dtype]
     assert source is not None
-
-    def add(operator: str, name: str, *values: ir.Value, **attributes: int) -> ir.Value:
-        return add_node(graph, node, operator, values, f"{prefix}.{name}", None, dtype, **attributes)
-
-    def number(value: float, name: str) -> ir.Value:
-        return register(graph, f"{prefix}.{name}", to_ir(torch.tensor(value), dtype, f"{prefix}.{name}"))
-
+    unknown = ir.Value()  # of a shape that nobody asks for
     x, axis = source, 1 if node.op_type == "Conv" else -1
     if inputs.block:
         blocks = [channels // inputs.block, inputs.block]
         shape = [0, *blocks, -1] if node.op_type == "Conv" else [-1, *blocks]
-        x, axis = add("Reshape", "blocks", source, _ints(graph, f"{prefix}.shape", shape)), 2
-    amax = add("ReduceMax", "amax", add("Abs", "abs", x), _ints(graph, f"{prefix}.axes", [axis]), keepdims=1)
-    scale = add("Div", "plain", amax, number(format.qmax, "qmax"))
-    scale = add("Max", "scale", scale, number(smallest_normal(layer.scale_dtype), "floor"))
-    steps = add("Div", "steps", x, scale)
-    if format.is_float:
-        stored = STORED_TYPES[format.name]
-        small = add_node(graph, node, "Cast", [steps], f"{prefix}.stored", None, stored, to=int(stored))
-        rounded = add("Cast", "rounded", small, to=int(dtype))
+        x, axis = op.Reshape(source, op.ints(shape), _like=unknown), 2
+    amax = op.ReduceMax(op.Abs(x), op.ints([axis]), _like=unknown, keepdims=1)
+    scale = op.Max(op.Div(amax, op.filled(inputs.format.qmax, dtype)), op.filled(smallest_normal(layer.scale_dtype), dtype))
+    steps = op.Div(x, scale)
+    if inputs.format.is_float:
+        stored = STORED_TYPES[inputs.format.name]
+        rounded = op.Cast(op.Cast(steps, _dtype=stored, to=int(stored)), _dtype=dtype, to=int(dtype))
     else:
-        rounded = add("Round", "rounded", steps)
-    result = add("Mul", "restored", rounded, scale)
+        rounded = op.Round(steps)
+    result = op.Mul(rounded, scale)
     if inputs.block:
-        result = add("Reshape", "whole", result, _shape_of(graph, node, source, prefix))
+        rank = None if source.shape is None else (len(source.shape),)
+        result = op.Reshape(result, op.Shape(source, _shape=rank, _dtype=ir.DataType.INT64))
     result.shape = source.shape
     return result
-
-
-def _shape_of(graph: ir.Graph, node: ir.Node, source: ir.Value, prefix: str) -> ir.Value:
-    """Its sizes, as a constant where they are known."""
-    sizes = fixed_shape(source)
-    if sizes is not None:
-        return _ints(graph, f"{prefix}.sizes", sizes)
-    rank = known_shape(source)
-    return add_node(graph, node, "Shape", [source], f"{prefix}.sizes", None if rank is None else [len(rank)], ir.DataType.INT64)
-
-
-def _ints(graph: ir.Graph, name: str, values: list[int]) -> ir.Value:
-    return add_constant(graph, name, np.array(values, np.int64))

@@ -1,7 +1,7 @@
-"""Small tools for a rewrite: put typed nodes before another, make constants, follow a value back and forth, swap one for another.
+"""Small tools for a rule: put typed nodes before another, make constants, follow a value back and forth, swap one for another.
 
 torch's exporter leaves some values without a type or shape; every value made here has both where they are known, since the shadow
-(shadow.py) and later rewrites read them. Weights stay lazy: `view_initializer` rearranges one when its bytes are wanted.
+(shadow.py) and later rules read them. Weights stay lazy: `GraphEditor.view` rearranges one when its bytes are wanted.
 
 Where a graph has free axes, their sizes are names or arithmetic on names (`height`, `height*width`), and are calculated with as
 numbers are. What must be a number (channels, heads, an axis of a weight) is asked for by `extent`.
@@ -10,7 +10,8 @@ numbers are. What must be a number (channels, heads, an axis of a weight) is ask
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,14 @@ import onnx_ir as ir
 from sprint_export.export.to_onnx.tensors import sizes
 
 Size: TypeAlias = int | ir.SymbolicDim  # of an axis: a number or, where it is free, a name
+Array: TypeAlias = npt.NDArray[Any]
+BROADCASTING = ("Add", "Sub", "Mul", "Div", "MatMul")
 
 
 class GraphEditor:
     """Inserts nodes in front of one node; their values are named after a prefix.
+
+    An operator is a method, as in a pattern of onnxscript: `op.MatMul(x, w)`, `op.Softmax(x, axis=-1)` (see `add`).
 
     Args:
         graph: edited in place.
@@ -33,16 +38,34 @@ class GraphEditor:
     def __init__(self, graph: ir.Graph, before: ir.Node, prefix: str) -> None:
         self.graph, self.before, self.prefix, self._count = graph, before, prefix, 0
 
+    def __getattr__(self, operator: str) -> Callable[..., ir.Value]:
+        if not operator[0].isupper():  # else copying or printing an editor would ask for operators
+            raise AttributeError(operator)
+        return lambda *inputs, **options: self.add(operator, inputs, **options)
+
     def add(
         self,
         operator: str,
-        inputs: Sequence[ir.Value],
-        shape: Sequence[Size],
-        dtype: ir.DataType | None = None,
+        inputs: Sequence[ir.Value | None],
+        _shape: Sequence[Size] | None = None,
+        _dtype: ir.DataType | None = None,
+        _name: str | None = None,
+        _like: ir.Value | None = None,
         **attributes: int | Sequence[int],
     ) -> ir.Value:
-        """One node with one output of this shape; its type is the first input's unless given."""
-        return add_node(self.graph, self.before, operator, inputs, self._next_name(operator), shape, dtype, **attributes)
+        """One node with one output.
+
+        Unless given, the output's shape is what the operator makes of its inputs' (products and elementwise operators; any
+        other keeps its first input's), its type the first input's, its name the operator and a number. `_like` is a value whose
+        shape it has, known or not.
+        """
+        present = [value for value in inputs if value is not None]
+        node = ir.node(operator, present, attributes=attributes)
+        node.name = self._next_name(operator) if _name is None else f"{self.prefix}.{_name}"
+        self.graph.insert_before(self.before, node)
+        if _shape is None and (_like is None or _like.shape is not None):
+            _shape = result_shape(operator, present) if _like is None else shape_of(_like)
+        return declare(node.outputs[0], node.name, _shape, _dtype or present[0].dtype)
 
     def split(self, value: ir.Value, widths: Sequence[int]) -> list[ir.Value]:
         """Cut the last axis into pieces of these widths."""
@@ -57,22 +80,31 @@ class GraphEditor:
         """The value in another shape of as many elements; at most one axis may be free."""
         return self.add("Reshape", [value, self.ints(literal_shape(shape))], shape)
 
-    def transpose(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
+    def transpose(self, value: ir.Value, axes: Sequence[int], _name: str | None = None) -> ir.Value:
         """The value with its axes in this order."""
-        return self.add("Transpose", [value], [shape_of(value)[axis] for axis in axes], perm=list(axes))
+        turned = None if value.shape is None else [value.shape[axis] for axis in axes]
+        return self.add("Transpose", [value], turned, _name=_name, perm=list(axes))
 
     def ints(self, values: Sequence[int]) -> ir.Value:
         """A constant vector of int64."""
         return self.constant(ir.Tensor(np.array(values, np.int64)))
 
-    def filled(self, number: float, dtype: ir.DataType | None, shape: Sequence[int] = ()) -> ir.Value:
+    def filled(self, number: float | None, dtype: ir.DataType | None, shape: Sequence[int] = ()) -> ir.Value:
         """A constant that holds one number everywhere."""
-        assert dtype is not None
+        assert number is not None and dtype is not None
         return self.constant(ir.Tensor(np.full(shape, number, dtype.numpy()), dtype=dtype))
 
     def constant(self, tensor: ir.TensorProtocol, name: str | None = None) -> ir.Value:
         """A tensor, lazy or not, as an initializer."""
         return register(self.graph, name or self._next_name("constant"), tensor)
+
+    def shared(self, name: str, array: Array) -> ir.Value:
+        """A small constant under a name of the graph; one that is there already is used again."""
+        return self.graph.initializers.get(name) or register(self.graph, name, ir.Tensor(array))
+
+    def view(self, name: str, source: ir.Value, shape: Sequence[Size], view: Callable[[Array], Array]) -> ir.Value:
+        """Another arrangement of an initializer, computed when its bytes are asked for; one of that name is used again."""
+        return self.graph.initializers.get(name) or register(self.graph, name, view_tensor(source.const_value, shape, view))
 
     def row(self, number: float, value: ir.Value, axis: int) -> ir.Value:
         """One number [1, N] of a value's type, N the size of its axis: a constant, or made at run time where that is free."""
@@ -87,21 +119,32 @@ class GraphEditor:
         return f"{self.prefix}.{kind}.{self._count}"
 
 
-def add_node(
-    graph: ir.Graph,
-    before: ir.Node,
-    op_type: str,
-    inputs: Sequence[ir.Value],
-    name: str,
-    shape: Sequence[Size] | None,
-    dtype: ir.DataType | None = None,
-    **attributes: int | Sequence[int],
-) -> ir.Value:
-    """Insert a node with one output in front of another; returns the output, of the first input's type unless told."""
-    node = ir.node(op_type, list(inputs), attributes=attributes)
-    node.name = name
-    graph.insert_before(before, node)
-    return declare(node.outputs[0], name, shape, dtype or inputs[0].dtype)
+def result_shape(operator: str, inputs: Sequence[ir.Value]) -> Sequence[Size] | None:
+    """The shape a product or an elementwise operator gives its output; None where an input's is not known."""
+    shapes = [tuple(value.shape) for value in (inputs[0], inputs[-1]) if value.shape is not None]
+    if operator not in BROADCASTING:
+        return shapes[0] if inputs[0].shape is not None else None
+    if len(shapes) < 2:
+        return None
+    first, second = shapes
+    if operator == "MatMul":
+        return (*_broadcast(first[:-2], second[:-2]), first[-2], second[-1])
+    return _broadcast(first, second)
+
+
+def _broadcast(first: Sequence[Size], second: Sequence[Size]) -> tuple[Size, ...]:
+    pairs = list(zip_longest(reversed(first), reversed(second), fillvalue=1))
+    return tuple(b if a == 1 else a for a, b in reversed(pairs))
+
+
+def view_tensor(tensor: ir.TensorProtocol | None, shape: Sequence[Size], view: Callable[[Array], Array]) -> ir.LazyTensor:
+    """A tensor's values in another arrangement, computed when its bytes are asked for."""
+    assert tensor is not None
+
+    def compute() -> ir.TensorProtocol:
+        return ir.Tensor(np.ascontiguousarray(view(tensor.numpy())), dtype=tensor.dtype)
+
+    return ir.LazyTensor(compute, dtype=tensor.dtype, shape=ir.Shape(shape))
 
 
 def declare(value: ir.Value, name: str, shape: Sequence[Size] | None, dtype: ir.DataType | None) -> ir.Value:
@@ -116,30 +159,6 @@ def register(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     value = ir.Value(name=name, shape=ir.Shape(sizes(tensor)), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
-
-
-def add_constant(graph: ir.Graph, name: str, value: npt.NDArray[np.generic]) -> ir.Value:
-    """A small initializer; one that is there already under that name is used again."""
-    if name not in graph.initializers:
-        register(graph, name, ir.Tensor(value, name=name))
-    return graph.initializers[name]
-
-
-def view_initializer(
-    graph: ir.Graph,
-    name: str,
-    source: ir.Value,
-    shape: Sequence[Size],
-    view: Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]],
-) -> ir.Value:
-    """Another arrangement of an initializer, computed when its bytes are asked for."""
-    tensor = source.const_value
-    assert tensor is not None
-
-    def compute() -> ir.TensorProtocol:
-        return ir.Tensor(np.ascontiguousarray(view(tensor.numpy())), dtype=tensor.dtype, name=name)
-
-    return register(graph, name, ir.LazyTensor(compute, dtype=tensor.dtype, shape=ir.Shape(shape), name=name))
 
 
 def replace(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
@@ -158,18 +177,6 @@ def extent(value: ir.Value | None, axis: int) -> int:
     size = shape_of(value)[axis]
     assert isinstance(size, int), f"{None if value is None else value.name}: axis {axis} is free ({size})"
     return size
-
-
-def known_shape(value: ir.Value | None) -> list[Size] | None:
-    """A value's shape, free axes as names, or None where the exporter left it out."""
-    return None if value is None or value.shape is None else list(value.shape)
-
-
-def fixed_shape(value: ir.Value | None) -> list[int] | None:
-    """A value's shape, or None where the exporter left it out or an axis is free."""
-    shape = known_shape(value)
-    numbers = [size for size in shape or () if isinstance(size, int)]
-    return None if shape is None or len(numbers) < len(shape) else numbers
 
 
 def literal_shape(shape: Sequence[Size]) -> list[int]:
@@ -201,6 +208,18 @@ def permutation_of(node: ir.Node) -> tuple[int, ...]:
     return tuple(node.attributes["perm"].as_ints())
 
 
+def bias_of(value: ir.Value) -> ir.Value | None:
+    """The bias of the convolution that makes a value."""
+    node = value.producer()
+    return None if node is None or len(node.inputs) < 3 else node.inputs[2]
+
+
 def is_constant(value: ir.Value | None) -> bool:
     """Whether a value is an initializer, as against what a node computes."""
     return value is not None and value.const_value is not None and value.producer() is None
+
+
+def number_of(value: ir.Value | None) -> float | None:
+    """A constant's only number; None for anything else. A large one is not read."""
+    tensor = value.const_value if value is not None and is_constant(value) else None
+    return None if tensor is None or tensor.size != 1 else float(np.asarray(tensor.numpy()).item())

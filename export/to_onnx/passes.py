@@ -112,7 +112,7 @@ ORDER: tuple[tuple[Callable[[ir.Model], None], str], ...] = (
     (fold_small_constants, "removes the sequence and shape ops"),
     (lift_constants, "then constants have one form, whoever made them"),
     (write_out_reshapes, "what is constant is an initializer by now, so a shape that is none was computed"),
-    (remove_unused, "after the rewrites, which leave dead nodes"),
+    (remove_unused, "after written-out shapes, whose arithmetic nothing reads any more"),
     (strip_metadata, "last: earlier passes may still read names"),
 )
 

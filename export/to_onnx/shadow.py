@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.rules import float8_casts
+from sprint_export.export.to_onnx.rule import load_rule
 from sprint_export.export.to_onnx.tensors import to_ir, to_torch
 
 HALF = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
@@ -27,7 +27,7 @@ def write_shadow(graph_path: Path) -> Path | None:
     if not any(value.dtype in HALF for value in model.graph.initializers.values()):
         return None
     widen_graph(model)
-    float8_casts.rewrite(model)
+    load_rule("float8_casts").apply(model)
     path = graph_path.with_suffix(".shadow.onnx")
     ir.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)

@@ -1,6 +1,6 @@
 """A component becomes an ONNX graph: captured on `meta`, its initializers bound to lazy weights by name.
 
-    module on meta --torch.export--> program --torch.onnx--> onnx_ir model --bind--> --passes--> --Q/DQ--> files
+    module on meta --torch.export--> program --torch.onnx--> onnx_ir model --bind--> --passes--> --Q/DQ--> --rules--> files
 No weight is in memory while the graph is made; the writer pulls them one at a time. Inputs and outputs are float32 and int64
 whatever the graph computes in, so that every runtime chains the same arrays.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.passes import run_passes
 from sprint_export.export.to_onnx.qdq import insert_qdq
+from sprint_export.export.to_onnx.rule import apply_rules, rewrite_graph
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.tensors import lazy_tensor
 from sprint_export.nouns.bundle import ComponentRecord, Part
@@ -51,15 +52,15 @@ class OnnxExporter(Exporter):
         self, component: Component, target: Target, precision: str, options: Options, folder: Path
     ) -> ComponentRecord:
         """Write `model.onnx` with its data and, for another runtime's graph, its shadow into an empty folder."""
-        model = make_graph(component, target.graph_dtype[precision], target.rewrites)
+        model = capture_graph(component, target.graph_dtype[precision])
+        rewrites, notes = rewrite_graph(model, component, target)
         parts = (Part("model.onnx", component.inputs, component.outputs),)
         counts = count_precisions(model)
         write_graph(model, folder / "model.onnx")
         if target.needs_build:  # the graph is for another runtime than the one that can check it here
             write_shadow(folder / "model.onnx")
-        return ComponentRecord(
-            component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes
-        )
+        record = ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers)
+        return replace(record, notes=(*component.notes, *notes), rewrites=rewrites)
 
     def kind_of(self, path: PurePath) -> str | None:
         """What a file of a component's folder is to the bundle; None for what is not the format's."""
@@ -70,12 +71,18 @@ EXPORTER = OnnxExporter()
 
 
 def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -> ir.Model:
+    """`capture_graph`, and the rules of these names in this order."""
+    model = capture_graph(component, dtype)
+    apply_rules(model, rewrites)
+    return model
+
+
+def capture_graph(component: Component, dtype: str) -> ir.Model:
     """Capture a component as an onnx_ir model with lazy initializers and, where it has quantized layers, Q/DQ.
 
     Args:
         component: specialized (it has input and output specs).
         dtype: "fp32", "fp16" or "bf16": what the graph computes in.
-        rewrites: modules of rules/, run in this order after Q/DQ.
 
     Raises:
         InputError: the component is not specialized.
@@ -104,8 +111,6 @@ def make_graph(component: Component, dtype: str, rewrites: Sequence[str] = ()) -
     _bind(model, component)
     run_passes(model)
     insert_qdq(model, component.layers)
-    for name in rewrites:
-        importlib.import_module(f"sprint_export.export.to_onnx.rules.{name}").rewrite(model)
     model.graph.name = component.role
     model.producer_name, model.producer_version = "sprint-export", None
     return model

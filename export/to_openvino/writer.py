@@ -1,6 +1,6 @@
 """A component becomes an OpenVINO IR (`openvino_model.xml` and `.bin`), by way of our own ONNX graph.
 
-    module --to_onnx.make_graph, 16-bit--> graph with Q/DQ --widen--> float32 arithmetic on 16-bit weights --OpenVINO--> IR
+    module --to_onnx, 16-bit--> graph with Q/DQ, after its rules --widen--> float32 arithmetic on 16-bit weights --OpenVINO--> IR
 Weights stay as they are stored, 8 or 16 bits: a 16-bit weight has a Convert behind it that is marked as decompression, so the
 runtime keeps it small or unpacks it to what its kernels take. INT8 is our own Q/DQ with our own scales, as on every target;
 OpenVINO's low-precision transformations turn it into 8-bit kernels when the network is compiled.
@@ -16,6 +16,7 @@ import os
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -23,8 +24,9 @@ import numpy as np
 import onnx_ir as ir
 
 from sprint_export.export.exporter import Exporter
+from sprint_export.export.to_onnx.rule import rewrite_graph
 from sprint_export.export.to_onnx.shadow import widen_graph
-from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.export.to_onnx.writer import capture_graph, write_graph
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
@@ -54,13 +56,13 @@ class OpenVinoExporter(Exporter):
             OSError: the disk is full or the folder is not writable.
         """
         openvino: Any = require("openvino", target.extra)
-        graph = make_graph(component, target.graph_dtype[precision], target.rewrites)
+        graph = capture_graph(component, target.graph_dtype[precision])
+        rewrites, notes = rewrite_graph(graph, component, target)
         widen_graph(graph, SMALL_VALUES)
         counts = write_ir(openvino, graph, folder, str(options.get("compute_unit", "cpu")))
         parts = (Part(GRAPH, component.inputs, component.outputs),)
-        return ComponentRecord(
-            component.role, component.inputs, component.outputs, parts, counts, component.layers, component.notes
-        )
+        record = ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers)
+        return replace(record, notes=(*component.notes, *notes), rewrites=rewrites)
 
     def kind_of(self, path: PurePath) -> str | None:
         """What a file of a component's folder is to the bundle; None for what is not the format's."""

@@ -20,7 +20,7 @@ from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.measure.records import Record, load_records, merge_records, record_rows, save_records
 from sprint_export.quantize.measure.streaming import OUTPUT, Listener
 from sprint_export.quantize.measure.walk import Chunk, walk_networks
@@ -39,7 +39,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.
         prompts: texts typical for the student; 16 to 64 suffice for the maximum.
         seed: of the noise.
-        progress: is told (stage, done, total); what it raises ends the run, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
 
     Raises:
         InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
@@ -55,7 +55,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         free_large_tensors_at_once()
         recorder = _Recorder(unfinished, progress)
         walk_networks(student, prompts, seed, recorder)
-        progress("calibrating", recorder.total, recorder.total)
+        progress(Step("calibrating"), recorder.total, recorder.total)
         kept = recorder.merge(), {}
         save_records(path, kept[0])
     shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
@@ -115,7 +115,7 @@ class _Watcher:
         """Progress in prompts: all of a chunk pass a layer together."""
         prompts = self.chunk.stop - self.chunk.start
         within = min(prompts - 1, prompts * self.heard // self.chunk.inputs)
-        self.progress("calibrating", self.chunk.done + within, self.chunk.total)
+        self.progress(Step("calibrating"), self.chunk.done + within, self.chunk.total)
 
     def gather(self) -> dict[str, Record]:
         """By `role.layer`, of all that was listened to."""

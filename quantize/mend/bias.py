@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 
 from sprint_export.nouns.student import Component
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.scales import find_error
 
 
@@ -27,11 +27,11 @@ def correct_biases(
     Args:
         component: quantized, and smoothed where it will be.
         means: by layer name, the mean of each input channel as this component computes it, float64 [C].
-        progress: is told (stage, done, total).
+        progress: is told (step, done, total).
     """
     edits = {}
     for i, (name, layer) in enumerate(component.layers.items()):
-        progress(f"correcting biases: {component.role}", i, len(component.layers))
+        progress(Step("correcting biases", component.role), i, len(component.layers))
         if f"{name}.bias" not in component.weights or name not in means:
             continue
         weight = component.weights[f"{name}.weight"].load().float()
@@ -40,5 +40,5 @@ def correct_biases(
         mean = means[name].reshape(groups, 1, -1)
         shift = (error.unflatten(0, (groups, -1)) * mean).sum(2).flatten()
         edits[f"{name}.bias/added"] = -shift.float()
-    progress(f"correcting biases: {component.role}", len(component.layers), len(component.layers))
+    progress(Step("correcting biases", component.role), len(component.layers), len(component.layers))
     return edits

@@ -23,7 +23,7 @@ from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.measure.streaming import Listener, count_rows_at_once, ignore
 from sprint_export.quantize.measure.walk import Chunk, walk_networks
 from sprint_export.quantize.mend.edits import pack_codes
@@ -49,7 +49,7 @@ def fit_component(
         role: of the network.
         prompts: texts typical for the student.
         seed: of the noise.
-        progress: is told (stage, done, total); what it raises ends the run, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
 
     Raises:
         InputError: no prompts, or a layer reads NaN or infinity.
@@ -110,7 +110,7 @@ class _Fitter:
 
     def tell(self, done: int) -> None:
         """Progress in layers."""
-        self.progress(f"fitting weights: {self.role}", done, len(self.layers))
+        self.progress(Step("fitting weights", self.role), done, len(self.layers))
 
     def _listen(self, chunk: Chunk, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
         if name not in self.layers:

@@ -20,7 +20,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import list_weight_schemes
 from sprint_export.quantize.schemes.scheme import load_scheme
@@ -91,7 +91,7 @@ def search_bits(
         seed: of the noise.
         max_measurements: with more layer x precision pairs, layers of a kind (names that differ in numbers alone) go together;
             default: no bound, and 200 for pictures over 128 pixels.
-        progress: is told (stage, done, total); what it raises ends the search, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the search, and the next call goes on from there.
 
     Raises:
         InputError: the student is not whole or not specialized, a choice is none of the target's, no mix is as small as the
@@ -124,19 +124,19 @@ def search_bits(
         summed = sum(unit.errors[unit.precision] for unit in chosen)
         return recipe, Mix(student_bytes(student, layers), summed, kept.measure(layers))
 
-    progress("measuring mixes", 0, len(choices) + 1)
+    progress(Step("measuring mixes"), 0, len(choices) + 1)
     sack = Knapsack([[(unit.costs[p], unit.errors[p]) for p in unit.costs] for unit in units])
     picks = sack.choose(budget_bytes - fixed)
     layers = [_give(unit, tuple(unit.costs)[pick]) for unit, pick in zip(units, picks, strict=True)]
     recipe, chosen = measure_mix(layers)
     uniform = {}
     for i, choice in enumerate(choices):
-        progress("measuring mixes", i + 1, len(choices) + 1)
+        progress(Step("measuring mixes"), i + 1, len(choices) + 1)
         even = [_give(unit, choice) for unit in units]
         even_recipe, uniform[choice] = measure_mix(even)
         if uniform[choice].bytes <= budget_bytes and uniform[choice].error < chosen.error:
             layers, recipe, chosen = even, even_recipe, uniform[choice]
-    progress("measuring mixes", len(choices) + 1, len(choices) + 1)
+    progress(Step("measuring mixes"), len(choices) + 1, len(choices) + 1)
     notes += _find_departure(chosen)
     return BitSearch(recipe, chosen, uniform, _trace_frontier(sack, fixed), tuple(layers), notes)
 

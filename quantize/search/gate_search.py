@@ -25,10 +25,11 @@ from typing import NoReturn
 import numpy as np
 
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import DEFAULT, list_weight_schemes, read_preset
@@ -60,60 +61,49 @@ class GateSearch:
     units: tuple[Unit, ...]
 
 
-@dataclass(frozen=True)
-class GateOrder:
-    """What a search goes by.
+@fixed_threads()
+def search_recipe(
+    student: Student,
+    deployment: Deployment,
+    min_psnr_db: float,
+    *,
+    cost: str | None = None,
+    prompts: Sequence[str] | None = None,
+    seed: int = 1,
+    max_measurements: int | None = None,
+    progress: Progress = quiet,
+) -> GateSearch:
+    """The cheapest recipe whose measured mean PSNR is at least `min_psnr_db`, with a margin.
 
     Args:
-        target: how layers are rounded, and what they can be given.
-        precision: the one asked for; its graph's type is what float layers are in.
-        device: whose peaks price time.
+        student: specialized, with all three networks.
+        deployment: its target says how layers are rounded and what they can be given, its precision what float layers are in,
+            and the peaks of its device price time.
         min_psnr_db: mean over the search's prompts of the picture's PSNR against float32.
         cost: "time" or "bytes"; default: time where the device has published peaks.
         prompts: draw these; default: the last of the student's calibration prompts, as ranges come from the first.
         seed: of the noise.
         max_measurements: as in `search_bits`.
-    """
-
-    target: Target
-    precision: str
-    device: Device
-    min_psnr_db: float
-    cost: str | None = None
-    prompts: Sequence[str] | None = None
-    seed: int = 1
-    max_measurements: int | None = None
-
-
-@fixed_threads()
-def search_recipe(student: Student, order: GateOrder, progress: Progress = quiet) -> GateSearch:
-    """The cheapest recipe whose measured mean PSNR is at least `order.min_psnr_db`, with a margin.
-
-    Args:
-        student: specialized, with all three networks.
-        order: what is asked for.
-        progress: is told (stage, done, total); what it raises ends the search, and the next call goes on from there.
+        progress: is told (step, done, total); what it raises ends the search, and the next call goes on from there.
 
     Raises:
         InputError: the student is not whole or not specialized, there are no prompts, or no peaks to price time with.
         RefusedError: no mix meets the gate; the message says what comes nearest.
     """
-    target, precision, device, min_psnr_db = order.target, order.precision, order.device, order.min_psnr_db
     check_whole(student)
+    target, precision, device = deployment.target, deployment.precision, deployment.device
     wide = is_large(student)
     count = LARGE_PROMPTS if wide else WHOLE_PROMPTS
-    prompts = tuple(student.calibration_prompts[-count:] if order.prompts is None else order.prompts)
+    prompts = tuple(student.calibration_prompts[-count:] if prompts is None else prompts)
     if not prompts:
         raise InputError("--recipe auto draws pictures and got no prompts; give --prompts FILE with one prompt a line")
-    prices = Prices(student, choose_cost(order.cost, device), device, target.graph_dtype[precision])
+    prices = Prices(student, choose_cost(cost, device), device, target.graph_dtype[precision])
     choices = offer_choices(target, precision, device)
-    mixes = _Mixes(student, target, precision, prices, KeptPsnr(student, prompts, order.seed), min_psnr_db)
+    mixes = _Mixes(student, target, precision, prices, KeptPsnr(student, prompts, seed), min_psnr_db)
     offered = {choice: round_layers(student, target, mixes.rule_alone(choice), precision) for choice in choices}
-    bound = LARGE_MEASUREMENTS if order.max_measurements is None and wide else order.max_measurements
+    bound = LARGE_MEASUREMENTS if max_measurements is None and wide else max_measurements
     units, notes = make_units(student, offered, bound, prices.price)
-    units = measure_units(
-        KeptErrors(student, prompts[: LARGE_PROMPTS if wide else PROMPTS], order.seed), units, offered, progress
-    )
+    units = measure_units(KeptErrors(student, prompts[: LARGE_PROMPTS if wide else PROMPTS], seed), units, offered, progress)
     plain = mixes.measure_presets(choices, progress)
     if not any(mix.meets(min_psnr_db) for mix in plain):
         _refuse(max(plain, key=lambda mix: mix.point.psnr_db), min_psnr_db, len(prompts))
@@ -121,7 +111,7 @@ def search_recipe(student: Student, order: GateOrder, progress: Progress = quiet
     tried = _bisect(curve, mixes, progress)
     chosen = min((m for m in (*plain, *tried) if m.meets(min_psnr_db)), key=lambda mix: (mix.point.cost, -mix.point.psnr_db))
     frontier = Frontier(
-        title=f"{student.source}, {target.name}-{precision} for {device.name}: the cheapest mix with psnr_db>={min_psnr_db:g}",
+        title=f"{student.source}, {deployment.name} for {device.name}: the cheapest mix with psnr_db>={min_psnr_db:g}",
         unit=prices.unit,
         gate_db=min_psnr_db,
         prompts=len(prompts),
@@ -200,9 +190,9 @@ class _Mixes:
         recipes = named | {f"{choice} everywhere": self.rule(choice) for choice in choices[1:]}
         measured = []
         for i, (name, recipe) in enumerate(recipes.items()):
-            progress("measuring presets", i, len(recipes))
+            progress(Step("measuring presets"), i, len(recipes))
             measured.append(self.measure(name, recipe))
-        progress("measuring presets", len(recipes), len(recipes))
+        progress(Step("measuring presets"), len(recipes), len(recipes))
         return measured
 
 
@@ -254,7 +244,7 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
     gate, low, high, excess = mixes.gate_db, -1, len(curve) - 1, 0.0
     span = curve.cost(len(curve) - 1) - curve.cost(0)
     for count in range(MIXES):
-        progress("measuring mixes", count, MIXES)
+        progress(Step("measuring mixes"), count, MIXES)
         if high - low <= 1 and tried:
             break
         if low >= 0 and curve.cost(high) - curve.cost(low) < FINE * span:
@@ -266,7 +256,7 @@ def _bisect(curve: _Curve, mixes: _Mixes, progress: Progress) -> list[_Mix]:
         tried.append(mix)
         low, high = (low, rank) if mix.meets(gate) else (rank, high)
         excess = curve.predict_db(rank) - mix.point.psnr_db + max(mix.point.error_db, LEAST_MARGIN_DB)
-    progress("measuring mixes", MIXES, MIXES)
+    progress(Step("measuring mixes"), MIXES, MIXES)
     return tried
 
 

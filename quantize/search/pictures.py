@@ -26,7 +26,7 @@ from sprint_export.files import read_signed, sign_text
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.progress import Progress
+from sprint_export.progress import Progress, Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
@@ -118,10 +118,10 @@ def measure_units(kept: KeptErrors, units: Sequence[Unit], offered: Mapping[str,
     for i, unit in enumerate(units):
         errors = {FLOAT: 0.0}
         for j, (choice, how) in enumerate(offered.items()):
-            progress("measuring layers", i * len(offered) + j, len(units) * len(offered))
+            progress(Step("measuring layers"), i * len(offered) + j, len(units) * len(offered))
             errors[choice] = kept.measure({layer: how[layer] for layer in unit.layers})
         measured.append(dataclasses.replace(unit, errors=errors))
-    progress("measuring layers", len(units) * len(offered), len(units) * len(offered))
+    progress(Step("measuring layers"), len(units) * len(offered), len(units) * len(offered))
     return measured
 
 

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.files import temporary_folder
@@ -43,6 +43,8 @@ CAST_GRAPH = (
 
 class CoreAI(Runtime):
     """Apple publishes its package for x86-64 Linux and for Macs."""
+
+    package: ClassVar[str | None] = ".aimodel"
 
     def can_run(self) -> str | None:
         """Why Core AI cannot run here, or None."""

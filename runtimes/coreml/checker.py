@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sprint_export.libraries import is_installed
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.registry import hush, require
-from sprint_export.runtimes.coreml.package import package_of
+from sprint_export.runtimes.coreml.package import PACKAGE, package_of
 from sprint_export.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 class CoreMLChecker(Runtime):
     """It needs torch and coremltools, on any system."""
+
+    package: ClassVar[str | None] = PACKAGE
 
     def can_run(self) -> str | None:
         """Why it cannot check here, or None."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+PACKAGE = ".mlpackage"
+
 
 def package_of(graph: Path) -> Path:
     """The `.mlpackage` folder that holds a program file."""
-    return next(parent for parent in graph.parents if parent.suffix == ".mlpackage")
+    return next(parent for parent in graph.parents if parent.suffix == PACKAGE)

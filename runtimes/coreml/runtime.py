@@ -6,14 +6,14 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import NEURAL_ENGINE, UNIT_KEY
 from sprint_export.registry import require
-from sprint_export.runtimes.coreml.package import package_of
+from sprint_export.runtimes.coreml.package import PACKAGE, package_of
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import is_older
 
@@ -26,6 +26,8 @@ UNITS = {NEURAL_ENGINE: "CPU_AND_NE", "gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY", "
 
 class CoreML(Runtime):
     """Core ML is part of macOS."""
+
+    package: ClassVar[str | None] = PACKAGE
 
     def can_run(self) -> str | None:
         """Why Core ML cannot run here, or None."""

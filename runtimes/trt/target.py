@@ -169,6 +169,8 @@ TARGET = TrtTarget(
         "depthwise_taps",
         "channels_last",
     ),
+    # Without one of these the transformer's price grows by half (docs/decisions/0009-rtx-kernels.md).
+    required_rules=("linear_attention", "cross_attention", "depthwise_taps", "channels_last"),
 )
 
 

@@ -2,7 +2,7 @@
 
     load_student -> specialize_student -> quantize_student -> export_student -> build_bundle -> validate_bundle
 
-`convert` walks the whole road; `open_bundle` runs what it left. Importing this package loads the standard library only:
+`convert` takes a student all the way; `open_bundle` runs what it left. Importing this package loads the standard library only:
 each verb is fetched from its stage when first asked for, so opening a bundle needs no torch.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, SprintExportError
 
 if TYPE_CHECKING:
+    from sprint_export.conversion import convert
     from sprint_export.export import export_student
     from sprint_export.quantize import quantize_student
-    from sprint_export.road import convert
     from sprint_export.runtimes import build_bundle, open_bundle
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = [  # noqa: RUF022 grouped: the road, its stages in order, the errors
+__all__ = [  # noqa: RUF022 grouped: the whole, its stages in order, the errors
     "convert",
     "open_bundle",
     # stages
@@ -50,7 +50,7 @@ _HOMES = {
     "build_bundle": "runtimes",
     "open_bundle": "runtimes",
     "validate_bundle": "validate",
-    "convert": "road",
+    "convert": "conversion",
 }
 
 

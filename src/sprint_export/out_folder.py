@@ -9,6 +9,19 @@ from pathlib import Path
 from sprint_export.bundle_files import MANIFEST, check_replaceable
 from sprint_export.errors import BundleError, InputError
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import Order
+from sprint_export.nouns.student import Student
+from sprint_export.paths import is_folder, resolve_path
+
+
+def name_bundle(order: Order) -> Path:
+    """Where a bundle goes: `out`, or `<student>-<target>` in the working directory."""
+    if order.out is not None:
+        return Path(order.out)
+    source = Path(order.student.source if isinstance(order.student, Student) else order.student)
+    if is_folder(source):
+        source = resolve_path("--student", source)  # "." has a name too
+    return Path(f"{source.name.replace(':', '-')}-{order.target}")
 
 
 def check_out(folder: Path, overwrite: bool = False) -> Path:

@@ -1,11 +1,24 @@
-"""How a long stage says how far it is: a callback (stage, done, total), so that a bar, a log or nothing can listen."""
+"""How a long stage says how far it is: a callback (step, done, total), so that a bar, a log or nothing can listen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-Progress = Callable[[str, int, int], None]
+
+@dataclass(frozen=True)
+class Step:
+    """Where a run is: a stage, and which network, library or device of it; printed as `exporting: transformer`."""
+
+    stage: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.detail}" if self.detail else self.stage
 
 
-def quiet(stage: str, done: int, total: int) -> None:
+Progress = Callable[[Step, int, int], None]
+
+
+def quiet(step: Step, done: int, total: int) -> None:
     """Say nothing; the default for library use."""

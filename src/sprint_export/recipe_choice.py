@@ -1,4 +1,4 @@
-"""Which recipe the road takes: one that is handed over, a preset by name, a file, or one that is searched.
+"""Which recipe a run takes: one that is handed over, a preset by name, a file, or one that is searched.
 
 A search has a limit and makes something small: `max_mb` limits the bytes and makes the picture error small; `auto` limits the
 picture error, by the psnr_db gate, and makes the cost small.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import CheckedOrder, Deployment, Order
 from sprint_export.nouns.recipe import FLOAT, Recipe
-from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import Device, Target
+from sprint_export.nouns.report import Gate
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Offer, Target
 from sprint_export.progress import Progress
 from sprint_export.recipe_toml import ASKED, AUTO, CONVOLUTION, GENTLER, read_recipe
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 
 if TYPE_CHECKING:
     from sprint_export.quantize.search.frontier import Frontier
@@ -29,53 +30,40 @@ WHOLE_BYTE = 8  # bits
 TENSOR_HEADER = 128  # bytes at most that a weights file of Core ML adds to a tensor: its header, and padding to 64
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of the recipe, checked: a recipe, a preset's name or `auto`, and what a search goes by."""
+def check_recipe(order: Order, deployment: Deployment, is_whole: bool) -> Recipe | str | None:
+    """The recipe an order names: a preset's name, `auto`, or a recipe; a file is read. What cannot be met is refused.
 
-    recipe: Recipe | str | None
-    max_mb: float | None
-    cost: str | None
-    min_psnr_db: float
-
-
-def check_wish(
-    target: Target,
-    precision: str,
-    device: Device,
-    recipe: Recipe | str | Path | None,
-    max_mb: float | None,
-    cost: str | None,
-    gates: Sequence[str],
-    components: Sequence[str],
-) -> Wish:
-    """Refuse what cannot be met before any work; a file is read.
+    Args:
+        order: names the recipe, or what a search makes small or keeps to.
+        deployment: says what can be quantized.
+        is_whole: whether all networks are exported, so that pictures can be measured.
 
     Raises:
-        InputError: no such recipe, two that decide at once, a search without all networks, a gate that cannot drive one.
+        InputError: no such recipe, two that decide at once, or a search without all networks.
         RefusedError: the pair does not mix bits, or quantizes nothing.
     """
     from sprint_export.quantize.preset_files import check_name
     from sprint_export.quantize.search.costs import choose_cost
 
+    recipe, max_mb = order.recipe, order.max_mb
     if isinstance(recipe, str | Path):
         path = check_name(str(recipe))
         recipe = str(recipe) if path is None else read_recipe(path)
     if isinstance(recipe, Recipe):
-        check_rules(recipe, target)
-    if recipe is not None and not target.offers[precision].is_quantized:
-        raise RefusedError(f"{target.name}-{precision} quantizes nothing and takes no recipe; use {_name_quantized(target)}")
+        check_rules(recipe, deployment.target)
+    if recipe is not None and not deployment.offer.is_quantized:
+        raise RefusedError(f"{deployment.name} quantizes nothing and takes no recipe; use {_name_quantized(deployment.target)}")
     if max_mb is not None and not (math.isfinite(max_mb) and max_mb > 0):
         raise InputError(f"max_mb={max_mb}: expected a size above 0 in 10^6 bytes, e.g. 2.7")
     if max_mb is not None:
-        _check_size_budget(target, precision, recipe, components)
-    if cost is not None and recipe != AUTO:
-        raise InputError(f"--cost {cost} says what a search makes small; expected --recipe auto beside it")
+        _check_size_budget(deployment, recipe, is_whole)
+    if order.cost is not None and recipe != AUTO:
+        raise InputError(f"--cost {order.cost} says what a search makes small; expected --recipe auto beside it")
     if recipe == AUTO:
-        choose_cost(cost, device)
-        if set(components) != set(ROLES):
+        choose_cost(order.cost, deployment.device)
+        if not is_whole:
             raise InputError("--recipe auto measures pictures and needs all three networks; leave --component out")
-    return Wish(recipe, max_mb, cost, find_psnr_gate(gates, target.offers[precision].scheme) if recipe == AUTO else 0.0)
+    return recipe
 
 
 def _name_quantized(target: Target) -> str:
@@ -83,22 +71,22 @@ def _name_quantized(target: Target) -> str:
     return ", ".join(f"{target.name}-{precision}" for precision in quantized)
 
 
-def _check_size_budget(target: Target, precision: str, recipe: Recipe | str | None, components: Sequence[str]) -> None:
-    if not _mixes_bits(target, precision):
-        targets = (load_member("target", name).TARGET for name in list_members("target"))
-        able = (f"{each.name}-{name}" for each in targets for name in sorted(each.precisions) if _mixes_bits(each, name))
-        raise RefusedError(f"{target.name}-{precision} does not mix bits; a size budget is for {' and '.join(able)}")
+def _check_size_budget(deployment: Deployment, recipe: Recipe | str | None, is_whole: bool) -> None:
+    if not _mixes_bits(deployment.offer):
+        targets = map(load_target, list_members("target"))
+        able = (f"{each.name}-{name}" for each in targets for name in sorted(each.precisions) if _mixes_bits(each.offers[name]))
+        raise RefusedError(f"{deployment.name} does not mix bits; a size budget is for {' and '.join(able)}")
     if recipe is not None:
         raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
-    if set(components) != set(ROLES):
+    if not is_whole:
         raise InputError("a size budget is for all three networks together; leave --component out")
 
 
-def _mixes_bits(target: Target, precision: str) -> bool:
+def _mixes_bits(offer: Offer) -> bool:
     """Whether layers of more bits fit beside those of a precision: it leaves inputs in float and stores less than a byte."""
     from sprint_export.quantize.schemes.scheme import load_scheme
 
-    scheme = load_scheme(target.offers[precision].scheme)
+    scheme = load_scheme(offer.scheme)
     return scheme.inputs is None and scheme.weights.bits < WHOLE_BYTE
 
 
@@ -113,44 +101,39 @@ def check_rules(recipe: Recipe, target: Target) -> None:
             target.find_offer(rule.precision, f" in rule {rule.pattern!r} of recipe {recipe.name!r}")
 
 
-def find_psnr_gate(gates: Sequence[str], scheme: str) -> float:
+def find_psnr_gate(gates: Sequence[Gate], scheme: str) -> float:
     """What `auto` has to reach: the highest psnr_db gate that was asked for, else the scheme's own.
 
     Raises:
         InputError: it is an upper bound.
     """
-    from sprint_export.validate.gates import read_gates
+    from sprint_export.validate.gates import add_defaults
 
-    found = [gate for gate in read_gates(gates, scheme) if gate.metric == "psnr_db"]
-    limits = [gate.limit for gate in found if gate.sign.startswith(">")]
+    on_pictures = [gate for gate in add_defaults(gates, scheme) if gate.metric == "psnr_db"]
+    limits = [gate.limit for gate in on_pictures if gate.sign.startswith(">")]
     if not limits:
-        raise InputError(f"--recipe auto needs a gate from below, found {found[0].text!r}; expected e.g. 'psnr_db>=40'")
+        raise InputError(f"--recipe auto needs a gate from below, found {on_pictures[0].text!r}; expected e.g. 'psnr_db>=40'")
     return max(limits)
 
 
 def choose_recipe(
-    student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
-    wish: Wish,
-    progress: Progress,
-    say: Callable[[str], None],
+    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None]
 ) -> tuple[Recipe | None, Frontier | None]:
     """The recipe for a specialized student, and what a search has to show; None leaves the choice to the precision.
 
     Raises:
         InputError, RefusedError: a search has nothing to draw, or no mix within its limit.
     """
-    if wish.max_mb is not None:
-        return _search_bits(student, target, wish.max_mb, progress, say), None
-    if wish.recipe == AUTO:
-        return _search_gate(student, target, precision, device, wish, progress, say)
-    if isinstance(wish.recipe, str):
+    target, precision = checked.deployment.target, checked.deployment.precision
+    if checked.order.max_mb is not None:
+        return _search_bits(student, target, checked.order.max_mb, progress, say), None
+    if checked.recipe == AUTO:
+        return _search_gate(student, checked, progress, say)
+    if isinstance(checked.recipe, str):
         from sprint_export.quantize.recipes import read_preset
 
-        return read_preset(wish.recipe, precision, student, target), None
-    return wish.recipe, None
+        return read_preset(checked.recipe, precision, student, target), None
+    return checked.recipe, None
 
 
 def _search_bits(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
@@ -165,17 +148,11 @@ def _search_bits(student: Student, target: Target, max_mb: float, progress: Prog
 
 
 def _search_gate(
-    student: Student,
-    target: Target,
-    precision: str,
-    device: Device,
-    wish: Wish,
-    progress: Progress,
-    say: Callable[[str], None],
+    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None]
 ) -> tuple[Recipe, Frontier]:
-    from sprint_export.quantize.search.gate_search import GateOrder, search_recipe
+    from sprint_export.quantize.search.gate_search import search_recipe
 
-    found = search_recipe(student, GateOrder(target, precision, device, wish.min_psnr_db, wish.cost), progress)
+    found = search_recipe(student, checked.deployment, checked.min_psnr_db, cost=checked.order.cost, progress=progress)
     chosen = found.frontier.chosen
     for note in found.frontier.notes:
         say(note)

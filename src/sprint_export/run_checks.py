@@ -5,53 +5,30 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 from sprint_export.clear_errors import check_space
 from sprint_export.devices import find_device
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
 from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import CheckedOrder, Deployment, Order
 from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import ROLES, Student
-from sprint_export.nouns.target import BuiltTarget, Device, Options, Target
+from sprint_export.nouns.target import BuiltTarget, Target
 from sprint_export.options import complete_options
-from sprint_export.progress import Progress
-from sprint_export.recipe_choice import Wish, check_wish
+from sprint_export.out_folder import check_out, name_bundle
+from sprint_export.paths import resolve_path
+from sprint_export.progress import Progress, Step
+from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_target
 from sprint_export.sampler import trigflow_times
+from sprint_export.work_folder import claim_bundle
 
 SLOW_IMPORTS = ("torch", "transformers", "diffusers")  # seconds each where the disk is cold
-
-
-@dataclass(frozen=True)
-class CheckedRun:
-    """What `convert` goes by: names resolved, options completed; `gates` are the user's, as texts."""
-
-    target: Target
-    precision: str
-    device: Device
-    options: Options
-    wish: Wish
-    gates: tuple[str, ...]
-    is_validated: bool
-
-    def describe(self) -> Iterator[str]:
-        """A line for every choice, for --dry-run."""
-        yield f"target: {self.target.name}-{self.precision}, {self.target.title}"
-        yield f"device: {self.device.name}, {self.device.title}"
-        for name, value in self.options.items():
-            if value is not False:
-                yield f"{name}: {value}"
-        if self.target.offers[self.precision].is_quantized:
-            recipe = self.wish.recipe
-            yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
-        if self.is_validated:
-            from sprint_export.validate.gates import read_gates
-
-            yield "gates: " + ", ".join(gate.text for gate in read_gates(self.gates, self.target.offers[self.precision].scheme))
 
 
 def parse_target(text: str) -> tuple[Target, str]:
@@ -75,80 +52,106 @@ def list_targets() -> dict[str, str]:
     return {f"{target.name}-{precision}": target.title for target in targets for precision in target.precisions}
 
 
-def check_run(
-    student: str | Path | Student,
-    target: str,
-    *,
-    steps: int | Sequence[int],
-    guidance: float | None,
-    device: str | None,
-    recipe: Recipe | str | Path | None,
-    cost: str | None,
-    components: Sequence[str],
-    options: Options | None,
-    max_mb: float | None,
-    prompt_tokens: int | None,
-    gates: Sequence[str],
-    count: int | None,
-    validate: bool,
-) -> CheckedRun:
-    """Resolve and check everything that can be known without loading the student; arguments as `convert` takes them.
+def check_order(order: Order) -> CheckedOrder:
+    """Resolve and check everything that can be known without loading the student.
 
     Raises:
-        InputError, RefusedError: one is wrong, or two do not go together. MachineError: a library or a GPU is missing.
+        InputError, RefusedError: one option is wrong, or two do not go together. MachineError: a library or a GPU is missing, or
+            another run works on the bundle.
     """
+    checked = _resolve_order(order)
+    resolve_path("--out", checked.out)
+    with clear_disk_errors(checked.out):
+        folder = check_out(checked.out, order.overwrite)
+    with claim_bundle(folder):  # says now what cannot be written to, and who works there
+        return checked
+
+
+def _resolve_order(order: Order) -> CheckedOrder:
     from sprint_export.students.source import check_source
+    from sprint_export.validate.gates import read_gates
 
-    goal, precision = parse_target(target)
-    place = find_device(device or goal.default_device)
-    if (reason := goal.refuses(precision, place)) is not None:
-        raise RefusedError(f"{target} --device {place.name}: {reason}")
-    if not isinstance(student, Student):
-        check_source(student)
-    _check_numbers(steps, guidance, prompt_tokens, count)
-    _check_components(components)
-    chosen = complete_options(goal, precision, place, options or {})
-    _check_gates(gates, goal, recipe == AUTO, validate, components)
-    wish = check_wish(goal, precision, place, recipe, max_mb, cost, gates, components)
-    is_validated = validate and set(components) == set(ROLES)
-    _check_libraries(goal, is_validated, recipe == AUTO)
-    if isinstance(goal, BuiltTarget):
-        goal.check_builder(place, str(chosen["builder"]))
-    return CheckedRun(goal, precision, place, chosen, wish, tuple(gates), is_validated)
+    deployment = read_deployment(order.target, order.device)
+    if not isinstance(order.student, Student):
+        check_source(order.student)
+    _check_numbers(order)
+    components = _choose_components(order.components)
+    options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
+    deployment = replace(deployment, options=options, hashed=order.list_hashed())
+    is_whole, is_searched = set(components) == set(ROLES), order.recipe == AUTO
+    gates = read_gates(order.gates)
+    _check_gates(gates, deployment.target, is_searched, order.validate, is_whole)
+    recipe = check_recipe(order, deployment, is_whole)
+    least = find_psnr_gate(gates, deployment.offer.scheme) if recipe == AUTO else 0.0
+    is_validated = order.validate and is_whole
+    _check_libraries(deployment.target, is_validated, is_searched)
+    if isinstance(deployment.target, BuiltTarget):
+        deployment.target.check_builder(deployment.device, str(options["builder"]))
+    return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated)
 
 
-def _check_numbers(steps: int | Sequence[int], guidance: float | None, prompt_tokens: int | None, count: int | None) -> None:
-    for each in [steps] if isinstance(steps, int) else steps:
+def read_deployment(text: str, device: str | None = None) -> Deployment:
+    """`trt-fp8` and a device's name, by default the target's -> the deployment; its options are left open.
+
+    Raises:
+        InputError: there is no such target, precision or device. RefusedError: they do not go together.
+    """
+    target, precision = parse_target(text)
+    chosen = find_device(device or target.default_device)
+    if (reason := target.refuses(precision, chosen)) is not None:
+        raise RefusedError(f"{text} --device {chosen.name}: {reason}")
+    return Deployment(target, precision, chosen)
+
+
+def describe_order(checked: CheckedOrder) -> Iterator[str]:
+    """A line for every choice, for --dry-run."""
+    from sprint_export.validate.gates import add_defaults
+
+    deployment, recipe = checked.deployment, checked.recipe
+    yield f"target: {deployment.name}, {deployment.target.title}"
+    yield f"device: {deployment.device.name}, {deployment.device.title}"
+    for name, value in deployment.options.items():
+        if value is not False:
+            yield f"{name}: {value}"
+    if deployment.offer.is_quantized:
+        yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
+    if checked.is_validated:
+        yield "gates: " + ", ".join(gate.text for gate in add_defaults(checked.gates, deployment.offer.scheme))
+
+
+def _check_numbers(order: Order) -> None:
+    for each in [order.steps] if isinstance(order.steps, int) else order.steps:
         trigflow_times(each)
-    if guidance is not None and not math.isfinite(guidance):
-        raise InputError(f"guidance={guidance}: expected a number, e.g. 4.5")
-    if prompt_tokens is not None and prompt_tokens < 2:
-        raise InputError(f"prompt_tokens={prompt_tokens}: expected at least 2 (BOS and one token)")
-    if count is not None and count < 1:
-        raise InputError(f"count={count}: expected at least one prompt to validate with")
+    if order.guidance is not None and not math.isfinite(order.guidance):
+        raise InputError(f"guidance={order.guidance}: expected a number, e.g. 4.5")
+    if order.prompt_tokens is not None and order.prompt_tokens < 2:
+        raise InputError(f"prompt_tokens={order.prompt_tokens}: expected at least 2 (BOS and one token)")
+    if order.count is not None and order.count < 1:
+        raise InputError(f"count={order.count}: expected at least one prompt to validate with")
 
 
-def _check_components(roles: Sequence[str]) -> None:
+def _choose_components(roles: Sequence[str] | None) -> tuple[str, ...]:
+    if roles is None:
+        return ROLES
     for role in roles:
         if role not in ROLES:
             raise unknown_choice("component", role, ROLES)
     if not roles:
         raise InputError(f"no component chosen; choose from: {', '.join(ROLES)}")
+    return tuple(roles)
 
 
-def _check_gates(gates: Sequence[str], target: Target, is_searched: bool, validate: bool, components: Sequence[str]) -> None:
-    from sprint_export.validate.gates import read_demands
+def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, validate: bool, is_whole: bool) -> None:
     from sprint_export.validate.metrics import check_metrics
 
-    demands = read_demands(gates)
-    check_metrics((gate.metric for gate in demands), target, is_searched)
-    if not demands or (is_searched and not validate and all(gate.metric == "psnr_db" for gate in demands)):
+    check_metrics((gate.metric for gate in gates), target, is_searched)
+    if not gates or (is_searched and not validate and all(gate.metric == "psnr_db" for gate in gates)):
         return  # the search itself is held to the psnr_db gate
     if not validate:
-        raise InputError(f"gate {demands[0].text!r} is held by the validation, which --no-validate leaves out; give one of them")
-    if set(components) != set(ROLES):
+        raise InputError(f"gate {gates[0].text!r} is held by the validation, which --no-validate leaves out; give one of them")
+    if not is_whole:
         raise InputError(
-            f"gate {demands[0].text!r} is held by the validation, which draws pictures and needs all three networks; leave "
+            f"gate {gates[0].text!r} is held by the validation, which draws pictures and needs all three networks; leave "
             "--gate or --component out"
         )
 
@@ -169,8 +172,8 @@ def _check_libraries(target: Target, is_validated: bool, is_searched: bool) -> N
             )
 
 
-def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None) -> None:
-    """Refuse, before anything is loaded, gates that a bundle's report could not hold and runtimes that cannot run here.
+def check_report_gates(bundle: Bundle, demands: Sequence[str], runtime: str | None) -> tuple[Gate, ...]:
+    """The gates that a bundle's report shall hold; refused, before anything is loaded, is what it or its runtime cannot do.
 
     Raises:
         InputError: a gate is malformed or on a row that the report has not; no such runtime. MachineError: it cannot run here.
@@ -178,12 +181,14 @@ def check_report_gates(bundle: Bundle, gates: Sequence[str], runtime: str | None
     from sprint_export.export.bundle import find_file
     from sprint_export.quantize.search.frontier import JSON
     from sprint_export.runtimes.open import choose_runtime
-    from sprint_export.validate.gates import read_demands
+    from sprint_export.validate.gates import read_gates
     from sprint_export.validate.metrics import check_metrics
 
-    demanded = (gate.metric for gate in read_demands(gates))
-    check_metrics(demanded, load_target(bundle.target), find_file(bundle, JSON) is not None)
+    gates = read_gates(demands)
+    target = load_target(bundle.target)
+    check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)
+    return gates
 
 
 def load_libraries(progress: Progress) -> None:
@@ -194,6 +199,6 @@ def load_libraries(progress: Progress) -> None:
     """
     check_space(EXPORTING_SPACE, "PyTorch with what is behind it")
     for i, name in enumerate(SLOW_IMPORTS):
-        progress(f"loading {name}", i, len(SLOW_IMPORTS))
+        progress(Step("loading", name), i, len(SLOW_IMPORTS))
         importlib.import_module(name)
-    progress("loading libraries", len(SLOW_IMPORTS), len(SLOW_IMPORTS))
+    progress(Step("loading", "libraries"), len(SLOW_IMPORTS), len(SLOW_IMPORTS))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sprint_export.errors import BundleError, InputError
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.sampler import sample
 from sprint_export.sizes import PictureSizes
@@ -145,7 +145,7 @@ class Pipeline:
             prompts: B texts.
             seed: picture i uses `seed + i`; ignored when `noise` is given.
             noise: unit-variance float32 [B, C, h, w], or [steps, B, C, h, w] for more than one step.
-            progress: is told (stage, done, total).
+            progress: is told (step, done, total).
             height: pixels; default: what the noise is for where it is given, else what the student was made for.
             width: likewise. Other sizes than the student's want a bundle that was exported with --dynamic.
 
@@ -163,7 +163,7 @@ class Pipeline:
         rows = [slice(i, i + 1) for i in range(len(prompts))]
 
         def tell(role: str, done: int) -> None:
-            progress(f"drawing: {role}", done, len(rows))
+            progress(Step("drawing", role), done, len(rows))
 
         embeds, latents, pictures = [], [], []
         for i, row in enumerate(rows):

@@ -104,6 +104,10 @@ class GatedConvolution(nn.Module):
         return out + x if self.residual else out
 
 
+# What a module of a class computes once, in the words of the rules that rewrite it (`serves` in export/to_onnx/rules/).
+FORMS: dict[type[nn.Module], tuple[str, ...]] = {GatedConvolution: ("gated convolution",), ChannelNorm: ("RMS norm",)}
+
+
 class AttentionBlock(nn.Module):
     """Attention, then a gated convolution."""
 

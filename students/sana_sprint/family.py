@@ -21,6 +21,8 @@ from sprint_export.sizes import SIDES, name_axis
 from sprint_export.students.covered import show
 from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
 from sprint_export.students.networks.dc_ae import LatentDecoder, fold_decoder, make_autoencoder
+from sprint_export.students.networks.dc_ae_blocks import FORMS as DECODER_FORMS
+from sprint_export.students.networks.forms import count_forms
 from sprint_export.students.networks.gemma2 import (
     PromptEncoder,
     bias_handles,
@@ -46,7 +48,7 @@ from sprint_export.students.sana_sprint.reference import FOLDERS
 from sprint_export.students.sana_sprint.reference import make_reference as make_reference
 from sprint_export.students.sana_sprint.smooth import TEXT_LAYERS as TEXT_LAYERS
 from sprint_export.students.sana_sprint.smooth import list_migrations as list_migrations
-from sprint_export.students.sana_sprint.transformer import OneStepSana
+from sprint_export.students.sana_sprint.transformer import FORMS, OneStepSana
 from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
 
 FAMILY = "sana_sprint"
@@ -185,6 +187,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         weights,
         (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
         (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),),
+        forms=count_forms(transformer, FORMS),
         notes=notes,
     )
     painting = LatentDecoder(decoder.module).eval()
@@ -195,6 +198,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         painted,
         (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
         (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),),
+        forms=count_forms(painting, DECODER_FORMS),
         notes=painted_notes,
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})

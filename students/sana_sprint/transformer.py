@@ -96,6 +96,13 @@ class Block(nn.Module):
         return result
 
 
+# What a module of a class computes once, in the words of the rules that rewrite it (`serves` in export/to_onnx/rules/).
+FORMS: dict[type[nn.Module], tuple[str, ...]] = {
+    Block: ("linear attention", "masked attention", "gated convolution", "tokens as a picture"),
+    RMSNorm: ("RMS norm",),
+}
+
+
 class Patches(nn.Module):
     """The patch projection, named as in diffusers."""
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sprint_export.conversion import convert
 from sprint_export.errors import MachineError
 from sprint_export.files import remove
-from sprint_export.road import convert
 from tests.attack.forks import Ended
 from tests.attack.kill_runs import KINDS, World, make_student, read_state
 from tests.attack.outcomes import CLEAN, RIGHT, WRONG, Tally

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.bundle_files import sort_contents
-from sprint_export.devices import find_device
+from sprint_export.conversion import convert, keep_components
 from sprint_export.errors import SprintExportError
 from sprint_export.export import export_student
 from sprint_export.export.bundle import hash_file, read_bundle
@@ -26,8 +26,7 @@ from sprint_export.export.publishing import discard_work, place_bundle
 from sprint_export.files import list_tree
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
-from sprint_export.road import convert, keep_components
-from sprint_export.run_checks import parse_target
+from sprint_export.run_checks import read_deployment
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.work_folder import claim_bundle
@@ -167,9 +166,8 @@ def _name_state(world: World, old: State, new: State) -> str | None:
 
 def gather_bundle(student: Student, home: Path) -> Bundle:
     """A finished bundle of one network, in the work folder of `home`/bundle."""
-    target, precision = parse_target("onnx-fp32")
     part = keep_components(specialize_student(student), ["vae_decoder"])
-    return export_student(part, target, precision, find_device("cpu"), home / "bundle")
+    return export_student(part, read_deployment("onnx-fp32"), home / "bundle")
 
 
 def make_publishing(folder: Path, bundle: Bundle, old: Path | None) -> Attack:

@@ -294,7 +294,7 @@ def _open_stdout(fault: Fault, default: int) -> int:
 
 def make_inputs(folder: Path) -> tuple[Path, Path]:
     """A small bundle and the student it was made from."""
-    from sprint_export.road import convert
+    from sprint_export.conversion import convert
     from tests.made_student import PROMPTS, make_pipeline
 
     make_pipeline().save_pretrained(folder / "student")

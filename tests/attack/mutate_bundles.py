@@ -63,7 +63,7 @@ def make_bundle(folder: Path, target: str) -> str:
 
 
 def _convert(folder: Path, target: str) -> str:
-    from sprint_export.road import convert
+    from sprint_export.conversion import convert
     from sprint_export.students.sana_sprint.presets import tiny
 
     convert(tiny(), target, folder, prompts=[PROMPT], validate=False)

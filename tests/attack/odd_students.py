@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from sprint_export.conversion import convert
 from sprint_export.errors import SprintExportError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.progress import quiet
 from sprint_export.psnr import psnr_images
 from sprint_export.registry import load_target
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.students import load_student
 from sprint_export.validate.side_by_side import draw_rounded, pair_components

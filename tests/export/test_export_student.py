@@ -16,15 +16,18 @@ from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.export.student import bundle_key
 from sprint_export.export.to_onnx import writer as to_onnx
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
+from sprint_export.progress import Step
 from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_edits
 from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
 ONNX: Target = load_target("onnx")
 CPU = find_device("cpu")
+FP32 = Deployment(ONNX, "fp32", CPU)
 
 
 @pytest.fixture
@@ -39,18 +42,18 @@ def student(tiny_special: Student, monkeypatch: pytest.MonkeyPatch) -> Student:
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Roles whose graph was made, in order."""
     roles: list[str] = []
-    original = to_onnx.make_graph
+    original = to_onnx.capture_graph
 
-    def make_graph(component: Any, dtype: str, rewrites: Any) -> Any:
+    def capture_graph(component: Any, dtype: str) -> Any:
         roles.append(component.role)
-        return original(component, dtype, rewrites)
+        return original(component, dtype)
 
-    monkeypatch.setattr(to_onnx, "make_graph", make_graph)
+    monkeypatch.setattr(to_onnx, "capture_graph", capture_graph)
     return roles
 
 
 def export(student: Student, out: Path, precision: str = "fp32") -> Bundle:
-    return export_student(student, ONNX, precision, CPU, out)
+    return export_student(student, Deployment(ONNX, precision, CPU), out)
 
 
 def kill_while_writing(count: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -73,8 +76,8 @@ def files_under(folder: Path) -> set[str]:
 
 
 def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(student: Student, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    bundle = export_student(student, ONNX, "fp32", CPU, tmp_path / "out", lambda *event: told.append(event))
+    told: list[tuple[Step, int, int]] = []
+    bundle = export_student(student, FP32, tmp_path / "out", lambda *event: told.append(event))
     assert read_bundle(bundle.folder) == bundle
     assert not (tmp_path / "out").exists(), "a later stage renames the work folder"
     assert {
@@ -96,7 +99,8 @@ def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(stude
     assert bundle.components[0].precision_counts["FLOAT"] > 5000
     assert (bundle.target, bundle.precision, bundle.device, bundle.plan) == ("onnx", "fp32", "cpu", student.plan)
     assert bundle.runtimes == {"onnxruntime": "1.21.0"}
-    assert told == [("exporting transformer", 0, 2), ("exporting vae_decoder", 1, 2), ("exporting", 2, 2)]
+    steps = Step("exporting", "transformer"), Step("exporting", "vae_decoder"), Step("exporting")
+    assert told == [(step, i, 2) for i, step in enumerate(steps)]
     assert all(version != "absent" for name, version in bundle.tools.items() if name in ("torch", "onnx", "onnx-ir"))
 
 
@@ -156,14 +160,18 @@ def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
     for name, edits in (("edits", edit), ("other edits", {key: 2 * value for key, value in edit.items()})):
         component = edit_component(student.components["transformer"], edits)
         changed[name] = dataclasses.replace(student, components={**student.components, "transformer": component})
-    keys = {name: bundle_key(value, ONNX, "fp32", CPU, {}) for name, value in changed.items()}
-    keys["nothing"] = bundle_key(student, ONNX, "fp32", CPU, {})
-    keys["precision"] = bundle_key(student, ONNX, "fp16", CPU, {})
-    keys["device"] = bundle_key(student, ONNX, "fp32", find_device("rtx-4090"), {})
-    keys["option"] = bundle_key(student, ONNX, "fp32", CPU, {"deployment_target": "iOS17"})
-    keys["target"] = bundle_key(student, load_target("trt"), "fp32", CPU, {})
+    keys = {name: bundle_key(value, FP32) for name, value in changed.items()}
+    for name, parts in {
+        "nothing": {},
+        "precision": {"precision": "fp16"},
+        "device": {"device": find_device("rtx-4090")},
+        "option": {"options": {"dynamic": True}},
+        "target": {"target": load_target("trt")},
+        "order": {"hashed": {"an option": 1}},
+    }.items():
+        keys[name] = bundle_key(student, dataclasses.replace(FP32, **parts))  # type: ignore[arg-type]  # one part at a time
     assert len(set(keys.values())) == len(keys), keys
-    assert keys["nothing"] == bundle_key(student, ONNX, "fp32", CPU, {})
+    assert keys["nothing"] == bundle_key(student, Deployment(ONNX, "fp32", CPU))
 
 
 def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Path) -> None:
@@ -174,7 +182,7 @@ def test_an_unspecialized_student_is_refused(tiny_student: Student, tmp_path: Pa
 
 def test_a_pair_the_target_refuses_writes_nothing(student: Student, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"8\.9"):
-        export_student(student, load_target("trt"), "fp8", find_device("rtx-3090"), tmp_path / "out")
+        export_student(student, Deployment(load_target("trt"), "fp8", find_device("rtx-3090")), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

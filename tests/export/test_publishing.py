@@ -21,6 +21,7 @@ from sprint_export.export.bundle import read_bundle
 from sprint_export.export.publishing import exchange, open_work_folder, place_bundle
 from sprint_export.files import remove
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.registry import load_target
@@ -32,6 +33,7 @@ from tests.bundles import list_files
 
 ONNX: Target = load_target("onnx")
 CPU = find_device("cpu")
+FP32 = Deployment(ONNX, "fp32", CPU)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def student(tiny_special: Student) -> Student:
 
 @pytest.fixture(scope="module")
 def made_once(student: Student, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export_student(student, ONNX, "fp32", CPU, tmp_path_factory.mktemp("made") / "out")
+    return export_student(student, FP32, tmp_path_factory.mktemp("made") / "out")
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def gathered(made_once: Bundle, tmp_path: Path) -> Bundle:
 
 
 def export_and_place(student: Student, out: Path, say: Callable[[str], None] = lambda text: None) -> Bundle:
-    return place_bundle(export_student(student, ONNX, "fp32", CPU, out, say=say), out)
+    return place_bundle(export_student(student, FP32, out, say=say), out)
 
 
 def test_a_published_bundle_lies_alone_and_names_all_its_files(gathered: Bundle, tmp_path: Path) -> None:

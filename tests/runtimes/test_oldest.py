@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.psnr import psnr_images
 from sprint_export.registry import list_members, load_target
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from tests.made_student import PROMPTS, Array
 from tests.tree import ROOT

@@ -12,21 +12,23 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import find_artifact, read_bundle
+from sprint_export.libraries import is_installed
 from sprint_export.nouns.recipe import FLOAT_DTYPES
 from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Student
 from sprint_export.nouns.target import BuiltTarget, OptionValue, Target
 from sprint_export.options import complete_options, list_options
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import list_members, load_target
-from sprint_export.road import convert
 from sprint_export.runtimes import build_bundle, open_bundle
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.runtimes.trt import runtime as trt_runtime
 from sprint_export.runtimes.trt.runtime import TensorRT
 from sprint_export.runtimes.trt.target import TrtTarget
+from sprint_export.session import list_findings
 from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
 
 TARGETS = list(list_members("target"))
@@ -268,3 +270,25 @@ def test_a_bundle_without_its_engine_falls_back_only_when_nothing_was_asked(int8
     edit_manifest(folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if a["kind"] != "engine"]))
     with pytest.raises(MachineError, match=r"trt cannot run here: the bundle has no engine; build it with: sprint-export build"):
         open_bundle(folder, "trt")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_exports_and_opens_and_draws_the_tiny_twin(name: str, tiny_student: Student, tmp_path: Path) -> None:
+    """Whatever targets there are: files of its own kinds, rows that are declared, a picture from a runtime that can run here."""
+    target = load_target(name)
+    if not all(map(is_installed, target.needs)) or all(load_runtime(each).can_run() for each in target.runtimes):
+        pytest.skip(f"{name} is neither made nor run here")
+    device = find_device(target.default_device)
+    bundle = convert(tiny_student, f"{name}-{target.precisions[0]}", tmp_path / "out", prompts=["a red circle"], validate=False)
+    assert bundle.options == complete_options(target, target.precisions[0], device, {})
+    assert {(a.kind, a.device) for a in bundle.artifacts if a.device} == (
+        {("engine", device.name), ("kernels", device.name)} if target.needs_build else set()
+    )
+    for row in target.read_rows(bundle):
+        assert any(metric.fits(row.metric) for metric in target.metrics), row.metric
+    pipeline = open_bundle(bundle.folder)
+    picture = pipeline(["a red circle"], seed=0)
+    assert picture.dtype == np.uint8 and picture.shape[0] == 1 and picture.std() > 0
+    for session in pipeline.sessions.values():
+        for finding in list_findings(session):
+            assert any(metric.fits(finding.metric) for metric in target.metrics), finding.metric

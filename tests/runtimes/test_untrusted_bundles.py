@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import make_artifact, read_bundle, write_bundle
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
-from sprint_export.road import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.validate import validate_bundle
 from tests.attack.forks import was_read, watch_reads

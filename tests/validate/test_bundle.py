@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import locate_kind
 from sprint_export.json_forms import from_json
@@ -15,7 +16,6 @@ from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.progress import quiet
 from sprint_export.quantize.mend.edits import read_edits
-from sprint_export.road import convert
 from sprint_export.session import make_noise
 from sprint_export.students import load_student
 from sprint_export.validate import side_by_side, validate_bundle

@@ -9,7 +9,7 @@ import pytest
 from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate, Measurement, Report
 from sprint_export.quantize.schemes.scheme import list_schemes
-from sprint_export.validate.gates import SOUND, apply_gates, read_gates
+from sprint_export.validate.gates import SOUND, add_defaults, apply_gates, read_gates
 from sprint_export.validate.report import name_failures, render_report
 
 ROWS = (
@@ -21,7 +21,7 @@ ROWS = (
 
 def test_every_precision_has_gates_each_with_its_reason() -> None:
     for name, scheme in list_schemes().items():
-        gates = read_gates([], name)
+        gates = add_defaults((), name)
         assert gates == (*scheme.gates, *SOUND)
         assert len({gate.metric for gate in gates}) == len(gates)
         assert all(len(gate.reason) > 20 for gate in gates)
@@ -38,8 +38,8 @@ def test_every_precision_has_gates_each_with_its_reason() -> None:
     ],
 )
 def test_a_users_gate_is_read(text: str, expected: tuple[str, str, float]) -> None:
-    gate = read_gates([text], "fp32")[-1]
-    found = next(g for g in read_gates([text], "fp32") if g.metric == expected[0])
+    gate = add_defaults(read_gates([text]), "fp32")[-1]
+    found = next(g for g in add_defaults(read_gates([text]), "fp32") if g.metric == expected[0])
     assert (found.metric, found.sign, found.limit) == expected
     assert found.reason == "asked for"
     assert gate.text.startswith(gate.metric)
@@ -50,13 +50,13 @@ def test_a_users_gate_is_read(text: str, expected: tuple[str, str, float]) -> No
 )
 def test_a_malformed_gate_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30'")):
-        read_gates([text], "w8a8")
+        add_defaults(read_gates([text]), "w8a8")
 
 
 def test_a_users_gate_takes_the_place_of_the_default_on_its_metric_only() -> None:
-    gates = {gate.metric: gate for gate in read_gates(["psnr_db>=12"], "fp8")}
+    gates = {gate.metric: gate for gate in add_defaults(read_gates(["psnr_db>=12"]), "fp8")}
     assert gates["psnr_db"].text == "psnr_db>=12"
-    others = {gate.metric: gate for gate in read_gates([], "fp8") if gate.metric != "psnr_db"}
+    others = {gate.metric: gate for gate in add_defaults((), "fp8") if gate.metric != "psnr_db"}
     assert {name: gate for name, gate in gates.items() if name != "psnr_db"} == others
 
 
@@ -89,15 +89,15 @@ def test_a_default_gate_without_its_metric_is_silent_but_a_demanded_one_lists_th
         InputError,
         match=r"gate metric 'adherence_percent' is not in this report .*captions.*: converter_psnr_db, psnr_db",
     ):
-        apply_gates(ROWS, [gate], ["adherence_percent"])
+        apply_gates(ROWS, [gate], [gate])
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_a_recipe_that_leaves_layers_in_float_on_purpose_owes_no_share(is_whole: bool) -> None:
-    gates = {gate.metric for gate in read_gates([], "w8a8", is_whole)}
+    gates = {gate.metric for gate in add_defaults((), "w8a8", is_whole)}
     assert ("quantized_share" in gates) is is_whole
     assert {"psnr_db", "adherence_drop_points"} <= gates
-    asked = {gate.metric: gate.limit for gate in read_gates(["quantized_share>=0.5"], "w8a8", is_whole)}
+    asked = {gate.metric: gate.limit for gate in add_defaults(read_gates(["quantized_share>=0.5"]), "w8a8", is_whole)}
     assert asked["quantized_share"] == 0.5
 
 
@@ -122,12 +122,12 @@ def test_a_missed_gate_says_what_a_search_had_promised() -> None:
     ],
 )
 def test_all_gates_of_one_metric_hold_whatever_their_order(texts: list[str], limit: str, passed: bool) -> None:
-    row = apply_gates(ROWS, read_gates(texts, "fp32"))[0]
+    row = apply_gates(ROWS, add_defaults(read_gates(texts), "fp32"))[0]
     assert (row.limit, row.passed) == (limit, passed)
 
 
 def test_a_float32_export_is_held_to_what_float32_gives() -> None:
-    gates = {gate.metric: gate for gate in read_gates([], "fp32")}
+    gates = {gate.metric: gate for gate in add_defaults((), "fp32")}
     assert gates["psnr_db"].text == "psnr_db>=75", "right exports have 86 dB and more"
     assert gates["converter_psnr_db"].text == "converter_psnr_db>=90", "right components have 99 dB and more"
 

@@ -10,7 +10,7 @@ import pytest
 
 from sprint_export.errors import BundleError
 from sprint_export.nouns.report import Measurement, Report
-from sprint_export.validate.gates import apply_gates, read_gates
+from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.measure import wilson_interval
 from sprint_export.validate.report import name_failures, render_report
 from sprint_export.validate.report_file import format_report, read_report
@@ -27,7 +27,7 @@ def refuse_constant(name: str) -> None:
 
 
 def test_what_is_no_number_is_null_with_a_note(tmp_path: Path) -> None:
-    report = Report("b", "onnx-fp32", "r", "m", 1, apply_gates(ROWS, read_gates([], "fp32")))
+    report = Report("b", "onnx-fp32", "r", "m", 1, apply_gates(ROWS, add_defaults((), "fp32")))
     text = format_report(report)
     rows = json.loads(text, parse_constant=refuse_constant)["rows"]
     assert [row["value"] for row in rows] == [None, None, 0.5]
@@ -40,7 +40,9 @@ def test_what_is_no_number_is_null_with_a_note(tmp_path: Path) -> None:
 
 
 def test_it_can_be_shown() -> None:
-    report = Report("b", "onnx-fp32", "r", "m", 1, apply_gates(ROWS, read_gates(["psnr_db>=1", "psnr_db<=9"], "fp32")))
+    report = Report(
+        "b", "onnx-fp32", "r", "m", 1, apply_gates(ROWS, add_defaults(read_gates(["psnr_db>=1", "psnr_db<=9"]), "fp32"))
+    )
     assert len(render_report(report)) == 2
     assert name_failures(report) == "psnr_db is nan, demanded psnr_db>=1 and psnr_db<=9"
 

@@ -11,12 +11,19 @@ Covered: Q/DQ, 1x1 Conv, Split of channels, Pad and Slice of pixels, elementwise
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, is_constant, maker, permutation_of, shape_of
-from sprint_export.export.to_onnx.passes import remove_unused
-from sprint_export.export.to_onnx.tensors import sizes
+from sprint_export.export.to_onnx.graph_editor import (
+    GraphEditor,
+    bias_of,
+    extent,
+    is_constant,
+    maker,
+    permutation_of,
+    shape_of,
+    view_tensor,
+)
+from sprint_export.export.to_onnx.rule import NodeRule
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 AXES = {0: 0, 1: 3, 2: 1, 3: 2}  # where an axis of [B, C, h, w] is in [B, h, w, C]
@@ -27,21 +34,31 @@ class _NoTwinError(Exception):
     """A node before a transpose has no form channels last."""
 
 
-def rewrite(model: ir.Model) -> None:
-    """Rewrite every chain that ends in Reshape [B, C, h, w] -> [B, C, N] and Transpose -> [B, N, C], in place."""
-    graph, twins = model.graph, dict[ir.Value, ir.Value]()
-    for node in list(graph):
+class ChannelsLast(NodeRule):
+    """Every chain that ends in Reshape [B, C, h, w] -> [B, C, N] and Transpose -> [B, N, C]; by hand, as it has any length."""
+
+    serves = "tokens as a picture"
+
+    def __init__(self) -> None:
+        self._twins: dict[ir.Value, ir.Value] = {}  # of one graph
+
+    def apply(self, model: ir.Model) -> int:
+        """Chains share the twins of what they share."""
+        self._twins.clear()
+        return super().apply(model)
+
+    def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
         reshape = maker(node.inputs[0], "Reshape") if node.op_type == "Transpose" and permutation_of(node) == (0, 2, 1) else None
         image = None if reshape is None else reshape.inputs[0]
         if image is None or len(shape_of(image)) != 4 or shape_of(image)[:2] != shape_of(node.inputs[0])[:2]:
-            continue
+            return False
         try:
-            twin = _Twins(graph, node, twins).of(image)
+            twin = _Twins(model.graph, node, self._twins).of(image)
         except _NoTwinError:
-            continue
-        editor = GraphEditor(graph, node, f"{node.outputs[0].name}.last")
-        ir.convenience.replace_all_uses_with(node.outputs[0], editor.reshape(twin, shape_of(node.outputs[0])))
-    remove_unused(model)
+            return False
+        op = GraphEditor(model.graph, node, f"{node.outputs[0].name}.last")
+        ir.convenience.replace_all_uses_with(node.outputs[0], op.reshape(twin, shape_of(node.outputs[0])))
+        return True
 
 
 class _Twins:
@@ -99,45 +116,36 @@ class _Twins:
         return self._editor(axes).ints([AXES[int(axis)] for axis in axes.const_value.numpy()])
 
     def _constant(self, value: ir.Value) -> ir.Value:
-        tensor = value.const_value
-        assert tensor is not None
-        shape = sizes(tensor)
+        shape = shape_of(value)
         if not shape:
             return value
         if len(shape) != 4:
             raise _NoTwinError
-        return self._editor(value).constant(_moved(tensor, [shape[axis] for axis in TO_LAST], TO_LAST))
+        turned = [shape[axis] for axis in TO_LAST]
+        return self._editor(value).constant(view_tensor(value.const_value, turned, lambda array: array.transpose(TO_LAST)))
 
     def _product(self, node: ir.Node) -> ir.Value:
         """A 1x1 convolution as x W^T + b over the last axis."""
-        weight = node.inputs[1]
-        dequantize = maker(weight, "DequantizeLinear")
-        stored = weight if dequantize is None else dequantize.inputs[0]
+        dequantize = maker(node.inputs[1], "DequantizeLinear")
+        stored = node.inputs[1] if dequantize is None else dequantize.inputs[0]
         plain = all(set(node.attributes[name].as_ints()) == {value} for name, value in (("pads", 0), ("strides", 1)))
         if stored is None or not is_constant(stored) or shape_of(stored)[2:] != (1, 1) or not plain:
             raise _NoTwinError
-        if node.attributes["group"].as_int() != 1 or stored.const_value is None or node.inputs[0] is None:
+        if node.attributes["group"].as_int() != 1 or node.inputs[0] is None:
             raise _NoTwinError
-        source, output = self.of(node.inputs[0]), node.outputs[0]
-        editor, wide, narrow = self._editor(output), extent(stored, 0), extent(stored, 1)
-        matrix = editor.constant(_moved(stored.const_value, [narrow, wide], (1, 0, 2, 3)), f"{stored.name}.transposed")
+        source, wide, narrow = self.of(node.inputs[0]), extent(stored, 0), extent(stored, 1)
+        op = self._editor(node.outputs[0])
+        turned = view_tensor(stored.const_value, (narrow, wide), lambda array: array.reshape(wide, narrow).T)
+        matrix = op.constant(turned, f"{stored.name}.transposed")
         if dequantize is not None:
             axis = {"axis": 1} if "axis" in dequantize.attributes else {}
             scales = [v for v in dequantize.inputs[1:] if v is not None]
-            matrix = editor.add("DequantizeLinear", [matrix, *scales], (narrow, wide), scales[0].dtype, **axis)
-        y = editor.add("MatMul", [source, matrix], (*shape_of(source)[:3], wide))
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            y = editor.add("Add", [y, node.inputs[2]], shape_of(y))
-        return y
+            matrix = op.DequantizeLinear(matrix, *scales, _dtype=scales[0].dtype, **axis)
+        y, bias = op.MatMul(source, matrix), bias_of(node.outputs[0])
+        return y if bias is None else op.Add(y, bias)
 
     def _editor(self, value: ir.Value) -> GraphEditor:
         return GraphEditor(self.graph, self.before, f"{value.name}.last.{len(self.known)}")
 
 
-def _moved(tensor: ir.TensorProtocol, shape: list[int], order: tuple[int, ...]) -> ir.LazyTensor:
-    """A constant with its axes in this order, then in this shape."""
-
-    def compute() -> ir.TensorProtocol:
-        return ir.Tensor(np.ascontiguousarray(tensor.numpy().transpose(order)).reshape(shape), dtype=tensor.dtype)
-
-    return ir.LazyTensor(compute, dtype=tensor.dtype, shape=ir.Shape(shape))
+RULE = ChannelsLast()

@@ -10,81 +10,61 @@ Covered: batch 1, as many heads for k and v as for q, a bias [1, 1, 1 or S, T]. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
+from onnxscript.rewriter.pattern import ANY_VALUE
 
-from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, maker, only_user, permutation_of, shape_of
-from sprint_export.export.to_onnx.passes import remove_unused
-from sprint_export.export.to_onnx.rules.linear_attention import SPLIT_HEADS, SWAP_LAST
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, shape_of
+from sprint_export.export.to_onnx.rule import PatternRule
 
-
-@dataclass(frozen=True)
-class SoftmaxAttention:
-    """What an attention reads, q [1, S, H d], k and v [1, T, H d], a bias [1, 1, 1 or S, T], and nodes to change it at."""
-
-    q: ir.Value
-    k: ir.Value
-    v: ir.Value
-    bias: ir.Value
-    heads: int
-    split_keys: ir.Node  # Reshape of k
-    biased: ir.Node  # Add of the bias to the scores
-    joined: ir.Node  # Reshape of the heads side by side
+SPLIT_HEADS = (0, 2, 1, 3)  # [B, N, H, d] <-> [B, H, N, d]
+SWAP_LAST = (0, 1, 3, 2)
 
 
-def rewrite(model: ir.Model) -> None:
-    """Replace every softmax attention of the form above, in place."""
-    for found in find_attentions(model.graph):
-        _replace(model.graph, found)
-    remove_unused(model)
+def split_heads(op: Any, x: Any, name: str | None = None) -> Any:
+    """[B, N, H d] -> [B, H, N, d] in a pattern."""
+    return op.Transpose(op.Reshape(x, ANY_VALUE), perm=SPLIT_HEADS, _outputs=[name])
 
 
-def find_attentions(graph: ir.Graph) -> list[SoftmaxAttention]:
-    """Every softmax attention of the form above."""
-    found = [_match(node) for node in graph if node.op_type == "Softmax"]
-    return [attention for attention in found if attention is not None]
+def join_heads(op: Any, x: Any, name: str | None = None) -> Any:
+    """[B, H, N, d] -> [B, N, H d] in a pattern."""
+    return op.Reshape(op.Transpose(x, perm=SPLIT_HEADS), ANY_VALUE, _outputs=[name])
 
 
-def _match(softmax: ir.Node) -> SoftmaxAttention | None:
-    biased, mixed = maker(softmax.inputs[0], "Add"), only_user(softmax.outputs[0], "MatMul")
-    scores = None if biased is None else maker(biased.inputs[0], "MatMul")
-    turned = None if mixed is None else only_user(mixed.outputs[0], "Transpose")
-    joined = None if turned is None else only_user(turned.outputs[0], "Reshape")
-    swapped = None if scores is None else maker(scores.inputs[1], "Transpose")
-    if scores is None or biased is None or mixed is None or turned is None or joined is None or swapped is None:
-        return None
-    bias, heads = biased.inputs[1], extent(softmax.outputs[0], 1)
-    splits = [_split(value, heads) for value in (scores.inputs[0], swapped.inputs[0], mixed.inputs[1])]
-    q, k, v = (None if split is None else split.inputs[0] for split in splits)
-    orders = permutation_of(swapped), permutation_of(turned)
-    if q is None or k is None or v is None or bias is None or shape_of(bias)[:2] != (1, 1) or orders != (SWAP_LAST, SPLIT_HEADS):
-        return None
-    assert splits[1] is not None
-    return SoftmaxAttention(q, k, v, bias, heads, splits[1], biased, joined)
+class SoftmaxAttention(PatternRule):
+    """What holds of q [1, S, H d], k and v [1, T, H d] and the bias, whatever becomes of them."""
+
+    serves = "masked attention"
+
+    def attend(self, op: Any, q: Any, k: Any, v: Any, bias: Any) -> Any:
+        """The formula, in a pattern."""
+        keys = op.Transpose(split_heads(op, k, "k_heads"), perm=SWAP_LAST)
+        scores = op.Add(op.MatMul(split_heads(op, q, "q_heads"), keys), bias, _outputs=["biased"])
+        return join_heads(op, op.MatMul(op.Softmax(scores), split_heads(op, v, "v_heads")))
+
+    def check(self, *args: Any, **values: Any) -> bool:
+        is_one = all(len(shape_of(values[name])) == 3 and shape_of(values[name])[0] == 1 for name in "qkv")
+        heads = {shape_of(values[name])[1:2] for name in ("q_heads", "k_heads", "v_heads")}
+        return is_one and len(heads) == 1 and shape_of(values["bias"])[:2] == (1, 1)
 
 
-def _replace(graph: ir.Graph, found: SoftmaxAttention) -> None:
-    output, heads = found.joined.outputs[0], found.heads
-    assert output.name is not None
-    editor = GraphEditor(graph, found.joined, output.name)
-    queries, rows = shape_of(found.q)[1], shape_of(found.k)[1]
-    size, wide = shape_of(found.q)[2] // heads, shape_of(found.v)[2] // heads
-    q = editor.transpose(editor.reshape(found.q, (queries, heads, size)), (1, 0, 2))
-    k = editor.transpose(editor.reshape(found.k, (rows, heads, size)), (1, 2, 0))
-    v = editor.transpose(editor.reshape(found.v, (rows, heads, wide)), (1, 0, 2))
-    shape = (heads, queries, rows)
-    p, bias = editor.add("MatMul", [q, k], shape), editor.reshape(found.bias, shape_of(found.bias)[1:])
-    p = editor.add("Softmax", [editor.add("Add", [p, bias], shape)], shape, axis=-1)
-    y = editor.transpose(editor.add("MatMul", [p, v], (heads, queries, wide)), (1, 0, 2))
-    ir.convenience.replace_all_uses_with(output, editor.reshape(y, (1, queries, heads * wide)))
+class CrossAttention(SoftmaxAttention):
+    """The attention at rank 3."""
+
+    def pattern(self, op: Any, q: Any, k: Any, v: Any, bias: Any) -> Any:
+        return self.attend(op, q, k, v, bias)
+
+    def rewrite(
+        self, op: GraphEditor, q: ir.Value, k: ir.Value, v: ir.Value, bias: ir.Value, q_heads: ir.Value, **_: ir.Value
+    ) -> ir.Value:
+        heads, queries, rows = extent(q_heads, 1), shape_of(q)[1], shape_of(k)[1]
+        size, wide = extent(q, 2) // heads, extent(v, 2) // heads
+        q = op.transpose(op.reshape(q, (queries, heads, size)), (1, 0, 2))
+        k = op.transpose(op.reshape(k, (rows, heads, size)), (1, 2, 0))
+        v = op.transpose(op.reshape(v, (rows, heads, wide)), (1, 0, 2))
+        p = op.Softmax(op.Add(op.MatMul(q, k), op.reshape(bias, shape_of(bias)[1:])), axis=-1)
+        return op.reshape(op.transpose(op.MatMul(p, v), (1, 0, 2)), (1, queries, heads * wide))
 
 
-def _split(value: ir.Value | None, heads: int) -> ir.Node | None:
-    """The Reshape of [1, N, H d] of which the value is the split heads."""
-    transpose = maker(value, "Transpose")
-    reshape = None if transpose is None else maker(transpose.inputs[0], "Reshape")
-    if transpose is None or reshape is None or permutation_of(transpose) != SPLIT_HEADS or shape_of(value)[1] != heads:
-        return None
-    source = shape_of(reshape.inputs[0])
-    return reshape if len(source) == 3 and source[0] == 1 else None
+RULE = CrossAttention()

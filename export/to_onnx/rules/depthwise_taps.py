@@ -12,63 +12,50 @@ Covered: stride 1, padding 1, no dilation, one filter a channel, a picture of kn
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import product
+from typing import Any
+
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, fixed_shape, is_constant, shape_of
-from sprint_export.export.to_onnx.passes import remove_unused
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, bias_of, extent, is_constant, shape_of, view_tensor
+from sprint_export.export.to_onnx.rule import PatternRule
 
 KERNEL = 3
-PLAIN = {"pads": (1, 1, 1, 1), "strides": (1, 1), "dilations": (1, 1)}
 
 
-def rewrite(model: ir.Model) -> None:
-    """Replace every depthwise 3x3 convolution, in place."""
-    for node in list(model.graph):
-        if node.op_type == "Conv" and _fits(model.graph, node):
-            _replace(model.graph, node)
-    remove_unused(model)
+class DepthwiseTaps(PatternRule):
+    """Every depthwise 3x3 convolution."""
 
+    serves = "gated convolution"
 
-def _fits(graph: ir.Graph, node: ir.Node) -> bool:
-    shape, groups = shape_of(node.inputs[1]), node.attributes["group"].as_int()
-    if shape[1:] != (1, KERNEL, KERNEL) or groups != shape[0] or not is_constant(node.inputs[1]):
-        return False
-    if fixed_shape(node.outputs[0]) is None:
-        return False
-    return all(tuple(node.attributes[name].as_ints()) == value for name, value in PLAIN.items())
+    def pattern(self, op: Any, x: Any, weight: Any) -> Any:
+        plain = {"pads": (1, 1, 1, 1), "strides": (1, 1), "dilations": (1, 1)}
+        return op.Conv(x, weight, _allow_other_inputs=True, _outputs=["y"], **plain)
 
+    def check(self, x: ir.Value, weight: ir.Value, y: ir.Value) -> bool:
+        shape, node = shape_of(weight), y.producer()
+        is_depthwise = node is not None and node.attributes["group"].as_int() == shape[0]
+        is_fixed = len(shape_of(y)) == 4 and all(isinstance(size, int) for size in shape_of(y))
+        return is_depthwise and shape[1:] == (1, KERNEL, KERNEL) and is_constant(weight) and is_fixed
 
-def _replace(graph: ir.Graph, node: ir.Node) -> None:
-    source, weight, output = node.inputs[0], node.inputs[1], node.outputs[0]
-    assert source is not None and weight is not None and output.name is not None
-    editor, shape = GraphEditor(graph, node, output.name), fixed_shape(output)
-    assert shape is not None
-    batch, channels, height, width = shape
-    padded = (batch, channels, height + KERNEL - 1, width + KERNEL - 1)
-    bordered = editor.add(
-        "Pad", [source, editor.ints((1, 1, 1, 1)), editor.filled(0.0, output.dtype), editor.ints((2, 3))], padded, output.dtype
-    )
-    total: ir.Value | None = None
-    for u in range(KERNEL):
-        for v in range(KERNEL):
-            window = [editor.ints((u, v)), editor.ints((u + height, v + width)), editor.ints((2, 3))]
-            shifted = editor.add("Slice", [bordered, *window], shape)
-            term = editor.add("Mul", [shifted, editor.constant(_tap(weight, u, v))], shape)
-            total = term if total is None else editor.add("Add", [total, term], shape)
-    assert total is not None
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        bias = editor.reshape(node.inputs[2], (1, channels, 1, 1))
-        total = editor.add("Add", [total, bias], shape)
-    ir.convenience.replace_all_uses_with(output, total)
+    def rewrite(self, op: GraphEditor, x: ir.Value, weight: ir.Value, y: ir.Value) -> ir.Value:
+        batch, channels, height, width = shape = [extent(y, axis) for axis in range(4)]
+        padded = (batch, channels, height + KERNEL - 1, width + KERNEL - 1)
+        bordered = op.Pad(x, op.ints((1, 1, 1, 1)), op.filled(0.0, y.dtype), op.ints((2, 3)), _shape=padded, _dtype=y.dtype)
+        total: ir.Value | None = None
+        for u, v in product(range(KERNEL), repeat=2):
+            window = [op.ints((u, v)), op.ints((u + height, v + width)), op.ints((2, 3))]
+            shifted = op.Slice(bordered, *window, _shape=shape)
+            term = op.Mul(shifted, op.constant(_tap(weight, u, v)))
+            total = term if total is None else op.Add(total, term)
+        assert total is not None
+        bias = bias_of(y)
+        return total if bias is None else op.Add(total, op.reshape(bias, (1, channels, 1, 1)))
 
 
 def _tap(weight: ir.Value, u: int, v: int) -> ir.LazyTensor:
     """w[:, 0, u, v] as [1, C, 1, 1]."""
-    tensor, channels = weight.const_value, extent(weight, 0)
-    assert tensor is not None
+    return view_tensor(weight.const_value, (1, shape_of(weight)[0], 1, 1), lambda array: array[:, :, u, v].reshape(1, -1, 1, 1))
 
-    def compute() -> ir.TensorProtocol:
-        return ir.Tensor(np.ascontiguousarray(tensor.numpy()[:, 0, u, v]).reshape(1, channels, 1, 1), dtype=tensor.dtype)
 
-    return ir.LazyTensor(compute, dtype=tensor.dtype, shape=ir.Shape([1, channels, 1, 1]))
+RULE = DepthwiseTaps()

@@ -11,107 +11,110 @@ Covered: Q/DQ per tensor, all of whose readers transpose alike. What has other r
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
+from onnxscript.rewriter.pattern import ANY_VALUE
 
 from sprint_export.export.to_onnx.graph_editor import (
-    add_constant,
-    add_node,
-    fixed_shape,
-    known_shape,
+    GraphEditor,
     literal_shape,
     maker,
-    only_user,
     permutation_of,
     replace,
+    shape_of,
 )
+from sprint_export.export.to_onnx.rule import NodeRule, PatternRule
 
 ROUNDS = 8  # each moves a Transpose past one neighbour; a block needs four
 
 
-def rewrite(model: ir.Model) -> None:
-    """Apply the four rules until none fires, in place."""
-    graph = model.graph
-    for _ in range(ROUNDS):
-        fired = [rule(graph, node) for node in list(graph) if node.op_type == "Transpose" for rule in RULES if node.graph]
-        if not any(fired):
-            return
+class HoistAboveRounding(NodeRule):
+    """1, one step above a Q or a DQ; by hand, since all of its readers move at once."""
+
+    def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
+        source = maker(node.inputs[0], "QuantizeLinear", "DequantizeLinear") if node.op_type == "Transpose" else None
+        if source is None or source.outputs[0].is_graph_output() or shape_of(source.inputs[1]):
+            return False
+        readers = [use.node for use in source.outputs[0].uses()]
+        if any(reader.op_type != "Transpose" or permutation_of(reader) != permutation_of(node) for reader in readers):
+            return False
+        x, shape = source.inputs[0], node.outputs[0].shape
+        if x is None or x.shape is None or shape is None:
+            return False
+        turned = GraphEditor(model.graph, source, str(source.name)).transpose(x, permutation_of(node), "turned")
+        source.replace_input_with(0, turned)
+        rounded = source.outputs[0]
+        rounded.shape = shape
+        for reader in readers:
+            replace(model.graph, reader, rounded)
+        return True
 
 
-def hoist_above_rounding(graph: ir.Graph, node: ir.Node) -> bool:
-    """Rule 1, one step: above a Q or a DQ."""
-    source = maker(node.inputs[0], "QuantizeLinear", "DequantizeLinear")
-    if source is None or source.outputs[0].is_graph_output() or fixed_shape(source.inputs[1]) != []:
-        return False
-    readers = [use.node for use in source.outputs[0].uses()]
-    if any(reader.op_type != "Transpose" or permutation_of(reader) != permutation_of(node) for reader in readers):
-        return False
-    x, out = source.inputs[0], node.outputs[0]
-    shape = known_shape(out)
-    if x is None or shape is None or known_shape(x) is None:
-        return False
-    turned = add_node(graph, source, "Transpose", [x], f"{source.name}.turned", shape, perm=permutation_of(node))
-    source.replace_input_with(0, turned)
-    rounded = source.outputs[0]
-    rounded.shape = ir.Shape(shape)
-    for reader in readers:
-        replace(graph, reader, rounded)
-    return True
+class SinkBelowSilu(PatternRule):
+    """2."""
+
+    commutes = True
+
+    def pattern(self, op: Any, x: Any, perm: Any) -> Any:
+        turned = op.Transpose(x, perm=perm)
+        return op.Mul(turned, op.Sigmoid(turned))
+
+    def rewrite(self, op: GraphEditor, x: ir.Value, perm: ir.Attr) -> ir.Value:
+        return op.transpose(op.Mul(x, op.Sigmoid(x, _name="sigmoid"), _name="silu"), perm.as_ints(), "turned")
 
 
-def sink_below_silu(graph: ir.Graph, node: ir.Node) -> bool:
-    """Rule 2."""
-    x, turned = node.inputs[0], node.outputs[0]
-    readers = [use.node for use in turned.uses()]
-    sigmoid = next((reader for reader in readers if reader.op_type == "Sigmoid"), None)
-    product = None if sigmoid is None else only_user(sigmoid.outputs[0])
-    is_silu = product is not None and product.op_type == "Mul" and set(readers) == {sigmoid, product}
-    if sigmoid is None or product is None or not is_silu or x is None or turned.is_graph_output():
-        return False
-    shape, name = known_shape(x), str(product.outputs[0].name)
-    factor = add_node(graph, product, "Sigmoid", [x], f"{name}.sigmoid", shape)
-    silu = add_node(graph, product, "Mul", [x, factor], f"{name}.silu", shape)
-    back = add_node(graph, product, "Transpose", [silu], f"{name}.turned", known_shape(turned), perm=permutation_of(node))
-    replace(graph, product, back)
-    for old in (sigmoid, node):
-        graph.remove(old, safe=True)
-    return True
+class CancelInverse(PatternRule):
+    """3."""
+
+    removes = False
+
+    def pattern(self, op: Any, x: Any, inner: Any, outer: Any) -> Any:
+        return op.Transpose(op.Transpose(x, perm=inner), perm=outer)
+
+    def check(self, inner: ir.Attr, outer: ir.Attr, **_: ir.Value) -> bool:
+        order = inner.as_ints()
+        return [order[axis] for axis in outer.as_ints()] == list(range(len(order)))
+
+    def rewrite(self, op: GraphEditor, x: ir.Value, **_: Any) -> ir.Value:
+        return x
 
 
-def cancel_inverse(graph: ir.Graph, node: ir.Node) -> bool:
-    """Rule 3."""
-    first = maker(node.inputs[0], "Transpose")
-    if first is None or first.inputs[0] is None:
-        return False
-    outer, inner = permutation_of(node), permutation_of(first)
-    if [inner[axis] for axis in outer] != list(range(len(outer))):
-        return False
-    replace(graph, node, first.inputs[0])
-    _remove_unread(graph, first)
-    return True
+class FlattenPixels(PatternRule):
+    """4."""
+
+    removes = False
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        pixels = op.Reshape(op.Transpose(x, perm=(0, 3, 1, 2)), ANY_VALUE, _outputs=["pixels"])
+        return op.Transpose(pixels, perm=(0, 2, 1), _outputs=["tokens"])
+
+    def check(self, x: ir.Value, pixels: ir.Value, tokens: ir.Value) -> bool:
+        batch, height, width, channels = shape_of(x) or (0, 0, 0, 0)
+        return shape_of(pixels) == (batch, channels, height * width) and tokens.shape is not None
+
+    def rewrite(self, op: GraphEditor, x: ir.Value, tokens: ir.Value, **_: ir.Value) -> ir.Value:
+        numbers = literal_shape(shape_of(tokens))
+        shape = op.shared("shape." + "x".join(map(str, numbers)), np.array(numbers, np.int64))
+        return op.Reshape(x, shape, _like=tokens, _name="flat")
 
 
-def flatten_pixels(graph: ir.Graph, node: ir.Node) -> bool:
-    """Rule 4."""
-    flat = maker(node.inputs[0], "Reshape")
-    first = None if flat is None else maker(flat.inputs[0], "Transpose")
-    if flat is None or first is None or permutation_of(node) != (0, 2, 1) or permutation_of(first) != (0, 3, 1, 2):
-        return False
-    x, pixels, tokens = first.inputs[0], known_shape(flat.outputs[0]), known_shape(node.outputs[0])
-    last = known_shape(x)
-    if x is None or last is None or tokens is None or pixels != [last[0], last[3], last[1] * last[2]]:
-        return False
-    numbers = literal_shape(tokens)
-    shape = add_constant(graph, "shape." + "x".join(map(str, numbers)), np.array(numbers, np.int64))
-    replace(graph, node, add_node(graph, node, "Reshape", [x, shape], f"{node.outputs[0].name}.flat", tokens))
-    for old in (flat, first):
-        _remove_unread(graph, old)
-    return True
+class FewerTransposes(NodeRule):
+    """The four in turn, until none fires."""
+
+    steps = (HoistAboveRounding(), SinkBelowSilu(), CancelInverse(), FlattenPixels())
+
+    def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
+        fired = [step.apply_to(model, node) for step in self.steps if node.graph is not None]
+        return any(fired)
+
+    def apply(self, model: ir.Model) -> int:
+        """Over and over the graph."""
+        counts = [1]
+        while counts[-1] and len(counts) <= ROUNDS:
+            counts.append(super().apply(model))
+        return sum(counts[1:])
 
 
-RULES = (hoist_above_rounding, sink_below_silu, cancel_inverse, flatten_pixels)
-
-
-def _remove_unread(graph: ir.Graph, node: ir.Node) -> None:
-    if not any(value.uses() or value.is_graph_output() for value in node.outputs):
-        graph.remove(node, safe=True)
+RULE = FewerTransposes()

@@ -10,27 +10,30 @@ Covered: every Q/DQ pair in FP8 on an activation, per tensor. A weight's Dequant
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.graph_editor import add_node, is_constant, known_shape, replace
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, is_constant
+from sprint_export.export.to_onnx.rule import PatternRule
 
 FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
 
 
-def rewrite(model: ir.Model) -> None:
-    """Replace the DequantizeLinear of every FP8 activation, in place."""
-    graph = model.graph
-    for node in list(graph):
-        q = node.inputs[0] if node.op_type == "DequantizeLinear" else None
-        if q is not None and q.dtype in FLOAT8 and not is_constant(q):
-            _widen(graph, node, q)
+class Float8Casts(PatternRule):
+    """The DequantizeLinear of every FP8 activation."""
+
+    def pattern(self, op: Any, q: Any, scale: Any) -> Any:
+        return op.DequantizeLinear(q, scale, _allow_other_inputs=True, _outputs=["restored"])
+
+    def check(self, q: ir.Value, **_: ir.Value) -> bool:
+        return q.dtype in FLOAT8 and not is_constant(q)
+
+    def rewrite(self, op: GraphEditor, q: ir.Value, scale: ir.Value, restored: ir.Value) -> ir.Value:
+        dtype = restored.dtype
+        assert dtype is not None
+        wide = op.Cast(q, _like=restored, _dtype=dtype, _name="cast", to=int(dtype))
+        return op.Mul(wide, scale, _like=restored, _name="scaled")
 
 
-def _widen(graph: ir.Graph, node: ir.Node, q: ir.Value) -> None:
-    scale, restored = node.inputs[1], node.outputs[0]
-    assert scale is not None and restored.dtype is not None
-    shape, name, zero = known_shape(restored), str(restored.name), node.inputs[2]
-    wide = add_node(graph, node, "Cast", [q], f"{name}.cast", shape, restored.dtype, to=int(restored.dtype))
-    replace(graph, node, add_node(graph, node, "Mul", [wide, scale], f"{name}.scaled", shape, restored.dtype))
-    if zero is not None and not zero.uses():
-        del graph.initializers[str(zero.name)]
+RULE = Float8Casts()

@@ -9,34 +9,35 @@ Left alone: scales in blocks, and with them 4-bit tables, which an ONNX Gather c
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from sprint_export.export.to_onnx.graph_editor import add_constant, add_node, fixed_shape, maker, replace
-
-
-def rewrite(model: ir.Model) -> None:
-    """Rewrite every Gather of a table with one scale a row, in place."""
-    for node in list(model.graph):
-        restore = maker(node.inputs[0], "DequantizeLinear") if node.op_type == "Gather" else None
-        if restore is not None and _has_row_scales(restore):
-            _read_first(model.graph, node, restore)
-    RemoveUnusedNodesPass()(model)
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, shape_of
+from sprint_export.export.to_onnx.rule import PatternRule
 
 
-def _has_row_scales(node: ir.Node) -> bool:
-    axis = node.attributes.get("axis")
-    return axis is not None and axis.as_int() == 0 and "block_size" not in node.attributes
+class GatherRows(PatternRule):
+    """Every Gather of a table with one scale a row."""
+
+    removes = False
+
+    def pattern(self, op: Any, table: Any, scale: Any, ids: Any) -> Any:
+        return op.Gather(op.DequantizeLinear(table, scale, axis=0, _allow_other_inputs=True), ids, _outputs=["rows"])
+
+    def check(self, scale: ir.Value, **_: ir.Value) -> bool:
+        return len(shape_of(scale)) == 1
+
+    def rewrite(self, op: GraphEditor, table: ir.Value, scale: ir.Value, ids: ir.Value, rows: ir.Value) -> ir.Value:
+        op.prefix, read = str(table.name), shape_of(ids)
+        assert scale.dtype is not None
+        stored = op.Gather(table, ids, _like=rows, _name="rows", axis=0)
+        wide = op.Cast(stored, _like=rows, _dtype=scale.dtype, _name="rows.cast", to=int(scale.dtype))
+        scales = op.Gather(scale, ids, _shape=read, _name="rows.scale", axis=0)
+        last = op.shared(f"{table.name}.last", np.array([-1]))
+        column = op.Unsqueeze(scales, last, _shape=[*read, 1], _name="rows.column")
+        return op.Mul(wide, column, _like=rows, _name="rows.restored")
 
 
-def _read_first(graph: ir.Graph, node: ir.Node, restore: ir.Node) -> None:
-    (table, scale, *_), ids, result = restore.inputs, node.inputs[1], node.outputs[0]
-    assert table is not None and scale is not None and scale.dtype is not None and ids is not None
-    name, read, shape = str(table.name), fixed_shape(ids) or [], fixed_shape(result)
-    rows = add_node(graph, node, "Gather", [table, ids], f"{name}.rows", shape, axis=0)
-    rows = add_node(graph, node, "Cast", [rows], f"{name}.rows.cast", shape, scale.dtype, to=int(scale.dtype))
-    scales = add_node(graph, node, "Gather", [scale, ids], f"{name}.rows.scale", read, axis=0)
-    last = add_constant(graph, f"{name}.last", np.array([-1]))
-    column = add_node(graph, node, "Unsqueeze", [scales, last], f"{name}.rows.column", [*read, 1])
-    replace(graph, node, add_node(graph, node, "Mul", [rows, column], f"{name}.rows.restored", shape))
+RULE = GatherRows()

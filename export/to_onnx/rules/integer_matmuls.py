@@ -10,67 +10,50 @@ Covered: any rank, with or without bias, one weight scale or one a column. The v
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common as common_passes
 
-from sprint_export.export.to_onnx.graph_editor import (
-    add_constant,
-    add_node,
-    fixed_shape,
-    is_constant,
-    known_shape,
-    maker,
-    only_user,
-    replace,
-)
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, is_constant, only_user
+from sprint_export.export.to_onnx.rule import PatternRule
 
 ONE = "integer.one"
+INTEGERS = (ir.DataType.INT8, ir.DataType.UINT8)
 
 
-def rewrite(model: ir.Model) -> None:
-    """Replace every MatMul of an INT8 or UINT8 activation with a stored INT8 weight, in place."""
-    graph = model.graph
-    for node in list(graph):
-        if node.op_type == "MatMul" and all(_is_integer(value) for value in node.inputs) and is_constant(_quantized(node, 1)):
-            _to_integers(graph, node)
-    common_passes.RemoveUnusedNodesPass()(model)
+class IntegerMatmuls(PatternRule):
+    """Every MatMul of an INT8 or UINT8 activation with a stored weight."""
+
+    removes = False
+
+    def pattern(self, op: Any, x: Any, x_scale: Any, x_zero: Any, w: Any, w_scale: Any, w_zero: Any) -> Any:
+        restored = op.DequantizeLinear(x, x_scale, x_zero), op.DequantizeLinear(w, w_scale, w_zero)
+        return op.MatMul(*restored, _outputs=["product"])
+
+    def check(self, x: ir.Value, w: ir.Value, **_: ir.Value) -> bool:
+        return x.dtype in INTEGERS and w.dtype in INTEGERS and is_constant(w)
+
+    def rewrite(
+        self, op: GraphEditor, x: ir.Value, w: ir.Value, x_scale: ir.Value, product: ir.Value, **rest: ir.Value
+    ) -> ir.Value:
+        dtype = x_scale.dtype
+        assert dtype is not None
+        total = op.MatMulInteger(x, w, rest["x_zero"], rest["w_zero"], _like=product, _dtype=ir.DataType.INT32, _name="int32")
+        total = op.Cast(total, _like=product, _dtype=dtype, _name="cast", to=int(dtype))
+        factor = op.DequantizeLinear(op.shared(ONE, np.array(1, np.int8)), x_scale, _dtype=dtype, _name="factor")
+        scale = op.Mul(factor, rest["w_scale"], _name="scale")
+        _put_bias_second(product)
+        return op.Mul(total, scale, _like=product, _name="float")
 
 
-def _is_integer(value: ir.Value | None) -> bool:
-    restored = maker(value, "DequantizeLinear")
-    source = None if restored is None else restored.inputs[0]
-    return source is not None and source.dtype in (ir.DataType.INT8, ir.DataType.UINT8)
-
-
-def _quantized(node: ir.Node, side: int) -> ir.Value | None:
-    restored = maker(node.inputs[side], "DequantizeLinear")
-    return None if restored is None else restored.inputs[0]
-
-
-def _to_integers(graph: ir.Graph, node: ir.Node) -> None:
-    left, right = maker(node.inputs[0], "DequantizeLinear"), maker(node.inputs[1], "DequantizeLinear")
-    assert left is not None and right is not None
-    x, x_scale, x_zero = left.inputs
-    weight, weight_scale, weight_zero = right.inputs
-    assert x is not None and x_scale is not None and x_zero is not None
-    assert weight is not None and weight_scale is not None and weight_zero is not None
-    name, shape, dtype = str(node.outputs[0].name), known_shape(node.outputs[0]), x_scale.dtype
-    operands = [x, weight, x_zero, weight_zero]
-    total = add_node(graph, node, "MatMulInteger", operands, f"{name}.int32", shape, ir.DataType.INT32)
-    assert dtype is not None
-    total = add_node(graph, node, "Cast", [total], f"{name}.cast", shape, dtype, to=int(dtype))
-    one = add_constant(graph, ONE, np.array(1, np.int8))
-    factor = add_node(graph, node, "DequantizeLinear", [one, x_scale], f"{name}.factor", [], dtype)
-    scale = add_node(graph, node, "Mul", [factor, weight_scale], f"{name}.scale", fixed_shape(weight_scale), dtype)
-    _put_bias_second(node)
-    replace(graph, node, add_node(graph, node, "Mul", [total, scale], f"{name}.float", shape, dtype))
-
-
-def _put_bias_second(node: ir.Node) -> None:
+def _put_bias_second(product: ir.Value) -> None:
     """b + x W -> x W + b: the fusion looks for a bias on the right."""
-    add = only_user(node.outputs[0])
-    if add is not None and add.op_type == "Add" and is_constant(add.inputs[0]):
-        bias, product = add.inputs
-        add.replace_input_with(0, product)
+    add = only_user(product, "Add")
+    if add is not None and is_constant(add.inputs[0]):
+        bias, product_again = add.inputs
+        add.replace_input_with(0, product_again)
         add.replace_input_with(1, bias)
+
+
+RULE = IntegerMatmuls()

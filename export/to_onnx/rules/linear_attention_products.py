@@ -12,27 +12,28 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.passes import remove_unused
-from sprint_export.export.to_onnx.rules.linear_attention import LinearAttention, find_attentions, start_replacement
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, number_of, shape_of
+from sprint_export.export.to_onnx.rules.linear_attention import LinearAttention, measure_heads
 
 
-def rewrite(model: ir.Model) -> None:
-    """Replace every linear attention, in place."""
-    for found in find_attentions(model.graph):
-        _replace(model.graph, found)
-    remove_unused(model)
+class Products(LinearAttention):
+    """The same pattern; the number of tokens may be free."""
+
+    def rewrite(
+        self, op: GraphEditor, q: ir.Value, k: ir.Value, v: ir.Value, epsilon: ir.Value, q_heads: ir.Value, **_: ir.Value
+    ) -> ir.Value:
+        tokens, (heads, size) = shape_of(q)[1], measure_heads(q, q_heads)
+        width = heads * size
+        q, k = op.Relu(q), op.Relu(k)
+        ones = op.row(1.0, k, axis=1)
+        total = op.MatMul(ones, op.reshape(k, (tokens, width)), _shape=(1, width))
+        q, k, v = (op.reshape(value, (tokens, heads, size)) for value in (q, k, v))
+        q, k, v = op.transpose(q, (1, 0, 2)), op.transpose(k, (1, 2, 0)), op.transpose(v, (1, 0, 2))
+        numerator = op.MatMul(q, op.MatMul(k, v))
+        flat = op.reshape(op.MatMul(q, op.reshape(total, (heads, size, 1))), (heads, tokens))
+        flat = op.Add(flat, op.filled(number_of(epsilon), flat.dtype))
+        y = op.Div(numerator, op.reshape(flat, (heads, tokens, 1)))
+        return op.reshape(op.transpose(y, (1, 0, 2)), (1, tokens, width))
 
 
-def _replace(graph: ir.Graph, found: LinearAttention) -> None:
-    editor, q, k = start_replacement(graph, found)
-    tokens, heads, size = found.sizes
-    width = heads * size
-    total = editor.add("MatMul", [editor.row(1.0, k, axis=1), editor.reshape(k, (tokens, width))], (1, width))
-    q, k, v = (editor.reshape(value, (tokens, heads, size)) for value in (q, k, found.v))
-    q, k, v = editor.transpose(q, (1, 0, 2)), editor.transpose(k, (1, 2, 0)), editor.transpose(v, (1, 0, 2))
-    numerator = editor.add("MatMul", [q, editor.add("MatMul", [k, v], (heads, size, size))], (heads, tokens, size))
-    denominator = editor.add("MatMul", [q, editor.reshape(total, (heads, size, 1))], (heads, tokens, 1))
-    flat = editor.reshape(denominator, (heads, tokens))
-    flat = editor.add("Add", [flat, editor.filled(found.epsilon, flat.dtype)], (heads, tokens))
-    y = editor.add("Div", [numerator, editor.reshape(flat, (heads, tokens, 1))], (heads, tokens, size))
-    ir.convenience.replace_all_uses_with(found.output, editor.reshape(editor.transpose(y, (1, 0, 2)), (1, tokens, width)))
+RULE = Products()

@@ -12,58 +12,59 @@ Covered: the attentions of rules/cross_attention.py whose bias is computed from 
 
 from __future__ import annotations
 
-import numpy as np
-import onnx_ir as ir
+from typing import Any
 
-from sprint_export.export.to_onnx.graph_editor import GraphEditor, Size, is_constant, maker, shape_of
-from sprint_export.export.to_onnx.passes import remove_unused
-from sprint_export.export.to_onnx.rules.cross_attention import SoftmaxAttention, find_attentions
+import onnx_ir as ir
+from onnxscript.rewriter.pattern import ANY_VALUE
+
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, Size, number_of, shape_of
+from sprint_export.export.to_onnx.rules.cross_attention import SoftmaxAttention
 
 BIAS = -60.0
 
 
-def rewrite(model: ir.Model) -> None:
-    """Change every attention that hides rows by a mask, in place."""
-    graph, biases = model.graph, dict[str, ir.Value]()
-    for found in find_attentions(graph):
-        scaled = _scaled_mask(found.bias)
-        if scaled is not None:
-            name = f"{scaled.outputs[0].name}.soft"
-            if name not in biases:
-                biases[name] = _make_bias(graph, scaled, shape_of(found.bias), name)
-            found.biased.replace_input_with(1, biases[name])
-            _mask_keys(graph, found, scaled)
-    remove_unused(model)
+class MaskedKeys(SoftmaxAttention):
+    """The attention stays; its keys and its bias are replaced."""
+
+    removes = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._biases: dict[ir.Value, ir.Value] = {}  # of one graph: (1 - m) b -> (1 - m) b'
+
+    def pattern(self, op: Any, q: Any, k: Any, v: Any, one: Any, mask: Any, number: Any) -> Any:
+        scaled = op.Mul(op.Sub(one, mask, _outputs=["hidden"]), number, _outputs=["scaled"])
+        return self.attend(op, q, k, v, op.Unsqueeze(op.Unsqueeze(scaled, ANY_VALUE), ANY_VALUE, _outputs=["bias"]))
+
+    def check(self, *args: Any, **values: Any) -> bool:
+        number, is_mask = number_of(values["number"]), number_of(values["one"]) == 1.0 and shape_of(values["mask"])[:1] == (1,)
+        return super().check(**values) and is_mask and number is not None and number < BIAS
+
+    def apply(self, model: ir.Model) -> int:
+        """Attentions that read one mask share its new bias."""
+        self._biases.clear()
+        return super().apply(model)
+
+    def rewrite(
+        self, op: GraphEditor, k: ir.Value, mask: ir.Value, scaled: ir.Value, biased: ir.Value, k_heads: ir.Value, **values: Any
+    ) -> None:
+        if scaled not in self._biases:
+            self._biases[scaled] = _soften(op.graph, scaled, values["hidden"], shape_of(values["bias"]))
+        _producer(biased).replace_input_with(1, self._biases[scaled])
+        split = _producer(_producer(k_heads).inputs[0])
+        editor = GraphEditor(op.graph, split, f"{op.prefix}.masked")
+        split.replace_input_with(0, editor.Mul(k, editor.reshape(mask, (1, shape_of(k)[1], 1))))
 
 
-def _scaled_mask(bias: ir.Value) -> ir.Node | None:
-    """The Mul in (1 - m) b, where m [1, T] is 1 for valid rows; None for any other bias."""
-    value: ir.Value | None = bias
-    while (reshaped := maker(value, "Unsqueeze", "Reshape")) is not None:
-        value = reshaped.inputs[0]
-    scaled = maker(value, "Mul")
-    hidden = None if scaled is None else maker(scaled.inputs[0], "Sub")
-    if scaled is None or hidden is None or not (is_constant(scaled.inputs[1]) and is_constant(hidden.inputs[0])):
-        return None
-    is_mask = _number(hidden.inputs[0]) == 1.0 and shape_of(hidden.inputs[1])[:1] == (1,)
-    return scaled if is_mask and _number(scaled.inputs[1]) < BIAS else None
+def _soften(graph: ir.Graph, scaled: ir.Value, hidden: ir.Value, shape: tuple[Size, ...]) -> ir.Value:
+    editor = GraphEditor(graph, _producer(scaled), f"{scaled.name}.soft")
+    return editor.reshape(editor.Mul(hidden, editor.filled(BIAS, hidden.dtype)), shape)
 
 
-def _number(value: ir.Value | None) -> float:
-    assert value is not None and value.const_value is not None
-    return float(np.asarray(value.const_value.numpy()).item())
+def _producer(value: ir.Value | None) -> ir.Node:
+    node = None if value is None else value.producer()
+    assert node is not None
+    return node
 
 
-def _make_bias(graph: ir.Graph, scaled: ir.Node, shape: tuple[Size, ...], name: str) -> ir.Value:
-    hidden, editor = scaled.inputs[0], GraphEditor(graph, scaled, name)
-    assert hidden is not None
-    return editor.reshape(editor.add("Mul", [hidden, editor.filled(BIAS, hidden.dtype)], shape_of(hidden)), shape)
-
-
-def _mask_keys(graph: ir.Graph, found: SoftmaxAttention, scaled: ir.Node) -> None:
-    hidden = maker(scaled.inputs[0], "Sub")
-    mask = None if hidden is None else hidden.inputs[1]
-    assert mask is not None
-    editor = GraphEditor(graph, found.split_keys, f"{found.joined.outputs[0].name}.masked")
-    column = editor.reshape(mask, (1, shape_of(found.k)[1], 1))
-    found.split_keys.replace_input_with(0, editor.add("Mul", [found.k, column], shape_of(found.k)))
+RULE = MaskedKeys()

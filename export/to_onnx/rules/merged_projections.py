@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, is_constant, maker, only_user, shape_of
 from sprint_export.export.to_onnx.passes import remove_unused
+from sprint_export.export.to_onnx.rule import Rule
 from sprint_export.export.to_onnx.tensors import sizes
 
 MOST = 8  # pieces of one product: of the text's 56 pieces the builder no longer fused the norms, of 8 it does
@@ -44,23 +45,22 @@ class _Projection:
         return (self.bias or self.product).outputs[0]
 
 
-def rewrite(model: ir.Model) -> None:
-    """Merge every group of two or more projections, in place."""
-    graph = model.graph
-    groups: dict[tuple[str, ...], list[_Projection]] = defaultdict(list)
-    for node in graph:
-        projection = _read(graph, node) if node.op_type == "MatMul" else None
-        if projection is not None:
+class MergedProjections(Rule):
+    """Every group of two or more projections; by hand, since a group has any number of them."""
+
+    def apply(self, model: ir.Model) -> int:
+        """One product in place of each group."""
+        groups: dict[tuple[str, ...], list[_Projection]] = defaultdict(list)
+        for projection in filter(None, map(_read, model.graph)):
             groups[_kind(projection)].append(projection)
-    for members in groups.values():
-        for i in range(0, len(members), MOST):
-            if len(members[i : i + MOST]) > 1:
-                _merge(graph, members[i : i + MOST])
-    remove_unused(model)
+        parts = [members[i : i + MOST] for members in groups.values() for i in range(0, len(members), MOST)]
+        merged = [_merge(model.graph, part) for part in parts if len(part) > 1]
+        remove_unused(model)
+        return len(merged)
 
 
-def _read(graph: ir.Graph, node: ir.Node) -> _Projection | None:
-    dequantize = maker(node.inputs[1], "DequantizeLinear")
+def _read(node: ir.Node) -> _Projection | None:
+    dequantize = maker(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
     weight = None if dequantize is None else dequantize.inputs[0]
     if dequantize is None or weight is None or not is_constant(weight) or "block_size" in dequantize.attributes:
         return None
@@ -78,33 +78,32 @@ def _kind(projection: _Projection) -> tuple[str, ...]:
     return str(source.name), str(projection.weight.dtype), str(scale.dtype), str(projection.bias is not None)
 
 
-def _merge(graph: ir.Graph, members: Sequence[_Projection]) -> None:
+def _merge(graph: ir.Graph, members: Sequence[_Projection]) -> ir.Value:
     first = members[0]
     source, name, widths = first.product.inputs[0], f"{first.weight.name}.merged", [member.width for member in members]
-    assert source is not None
-    editor = GraphEditor(graph, first.product, name)
-    weight = editor.constant(_join([member.weight for member in members], widths), name)
-    scale, zero = (editor.constant(_join([member.dequantize.inputs[i] for member in members], widths)) for i in (1, 2))
-    weight = editor.add("DequantizeLinear", [weight, scale, zero], shape_of(weight), scale.dtype, axis=1)
-    shape = (*shape_of(source)[:-1], sum(widths))
-    value = editor.add("MatMul", [source, weight], shape)
+    op = GraphEditor(graph, first.product, name)
+    weight = op.constant(_join([member.weight for member in members], widths), name)
+    scale, zero = (op.constant(_join([member.dequantize.inputs[i] for member in members], widths)) for i in (1, 2))
+    value = op.MatMul(source, op.DequantizeLinear(weight, scale, zero, _dtype=scale.dtype, axis=1))
     if first.bias is not None:
         biases = [next(v for v in member.bias.inputs if is_constant(v)) for member in members if member.bias is not None]
-        value = editor.add("Add", [value, editor.constant(_join(biases, widths))], shape)
-    for member, piece in zip(members, editor.split(value, widths), strict=True):
+        value = op.Add(value, op.constant(_join(biases, widths)))
+    for member, piece in zip(members, op.split(value, widths), strict=True):
         ir.convenience.replace_all_uses_with(member.output, piece)
+    return value
 
 
 def _join(values: Sequence[ir.Value | None], widths: Sequence[int]) -> ir.LazyTensor:
     """Constants side by side along their last axis; one number for all columns is repeated for each."""
-    tensors = [value.const_value for value in values if value is not None]
-    found = [tensor for tensor in tensors if tensor is not None]
-    assert len(found) == len(widths)
-    shape = [*sizes(found[0])[:-1], sum(widths)]
+    tensors = [value.const_value for value in values if value is not None and value.const_value is not None]
+    first = tensors[0]
 
     def compute() -> ir.TensorProtocol:
-        wide = [tensor.numpy() for tensor in found]
-        parts = [np.broadcast_to(array, (*array.shape[:-1], width)) for array, width in zip(wide, widths, strict=True)]
-        return ir.Tensor(np.concatenate(parts, axis=-1), dtype=found[0].dtype)
+        arrays = [tensor.numpy() for tensor in tensors]
+        wide = [np.broadcast_to(array, (*array.shape[:-1], width)) for array, width in zip(arrays, widths, strict=True)]
+        return ir.Tensor(np.concatenate(wide, axis=-1), dtype=first.dtype)
 
-    return ir.LazyTensor(compute, dtype=found[0].dtype, shape=ir.Shape(shape))
+    return ir.LazyTensor(compute, dtype=first.dtype, shape=ir.Shape([*sizes(first)[:-1], sum(widths)]))
+
+
+RULE = MergedProjections()

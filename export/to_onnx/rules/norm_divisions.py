@@ -9,24 +9,28 @@ than multiplying them; it is left alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
+from onnxscript.rewriter.pattern import ANY_VALUE
 
-from sprint_export.export.to_onnx.graph_editor import add_node, known_shape, maker, replace
+from sprint_export.export.to_onnx.graph_editor import GraphEditor
+from sprint_export.export.to_onnx.rule import PatternRule
 
 
-def rewrite(model: ir.Model) -> None:
-    """Turn the products with a reciprocal root of a mean into divisions, in place."""
-    graph = model.graph
-    for node in list(graph):
-        root = maker(node.inputs[0], "Sqrt") if node.op_type == "Reciprocal" else None
-        shifted = None if root is None else maker(root.inputs[0], "Add")
-        if root is None or shifted is None or maker(shifted.inputs[0], "ReduceMean") is None:
-            continue
-        for product in [use.node for use in node.outputs[0].uses() if use.node.op_type == "Mul"]:
-            x = product.inputs[1 if product.inputs[0] is node.outputs[0] else 0]
-            if x is not None:
-                quotient = product.outputs[0]
-                name = f"{quotient.name}.divided"
-                replace(graph, product, add_node(graph, product, "Div", [x, root.outputs[0]], name, known_shape(quotient)))
-        if not node.outputs[0].uses():
-            graph.remove(node, safe=True)
+class NormDivisions(PatternRule):
+    """The products with a reciprocal root of a mean."""
+
+    serves = "RMS norm"
+    removes = False
+    commutes = True
+
+    def pattern(self, op: Any, x: Any) -> Any:
+        root = op.Sqrt(op.Add(op.ReduceMean(ANY_VALUE, _allow_other_inputs=True), ANY_VALUE), _outputs=["root"])
+        return op.Mul(x, op.Reciprocal(root), _outputs=["quotient"])
+
+    def rewrite(self, op: GraphEditor, x: ir.Value, root: ir.Value, quotient: ir.Value) -> ir.Value:
+        return op.Div(x, root, _like=quotient, _name="divided")
+
+
+RULE = NormDivisions()

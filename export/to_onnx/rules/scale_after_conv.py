@@ -14,78 +14,58 @@ convolution whose result leaves the graph.
 
 from __future__ import annotations
 
-import onnx_ir as ir
-import torch
+from typing import Any
 
-from sprint_export.export.to_onnx.tensors import sizes, to_ir, to_torch
+import numpy as np
+import onnx_ir as ir
+
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, bias_of, extent, is_constant, only_user, shape_of
+from sprint_export.export.to_onnx.rule import PatternRule
 
 STEPS = 128.0
 
 
-def rewrite(model: ir.Model) -> None:
-    """Move the scales of every covered convolution, in place."""
-    for node in list(model.graph):
-        if node.op_type == "Conv" and not node.outputs[0].is_graph_output():
-            restored = _scaled_per_channel(node)
-            if restored is not None:
-                _move_scale(model.graph, node, restored)
+class ScaleAfterConv(PatternRule):
+    """The convolution stays; its weight's scale is replaced, and its readers read what is behind it."""
+
+    removes = False
+
+    def pattern(self, op: Any, x: Any, weight: Any, scale: Any, zero: Any) -> Any:
+        restored = op.DequantizeLinear(weight, scale, zero, _outputs=["restored"])
+        return op.Conv(x, restored, _allow_other_inputs=True, _outputs=["y"])
+
+    def check(self, scale: ir.Value, restored: ir.Value, y: ir.Value, **_: ir.Value) -> bool:
+        return is_constant(scale) and len(shape_of(scale)) == 1 and only_user(restored) is not None and not y.is_graph_output()
+
+    def rewrite(self, op: GraphEditor, scale: ir.Value, zero: ir.Value, restored: ir.Value, y: ir.Value, **_: ir.Value) -> None:
+        conv, dequantize, bias, readers = op.before, restored.producer(), bias_of(y), list(y.uses())
+        assert dequantize is not None
+        factor = _column(op, scale, STEPS)
+        dequantize.replace_input_with(1, _single(op, scale, 1.0 / STEPS))
+        dequantize.replace_input_with(2, _single(op, zero, 0.0))
+        del dequantize.attributes["axis"]
+        result = op.Mul(y, factor, _name="scaled")
+        multiply = result.producer()
+        assert multiply is not None
+        if bias is not None:
+            conv.resize_inputs(2)
+            result = op.Add(result, _column(op, bias, 1.0), _name="biased")
+        for use in readers:
+            use.node.replace_input_with(use.idx, result)
+        op.graph.remove(conv)  # and put back in front of what was written in front of it
+        op.graph.insert_before(multiply, conv)
 
 
-def _scaled_per_channel(node: ir.Node) -> ir.Node | None:
-    """The DequantizeLinear of a convolution's weight, if it has a scale per channel and no other reader."""
-    weight = node.inputs[1]
-    restored = None if weight is None else weight.producer()
-    if restored is None or restored.op_type != "DequantizeLinear" or weight is None or len(list(weight.uses())) != 1:
-        return None
-    scale = restored.inputs[1]
-    return restored if scale is not None and scale.const_value is not None and len(sizes(scale.const_value)) == 1 else None
+def _column(op: GraphEditor, value: ir.Value, factor: float) -> ir.Value:
+    """An initializer [C] times a factor as [1, C, 1, 1]."""
+    shape = (1, extent(value, 0), 1, 1)
+    return op.view(f"{value.name}.column", value, shape, lambda array: array.reshape(shape) * array.dtype.type(factor))
 
 
-def _move_scale(graph: ir.Graph, node: ir.Node, restored: ir.Node) -> None:
-    result = node.outputs[0]
-    scale, zero = restored.inputs[1], restored.inputs[2]
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    assert scale is not None and zero is not None and zero.dtype is not None and scale.dtype is not None
-    readers = list(result.uses())
-    factor = _column(graph, scale, STEPS)
-    restored.replace_input_with(1, _constant(graph, f"{scale.name}.single", 1.0 / STEPS, scale.dtype))
-    restored.replace_input_with(2, _constant(graph, f"{zero.name}.single", 0.0, zero.dtype))
-    del restored.attributes["axis"]
-    scaled = [ir.node("Mul", [result, factor])]
-    if bias is not None:
-        node.resize_inputs(2)
-        scaled.append(ir.node("Add", [scaled[0].outputs[0], _column(graph, bias, 1.0)]))
-    for made, suffix in zip(scaled, ("scaled", "biased"), strict=False):
-        value = made.outputs[0]
-        made.name = value.name = f"{result.name}.{suffix}"
-        value.type, value.shape = result.type, result.shape
-    for use in readers:
-        use.node.replace_input_with(use.idx, scaled[-1].outputs[0])
-    graph.insert_after(node, scaled)
-    for old in (scale, zero, bias):
-        if old is not None and old.name is not None and not list(old.uses()):
-            del graph.initializers[old.name]
+def _single(op: GraphEditor, value: ir.Value, number: float) -> ir.Value:
+    """One number in the type of a constant that it replaces."""
+    assert value.dtype is not None
+    return op.shared(f"{value.name}.single", np.full((), number, value.dtype.numpy()))
 
 
-def _column(graph: ir.Graph, value: ir.Value, factor: float) -> ir.Value:
-    """An initializer [C] times a factor as [1, C, 1, 1], computed when its bytes are asked for."""
-    tensor, dtype, name = value.const_value, value.dtype, f"{value.name}.column"
-    assert tensor is not None and dtype is not None
-    shape = ir.Shape([1, *sizes(tensor), 1, 1])
-
-    def compute() -> ir.TensorProtocol:
-        return to_ir(to_torch(tensor).reshape(1, -1, 1, 1) * factor, dtype, name)
-
-    return _register(graph, name, ir.LazyTensor(compute, dtype=dtype, shape=shape, name=name), dtype, shape)
-
-
-def _constant(graph: ir.Graph, name: str, number: float, dtype: ir.DataType) -> ir.Value:
-    return _register(graph, name, to_ir(torch.tensor(number), dtype, name), dtype, ir.Shape([]))
-
-
-def _register(graph: ir.Graph, name: str, tensor: ir.TensorProtocol, dtype: ir.DataType, shape: ir.Shape) -> ir.Value:
-    if name in graph.initializers:
-        return graph.initializers[name]
-    value = ir.Value(name=name, shape=shape, type=ir.TensorType(dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+RULE = ScaleAfterConv()

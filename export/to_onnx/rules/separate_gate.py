@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, is_constant, maker, shape_of, view_initializer
-from sprint_export.export.to_onnx.passes import remove_unused
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, extent, is_constant, maker, shape_of
+from sprint_export.export.to_onnx.rule import NodeRule
 
 CHANNELS = 1
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")
@@ -34,19 +34,21 @@ class _Part:
         return self.stop - self.start
 
 
-def rewrite(model: ir.Model) -> None:
-    """Take every such Split apart, in place."""
-    graph = model.graph
-    for node in list(graph):
-        if node.op_type != "Split" or "axis" not in node.attributes or node.attributes["axis"].as_int() != CHANNELS:
-            continue
-        if _can_divide(node.inputs[0], {node}):
-            start = 0
-            for index, output in enumerate(node.outputs):
-                part = _Part(index, start, start + extent(output, CHANNELS))
-                ir.convenience.replace_all_uses_with(output, _divide(graph, node, node.inputs[0], part))
-                start = part.stop
-    remove_unused(model)
+class SeparateGate(NodeRule):
+    """Every such Split; by hand, since the way up to the dense convolution is a recursion."""
+
+    serves = "gated convolution"
+
+    def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
+        is_split = node.op_type == "Split" and "axis" in node.attributes and node.attributes["axis"].as_int() == CHANNELS
+        if not is_split or not _can_divide(node.inputs[0], {node}):
+            return False
+        start = 0
+        for index, output in enumerate(node.outputs):
+            part = _Part(index, start, start + extent(output, CHANNELS))
+            ir.convenience.replace_all_uses_with(output, _divide(model.graph, node, node.inputs[0], part))
+            start = part.stop
+        return True
 
 
 def _can_divide(value: ir.Value | None, readers: set[ir.Node]) -> bool:
@@ -99,7 +101,7 @@ def _divide(graph: ir.Graph, before: ir.Node, value: ir.Value | None, part: _Par
         operands = [x, *(_rows(editor, operand, part) for operand in node.inputs[1:] if operand is not None)]
         attributes["group"] = 1 if is_dense else part.width
     elif node.op_type == "Mul":
-        operands = [x, editor.add("Sigmoid", [x], shape_of(x))]
+        operands = [x, editor.Sigmoid(x)]
     else:
         operands = [operand for operand in (x, *node.inputs[1:]) if operand is not None]
     batch, _, *rest = shape_of(value)
@@ -116,4 +118,7 @@ def _rows(editor: GraphEditor, operand: ir.Value, part: _Part) -> ir.Value:
         return operand
     name = f"{operand.name}.part{part.index}"
     rows = slice(part.start, part.stop)
-    return view_initializer(editor.graph, name, operand, (part.width, *shape[1:]), lambda array: array[rows])
+    return editor.view(name, operand, (part.width, *shape[1:]), lambda array: array[rows])
+
+
+RULE = SeparateGate()

@@ -9,23 +9,35 @@ Covered: every Q/DQ pair on an activation, per tensor. A weight's DequantizeLine
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.graph_editor import add_constant, is_constant
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, shape_of
+from sprint_export.export.to_onnx.rule import PatternRule
 
 ZERO_POINT = "unsigned.zero"
 
 
-def rewrite(model: ir.Model) -> None:
-    """Give every INT8 QuantizeLinear and the DequantizeLinear behind it an unsigned zero point, in place."""
-    graph = model.graph
-    for node in list(graph):
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and not is_constant(node.inputs[0]):
-            zero = node.inputs[2] if len(node.inputs) > 2 else None
-            if zero is not None and zero.dtype == ir.DataType.INT8 and zero.shape == ir.Shape([]):
-                node.replace_input_with(2, add_constant(graph, ZERO_POINT, np.array(128, np.uint8)))
-                if node.op_type == "QuantizeLinear":
-                    node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)
-                if not zero.uses():
-                    del graph.initializers[str(zero.name)]
+class UnsignedInputs(PatternRule):
+    """Both nodes of a pair stay; their zero point is replaced."""
+
+    removes = False
+
+    def pattern(self, op: Any, x: Any, scale: Any, zero: Any) -> Any:
+        rounded = op.QuantizeLinear(x, scale, zero, _outputs=["rounded"])
+        return op.DequantizeLinear(rounded, scale, zero, _outputs=["restored"])
+
+    def check(self, zero: ir.Value, **_: ir.Value) -> bool:
+        return zero.dtype == ir.DataType.INT8 and shape_of(zero) == ()
+
+    def rewrite(self, op: GraphEditor, rounded: ir.Value, restored: ir.Value, **_: ir.Value) -> None:
+        for value in (rounded, restored):
+            node = value.producer()
+            assert node is not None
+            node.replace_input_with(2, op.shared(ZERO_POINT, np.array(128, np.uint8)))
+        rounded.type = ir.TensorType(ir.DataType.UINT8)
+
+
+RULE = UnsignedInputs()

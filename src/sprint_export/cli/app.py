@@ -1,4 +1,4 @@
-"""The command line: `sprint-export --target T` walks the whole road; what one does with a bundle are verbs (verbs.py)."""
+"""The command line: `sprint-export --target T` makes a bundle; what one does with a bundle are verbs (verbs.py)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from typing import Any
 
 import typer
 
+from sprint_export.bundle_files import REPORT
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.cli.verbs import add_verbs, show_report
 from sprint_export.errors import InputError
-from sprint_export.nouns.option import Option
-from sprint_export.nouns.student import ROLES
-from sprint_export.nouns.target import OptionValue
-from sprint_export.options import keep_asked, merge_options
+from sprint_export.options import merge_options
 from sprint_export.paths import is_file
-
-JSON = Option("as_json", "Print JSON on stdout.", bool, False, o.SCREEN, ("--json",))
-VERSION = Option("version", "Print the version.", bool, False, o.SCREEN, ("--version",))
 
 app = typer.Typer(
     name="sprint-export",
@@ -34,92 +29,42 @@ app = typer.Typer(
 
 
 @app.callback()
-@takes_options(*merge_options(), JSON, VERSION)
-def convert_command(
-    context: typer.Context,
-    target: o.Target = None,
-    student: o.Student = "sprint-tiny",
-    variant: o.Variant = None,
-    out: o.Out = None,
-    overwrite: o.Overwrite = False,
-    device: o.Device = None,
-    steps: o.Steps = "1",
-    guidance: o.Guidance = None,
-    component: o.Components = None,
-    prompt_tokens: o.PromptTokens = None,
-    no_prefix_cache: o.NoPrefixCache = False,
-    dry_run: o.DryRun = False,
-    recipe: o.Recipe = None,
-    cost: o.Cost = None,
-    max_mb: o.MaxMb = None,
-    prompts: o.Prompts = None,
-    gate: o.Gates = None,
-    count: o.Count = None,
-    no_validate: o.NoValidate = False,
-    *,
-    as_json: bool,
-    version: bool,
-    **options: OptionValue | None,
-) -> None:
+@takes_options(*o.ORDER_OPTIONS, *merge_options(), *o.COMMAND_OPTIONS)
+def convert_command(context: typer.Context, **values: Any) -> None:
     """Take a distilled one-step text-to-image student from its PyTorch checkpoint to devices people own.
 
     Example: sprint-export --target trt-fp8
     """
-    if version:
+    if values["version"]:
         from sprint_export import __version__
 
         show(__version__)
         raise typer.Exit
     if context.invoked_subcommand is not None:
         return
-    if target is None:
+    if values["target"] is None:
         print_help(context)
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
-    asked: dict[str, Any] = {
-        "steps": o.read_steps(steps),
-        "guidance": guidance,
-        "device": device,
-        "recipe": recipe,
-        "cost": cost,
-        "components": component or ROLES,
-        "options": keep_asked(options),
-        "max_mb": max_mb,
-        "prompt_tokens": prompt_tokens,
-        "gates": gate or [],
-        "count": count,
-        "validate": not no_validate,
-    }
-    given = o.read_prompts(prompts)
-    if dry_run:
-        from sprint_export.road import check_convert
+    order = o.read_order(values)
+    if values["dry_run"]:
+        from sprint_export.run_checks import check_order, describe_order
 
-        for line in check_convert(student, target, out, overwrite, **asked).describe():
+        for line in describe_order(check_order(order)):
             show(line)
         return
-    from sprint_export.road import convert
+    from sprint_export.conversion import convert_order
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        bundle = convert(
-            student,
-            target,
-            out,
-            variant=variant,
-            prompts=given,
-            prefix_cache=not no_prefix_cache,
-            overwrite=overwrite,
-            progress=progress,
-            say=note,
-            **asked,
-        )
-    if no_validate or not is_file(bundle.folder / "report.json"):
-        if as_json:
+        bundle = convert_order(order, progress, note)
+    if not order.validate or not is_file(bundle.folder / REPORT):
+        if values["as_json"]:
             stdout.print_json(json.dumps({"bundle": str(bundle.folder)}))
         else:
             show(f"bundle: {bundle.folder} (not validated)")
         return
     from sprint_export.validate.report_file import read_report
 
-    show_report(read_report(bundle.folder), as_json)
+    show_report(read_report(bundle.folder), values["as_json"])
 
 
 def print_help(context: typer.Context) -> None:

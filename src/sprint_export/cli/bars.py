@@ -13,12 +13,12 @@ from rich import progress as rich_progress
 from rich.text import Text
 
 from sprint_export.interrupts import stopped_by
-from sprint_export.progress import Progress
+from sprint_export.progress import Progress, Step
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-JOINED = ("loading", "exporting", "building")  # stages that name what they are at: one bar for all of it
+JOINED = ("loading", "exporting", "building")  # stages with one bar for all their details
 SPEED_PERIOD_S = 600.0  # a stage may have three steps of a minute each
 LEAST_LEFT_S = 2.0
 
@@ -40,16 +40,16 @@ class StageLines:
 
     console: Console
     is_timed: bool
-    started: dict[str, float] = field(default_factory=dict)
+    started: dict[Step, float] = field(default_factory=dict)
 
-    def tell(self, name: str, done: int, total: int) -> None:
+    def tell(self, step: Step, done: int, total: int) -> None:
         """Say that a stage begins, and that it ended."""
-        if name not in self.started:
-            self.started[name] = time.monotonic()
-            self.console.print(f"{name} ...", markup=False, highlight=False)
+        if step not in self.started:
+            self.started[step] = time.monotonic()
+            self.console.print(f"{step} ...", markup=False, highlight=False)
         elif done == total and self.is_timed:
-            seconds = time.monotonic() - self.started[name]
-            self.console.print(f"{name}: {seconds:.1f} s", markup=False, highlight=False)
+            seconds = time.monotonic() - self.started[step]
+            self.console.print(f"{step}: {seconds:.1f} s", markup=False, highlight=False)
 
 
 @contextmanager
@@ -72,19 +72,19 @@ def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = Fal
         rich_progress.TimeElapsedColumn(),
         TimeLeft(),
     )
-    tasks: dict[str, rich_progress.TaskID] = {}
+    tasks: dict[Step, rich_progress.TaskID] = {}
     lines = StageLines(console, is_timed)
     hidden = is_quiet or not console.is_terminal
     with rich_progress.Progress(*columns, console=console, disable=hidden, speed_estimate_period=SPEED_PERIOD_S) as display:
 
-        def tell(stage: str, done: int, total: int) -> None:
+        def tell(step: Step, done: int, total: int) -> None:
             _stop_if_asked()
-            name = stage.split(" ")[0] if stage.startswith(JOINED) else stage
+            bar = Step(step.stage) if step.stage in JOINED else step
             if hidden and not is_quiet:
-                lines.tell(name, done, total)
-            if name not in tasks:
-                tasks[name] = display.add_task(stage, total=total)
-            display.update(tasks[name], completed=done, description=stage)
+                lines.tell(bar, done, total)
+            if bar not in tasks:
+                tasks[bar] = display.add_task(str(step), total=total)
+            display.update(tasks[bar], completed=done, description=str(step))
 
         yield tell
         _stop_if_asked()

@@ -22,6 +22,7 @@ from sprint_export.nouns.report import Report
 from sprint_export.nouns.target import OptionValue
 from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_folder
+from sprint_export.progress import Step
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -47,11 +48,10 @@ def show_report(report: Report, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+@takes_options()
 def list_names(
     what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")],
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """List students, targets, precisions, devices or recipes."""
     from sprint_export.inspection import list_names as find_names
@@ -65,14 +65,13 @@ def list_names(
         show(f"{name:<{width}}  {meaning}")
 
 
+@takes_options()
 def inspect(
     bundle: o.Folder,
     layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
     recipe: Annotated[bool, typer.Option("--recipe", help="Show why every layer is quantized or not.")] = False,
     toml: Annotated[bool, typer.Option("--toml", help="With --recipe: print it as a file to edit and give to --recipe.")] = False,
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Say what a bundle holds; its files are checked against their sha256."""
     from sprint_export.export.bundle import read_bundle
@@ -95,6 +94,7 @@ def inspect(
             stdout.print(line, markup=False, highlight=False)
 
 
+@takes_options()
 def run(
     bundle: o.Folder,
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
@@ -108,8 +108,6 @@ def run(
     ] = None,
     width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
     runtime: o.Runtime = None,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Draw pictures."""
     _check_drawing("PIL")
@@ -121,9 +119,9 @@ def run(
     if height is not None or width is not None:
         find_sizes(read_bundle(bundle, verify=False)).choose(height, width)  # a mistake is said before networks are loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        progress("loading networks", 0, 1)
+        progress(Step("loading", "networks"), 0, 1)
         pipeline = open_bundle(bundle, runtime, steps=steps)
-        progress("loading networks", 1, 1)
+        progress(Step("loading", "networks"), 1, 1)
         note(f"runs on {pipeline.description}")
         if unknown := pipeline.reader.list_unknown(prompts):
             note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
@@ -167,12 +165,15 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
+@takes_options()
 def validate(
     bundle: o.Folder,
     student: Annotated[
         str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
     ] = None,
-    variant: o.Variant = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones.")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
@@ -180,15 +181,13 @@ def validate(
     count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
 
-    check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
+    gates = check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
     given = o.read_prompts(prompts)
     if student is not None:
         check_source(student)
@@ -199,17 +198,16 @@ def validate(
         from sprint_export.validate import validate_bundle
 
         loaded = None if student is None else load_student(student, variant)
-        report = validate_bundle(bundle, loaded, given, count, gate or [], runtime, progress)
+        report = validate_bundle(bundle, loaded, given, count, gates, runtime, progress)
     show_report(report, as_json)
 
 
+@takes_options()
 def bench(
     bundle: o.Folder,
     runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
     _check_drawing()

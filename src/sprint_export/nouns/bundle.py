@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
@@ -38,7 +38,10 @@ class Part:
 
 @dataclass(frozen=True)
 class ComponentRecord:
-    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded."""
+    """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded.
+
+    `rewrites` says how often each rewrite rule of the target fired in its graph.
+    """
 
     role: str
     inputs: tuple[TensorSpec, ...]
@@ -48,6 +51,7 @@ class ComponentRecord:
     layers: Mapping[str, QuantizedLayer]
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of every layer that a recipe was asked about, those left float too
+    rewrites: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

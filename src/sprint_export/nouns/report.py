@@ -6,21 +6,6 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A demand on one metric; it holds for every row of that name. `reason` is one line of why."""
-
-    metric: str
-    sign: str
-    limit: float
-    reason: str
-
-    @property
-    def text(self) -> str:
-        """As the user would write it."""
-        return f"{self.metric}{self.sign}{self.limit:g}"
-
-
-@dataclass(frozen=True)
 class Measurement:
     """One row of a report. `limit` and `passed` are None where nothing is demanded."""
 
@@ -31,6 +16,21 @@ class Measurement:
     limit: str | None = None
     passed: bool | None = None
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A demand on one metric; it holds for every row of that name."""
+
+    metric: str
+    sign: str
+    limit: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """As the user would write it."""
+        return f"{self.metric}{self.sign}{self.limit:g}"
 
 
 @dataclass(frozen=True)

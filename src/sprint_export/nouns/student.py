@@ -31,7 +31,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Component:
-    """One network: a module on the `meta` device, its weights by name (lazy), its inputs and outputs."""
+    """One network: a module on the `meta` device, its weights by name (lazy), its inputs and outputs.
+
+    `forms` says how often the network computes what kernels are rewritten for (`serves` of the rules in export/to_onnx/rules/),
+    e.g. {"linear attention": 28}; a rewrite that fires less often is reported.
+    """
 
     role: str
     module: torch.nn.Module
@@ -39,6 +43,7 @@ class Component:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     layers: Mapping[str, QuantizedLayer] = field(default_factory=dict)
+    forms: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
     edits: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what quantization did to `weights` (quantize/mend/edits.py)

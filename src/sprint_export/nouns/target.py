@@ -112,7 +112,8 @@ class Target(ABC):
     exporter: str = "to_onnx"
     runtimes: tuple[str, ...] = ()
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
-    rewrites: tuple[str, ...] = ()  # modules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
+    rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
+    required_rules: tuple[str, ...] = ()  # of them: silent where a network has what they serve, they end the export
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     options: tuple[TargetOption, ...] = ()
     lacks: Mapping[str, str] = field(default_factory=dict)  # option or precision -> why, and the nearest that can

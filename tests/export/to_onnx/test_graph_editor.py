@@ -8,20 +8,17 @@ import pytest
 
 from sprint_export.export.to_onnx.graph_editor import (
     GraphEditor,
-    add_constant,
-    add_node,
     extent,
-    fixed_shape,
     is_constant,
-    known_shape,
     literal_shape,
     maker,
+    number_of,
     only_user,
     permutation_of,
     register,
     replace,
+    result_shape,
     shape_of,
-    view_initializer,
 )
 
 
@@ -76,13 +73,14 @@ def test_any_user_will_do_where_none_is_named() -> None:
 def test_a_constant_is_made_once_and_a_node_is_replaced() -> None:
     graph = make_graph()
     relu = graph[0]
-    two = add_constant(graph, "two", np.array(2, np.float32))
-    assert add_constant(graph, "two", np.array(3, np.float32)) is two
-    doubled = add_node(graph, relu, "Mul", [graph.inputs[0], two], "doubled", (2, 6))
+    op = GraphEditor(graph, relu, "y")
+    two = op.shared("two", np.array(2, np.float32))
+    assert op.shared("two", np.array(3, np.float32)) is two
+    doubled = op.Mul(graph.inputs[0], two, _name="doubled")
     replace(graph, relu, doubled)
     assert [node.op_type for node in graph] == ["Mul"]
     assert graph.outputs[0] is doubled
-    assert (fixed_shape(doubled), doubled.dtype) == ([2, 6], ir.DataType.FLOAT)
+    assert (doubled.name, shape_of(doubled), doubled.dtype) == ("y.doubled", (2, 6), ir.DataType.FLOAT)
 
 
 def test_a_view_of_a_weight_is_computed_when_its_bytes_are_asked_for() -> None:
@@ -94,21 +92,50 @@ def test_a_view_of_a_weight_is_computed_when_its_bytes_are_asked_for() -> None:
         return ir.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
 
     weight = register(graph, "weight", ir.LazyTensor(load, dtype=ir.DataType.FLOAT, shape=ir.Shape([2, 3])))
-    turned = view_initializer(graph, "turned", weight, [3, 2], lambda array: array.T)
+    turned = GraphEditor(graph, graph[0], "y").view("turned", weight, [3, 2], lambda array: array.T)
     assert not asked
     assert turned.const_value is not None
     np.testing.assert_array_equal(turned.const_value.numpy(), [[0, 3], [1, 4], [2, 5]])
     assert asked
 
 
-def test_a_free_axis_is_a_name_and_has_no_fixed_shape() -> None:
+def test_a_free_axis_is_a_name_and_no_number() -> None:
     value = ir.Value(name="x", shape=ir.Shape(["batch", 3]))
-    assert fixed_shape(value) is fixed_shape(None) is known_shape(None) is None
     assert shape_of(value) == (ir.SymbolicDim("batch"), 3)
-    assert known_shape(value) == [ir.SymbolicDim("batch"), 3]
+    assert shape_of(None) == ()
     assert extent(value, 1) == 3
     with pytest.raises(AssertionError, match=r"x: axis 0 is free \(batch\)"):
         extent(value, 0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "shapes", "wanted"),
+    [
+        ("MatMul", [(4, 2, 3), (4, 3, 5)], (4, 2, 5)),
+        ("MatMul", [("n", 2, 3), (3, 5)], ("n", 2, 5)),
+        ("Add", [(4, "n", 3), (1, 1, 3)], (4, "n", 3)),
+        ("Mul", [(3,), (4, "n", 3)], (4, "n", 3)),
+        ("Add", [(4, 3), None], None),
+        ("Softmax", [(4, "n")], (4, "n")),
+        ("DequantizeLinear", [(4, 3), ()], (4, 3)),
+    ],
+)
+def test_a_result_has_the_shape_that_the_operator_gives_it(
+    operator: str, shapes: list[tuple[int | str, ...] | None], wanted: tuple[int | str, ...] | None
+) -> None:
+    inputs = [ir.Value(name="x", shape=None if shape is None else ir.Shape(shape)) for shape in shapes]
+    found = result_shape(operator, inputs)
+    assert found == (None if wanted is None else tuple(ir.Shape(wanted)))
+
+
+def test_one_number_is_read_and_a_weight_is_not() -> None:
+    graph = make_graph()
+    weight = register(
+        graph, "weight", ir.LazyTensor(lambda: pytest.fail("it was read"), dtype=ir.DataType.FLOAT, shape=ir.Shape([9]))
+    )
+    half = register(graph, "half", ir.Tensor(np.array([0.5], np.float32)))
+    assert number_of(half) == 0.5
+    assert number_of(weight) is number_of(graph.inputs[0]) is number_of(None) is None
 
 
 def test_one_free_axis_is_left_to_the_reshape() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import sprint_export.quantize.schemes
+from sprint_export.conversion import convert
 from sprint_export.errors import InputError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.bundle import Bundle
@@ -27,7 +28,6 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.pictures import Pictures
 from sprint_export.quantize.search.units import gather_layers
 from sprint_export.registry import list_members, load_target
-from sprint_export.road import convert
 from sprint_export.runtimes.onnx_cpu import target as onnx_cpu
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import sprint_export.runtimes
+from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.student import Student
 from sprint_export.registry import list_members
-from sprint_export.road import convert
 from sprint_export.run_checks import list_targets
 from sprint_export.runtimes import open_bundle
 from sprint_export.validate.report_file import read_report

@@ -16,6 +16,7 @@ import torch
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import ROLES, Student
+from sprint_export.progress import Step
 from sprint_export.quantize.measure import walk
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.records import Record
@@ -96,7 +97,7 @@ def test_a_killed_run_goes_on_after_its_last_chunk(student: Student, monkeypatch
     wanted = ranges(calibrate(student, PROMPTS, 2))
     shutil.rmtree(cache_folder())
 
-    def kill(_: str, done: int, __: int) -> None:
+    def kill(_: Step, done: int, __: int) -> None:
         if done == finished:
             raise KeyboardInterrupt
 
@@ -137,7 +138,7 @@ def test_chunks_of_a_run_that_was_killed_at_its_very_end_are_removed(student: St
 
 
 def test_a_chunk_that_was_damaged_is_measured_again(student: Student) -> None:
-    def kill(_: str, done: int, __: int) -> None:
+    def kill(_: Step, done: int, __: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
@@ -208,8 +209,8 @@ def test_a_part_of_a_student_is_measured_with_unit_noise(student: Student) -> No
 
 
 def test_progress_is_told_for_each_component(student: Student) -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     calibrate(student, PROMPTS, 9, lambda *event: told.append(event))
-    assert {stage for stage, _, _ in told} == {"calibrating"}
+    assert {step for step, _, _ in told} == {Step("calibrating")}
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert told[-1] == ("calibrating", 6, 6), "three components, two prompts"
+    assert told[-1] == (Step("calibrating"), 6, 6), "three components, two prompts"

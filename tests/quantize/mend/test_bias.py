@@ -10,6 +10,7 @@ import torch
 
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student
+from sprint_export.progress import Step
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.mend.bias import correct_biases
@@ -67,7 +68,7 @@ def test_the_mean_error_is_gone(kind: str, scheme: str) -> None:
 def test_only_layers_that_have_a_bias_are_corrected(made: Student) -> None:
     student = dataclasses.replace(specialize_student(made), calibration_prompts=tuple(PROMPTS))
     recipe = dataclasses.replace(default_recipe("int8", student, ONNX), smooth=0.0, correct_bias=True)
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     target = load_target("onnx")
     quantized = quantize_student(student, "int8", target, recipe, lambda *event: told.append(event))
     for role, component in quantized.components.items():
@@ -75,7 +76,7 @@ def test_only_layers_that_have_a_bias_are_corrected(made: Student) -> None:
         assert component.edits.keys() == wanted
         assert all(np.abs(value.numpy()).max() > 0 for value in component.edits.values()), role
     assert not quantized.components["text_encoder"].edits, "Gemma has no biases"
-    assert told[-1][0] == "correcting biases: vae_decoder"
+    assert told[-1][0] == Step("correcting biases", "vae_decoder")
     assert told[-1][1] == told[-1][2]
 
 

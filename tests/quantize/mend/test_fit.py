@@ -15,6 +15,7 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
+from sprint_export.progress import Step
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.mend import fit
 from sprint_export.quantize.mend.fit import fit_component
@@ -114,8 +115,8 @@ def test_a_killed_run_goes_on_after_its_last_layer(student: Student, monkeypatch
     shutil.rmtree(cache_folder())
     layers = [name for name in wanted.components["text_encoder"].layers if "embed" not in name]
 
-    def kill(stage: str, done: int, total: int) -> None:
-        if (stage, done) == ("fitting weights: text_encoder", 3):
+    def kill(step: Step, done: int, total: int) -> None:
+        if (step, done) == (Step("fitting weights", "text_encoder"), 3):
             raise KeyboardInterrupt
 
     recipe = dataclasses.replace(ALL_FOUR_BITS, gptq=True)
@@ -151,10 +152,10 @@ def test_another_question_is_answered_anew(student: Student) -> None:
 
 
 def test_progress_counts_layers(student: Student) -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     quantize_student(student, "int8", ONNX, dataclasses.replace(ALL_FOUR_BITS, gptq=True), lambda *event: told.append(event))
     for role in ROLES:
-        mine = [(done, total) for stage, done, total in told if stage == f"fitting weights: {role}"]
+        mine = [(done, total) for step, done, total in told if step == Step("fitting weights", role)]
         assert mine == [(i, len(mine) - 1) for i in range(len(mine))]
 
 

@@ -16,6 +16,7 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
+from sprint_export.progress import Step
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import round_weight
@@ -171,14 +172,14 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
     budget = student_bytes(student, uniform(student, "w8a16"))
     killed_at = 11
 
-    def kill(stage: str, done: int, total: int) -> None:
+    def kill(step: Step, done: int, total: int) -> None:
         if done == killed_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         search(student, budget, progress=kill)
     assert len(rounded) == killed_at
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     counts: list[int] = []
 
     def note(*event: Any) -> None:
@@ -187,10 +188,10 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
 
     found = search(student, budget, progress=note)
     total = 2 * len(found.layers)
-    at_mixes = next(i for i, (stage, _, _) in enumerate(told) if stage == "measuring mixes")
+    at_mixes = next(i for i, (step, _, _) in enumerate(told) if step == Step("measuring mixes"))
     assert counts[at_mixes] == total, "every layer in every precision, once over both runs"
-    assert told[at_mixes - 1] == ("measuring layers", total, total)
-    assert told[-1] == ("measuring mixes", 3, 3)
+    assert told[at_mixes - 1] == (Step("measuring layers"), total, total)
+    assert told[-1] == (Step("measuring mixes"), 3, 3)
     done = len(rounded)
     monkeypatch.setattr(search_pictures, "Pictures", None)
     assert search(student, budget) == found

@@ -11,16 +11,17 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.nouns.target import Target
-from sprint_export.progress import quiet
+from sprint_export.progress import Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.search.costs import Prices
-from sprint_export.quantize.search.gate_search import GateOrder, GateSearch, offer_choices, search_recipe
+from sprint_export.quantize.search.gate_search import GateSearch, offer_choices, search_recipe
 from sprint_export.quantize.search.pictures import KeptErrors, KeptPsnr, Pictures
 from sprint_export.quantize.search.units import gather_layers, round_layers
 from sprint_export.quantize.student import quantize_student
@@ -48,8 +49,7 @@ def student() -> Student:
 
 
 def search(student: Student, gate: float, **more: Any) -> GateSearch:
-    progress = more.pop("progress", quiet)
-    return search_recipe(student, GateOrder(ONNX, "int8", CPU, gate, **more), progress)
+    return search_recipe(student, Deployment(ONNX, "int8", CPU), gate, **more)
 
 
 def draw(student: Student, fake: bool) -> Any:
@@ -116,7 +116,7 @@ def test_what_is_offered(target: Target, precision: str, device: Any, choices: t
 
 
 def test_two_precisions_priced_in_time(student: Student) -> None:
-    found = search_recipe(student, GateOrder(TRT, "fp8", RTX, 10))
+    found = search_recipe(student, Deployment(TRT, "fp8", RTX), 10)
     assert found.frontier.unit == "ms"
     assert {point.name for point in found.frontier.uniform} >= {"fast", "w8a8 everywhere"}
     assert set(found.units[0].errors) == {FLOAT, "fp8", "w8a8"}
@@ -126,7 +126,7 @@ def test_two_precisions_priced_in_time(student: Student) -> None:
 
 
 def test_weights_alone_are_searched_for_a_gate_too(student: Student) -> None:
-    found = search_recipe(student, GateOrder(COREML, "w4", find_device("iphone-15-pro"), 10))
+    found = search_recipe(student, Deployment(COREML, "w4", find_device("iphone-15-pro")), 10)
     assert set(found.units[0].errors) == {FLOAT, "p4a16", "p6a16", "w8a16"}
     assert found.frontier.chosen.cost <= {p.name: p.cost for p in found.frontier.uniform}["w8a16 everywhere"]
 
@@ -166,8 +166,8 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(KeptPsnr, "_draw", count_whole)
 
     def kill_at(stage: str, at: int) -> Any:
-        def kill(found: str, done: int, total: int) -> None:
-            if (found, done) == (stage, at):
+        def kill(step: Step, done: int, total: int) -> None:
+            if (step.stage, done) == (stage, at):
                 raise KeyboardInterrupt
 
         return kill
@@ -176,10 +176,10 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         with pytest.raises(KeyboardInterrupt):
             search(student, 40, progress=kill_at(stage, at))
     units = counts["units"]
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[Step, int, int]] = []
     found = search(student, 40, progress=lambda *event: told.append(event))
     assert counts["units"] == units == len(found.units), "every layer once over all runs"
-    assert {stage for stage, _, _ in told} >= {"measuring layers", "measuring presets", "measuring mixes"}
+    assert {step.stage for step, _, _ in told} >= {"measuring layers", "measuring presets", "measuring mixes"}
     assert told[-1][1] == told[-1][2]
     before = dict(counts)
     assert search(student, 40) == found

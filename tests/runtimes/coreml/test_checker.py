@@ -106,7 +106,7 @@ def test_what_half_precision_holds_is_found_sound_over_all_runs(tmp_path: Path) 
     assert list(rows_of(session).values()) == [
         Finding("infinities", 0, "", note="over all operations"),
         Finding("nans", 0, "", note="over all operations"),
-        Finding("largest_magnitude", 64000.0, "", note="half precision ends at 65504"),
+        Finding("largest_magnitude", 64000.0, "", "half precision ends at 65504", is_largest=True),
     ]
 
 

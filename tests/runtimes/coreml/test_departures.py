@@ -15,6 +15,7 @@ import torch
 
 pytest.importorskip("coremltools")
 
+from sprint_export.conversion import convert
 from sprint_export.errors import BundleError
 from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle, write_bundle
 from sprint_export.nouns.bundle import Bundle
@@ -22,7 +23,6 @@ from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import ROLES, Student
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.registry import hush
-from sprint_export.road import convert
 from sprint_export.runtimes.coreml.departures import search_component
 from sprint_export.runtimes.coreml.mil.allowance import half_unit
 from sprint_export.runtimes.coreml.mil.program import Op, read_program

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from sprint_export.export.to_onnx.rules import fewer_transposes
+from sprint_export.export.to_onnx.rule import load_rule
 from sprint_export.nouns.student import Student
 from tests.export.to_onnx.graphs import count_ops, export_component, producers, quantize, run_onnx
 from tests.made_student import Array
@@ -79,13 +79,13 @@ def make_pair(readers: int, other: bool) -> ir.Model:
 
 def test_readers_that_transpose_alike_share_one_transpose() -> None:
     model = make_pair(3, other=False)
-    fewer_transposes.rewrite(model)
+    load_rule("fewer_transposes").apply(model)
     assert [node.op_type for node in model.graph][:3] == ["Transpose", "QuantizeLinear", "DequantizeLinear"]
     assert sum(node.op_type == "Transpose" for node in model.graph) == 1
 
 
 def test_another_reader_keeps_its_axes() -> None:
     model = make_pair(2, other=True)
-    fewer_transposes.rewrite(model)
+    load_rule("fewer_transposes").apply(model)
     assert [node.op_type for node in model.graph][:2] == ["QuantizeLinear", "DequantizeLinear"]
     assert sum(node.op_type == "Transpose" for node in model.graph) == 2

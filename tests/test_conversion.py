@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from sprint_export.conversion import convert, keep_components
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.student import Student
-from sprint_export.road import convert, keep_components
 from sprint_export.run_checks import list_targets, parse_target
 from sprint_export.runtimes.trt import target as trt_target
 from sprint_export.runtimes.trt.target import TrtTarget

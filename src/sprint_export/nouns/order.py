@@ -1,0 +1,147 @@
+"""Order: what one run is asked for, each option declared once. The command line, `convert` and the bundle's key read it here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sprint_export.nouns.option import Option
+from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.report import Gate
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.target import Device, Offer, Options, Target
+
+QUANTIZATION, VALIDATION = "Quantization", "Validation"  # panels of the help
+
+
+def hashed(help: str, kind: type = str, panel: str | None = None, **spelling: Any) -> dict[str, Any]:
+    """Of a field that shapes the bundle's files: its value is part of the bundle's key, unless it is the default."""
+    return {"option": Option("", help, kind, None, panel, **spelling), "is_hashed": True}
+
+
+def resolved(help: str, kind: type = str, panel: str | None = None, **spelling: Any) -> dict[str, Any]:
+    """Of a field that shapes no file, or whose effect the key covers by what it is resolved to (a plan, a recipe, weights)."""
+    return {"option": Option("", help, kind, None, panel, **spelling), "is_hashed": False}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one run is asked for: the options of `convert` by their names, and of the command by their flags.
+
+    A new option is one line here. In Python `student` may also be what `load_student` gives, and `recipe` a Recipe.
+    """
+
+    student: str | Path | Student = field(
+        default="sprint-tiny", metadata=resolved("An embedded name, a diffusers folder, a hub id, or random:PRESET.")
+    )
+    target: str = field(
+        default="trt-fp8", metadata=resolved("Where to, e.g. trt-fp8, onnx-int8, coreml-int8; see: list targets.")
+    )
+    out: str | Path | None = field(default=None, metadata=resolved("The bundle's folder; default STUDENT-TARGET here.", Path))
+    variant: str | None = field(
+        default=None,
+        metadata=resolved("Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones."),
+    )
+    overwrite: bool = field(default=False, metadata=resolved("Replace a bundle made from other inputs.", bool))
+    device: str | None = field(default=None, metadata=resolved("What to build for; see: list devices."))
+    steps: int | Sequence[int] = field(
+        default=1, metadata=resolved("Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")
+    )
+    guidance: float | None = field(default=None, metadata=resolved("Guidance scale to fix; default 4.5.", float))
+    components: Sequence[str] | None = field(
+        default=None,
+        metadata=resolved("Export only this network; may be repeated.", flags=("--component",), metavar="ROLE", is_repeated=True),
+    )
+    prompt_tokens: int | None = field(
+        default=None, metadata=resolved("Rows of text the networks are fixed to, BOS and the prompt's; default 300.", int)
+    )
+    prefix_cache: bool = field(
+        default=True,
+        metadata=resolved(
+            "Compute the instruction before a prompt too, instead of holding it.", bool, flags=("--no-prefix-cache",)
+        ),
+    )
+    recipe: Recipe | str | Path | None = field(
+        default=None,
+        metadata=resolved(
+            "Which layers are quantized: fast, balanced (default), faithful, auto (searched), or a TOML file.",
+            panel=QUANTIZATION,
+        ),
+    )
+    cost: str | None = field(
+        default=None,
+        metadata=resolved("What --recipe auto makes small: time (priced for the device) or bytes.", panel=QUANTIZATION),
+    )
+    max_mb: float | None = field(
+        default=None,
+        metadata=resolved(
+            "coreml-w4 and coreml-w6: choose every layer's bits by picture error to fit this size.", float, QUANTIZATION
+        ),
+    )
+    prompts: Sequence[str] | None = field(
+        default=None,
+        metadata=resolved("A file, one prompt a line, to calibrate and validate with; - for stdin.", Path, QUANTIZATION),
+    )
+    gates: Sequence[str | Gate] = field(
+        default=(),
+        metadata=resolved(
+            "A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.",
+            panel=VALIDATION,
+            flags=("--gate",),
+            metavar="DEMAND",
+            is_repeated=True,
+        ),
+    )
+    count: int | None = field(default=None, metadata=resolved("How many prompts; default 64 (4 above 128 px).", int, VALIDATION))
+    validate: bool = field(
+        default=True, metadata=resolved("Leave the validation out.", bool, VALIDATION, flags=("--no-validate",))
+    )
+    options: Options | None = None  # of the target, which declares them, e.g. {"deployment_target": "iOS17"}
+
+    def list_hashed(self) -> dict[str, Any]:
+        """The values that are part of the bundle's key as they stand."""
+        declared = [each for each in fields(self) if each.metadata.get("is_hashed")]
+        return {each.name: getattr(self, each.name) for each in declared if getattr(self, each.name) != each.default}
+
+
+def list_options(order: type[Order] = Order) -> tuple[Option, ...]:
+    """The options that an order is made of, as the command line asks for them."""
+    declared = (each for each in fields(order) if "option" in each.metadata)
+    return tuple(replace(each.metadata["option"], name=each.name, default=each.default) for each in declared)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a bundle's files are made for: a target, one of its precisions, a device, and the target's options."""
+
+    target: Target
+    precision: str
+    device: Device
+    options: Options = field(default_factory=dict)
+    hashed: Mapping[str, Any] = field(default_factory=dict)  # of the order: part of the bundle's key as it stands
+
+    @property
+    def name(self) -> str:
+        """As the user writes it, e.g. trt-fp8."""
+        return f"{self.target.name}-{self.precision}"
+
+    @property
+    def offer(self) -> Offer:
+        """What the target makes of the precision."""
+        return self.target.offers[self.precision]
+
+
+@dataclass(frozen=True)
+class CheckedOrder:
+    """An order whose names are resolved: what the stages go by."""
+
+    order: Order
+    deployment: Deployment
+    out: Path
+    components: tuple[str, ...]
+    recipe: Recipe | str | None  # a preset's name, "auto", or the recipe itself; None leaves the choice to the precision
+    gates: tuple[Gate, ...]  # the user's own
+    min_psnr_db: float  # what a search for a recipe has to reach
+    is_validated: bool
