@@ -14,16 +14,14 @@ import torch
 
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.student import Student
-from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.search.bit_search import BitSearch, search_bits
 from sprint_export.quantize.search.costs import student_bytes
 from sprint_export.quantize.search.units import round_layers
 from sprint_export.quantize.student import quantize_student
-from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.quantize.torch_session import open_torch
 from sprint_export.registry import load_target
-from sprint_export.session import Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.images import UInt8
@@ -35,10 +33,7 @@ UNIFORM = ("w4", "w6", "int8")  # with their default recipes: doors stay float
 
 def draw(student: Student, count: int, dtype: str = "fp32") -> UInt8:
     """Pictures of the validation prompts, weights rounded as the student says and the rest to `dtype`."""
-    assert student.plan is not None
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    sessions = {role: TorchSession(component, True, dtype) for role, component in student.components.items()}
-    return Pipeline(sessions, reader, student.plan, student.latent_shape)(student.validation_prompts[:count], seed=1000)
+    return open_torch(student, True, dtype)(student.validation_prompts[:count], seed=1000)
 
 
 def judge(student: Student, recipe: Recipe, wanted: UInt8) -> dict[str, float]:

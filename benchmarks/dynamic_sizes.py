@@ -26,10 +26,13 @@ import ort_nodes
 
 from sprint_export.export.bundle import read_record, write_record
 from sprint_export.export.exporter import load_exporter
-from sprint_export.nouns.student import ROLES
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.runtimes.runtime import load_runtime
+from sprint_export.students.family import load_family
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp16", "int8")}
 SIZES = ("fixed", "free")
@@ -51,7 +54,7 @@ def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) 
     exporter = load_exporter(target)
     for precision in PRECISIONS[name]:
         quantized = quantize_student(student, precision, target)
-        freed = load_member("student", student.family).free_sizes(quantized)
+        freed = load_family(student.family).free_sizes(quantized)
         for size, chosen in zip(SIZES, (quantized, freed), strict=True):
             place = folder / precision / size
             place.mkdir(parents=True)

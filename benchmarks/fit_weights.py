@@ -25,17 +25,19 @@ import torch
 
 from sprint_export.conversion import keep_components
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
-from sprint_export.prompt_reader import PromptReader
+from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.session import Pipeline, make_noise
+from sprint_export.session import make_noise, open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 RULES = (Rule("text_encoder.*.embed_tokens", "w8a16"), Rule("text_encoder.*", "int4"), Rule("*", "float"))
 PROMPTS = {"sprint-tiny": 32, "gemma": 8}
@@ -49,10 +51,8 @@ def quantize(student: Student, target: str, prompts: int, gptq: bool) -> Student
 
 def draw(student: Student, fake: bool, count: int) -> np.ndarray:
     """Held-out captions in torch, uint8 [B, H, W, 3]."""
-    assert student.plan is not None
     sessions = {role: TorchSession(student.components[role], fake and role == "text_encoder") for role in ROLES}
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    pipe = Pipeline(sessions, reader, student.plan, student.latent_shape)
+    pipe = open_student(student, sessions)
     return pipe(student.validation_prompts[:count], noise=make_noise(0, 1, count, student.latent_shape))
 
 

@@ -17,15 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.session import make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 BATCH, NOISES, DRAWS = 32, 4, 4
 SIZES = (0.004, 0.008, 0.016, 0.032, 0.048, 0.064)  # of the latents' standard deviation

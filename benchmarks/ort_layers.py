@@ -25,7 +25,7 @@ import torch
 from sprint_export.conversion import keep_components
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
 from sprint_export.nouns.recipe import QuantizedLayer
-from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.nouns.target import LayerShape
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.quantize.recipes import default_recipe
@@ -33,10 +33,13 @@ from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import make_options
 from sprint_export.runtimes.onnx_cpu.target import rounds_output
 from sprint_export.specialize import specialize_student
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.presets import build_preset
 from sprint_export.students.sana_sprint.published import PRESETS
 from sprint_export.validate.machine import describe_machine
 from sprint_export.weights import random_handle
+
+ROLES = FAMILY.chain.roles
 
 PRESET, RUNS = "sana-sprint-0.6b", 5
 TARGET = load_target("onnx")

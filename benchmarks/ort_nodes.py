@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from sprint_export.nouns.student import ROLES
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRESET, PRECISIONS, PROMPTS = "sana-sprint-0.6b", ("fp32", "int8"), 1
 VOCABULARY = 32_000  # of 256,000 rows: the embedding is a table look-up, its size is not what is measured

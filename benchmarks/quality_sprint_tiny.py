@@ -33,13 +33,17 @@ import numpy as np
 import torch
 
 from sprint_export.nouns.order import Deployment
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.recipes import default_recipe, read_preset
-from sprint_export.session import Pipeline, make_noise
+from sprint_export.session import make_noise, open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.family import FAMILY
+from sprint_export.students.sana_sprint.reference import make_reference
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 STUDENT = "sprint-tiny"
 BATCH = 32
@@ -99,10 +103,7 @@ def draw(
     run: Mapping[str, Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]], student: Student, draws: Draws
 ) -> np.ndarray:
     """Pictures by functions that stand for the networks."""
-    sessions = {role: _Session(call) for role, call in run.items()}
-    assert student.plan is not None
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    pipeline = Pipeline(sessions, reader, student.plan, student.latent_shape)
+    pipeline = open_student(student, {role: _Session(call) for role, call in run.items()})
     return pipeline(draws.captions(student), noise=draws.noise(student))
 
 
@@ -122,8 +123,7 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
 def draw_stock(dtype: torch.dtype, draws: Draws) -> Drawn:
     """The stock diffusers pipeline."""
     student = load_student(STUDENT)
-    assert student.make_reference is not None
-    pipeline = student.make_reference(student).to(dtype)
+    pipeline = make_reference(student).to(dtype)
     pipeline.set_progress_bar_config(disable=True)
     side = student.latent_shape[1] * pipeline.vae_scale_factor
     fixed = {"num_inference_steps": 1, "intermediate_timesteps": None, "use_resolution_binning": False, "output_type": "np"}
@@ -191,9 +191,7 @@ def calibration_feeds(student: Student) -> dict[str, list[dict[str, np.ndarray]]
 
         return run
 
-    assert student.plan is not None
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    pipeline = Pipeline({role: _Session(note(role)) for role in ROLES}, reader, student.plan, student.latent_shape)
+    pipeline = open_student(student, {role: _Session(note(role)) for role in ROLES})
     pipeline(recipe.prompts, seed=recipe.seed)
     return feeds
 

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.nouns.recipe import Recipe
-from sprint_export.nouns.student import ROLES, Student
-from sprint_export.prompt_reader import PromptReader
+from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import read_preset
@@ -31,9 +30,8 @@ from sprint_export.quantize.search.costs import Prices, choose_cost
 from sprint_export.quantize.search.gate_search import GateSearch, search_recipe
 from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
-from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.quantize.torch_session import open_torch
 from sprint_export.run_checks import read_deployment
-from sprint_export.session import OneAtATime, Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
@@ -44,10 +42,7 @@ NOISE_SEED = 0  # validation's own
 
 def draw(student: Student, prompts: Sequence[str], fake: bool, dtype: str) -> Any:
     """Pictures uint8 [B, H, W, 3]."""
-    assert student.plan is not None
-    sessions = OneAtATime(ROLES, lambda role: TorchSession(student.components[role], fake, dtype))
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    return Pipeline(sessions, reader, student.plan, student.latent_shape)(prompts, seed=NOISE_SEED)
+    return open_torch(student, fake, dtype)(prompts, seed=NOISE_SEED)
 
 
 def measure_row(options: argparse.Namespace, name: str) -> dict[str, Any]:

@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.devices import find_device
-from sprint_export.nouns.student import ROLES
 from sprint_export.runtimes.trt.kernels import parse_kernels, price_kernels
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 PRESET, DEVICE = "sana-sprint-0.6b", "rtx-4090"
 PROMPTS = 2  # random weights: ranges are what they are, kernels and bytes do not depend on them

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from sprint_export.export.bundle import find_artifact, read_bundle
-from sprint_export.nouns.student import ROLES
 from sprint_export.runtimes import open_bundle
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
+
+ROLES = FAMILY.chain.roles
 
 VERSIONS = {
     "onnxruntime": (

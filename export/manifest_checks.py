@@ -18,23 +18,24 @@ from typing import Any
 
 from sprint_export.devices import list_devices
 from sprint_export.errors import SprintExportError
+from sprint_export.export.chain_checks import OTHER_OWNERS, check_chain, check_interfaces
 from sprint_export.export.layer_checks import check_layers, check_recipe
 from sprint_export.export.manifest_faults import ManifestError, demand, demand_range
 from sprint_export.export.safe_files import find_path_fault
-from sprint_export.export.tensor_checks import check_interfaces, check_parts
+from sprint_export.export.tensor_checks import check_parts
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST
 from sprint_export.options import complete_options
 from sprint_export.registry import list_members, load_target
 
 __all__ = ["ManifestError", "check_manifest"]
 
 MOST_STEPS = 4  # of a distilled student's schedule
-LATEST_TIME = 1.01  # a flow time of pure noise is 1; SanaSprintPipeline's is a hair above
+LATEST_TIME = 1.01  # a flow time of pure noise is 1; some schedules begin a hair above
 LARGEST_GUIDANCE = 1e4
 MOST_TOKENS = 1 << 16
-MOST_WORDS = 1 << 22  # of a vocabulary; Gemma's has 2^18
+MOST_WORDS = 1 << 22  # of a vocabulary; large ones have 2^18
 MOST_LETTERS = 1 << 18  # of one text
 MOST_ARTIFACTS = 4096
 MOST_RUNTIMES = 16
@@ -44,8 +45,7 @@ DTYPES = ("float32", "float16", "bfloat16")  # of the constants of a step plan
 KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config", "frontier")
 DEVICE_KINDS = ("engine", "kernels")  # built for a device
 ONE_OF_A_ROLE = ("shadow", "edits", *DEVICE_KINDS)
-OWNERS = (*ROLES, "tokenizer", "recipe")  # whom a file may belong to
-PROSE = ("prefix", "licence", "meaning", "notes", "note", "reason", "prompts")  # fields that may have several lines
+PROSE = ("prefix", "suffix", "licence", "meaning", "notes", "note", "reason", "prompts")  # fields that may have several lines
 TOKENIZER = "tokenizer/tokenizer.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,8}(\.[0-9A-Za-z]{1,16}){0,6}([-+][0-9A-Za-z.-]{1,64})?")
@@ -66,7 +66,7 @@ def check_manifest(bundle: Bundle) -> None:
         check_runtimes,
         check_plan,
         check_prompt,
-        check_roles,
+        check_chain,
         check_artifacts,
         check_tokenizer,
         check_interfaces,
@@ -168,22 +168,14 @@ def check_prompt(bundle: Bundle) -> None:
         for one in ids:
             demand_range(what, one, 0, prompt.vocabulary - 1)
     held = len(prompt.prefix_ids)
-    demand(held in (0, prompt.before), "prompt.prefix_ids", f"{held} ids", f"none, or the {prompt.before} before those kept")
-
-
-def check_roles(bundle: Bundle) -> None:
-    """One to three networks, each once."""
-    roles = [record.role for record in bundle.components]
-    demand(bool(roles), "components", "none", "at least one")
-    demand(
-        set(roles) <= set(ROLES) and len(set(roles)) == len(roles), "components", _show(roles), f"{', '.join(ROLES)}, each once"
-    )
+    demand(held in (0, prompt.before), "prompt.prefix_ids", f"{held} ids", f"none, or the {prompt.before} before the last")
 
 
 def check_artifacts(bundle: Bundle) -> None:
     """Every file once a kind, by a name all systems can hold, with a size and a hash that do not contradict each other."""
     demand(len(bundle.artifacts) <= MOST_ARTIFACTS, "artifacts", len(bundle.artifacts), f"at most {MOST_ARTIFACTS}")
     devices = {None, *(device.name for device in list_devices())}
+    owners = (*bundle.chain.roles, *OTHER_OWNERS)
     facts: dict[str, tuple[int, str]] = {}
     for artifact in bundle.artifacts:
         fault = find_path_fault(artifact.path)
@@ -192,7 +184,7 @@ def check_artifacts(bundle: Bundle) -> None:
         kinds = KINDS if artifact.device is None else DEVICE_KINDS
         demand(artifact.kind in kinds, f"the kind of {artifact.path}", repr(artifact.kind), f"one of {', '.join(kinds)}")
         demand(artifact.device in devices, f"the device of {artifact.path}", repr(artifact.device), "a known device, or none")
-        demand(artifact.role in OWNERS, f"the role of {artifact.path}", repr(artifact.role), f"one of {', '.join(OWNERS)}")
+        demand(artifact.role in owners, f"the role of {artifact.path}", repr(artifact.role), f"one of {', '.join(owners)}")
         demand_range(f"the size of {artifact.path}", artifact.bytes, 0, LARGEST_FILE)
         demand(
             _SHA256.fullmatch(artifact.sha256) is not None, f"the sha256 of {artifact.path}", repr(artifact.sha256), "64 digits"
@@ -213,8 +205,8 @@ def _check_unique(bundle: Bundle) -> None:
 
 
 def check_tokenizer(bundle: Bundle) -> None:
-    """A bundle with a text encoder names its tokenizer."""
-    if any(record.role == "text_encoder" for record in bundle.components):
+    """A bundle with a network that reads ids names its tokenizer."""
+    if any(spec.name == bundle.chain.names.ids for record in bundle.components for spec in record.inputs):
         demand(any(a.path == TOKENIZER for a in bundle.artifacts), "artifacts", f"no {TOKENIZER}", "the tokenizer among them")
 
 

@@ -25,7 +25,7 @@ from sprint_export.options import complete_options
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
-from sprint_export.registry import load_member
+from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.work_folder import claim_bundle
 
@@ -40,6 +40,7 @@ def bundle_key(student: Student, deployment: Deployment) -> str:
     layers = {role: {name: asdict(layer) for name, layer in c.layers.items()} for role, c in student.components.items()}
     parts = [
         student.fingerprint,
+        to_json(student.chain),
         to_json(student.plan),
         to_json(student.prompt),
         to_json(student.recipe),
@@ -110,7 +111,7 @@ def _gather_bundle(
     assert student.plan is not None
     target, options, components = deployment.target, deployment.options, student.components
     if options.get(DYNAMIC):
-        components = load_member("student", student.family).free_sizes(student).components
+        components = load_family(student.family).free_sizes(student).components
     key = bundle_key(student, deployment)
     work = open_work_folder(work, key)
     records, artifacts = [], []
@@ -118,7 +119,7 @@ def _gather_bundle(
         progress(Step("exporting", role), i, len(components))
         finished = _find_finished(work / role, say)
         if finished is None:
-            finished = _export_component(component, deployment, work / role, student.configs[role])
+            finished = _export_component(component, deployment, work / role, student.configs.get(role, {}))
         records.append(finished.record)
         artifacts += _describe_files(finished.files, role, load_exporter(target))
     progress(Step("exporting"), len(components), len(components))
@@ -134,6 +135,7 @@ def _gather_bundle(
         device=deployment.device.name,
         options=options,
         layout=student.layout,
+        chain=student.chain,
         plan=student.plan,
         prompt=student.prompt,
         latent_shape=student.latent_shape,

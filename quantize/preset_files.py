@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from sprint_export.errors import InputError, nearest_name, unknown_choice
 from sprint_export.paths import is_file
 from sprint_export.recipe_toml import AUTO, read_recipe
 from sprint_export.registry import list_members
+from sprint_export.students.family import load_family
 
 
 def preset_folder(family: str) -> Path:
     """Where a family's presets lie."""
-    return Path(str(files("sprint_export.students"))) / family / "recipes"
+    return load_family(family).folder / "recipes"
 
 
 def list_presets(family: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ the target calls one; it ends as a scheme.
 from __future__ import annotations
 
 import dataclasses
+import math
 from fnmatch import fnmatchcase
 
 from sprint_export.nouns.recipe import Recipe, Rule
@@ -28,7 +29,7 @@ from sprint_export.recipe_toml import ASKED, CONVOLUTION, GENTLER, read_recipe
 
 DEFAULT = "balanced"
 CALIBRATION_PROMPTS = 32
-LARGE_LATENTS, LARGE_PROMPTS = 16, 8  # above 16 x 16 latents a picture takes a minute or more on a CPU; a maximum settles early
+LARGE_LATENTS, LARGE_PROMPTS = 1 << 13, 8  # values; above that a picture takes a minute or more on a CPU; a maximum settles early
 
 
 def read_preset(name: str, precision: str, student: Student, target: Target) -> Recipe:
@@ -46,8 +47,9 @@ def read_preset(name: str, precision: str, student: Student, target: Target) -> 
 
 
 def choose_prompts(student: Student) -> tuple[str, ...]:
-    """The student's own prompts that ranges are measured on."""
-    return student.calibration_prompts[: CALIBRATION_PROMPTS if student.latent_shape[1] <= LARGE_LATENTS else LARGE_PROMPTS]
+    """The student's own prompts to calibrate on, fewer where pictures are large."""
+    count = CALIBRATION_PROMPTS if math.prod(student.latent_shape) <= LARGE_LATENTS else LARGE_PROMPTS
+    return student.calibration_prompts[:count]
 
 
 def default_recipe(precision: str, student: Student, target: Target) -> Recipe:

@@ -27,7 +27,7 @@ from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import choose_prompts, default_recipe, fit_recipe
 from sprint_export.quantize.schemes.formats import Format
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.registry import load_member
+from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
@@ -100,7 +100,7 @@ def _quantize_component(
     divisors: dict[str, torch.Tensor] = {}
     if recipe.smooth:
         rounded = {name for name, scheme in decisions.items() if load_scheme(scheme).inputs is not None}
-        migrations = load_member("student", student.family).list_migrations(student, role)
+        migrations = load_family(student.family).list_migrations(student, role)
         component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, progress)
     find = _Ranges(records, divisors, recipe.observer)
     scale_dtype = target.scale_dtype or target.graph_dtype[precision]

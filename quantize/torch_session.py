@@ -9,7 +9,8 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
-from sprint_export.nouns.student import Component
+from sprint_export.nouns.student import Component, Student
+from sprint_export.quantize.measure.streaming import name_outputs
 from sprint_export.quantize.scales import (
     fake_quantize,
     input_format,
@@ -20,6 +21,7 @@ from sprint_export.quantize.scales import (
     split_weight,
 )
 from sprint_export.quantize.schemes.scheme import load_scheme
+from sprint_export.session import OneAtATime, Pipeline, open_student
 from sprint_export.weights import materialize
 
 
@@ -46,12 +48,17 @@ class TorchSession:
         """Inputs by name -> outputs by name."""
         arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in self.component.inputs]
         with torch.no_grad():
-            output: torch.Tensor = self.module(*arguments)
-        return {self.component.outputs[0].name: output.numpy()}
+            return name_outputs(self.component, self.module(*arguments))
 
     def _fake_quantize(self) -> None:
         for name, layer in self.component.layers.items():
             round_layer(self.module.get_submodule(name), layer)
+
+
+def open_torch(student: Student, fake: bool = False, dtype: str = "fp32") -> Pipeline:
+    """A specialized student's pipeline in torch, with one group of networks in memory at a time; as TorchSession."""
+    groups = student.chain.group(student.components)
+    return open_student(student, OneAtATime(groups, lambda role: TorchSession(student.components[role], fake, dtype)))
 
 
 def round_layer(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:

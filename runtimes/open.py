@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import BundleError, MachineError, unknown_choice
+from sprint_export.executor import make_executor
 from sprint_export.export.bundle import find_artifact, find_file, find_odd_entry, locate, locate_kind, read_bundle
 from sprint_export.nouns.bundle import Bundle, Part
-from sprint_export.nouns.student import ROLES
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_target
 from sprint_export.runtimes.runtime import Runtime, load_runtime
-from sprint_export.session import Chain, OneAtATime, Pipeline
+from sprint_export.session import OneAtATime, Parts, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
@@ -72,19 +72,21 @@ def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> 
     Raises:
         BundleError: the bundle lacks a component of the chain.
     """
-    missing = [role for role in ROLES if role not in {record.role for record in bundle.components}]
-    if missing:
+    roles = [record.role for record in bundle.components]
+    if missing := bundle.chain.list_missing(roles):
         raise BundleError(
             f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component and cannot draw pictures"
         )
-    lazy = OneAtATime(ROLES, lambda role: open_session(bundle, runtime, role))
-    return chain_sessions(bundle, lazy if one_at_a_time else {role: open_session(bundle, runtime, role) for role in ROLES})
+    groups = bundle.chain.group(roles)
+    lazy = OneAtATime(groups, lambda role: open_session(bundle, runtime, role))
+    return chain_sessions(bundle, lazy if one_at_a_time else {role: open_session(bundle, runtime, role) for role in lazy})
 
 
 def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     """The text-to-image chain a bundle describes, over sessions of any kind."""
     reader = PromptReader(bundle.prompt, locate(bundle, TOKENIZER), BundleError)
-    return Pipeline(sessions, reader, bundle.plan, bundle.latent_shape, sizes=find_sizes(bundle))
+    executor = make_executor(bundle, sessions, is_checked=True)
+    return Pipeline(executor, reader, bundle.latent_shape, sizes=find_sizes(bundle))
 
 
 def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
@@ -98,7 +100,7 @@ def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
     opener = load_runtime(runtime)
     record = next(record for record in bundle.components if record.role == role)
     if len(record.parts) > 1:
-        return Chain([_open_part(bundle, opener, role, part) for part in record.parts])
+        return Parts([_open_part(bundle, opener, role, part) for part in record.parts])
     return _open_part(bundle, opener, role, record.parts[0])
 
 

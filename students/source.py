@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
-from sprint_export.registry import list_members, load_member
+from sprint_export.students.family import Family, list_families
 from sprint_export.students.folder import read_json
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
-HUB_STUDENTS = (
-    "Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers",
-    "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers",
-)
 HUB_FILES = ["*.json", "*.safetensors", "*_prompts.txt", "README.md", "LICENSE*"]  # no code, no pickles
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
 
 def list_students() -> dict[str, str]:
     """Names `load_student` knows without a path -> what they are."""
-    from sprint_export.students.sana_sprint.published import PRESETS
-
+    families = list_families()
     embedded = {path.parent.name.replace("_", "-"): "embedded, trained, 64 px" for path in HERE.glob("*/model_index.json")}
-    random = {f"random:{name}": f"{preset.title}, random weights" for name, preset in PRESETS.items()}
-    return embedded | dict.fromkeys(HUB_STUDENTS, "on the Hugging Face hub") | random
+    hub = {name: title for family in families for name, title in family.hub_ids.items()}
+    random = {f"{RANDOM}{name}": f"{title}, random weights" for family in families for name, title in family.presets.items()}
+    return embedded | hub | random
 
 
 def load_student(source: str | Path = "sprint-tiny", variant: str | None = None) -> Student:
@@ -50,11 +45,9 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None)
     check_source(source)
     name = str(source)
     if name.startswith(RANDOM):
-        from sprint_export.students.sana_sprint.presets import load_preset
-
         if variant is not None:
             raise InputError(f"variant {variant!r}: {name} has no files to choose from; leave --variant out")
-        return load_preset(name.removeprefix(RANDOM))
+        return _find_preset(name).load_preset(name.removeprefix(RANDOM))
     if is_embedded(name):
         return _load_folder(HERE / name.replace("-", "_"), name, None, variant)
     folder = resolve_path("--student", Path(source))
@@ -65,24 +58,32 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None)
     return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"], variant)
 
 
-def check_source(source: str | Path) -> None:
-    """Refuse what `load_student` would refuse by its name or its model index; no library is imported.
+def check_source(source: str | Path) -> Family | None:
+    """The family of what `load_student` takes, by its name or its model index alone; None for a hub id that is not known.
 
     Raises:
         InputError: no such source, or a folder that is no pipeline this package knows.
     """
     name = str(source)
     if name.startswith(RANDOM):
-        from sprint_export.students.sana_sprint.published import PRESETS
+        return _find_preset(name)
+    if is_embedded(name):
+        return _find_family(HERE / name.replace("-", "_"))
+    folder = resolve_path("--student", Path(source))
+    if is_folder(folder) or is_file(folder):
+        return _find_family(folder)
+    if _HUB_ID.fullmatch(name) is None or name.startswith((".", "/", "~")):
+        raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
+    return next((family for family in list_families() if name.partition("@")[0] in family.hub_ids), None)
 
-        if (preset := name.removeprefix(RANDOM)) not in PRESETS:
-            raise unknown_choice("random preset", preset, PRESETS)
-    elif not is_embedded(name):
-        folder = resolve_path("--student", Path(source))
-        if is_folder(folder) or is_file(folder):
-            _find_family(folder)
-        elif _HUB_ID.fullmatch(name) is None or name.startswith((".", "/", "~")):
-            raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
+
+def _find_preset(name: str) -> Family:
+    """The family that has a preset."""
+    owners = {preset: family for family in list_families() for preset in family.presets}
+    preset = name.removeprefix(RANDOM)
+    if preset not in owners:
+        raise unknown_choice("random preset", preset, owners)
+    return owners[preset]
 
 
 def is_embedded(name: str) -> bool:
@@ -93,11 +94,10 @@ def is_embedded(name: str) -> bool:
 
 
 def _load_folder(folder: Path, source: str, revision: str | None, variant: str | None) -> Student:
-    student: Student = load_member("student", _find_family(folder)).load(folder, source, revision, variant)
-    return student
+    return _find_family(folder).load(folder, source, revision, variant)
 
 
-def _find_family(folder: Path) -> str:
+def _find_family(folder: Path) -> Family:
     """The family that reads a folder's pipeline class."""
     index = folder / "model_index.json"
     if not folder.is_dir():
@@ -108,20 +108,10 @@ def _find_family(folder: Path) -> str:
             "text_encoder/, tokenizer/, scheduler/)"
         )
     pipeline = read_json(index, folder).get("_class_name")
-    families = {family: _pipelines(family) for family in list_members("student")}
-    for family, pipelines in families.items():
-        if pipeline in pipelines:
-            return family
-    raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum(families.values(), ()))
-
-
-def _pipelines(family: str) -> tuple[str, ...]:
-    """A family file's `PIPELINES` literal, read without importing it."""
-    path = HERE.joinpath(*list_members("student")[family].split(".")[2:]).with_suffix(".py")
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "PIPELINES":
-            return tuple(ast.literal_eval(node.value))
-    return ()
+    families = {name: family for family in list_families() for name in family.pipelines}
+    if pipeline not in families:
+        raise unknown_choice(f"pipeline class in {index}:", str(pipeline), families)
+    return families[pipeline]
 
 
 def _download(repo: str, revision: str | None) -> Path:
@@ -132,9 +122,8 @@ def _download(repo: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
     except RepositoryNotFoundError as error:
-        raise InputError(
-            f"hub model {repo!r} does not exist or needs a login; known students: {', '.join(HUB_STUDENTS)}"
-        ) from error
+        known = ", ".join(name for family in list_families() for name in family.hub_ids)
+        raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {known}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise MachineError(
             f"cannot reach the Hugging Face hub for {repo!r} and it is not in the local cache. Connect to the "

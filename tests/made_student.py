@@ -21,9 +21,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
 
 from sprint_export.nouns.student import Student
-from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.session import Pipeline
+from sprint_export.session import Pipeline, open_student
 from sprint_export.students.sana_sprint.published import DC_AE
 
 Array = npt.NDArray[Any]
@@ -158,10 +157,7 @@ def draw_stock(pipeline: SanaSprintPipeline, prompt: str, noise: Array, side: in
 
 def open_torch(student: Student) -> Pipeline:
     """A specialized student, run by torch."""
-    sessions = {role: TorchSession(component) for role, component in student.components.items()}
-    assert student.plan is not None
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    return Pipeline(sessions, reader, student.plan, student.latent_shape)
+    return open_student(student, {role: TorchSession(component) for role, component in student.components.items()})
 
 
 def relative_error(found: Array, wanted: Array) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from sprint_export.nouns.student import Component, Migration, Student
 from sprint_export.quantize.mend.edits import list_channels, scale_channels
-from sprint_export.registry import load_member
+from sprint_export.students.family import load_family
 
 FACTOR = 32.0
 SHARE = 0.02  # of the channels; real outliers sit in 0.1 to 1 % (arXiv 2211.10438 section 3)
@@ -22,7 +22,7 @@ SHARE = 0.02  # of the channels; real outliers sit in 0.1 to 1 % (arXiv 2211.104
 def plant_outliers(student: Student, seed: int = 0) -> Student:
     """A specialized student with outliers in every place that smoothing reaches."""
     random = torch.Generator().manual_seed(seed)
-    migrations = load_member("student", student.family).list_migrations
+    migrations = load_family(student.family).list_migrations
     components = {role: _plant(student.components[role], migrations(student, role), random) for role in student.components}
     return dataclasses.replace(student, fingerprint=f"{student.fingerprint} planted {seed}", components=components)
 

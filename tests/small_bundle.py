@@ -8,6 +8,7 @@ from sprint_export.export.bundle import make_artifact, write_bundle
 from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
+from sprint_export.students.sana_sprint.family import FAMILY
 
 LATENTS = TensorSpec("latents", "float32", (1, 4, 16, 16), "noise")
 EMBEDS = TensorSpec("prompt_embeds", "float32", (1, 300, 8), "rows")
@@ -50,6 +51,7 @@ def make_small_bundle(folder: Path) -> Bundle:
         device="rtx-4090",
         options={"builder": "tensorrt-rtx"},
         layout="channels-first",
+        chain=FAMILY.chain,
         plan=StepPlan((1.0000036732185957, 1 / 3), 4.5),
         prompt=PromptPlan("prefix\n", True, 490, 300, 0, vocabulary=64),
         latent_shape=(4, 16, 16),

@@ -15,10 +15,10 @@ pytest.importorskip("coremltools")
 from sprint_export import load_student, open_bundle
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import read_bundle
-from sprint_export.nouns.student import ROLES
 from sprint_export.registry import load_target
 from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS
+from tests.tree import ROLES
 
 COUNT = 32  # pictures; of those, one more wrong is three points
 POINTS = 100 / COUNT

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sprint_export.nouns.student import ROLES
 from tests.bundles import COMMAND, check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
-from tests.tree import ROOT
+from tests.tree import ROLES, ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"
 TARGETS = "coreai-fp16, coreai-fp32, coreai-fp8, coreai-int8, coreai-w8a8, coreml-fp16, coreml-fp32, coreml-int8, "

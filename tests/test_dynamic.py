@@ -18,11 +18,13 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.options import complete_options
-from sprint_export.registry import list_members, load_member, load_target
+from sprint_export.registry import list_members, load_target
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline, make_noise
 from sprint_export.specialize import specialize_student
+from sprint_export.students.family import load_family
 from sprint_export.students.sana_sprint.presets import tiny
+from sprint_export.students.sana_sprint.reference import make_reference
 from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import PROMPTS, draw_stock
 
@@ -46,8 +48,7 @@ def pipe(bundle: Path) -> Pipeline:
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (96, 32)])
 def test_it_draws_what_diffusers_draws_at_that_size(pipe: Pipeline, made: Student, height: int, width: int) -> None:
-    assert made.make_reference is not None
-    reference = made.make_reference(made)
+    reference = make_reference(made)
     reference.set_progress_bar_config(disable=True)
     noise = make_noise(3, 1, 1, (made.latent_shape[0], height // 4, width // 4))
     _, wanted = draw_stock(reference, PROMPTS[0], noise, (height, width))
@@ -141,7 +142,7 @@ def test_a_table_of_positions_has_one_size_which_is_said_before_any_work(tmp_pat
         convert(student, "onnx-int8", tmp_path / "out", options=DYNAMIC)
     assert not list(tmp_path.iterdir())
     with pytest.raises(RefusedError, match="draws one size only"):
-        load_member("student", student.family).free_sizes(specialize_student(student))
+        load_family(student.family).free_sizes(specialize_student(student))
 
 
 def test_the_key_depends_on_it(tiny_student: Student) -> None:

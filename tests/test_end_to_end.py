@@ -12,14 +12,14 @@ from PIL import Image
 from sprint_export import load_student, open_bundle
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import find_artifact, read_bundle
-from sprint_export.nouns.student import ROLES
 from sprint_export.run_checks import parse_target
 from sprint_export.runtimes.trt.kernels import Kernel, parse_kernels
 from sprint_export.session import make_noise
-from sprint_export.specialize import DEFAULT_GUIDANCE
-from sprint_export.validate.reference import draw_reference
+from sprint_export.students.family import Draws
+from sprint_export.students.sana_sprint.family import FAMILY
 from tests.bundles import COUNTS, read_rows, shared_bundle
 from tests.made_student import PROMPTS
+from tests.tree import ROLES
 
 MIN_PSNR_DB = 45.0  # Must show 1: under one grey level
 MAX_DENOISED_ERROR = 1e-4
@@ -44,7 +44,7 @@ def test_a_student_the_tests_made_draws_what_diffusers_draws(made_folder: Path, 
 
     student = load_student(made_folder)
     noise = make_noise(99, steps, len(PROMPTS), student.latent_shape)
-    wanted = draw_reference(student, PROMPTS, noise, steps, DEFAULT_GUIDANCE).pictures
+    wanted = FAMILY.draw_reference(student, Draws(PROMPTS, noise, FAMILY.guidance)).pictures
     found = open_bundle(bundle.folder)(PROMPTS, noise=noise)
     assert found.shape == wanted.shape == (2, 64, 64, 3)
     assert wanted.std() > 10, "a flat picture proves nothing"

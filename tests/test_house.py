@@ -28,10 +28,12 @@ ORDER = (
     ("runtimes",),
     ("export",),
     ("quantize",),
+    ("specialize",),
     ("students",),
-    ("specialize", "session", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "registry", "options"),
+    ("session", "executor", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "options"),
     ("cache", "work_folder", "thread_count"),
-    ("bundle_files", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
+    ("bundle_files",),
+    ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -69,6 +71,7 @@ TORCH_FREE = {
     "recipe_toml",
     "runtimes",
     "session",
+    "executor",
     "prompt_reader",
     "sampler",
     "devices",
@@ -256,6 +259,7 @@ def test_members_are_listed_without_their_libraries() -> None:
     )
     kinds = {
         "student": ("students/*/family.py", "FAMILY"),
+        "judge": ("students/*/judge.py", "JUDGE"),
         "scheme": ("quantize/schemes/*.py", "SCHEME"),
         "target": ("runtimes/*/target.py", "TARGET"),
         "runtime": ("runtimes/*/*.py", "RUNTIME"),

@@ -14,7 +14,7 @@ from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.nouns.order import CheckedOrder, Order
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.frontier import read_frontier
 from sprint_export.recipe_choice import choose_recipe, find_psnr_gate
@@ -24,6 +24,7 @@ from sprint_export.run_checks import check_order
 from sprint_export.specialize import specialize_student
 from sprint_export.validate.gates import read_gates
 from tests.bundles import read_rows
+from tests.tree import ROLES
 
 ONNX, COREML = (load_target(name) for name in ("onnx", "coreml"))
 CPU, PHONE = find_device("cpu"), find_device("iphone-15-pro")
@@ -47,7 +48,7 @@ def check(recipe: Any = None, precision: str = "int8", **more: Any) -> CheckedOr
         ({"recipe": "auto", "cost": "time"}, InputError, r"--cost time: no peaks of cpu"),
         ({"recipe": "auto", "cost": "money"}, InputError, r"unknown cost 'money'; choose from: bytes, time"),
         ({"recipe": "fast", "cost": "bytes"}, InputError, r"--cost bytes .* expected --recipe auto beside it"),
-        ({"recipe": "auto", "components": ROLES[:1]}, InputError, r"needs all three networks; leave --component out"),
+        ({"recipe": "auto", "components": ROLES[:1]}, InputError, r"needs all networks; leave --component out"),
         ({"max_mb": 2.0}, RefusedError, r"onnx-int8 does not mix bits; a size budget is for coreml-w4 and coreml-w6"),
         (
             {"recipe": Recipe("odd", (Rule("*", "int7"),))},

@@ -10,9 +10,10 @@ import pytest
 
 from sprint_export.errors import InputError, MachineError
 from sprint_export.nouns.order import CheckedOrder, Order
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.run_checks import check_order, describe_order
 from tests.test_house import run_python
+from tests.tree import ROLES
 
 
 def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int8", **named: Any) -> CheckedOrder:
@@ -38,7 +39,7 @@ def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int
         ({"gates": ("psnr>=30",)}, r"unknown gate metric 'psnr'; .*Did you mean 'psnr_db'\?"),
         ({"gates": ("engine_mb<=1",)}, "gate metric 'engine_mb': onnx bundles have no such row"),
         ({"gates": ("ssim>=1",), "validate": False}, "gate 'ssim>=1' is held by the validation, which --no-validate leaves out"),
-        ({"gates": ("ssim>=1",), "components": ROLES[:1]}, "needs all three networks; leave --gate or --component out"),
+        ({"gates": ("ssim>=1",), "components": ROLES[:1]}, "needs all networks; leave --gate or --component out"),
         ({"recipe": "auto", "gates": ("psnr_db<=9",)}, "--recipe auto needs a gate from below, found 'psnr_db<=9'"),
         ({"recipe": "fats"}, r"unknown recipe 'fats'; .*Did you mean 'fast'\?"),
     ],

@@ -12,7 +12,8 @@ from diffusers import SCMScheduler
 from diffusers.schedulers import scheduling_scm
 
 from sprint_export.errors import InputError
-from sprint_export.sampler import INTERMEDIATE_TIMESTEP, MAX_TIMESTEP, sample, trigflow_times
+from sprint_export.sampler import sample
+from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP, MAX_TIMESTEP, trigflow_times
 
 TOLERANCE = 1e-5  # float32 sines on either side
 

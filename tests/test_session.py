@@ -18,6 +18,7 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.session import Pipeline, check_ids, make_noise, to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.reference import make_reference
 from tests.made_student import PREFIX, PROMPTS, draw_stock, open_torch, relative_error
 
 TEXTS = {
@@ -37,8 +38,7 @@ def student(request: pytest.FixtureRequest, made: Student) -> Student:
 
 @pytest.fixture(scope="module")
 def stock(student: Student) -> Any:
-    assert student.make_reference is not None
-    pipeline = student.make_reference(student)
+    pipeline = make_reference(student)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -80,8 +80,7 @@ def test_the_made_student_draws_what_diffusers_draws(made: Student, steps: int) 
     """One step is folded, more gather a table; the noise is the same, unit variance, on either side."""
     pipe = open_torch(specialize_student(made, steps))
     noise = make_noise(5, steps, 1, made.latent_shape)
-    assert made.make_reference is not None
-    reference = made.make_reference(made)
+    reference = make_reference(made)
     reference.set_progress_bar_config(disable=True)
     wanted_latents, wanted = draw_stock(reference, PROMPTS[0], noise, 64)
     seen: list[np.ndarray] = []
@@ -105,8 +104,7 @@ def test_the_made_student_draws_what_diffusers_draws(made: Student, steps: int) 
 def test_the_tiny_student_draws_what_diffusers_draws(tiny_student: Student, steps: int) -> None:
     pipe = open_torch(specialize_student(tiny_student, steps))
     noise = make_noise(1, steps, 1, tiny_student.latent_shape)
-    assert tiny_student.make_reference is not None
-    reference = tiny_student.make_reference(tiny_student)
+    reference = make_reference(tiny_student)
     reference.set_progress_bar_config(disable=True)
     _, wanted = draw_stock(reference, PROMPTS[1], noise, 32)
     off = int(np.abs(pipe([PROMPTS[1]], noise=noise).astype(int) - wanted).max())
@@ -205,7 +203,7 @@ class Spoiled:
 def test_what_is_no_number_is_an_error_and_never_a_picture(pipe: Pipeline, role: str, value: float) -> None:
     sessions = dict(pipe.sessions) | {role: Spoiled(pipe.sessions[role], value)}
     with pytest.raises(BundleError, match=rf"{role} gave 1 of \d+ values of '\w+' that are NaN or infinite"):
-        dataclasses.replace(pipe, sessions=sessions)(PROMPTS[:1])
+        pipe.over(sessions)(PROMPTS[:1])
 
 
 @pytest.mark.filterwarnings("error")

@@ -11,11 +11,14 @@ import torch
 from diffusers.models import normalization
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.registry import list_members
-from sprint_export.specialize import DEFAULT_GUIDANCE, fold_gate, fold_scale_shift, specialize_student, tabulate
+from sprint_export.specialize import specialize_student
+from sprint_export.students.folding import fold_gate, fold_scale_shift, tabulate
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle, check_fit, constant, materialize
+from tests.tree import ROLES
 
 EXACT = 1e-12  # float64 rounding over two blocks; a wrong term is of order 1e-2
 
@@ -98,7 +101,7 @@ def compare_with_diffusers(student: Student, steps: int, guidance: float) -> tup
 @pytest.mark.usefixtures("_double")
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 def test_one_step_is_diffusers_transformer(config: dict[str, Any]) -> None:
-    deviation, magnitude = compare_with_diffusers(in_double(tiny(**config)), 1, DEFAULT_GUIDANCE)
+    deviation, magnitude = compare_with_diffusers(in_double(tiny(**config)), 1, FAMILY.guidance)
     assert magnitude > 0.1, "an output near zero proves nothing"
     assert deviation <= EXACT, f"deviation {deviation:.2e}, tolerance {EXACT}"
 
@@ -106,7 +109,7 @@ def test_one_step_is_diffusers_transformer(config: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("_double")
 @pytest.mark.parametrize("steps", [2, 3, 4])
 def test_more_steps_gather_the_same_modulation(steps: int) -> None:
-    deviation, _ = compare_with_diffusers(in_double(tiny(interpolation_scale=1)), steps, DEFAULT_GUIDANCE)
+    deviation, _ = compare_with_diffusers(in_double(tiny(interpolation_scale=1)), steps, FAMILY.guidance)
     assert deviation <= EXACT, f"deviation {deviation:.2e}, tolerance {EXACT}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +10,22 @@ import pytest
 
 from sprint_export.conversion import convert
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES, StepPlan, Student
-from sprint_export.prompt_reader import PromptReader
+from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.runtimes import open_bundle
-from sprint_export.sampler import trigflow_times
-from sprint_export.session import Pipeline, make_noise
+from sprint_export.session import Pipeline, make_noise, open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
+from sprint_export.students.sana_sprint.times import trigflow_times
+from tests.tree import ROLES
 
 COUNTS = (1, 2, 4)
 PROMPTS = ["a red circle", "a blue square above a green circle"]
 
 
 def open_torch(student: Student, steps: int | None = None) -> Pipeline:
-    assert student.plan is not None
     sessions = {role: TorchSession(student.components[role]) for role in ROLES}
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    return Pipeline(sessions, reader, student.plan, student.latent_shape, steps)
+    return dataclasses.replace(open_student(student, sessions), steps=steps)
 
 
 def test_the_plan_says_where_each_schedule_stands() -> None:

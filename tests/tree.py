@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+ROLES = ("text_encoder", "transformer", "vae_decoder")  # of the embedded student's family
 STAGES = ("students", "quantize", "export", "runtimes", "validate")
 
 

@@ -15,7 +15,7 @@ from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Measurement, Report
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.quantize.search.frontier import JSON
@@ -25,20 +25,19 @@ from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
-from sprint_export.students.source import is_embedded
-from sprint_export.students.sprint_tiny.world import IMAGE_SIZE
+from sprint_export.students.family import Draws, load_family
+from sprint_export.students.judge import list_judges
+from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
-    compare_adherence,
     compare_pictures,
-    has_captions,
     recall_search,
     time_components,
     weigh_files,
 )
-from sprint_export.validate.metrics import check_captions, check_metrics
+from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.reference_cache import recall_reference
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import compare_components, draw_exported, draw_rounded, pair_components
@@ -107,7 +106,7 @@ def _validate_claimed(
             "give the right one with --student, or export again"
         )
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
-    check_captions([gate.metric for gate in gates], student_side(bundle) == IMAGE_SIZE and has_captions(prompts))
+    check_judged([gate.metric for gate in gates], prompts, student_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
     rows += recall_search(bundle) + weigh_files(bundle) + target.read_rows(bundle)
@@ -130,7 +129,7 @@ def _load_source(source: str) -> Student:
     Raises:
         InputError: it names a folder or a hub id, which is opened only where the user gives it.
     """
-    if is_embedded(source) or source.startswith("random:"):
+    if is_embedded(source) or source.startswith(RANDOM):
         return load_student(source)
     raise InputError(
         f"this bundle says it was made from {source!r}; a folder or download that a bundle names is not opened by itself. If you "
@@ -145,18 +144,16 @@ def check_gates(student: Student, gates: Sequence[Gate], count: int | None) -> N
         InputError: adherence is asked for where prompts are no captions, or there are no prompts.
     """
     prompts = _choose_prompts(student, None, count, SMALL_PICTURE)
-    check_captions([gate.metric for gate in gates], has_captions(prompts))
+    check_judged([gate.metric for gate in gates], prompts)
 
 
 def student_side(bundle: Bundle) -> int:
     """Width of the pictures in pixels."""
-    missing = sorted(set(ROLES) - {c.role for c in bundle.components})
-    if missing:
+    if missing := bundle.chain.list_missing([record.role for record in bundle.components]):
         raise BundleError(
             f"the bundle has no {', '.join(missing)}: no picture can be drawn; export all components to validate it"
         )
-    sizes = find_sizes(bundle)
-    return sizes.own[1] * sizes.pixels
+    return find_sizes(bundle).pixels[1]
 
 
 def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:
@@ -174,19 +171,25 @@ def _compare(
     bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress, is_timed: bool
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
-    steps = bundle.plan.steps
-    noise = make_noise(NOISE_SEED, steps, len(prompts), bundle.latent_shape)
-    reference = recall_reference(student, prompts, noise, steps, bundle.plan.guidance, progress, is_timed)
-    rounded = draw_rounded(bundle, student, prompts, noise, progress)
-    exported = draw_exported(bundle, runtime, prompts, noise, progress)
+    noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
+    networks = {record.role: record for record in bundle.components}
+    samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
+    inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
+    draws = Draws(prompts, noise, bundle.plan.guidance, inputs)
+    reference = recall_reference(student, draws, progress, is_timed)
+    rounded = draw_rounded(bundle, student, draws, progress)
+    exported = draw_exported(bundle, runtime, draws, progress)
     rows = compare_components(bundle, runtime, rounded)
     if student_side(bundle) <= SMALL_PICTURE:
         rows += load_target(bundle.target).compare_rows(bundle, pair_components(bundle, student, rounded))
-    error = relative_error(exported.stack("vae_decoder", "latents"), reference.latents)
-    note = "text encoder and transformer together vs PyTorch float32, the largest"
-    rows.append(Measurement("denoised_relative_error", error, "", "transformer", note=note))
+    error = relative_error(exported.latents, reference.latents)
+    note = "this network and those before it together vs PyTorch float32, the largest"
+    role = bundle.chain.find_writer(bundle.chain.names.denoised, networks)
+    rows.append(Measurement("denoised_relative_error", error, "", role or "", note=note))
     rows += compare_pictures(exported.pictures, rounded.pictures, reference.pictures)
-    rows += compare_adherence(prompts, exported.pictures, reference.pictures)
+    for judge in list_judges():
+        if judge.knows(prompts, student_side(bundle)):
+            rows += judge.compare(prompts, exported.pictures, reference.pictures)
     share = quantized_share(bundle, student)
     rows.append(Measurement("quantized_share", share, "", note="of matmul and 1x1-convolution weights"))
     rows += time_components(exported.seconds, reference.seconds)

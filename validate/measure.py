@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +12,6 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
-from sprint_export.students.sprint_tiny.adherence import count_flips, measure_adherence
-from sprint_export.students.sprint_tiny.world import IMAGE_SIZE, read_caption
 from sprint_export.validate.images import ssim_images
 
 if TYPE_CHECKING:
@@ -48,45 +46,6 @@ def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -
             )
         )
     return rows
-
-
-def compare_adherence(prompts: Sequence[str], exported: UInt8, reference: UInt8) -> list[Measurement]:
-    """Prompt adherence of both, and how many differ, where prompts are captions of the shapes world and pictures of its size."""
-    if exported.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE) or not has_captions(prompts):
-        return []
-    ours, theirs = measure_adherence(prompts, list(exported)), measure_adherence(prompts, list(reference))
-    flips = count_flips(list(exported), list(reference))
-    drop = 100 * (theirs.everything - ours.everything)
-    sure, count = "{:.0f} to {:.0f} % at 95 %", len(prompts)
-    ours_sure, theirs_sure = (sure.format(*wilson_interval(found.everything, count)) for found in (ours, theirs))
-    right = f"exported: everything in the caption right; {count} pictures say {ours_sure}"
-    return [
-        Measurement("adherence_percent", 100 * ours.everything, "%", note=right),
-        Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note=f"PyTorch, same noise; {theirs_sure}"),
-        Measurement("adherence_drop_points", drop, "points", note="reference minus exported"),
-        Measurement("flips", float(flips), "pictures", note="that show something else than PyTorch float32's"),
-    ]
-
-
-def has_captions(prompts: Sequence[str]) -> bool:
-    """Whether all prompts are captions of the shapes world."""
-    try:
-        for prompt in prompts:
-            read_caption(prompt)
-    except ValueError:
-        return False
-    return True
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Where the true share lies, in percent, with 95 % confidence, if `share` of `count` draws came true.
-
-    Wilson's interval, which holds at shares near 0 and 1, where the normal one does not.
-    """
-    from scipy.stats import binomtest
-
-    low, high = binomtest(round(share * count), count).proportion_ci(0.95, "wilson")
-    return 100 * float(low), 100 * float(high)
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:

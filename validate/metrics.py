@@ -5,22 +5,18 @@ What only one target can measure it declares itself (Target.metrics); another ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.report import Metric
 from sprint_export.nouns.target import Target
 from sprint_export.registry import list_members, load_target
+from sprint_export.students.judge import list_judges
 
-CAPTIONS = "prompts that are captions of the shapes world, and its pictures of 64 px"
 SEARCHED = "a recipe that was searched (--recipe auto)"
 
 METRICS = (
     *map(Metric, ("psnr_db", "psnr_worst_db", "ssim", "converter_image_psnr_db", "recipe_image_psnr_db")),
-    *(
-        Metric(name, needs=CAPTIONS)
-        for name in ("adherence_percent", "adherence_reference_percent", "adherence_drop_points", "flips")
-    ),
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),
@@ -29,7 +25,12 @@ METRICS = (
 
 def list_metrics() -> list[Metric]:
     """All that any report can have: of every target, and of each target's own."""
-    return [*METRICS, *(metric for name in list_members("target") for metric in load_target(name).metrics)]
+    return [*_list_common(), *(metric for name in list_members("target") for metric in load_target(name).metrics)]
+
+
+def _list_common() -> list[Metric]:
+    """What a report of every target can have: METRICS, and those of the judges."""
+    return [*METRICS, *(Metric(name, needs=judge.needs) for judge in list_judges() for name in judge.metrics)]
 
 
 def find_metric(name: str) -> Metric | None:
@@ -43,7 +44,7 @@ def check_metrics(names: Iterable[str], target: Target, is_searched: bool = Fals
     Raises:
         InputError: no report has such a row, or none of this target's; the message names those that can be asked for.
     """
-    possible = [metric for metric in (*METRICS, *target.metrics) if metric.needs != SEARCHED or is_searched]
+    possible = [metric for metric in (*_list_common(), *target.metrics) if metric.needs != SEARCHED or is_searched]
     for name in names:
         if any(metric.fits(name) for metric in possible):
             continue
@@ -55,13 +56,13 @@ def check_metrics(names: Iterable[str], target: Target, is_searched: bool = Fals
         raise InputError(f"gate metric {name!r}: {why}; choose from: {listed}")
 
 
-def check_captions(names: Iterable[str], has_captions: bool) -> None:
-    """Refuse gates on adherence where it cannot be measured, once prompts and size of the pictures are known.
+def check_judged(names: Iterable[str], prompts: Sequence[str], side: int | None = None) -> None:
+    """Refuse gates on what a judge measures where it does not know the prompts, or pictures of this side in pixels.
 
     Raises:
         InputError: one is asked for.
     """
-    for name in names:
-        metric = find_metric(name)
-        if metric is not None and metric.needs == CAPTIONS and not has_captions:
-            raise InputError(f"gate metric {name!r}: it takes {CAPTIONS}; leave the gate out, or give such --prompts")
+    for judge in list_judges():
+        judged = [name for name in names if name in judge.metrics]
+        if judged and not judge.knows(prompts, side):
+            raise InputError(f"gate metric {judged[0]!r}: it takes {judge.needs}; leave the gate out, or give such --prompts")

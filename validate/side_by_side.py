@@ -6,24 +6,25 @@ What went into and came out of each component is kept for the first few prompts:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sprint_export.export.bundle import locate_kind
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
+from sprint_export.nouns.chain import is_loop, name_group
 from sprint_export.nouns.report import Measurement
-from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.progress import Progress, Step
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.open import chain_sessions, open_bundle
-from sprint_export.session import OneAtATime, Pipeline, list_findings
+from sprint_export.session import OneAtATime, Pipeline, list_findings, to_uint8
 from sprint_export.specialize import specialize_like
+from sprint_export.students.family import Draws
 from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.images import psnr_arrays, relative_error
 
@@ -35,49 +36,38 @@ ROLE_SAMPLES = 4  # prompts on which single components are compared; whole pictu
 
 @dataclass
 class Drawn:
-    """Pictures uint8 [B, H, W, 3]; by role, what went in and what came out the first times; seconds; what ran it."""
+    """Pictures uint8 [B, H, W, 3], the sampler's x0, the prompts' mask; by role what went in and came out, seconds."""
 
     pictures: Array
+    latents: Array
+    mask: Array
     feeds: Mapping[str, list[Mapping[str, Array]]]
-    outputs: Mapping[str, list[Array]]
+    outputs: Mapping[str, list[Mapping[str, Array]]]
     seconds: Mapping[str, list[float]]
     description: str
 
-    def stack(self, role: str, name: str) -> Array:
-        """One input of a role over all that was kept, [count, ...]."""
-        return np.concatenate([feed[name] for feed in self.feeds[role]])
-
-
-@dataclass
-class _Notes:
-    """What sessions were fed and returned, the first `most` times each."""
-
-    most: int
-    feeds: dict[str, list[Mapping[str, Array]]] = field(default_factory=lambda: {role: [] for role in ROLES})
-    outputs: dict[str, list[Array]] = field(default_factory=lambda: {role: [] for role in ROLES})
-
 
 class _Noting:
-    """A session that writes into the notes what passes through it."""
+    """A session that notes what it is fed and returns, the first `most` times."""
 
-    def __init__(self, role: str, inner: Session, notes: _Notes) -> None:
-        self.role, self.inner, self.notes, self.description = role, inner, notes, inner.description
+    def __init__(self, inner: Session, feeds: list[Mapping[str, Array]], outputs: list[Mapping[str, Array]], most: int) -> None:
+        self.inner, self.feeds, self.outputs, self.most, self.description = inner, feeds, outputs, most, inner.description
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         result = self.inner.run(feeds)
-        if len(self.notes.feeds[self.role]) < self.notes.most:
-            self.notes.feeds[self.role].append(dict(feeds))
-            self.notes.outputs[self.role].append(_first(result))
+        if len(self.feeds) < self.most:
+            self.feeds.append(dict(feeds))
+            self.outputs.append(result)
         return result
 
 
-def draw_exported(bundle: Bundle, runtime: str | None, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
-    """With the bundle's own files, on a runtime that can run here; every feed of the decoder is kept."""
+def draw_exported(bundle: Bundle, runtime: str | None, draws: Draws, progress: Progress) -> Drawn:
+    """With the bundle's own files, on a runtime that can run here."""
     pipeline = open_bundle(bundle.folder, runtime, verify=False, one_at_a_time=True)
-    return _draw(pipeline, "exported", len(prompts), prompts, noise, progress)
+    return _draw(pipeline, "exported", draws, progress)
 
 
-def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
+def draw_rounded(bundle: Bundle, student: Student, draws: Draws, progress: Progress) -> Drawn:
     """In torch, float32 arithmetic, with inputs and weights rounded as the bundle's manifest says."""
     specialized = specialize_like(student, bundle)
     dtype = load_target(bundle.target).graph_dtype[bundle.precision]
@@ -86,8 +76,8 @@ def draw_rounded(bundle: Bundle, student: Student, prompts: Sequence[str], noise
     def open_session(role: str) -> Session:
         return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype)
 
-    pipeline = chain_sessions(bundle, OneAtATime(ROLES, open_session))
-    return _draw(pipeline, "torch, rounded", ROLE_SAMPLES, prompts, noise, progress)
+    pipeline = chain_sessions(bundle, OneAtATime(bundle.chain.group(list(records)), open_session))
+    return _draw(pipeline, "torch, rounded", draws, progress)
 
 
 def take_component(bundle: Bundle, specialized: Student, record: ComponentRecord) -> Component:
@@ -100,20 +90,28 @@ def pair_components(bundle: Bundle, student: Student, rounded: Drawn) -> Iterato
     """Each component as the bundle rounds it, with what went into it at the first prompt; one at a time, when asked for."""
     specialized = specialize_like(student, bundle)
     for record in bundle.components:
-        yield take_component(bundle, specialized, record), rounded.feeds[record.role][0]
+        if feeds := rounded.feeds.get(record.role):  # an optional network may not have run
+            yield take_component(bundle, specialized, record), feeds[0]
 
 
-def _draw(pipeline: Pipeline, stage: str, keep: int, prompts: Sequence[str], noise: Array, progress: Progress) -> Drawn:
-    notes, sessions = _Notes(keep * len(pipeline.plan.rows(pipeline.steps))), pipeline.sessions
-    noting = OneAtATime(ROLES, lambda role: _Noting(role, sessions[role], notes))
-    pipeline = dataclasses.replace(pipeline, sessions=noting)
-    done_before = {role: i * len(prompts) for i, role in enumerate(ROLES)}
+def _draw(pipeline: Pipeline, stage: str, draws: Draws, progress: Progress) -> Drawn:
+    executor, sessions = pipeline.executor, pipeline.sessions
+    feeds: dict[str, list[Mapping[str, Array]]] = {stage.role: [] for group in executor.groups for stage in group}
+    outputs: dict[str, list[Mapping[str, Array]]] = {role: [] for role in feeds}
+    often = {stage.role: len(draws.noise) if is_loop(group) else 1 for group in executor.groups for stage in group}
+    most = {role: ROLE_SAMPLES * count for role, count in often.items()}
+    noting = OneAtATime(executor.groups, lambda role: _Noting(sessions[role], feeds[role], outputs[role], most[role]))
+    pipeline = pipeline.over(noting)
+    before = {name_group(group): i for i, group in enumerate(executor.groups)}
 
     def tell(step: Step, done: int, total: int) -> None:
-        progress(Step(stage), done_before[step.detail] + done, len(ROLES) * total)
+        progress(Step(stage), before[step.detail] * total + done, len(before) * total)
 
-    pictures = pipeline(prompts, noise=noise, progress=tell)
-    return Drawn(pictures, notes.feeds, notes.outputs, pipeline.seconds, pipeline.description)
+    tables = pipeline.draw(draws.prompts, noise=draws.noise, inputs=draws.inputs, progress=tell)
+    names = executor.chain.names
+    pictures = to_uint8(np.concatenate([table[names.picture] for table in tables]))
+    latents, mask = (np.concatenate([table[name] for table in tables]) for name in (names.state, names.mask))
+    return Drawn(pictures, latents, mask, feeds, outputs, pipeline.seconds, pipeline.description)
 
 
 def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> list[Measurement]:
@@ -121,24 +119,28 @@ def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> l
     sessions = open_bundle(bundle.folder, runtime, verify=False, one_at_a_time=True).sessions
     rows = []
     for role, feeds in rounded.feeds.items():
-        found = np.concatenate([_first(sessions[role].run(feed)) for feed in feeds])
-        wanted = np.concatenate(rounded.outputs[role])
-        if role == "text_encoder":
-            found, wanted = (keep_prompt_rows(rows, rounded) for rows in (found, wanted))
+        if not feeds:
+            continue  # an optional network that did not run
+        found = _join(bundle, rounded, [sessions[role].run(feed) for feed in feeds])
+        wanted = _join(bundle, rounded, rounded.outputs[role])
         note = "exported graph vs torch with the same rounding, same inputs"
         rows.append(Measurement("converter_psnr_db", psnr_arrays(found, wanted), "dB", role, note=note))
         rows.append(Measurement("converter_relative_error", relative_error(found, wanted), "", role, note="the largest"))
-        rows += [found.as_row(role) for found in list_findings(sessions[role])]
+        rows += [finding.as_row(role) for finding in list_findings(sessions[role])]
     return rows
 
 
-def keep_prompt_rows(embeds: Array, rounded: Drawn) -> Array:
-    """Rows of prompt_embeds [B, T, E] that belong to prompts: what stands at padded positions is hidden from the transformer."""
-    every = len(rounded.feeds["transformer"]) // len(embeds)  # the transformer runs once a step
-    mask = rounded.stack("transformer", "prompt_mask")[::every]
-    kept: Array = embeds[mask.astype(bool)]
-    return kept
+def _join(bundle: Bundle, rounded: Drawn, runs: Sequence[Mapping[str, Array]]) -> Array:
+    """All outputs of all runs as one array; of a text, without the rows at padded positions: who reads it hides them."""
+    outputs = [np.concatenate([run[name] for run in runs]) for name in runs[0]]
+    texts = {spec.name for record in bundle.components for spec in record.outputs if _is_text(bundle, record, spec)}
+    kept = [
+        value[rounded.mask[: len(value)].astype(bool)] if name in texts else value
+        for name, value in zip(runs[0], outputs, strict=True)
+    ]
+    return kept[0] if len(kept) == 1 else np.concatenate([value.reshape(-1) for value in kept])
 
 
-def _first(outputs: Mapping[str, Array]) -> Array:
-    return next(iter(outputs.values()))
+def _is_text(bundle: Bundle, record: ComponentRecord, spec: TensorSpec) -> bool:
+    """Whether a value has a row for each of the prompt's kept positions."""
+    return bundle.chain.names.ids in {each.name for each in record.inputs} and spec.shape[1:2] == (bundle.prompt.keep,)

@@ -2,13 +2,13 @@
 
 * `alias`: an identity node of torch 2.13 that the converter does not know (NotImplementedError). Removed from the graph.
 * `gelu(approximate="tanh")`: the keyword is dropped without a word and the exact form comes out, 50 dB away (apple/coremltools
-  pull request 2863). Looking the keyword up as the converter does is wrong too: in Gemma the string "tanh" is also the name of
+  pull request 2863). Looking the keyword up as the converter does is wrong too: "tanh" may also be the name of
   the soft cap's node. The lowering here reads it from the node itself.
 * `fuse_elementwise_to_batchnorm`: x a + b becomes a batch_norm of variance 1 with an epsilon of 1e-5: x a (1 - 5e-6) + b.
   The pass is left out.
 * `rsqrt` adds 1e-12 of its own (documented, not a bug): 1e-5 of a norm's eps once that is scaled down with its input. Ours adds
   nothing; every norm has its eps.
-* The search for weights beyond half precision makes two 64-bit indices a weight: 10 GB for Gemma-2's embedding. Done here with a
+* The search for weights beyond half precision makes two 64-bit indices a weight: 10 GB for a large embedding. Done here with a
   mask (no issue reported yet).
 Delete a fix when its test in tests/export/to_coreml/test_fixes.py passes without it.
 """

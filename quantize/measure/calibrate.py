@@ -27,7 +27,7 @@ from sprint_export.quantize.measure.walk import Chunk, walk_networks
 from sprint_export.weights import free_large_tensors_at_once
 
 if TYPE_CHECKING:
-    from sprint_export.session import Array
+    from sprint_export.executor import Values
 
 CACHE_FORMAT = 4
 
@@ -69,17 +69,17 @@ class _Recorder:
         self.folder, self.progress, self.total = folder, progress, 0
         self._found: dict[str, list[Record]] = {}
 
-    def visit(self, chunk: Chunk, run: Callable[[Listener], Array]) -> Array:
+    def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
         self.total = chunk.total
-        path = self.folder / f"{chunk.role}.{chunk.steps}.{chunk.start}.safetensors"
+        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
         kept = _load_chunk(path)
         if kept is None:
             output = run(watcher.listen)
             kept = watcher.gather(), output
-            save_records(path, kept[0], {"output": torch.from_numpy(output)})
+            save_records(path, kept[0], {name: torch.from_numpy(value) for name, value in output.items()})
         for layer, record in kept[0].items():
             self._found.setdefault(layer, []).append(record)
         return kept[1]
@@ -89,13 +89,13 @@ class _Recorder:
         return {layer: merge_records(records) for layer, records in self._found.items()}
 
 
-def _load_chunk(path: Path) -> tuple[dict[str, Record], Array] | None:
+def _load_chunk(path: Path) -> tuple[dict[str, Record], Values] | None:
     kept = load_records(path)
-    return None if kept is None else (kept[0], kept[1]["output"].numpy())
+    return None if kept is None else (kept[0], {name: value.numpy() for name, value in kept[1].items()})
 
 
 class _Watcher:
-    """Records what the layers of one network read in one chunk."""
+    """Records what the layers of one group's networks read in one chunk."""
 
     def __init__(self, chunk: Chunk, progress: Progress) -> None:
         self.chunk, self.progress = chunk, progress
@@ -107,7 +107,7 @@ class _Watcher:
         """A layer's input or output, [b, ..., C] of a Linear or [b, C, h, w] of a Conv2d."""
         if self._last is None or self._last[0] is not x:
             self._last = x, self._record(name, layer, x)
-        self._seen.setdefault(f"{self.chunk.role}.{name}", []).append(self._last[1])
+        self._seen.setdefault(name, []).append(self._last[1])
         self.heard += not name.endswith(OUTPUT)
         self.tell()
 
@@ -125,7 +125,7 @@ class _Watcher:
         record = record_rows(self.chunk.select_rows(name, layer, x))
         if not torch.isfinite(record.amax).all():
             raise InputError(
-                f"{self.chunk.role}.{name.removesuffix(OUTPUT)}: its {'output' if name.endswith(OUTPUT) else 'input'} is "
+                f"{name.removesuffix(OUTPUT)}: its {'output' if name.endswith(OUTPUT) else 'input'} is "
                 f"{_first_wrong(record.amax)} on the calibration prompts; the weights are damaged or overflow float32, so no "
                 "scale can be measured"
             )

@@ -23,7 +23,7 @@ CHUNK_VALUES = 1 << 26  # values (256 MB) that the largest activation of a chunk
 OUTPUT = ":output"  # behind a layer's name: what it gives
 LISTENED = torch.nn.Linear, torch.nn.Conv2d
 
-Listener = Callable[[str, torch.nn.Module, torch.Tensor], None]  # layer name, layer, its input; or name:output, layer, its output
+Listener = Callable[[str, torch.nn.Module, torch.Tensor], None]  # role.layer, layer, its input; or role.layer:output, its output
 
 
 def ignore(name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
@@ -52,16 +52,24 @@ class StreamedNetwork:
             if mine:
                 _stream(module, mine)
             if isinstance(module, LISTENED):
-                module.register_forward_pre_hook(lambda layer, given, name=name: self.listen(name, layer, given[0]))
+                module.register_forward_pre_hook(lambda layer, given, name=name: self._tell(name, layer, given[0]))
             if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
-                module.register_forward_hook(lambda layer, _, given, name=name: self.listen(name + OUTPUT, layer, given))
+                module.register_forward_hook(lambda layer, _, given, name=name: self._tell(name + OUTPUT, layer, given))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name, all with the same number of rows."""
         arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in self.component.inputs]
         with torch.no_grad():
-            output: torch.Tensor = self.module(*arguments)
-        return {self.component.outputs[0].name: output.numpy()}
+            return name_outputs(self.component, self.module(*arguments))
+
+    def _tell(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
+        self.listen(f"{self.component.role}.{name}", layer, x)
+
+
+def name_outputs(component: Component, result: torch.Tensor | tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
+    """What a component's module gives, by the names of its outputs."""
+    values = result if isinstance(result, tuple) else (result,)
+    return {spec.name: value.contiguous().numpy() for spec, value in zip(component.outputs, values, strict=True)}
 
 
 def _stream(module: torch.nn.Module, handles: Mapping[str, Handle]) -> None:

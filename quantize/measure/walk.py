@@ -1,14 +1,15 @@
 """Prompts through all networks of a specialized student, in order, chunk after chunk, in torch with streamed weights.
 
-The transformer and the decoder run at the student's own times, once for each number of steps. What is looked at is the visitor's
-business: calibrate.py records what layers read, fit.py rounds weights by it. Rows of texts that are only padding are not
-looked at: nothing reads what becomes of them.
+The chain is the executor's (executor.py): a group of stages at a time, the loop's at the student's own times, it and what follows
+once for each number of steps. What is looked at is the visitor's business: calibrate.py records what layers read, fit.py rounds
+weights by it. Rows of texts that are only padding are not looked at: nothing reads what becomes of them. What optional networks
+take is the family's choice (`make_inputs`), so that they run too.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
@@ -16,30 +17,31 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.executor import Executor, OneAtATime, Values, make_executor, make_noise
+from sprint_export.nouns.chain import Group, is_loop, name_group
+from sprint_export.nouns.student import Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.measure.streaming import Listener, StreamedNetwork, count_layers, count_rows_at_once
-from sprint_export.registry import load_member
 from sprint_export.sampler import sample
-from sprint_export.session import make_noise
+from sprint_export.students.family import load_family
 
 if TYPE_CHECKING:
-    from sprint_export.session import Array
+    from sprint_export.executor import Array
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Prompts `start` to `stop` on their way through one network.
+    """Prompts `start` to `stop` on their way through the networks of one group, which `name` names.
 
-    `text_rows` bool [prompts, T] says which rows of texts are not padding (None: no layer reads texts) and `text_layers` names
-    the layers that read them; `done` of `total` prompts times networks went before; `inputs` is how many layers will be heard.
+    `text_rows` bool [prompts, T] by role says which rows of texts are not padding, `text_layers` which layers (`role.layer`) read
+    texts; `done` of `total` prompts times groups went before; `inputs` is how many layers will be heard.
     """
 
-    role: str
+    name: str
     steps: int
     start: int
     stop: int
-    text_rows: torch.Tensor | None
+    text_rows: Mapping[str, torch.Tensor]
     text_layers: Sequence[str]
     inputs: int
     done: int
@@ -48,18 +50,18 @@ class Chunk:
     def select_rows(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         """The rows [n, C] that count of a layer's input or output: [b, ..., C] of a Linear, [b, C, h, w] of a Conv2d."""
         rows = x.flatten(2).transpose(1, 2) if isinstance(layer, torch.nn.Conv2d) else x.reshape(len(x), -1, x.shape[-1])
-        is_text = self.text_rows is not None and any(fnmatchcase(name, pattern) for pattern in self.text_layers)
-        return rows[self.text_rows] if is_text else rows.flatten(0, 1)
+        is_text = any(fnmatchcase(name, pattern) for pattern in self.text_layers)
+        return rows[self.text_rows[name.partition(".")[0]]] if is_text else rows.flatten(0, 1)
 
 
 class Visitor(Protocol):
     """What is done with a chunk."""
 
-    def visit(self, chunk: Chunk, run: Callable[[Listener], Array]) -> Array:
-        """The chunk's output, [prompts, ...]: what `run(listen)` returns, or what it returned before."""
+    def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
+        """The chunk's outputs, [prompts, ...] by name: what `run(listen)` returns, or what it returned before."""
 
 
-def walk_networks(student: Student, prompts: Sequence[str], seed: int, visitor: Visitor, last: str = ROLES[-1]) -> None:
+def walk_networks(student: Student, prompts: Sequence[str], seed: int, visitor: Visitor, last: str | None = None) -> None:
     """Take all prompts through the networks up to `last`; one that is missing gives unit noise to the next.
 
     Args:
@@ -67,91 +69,90 @@ def walk_networks(student: Student, prompts: Sequence[str], seed: int, visitor: 
         prompts: texts.
         seed: of the noise.
         visitor: sees every chunk.
-        last: the role that ends the walk.
+        last: the role that ends the walk; default: all networks.
     """
     walk = _Walk(student, prompts, seed, visitor)
-    for role in ROLES[: ROLES.index(last) + 1]:
-        walk.go(role)
+    for group in walk.groups:
+        walk.go(group)
+        if last in [stage.role for stage in group]:
+            break
 
 
 class _Walk:
-    """Outputs so far: text rows, and latents by number of steps."""
+    """Tables of values so far: one for all numbers of steps before the loop, then one for each."""
 
     def __init__(self, student: Student, prompts: Sequence[str], seed: int, visitor: Visitor) -> None:
         assert student.plan is not None
-        self.student, self.prompts, self.seed, self.visitor, self.plan = student, prompts, seed, visitor, student.plan
-        self.counts = self.plan.counts or (self.plan.steps,)
+        self.student, self.seed, self.visitor, self.count = student, seed, visitor, len(prompts)
+        self.family, self.chain, self.components = load_family(student.family), student.chain, student.components
+        self.groups = self.chain.group({*self.components, *self.chain.list_missing(self.components)})
+        counts = student.plan.counts or (student.plan.steps,)
+        loop = next(i for i, group in enumerate(self.groups) if is_loop(group))
+        self.done, self.total = 0, (loop + (len(self.groups) - loop) * len(counts)) * self.count
         self.ids, self.mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
-        self.done, self.total = 0, (1 + 2 * len(self.counts)) * len(prompts)
-        self.latents: dict[int, Array] = {}
+        start = make_executor(student, {}).start(self.ids, self.mask, self.family.make_inputs(student, self.count))
+        self.tables: dict[int, Values] = dict.fromkeys(counts, start)
 
-    def go(self, role: str) -> None:
-        """All prompts through one network."""
-        if role == "text_encoder":
-            self.embeds = self._read_texts()
-            return
-        for steps in self.counts:
-            if role == "transformer":
-                self.latents[steps] = self._denoise(steps)
-            else:
-                self._decode(steps)
+    def go(self, group: Group) -> None:
+        """All prompts through one group, for each number of steps where that makes a difference."""
+        after_loop = any(is_loop(each) for each in self.groups[: self.groups.index(group) + 1])
+        tables = self.tables if after_loop else {1: next(iter(self.tables.values()))}
+        gone = {steps: table | self._run(group, steps, table) for steps, table in tables.items()}
+        self.tables = gone if after_loop else dict.fromkeys(self.tables, gone[1])
 
-    def _read_texts(self) -> Array:
-        if "text_encoder" not in self.student.components:
-            shape = (len(self.ids), self.student.prompt.keep, self.student.configs["text_encoder"]["hidden_size"])
-            return self._skip(np.random.default_rng(0).standard_normal(shape, np.float32))
+    def _run(self, group: Group, steps: int, table: Values) -> Values:
+        """What the group writes that is read behind it."""
+        noise = make_noise(self.seed, steps, self.count, self.student.latent_shape) if is_loop(group) else np.empty((steps, 0))
+        present = [stage for stage in group if stage.role in self.components]
+        if not present:
+            self.done += self.count
+            names = self.chain.names
+            times = [self.student.plan.times[row] for row in self.student.plan.rows(steps)] if self.student.plan else []
+            return {names.state: sample(lambda x, _: x, list(noise), times).astype(np.float32)} if is_loop(group) else {}
+        open_network = functools.cache(lambda role: StreamedNetwork(self.components[role]))  # not where every chunk is on disk
+        executor = make_executor(self.student, OneAtATime((group,), open_network))
+        table = self._complete(group, table)
+        size = min(count_rows_at_once(self.components[stage.role]) for stage in present)
+        outputs = []
+        for start in range(0, self.count, size):
+            rows = slice(start, min(start + size, self.count))
 
-        def encode(network: StreamedNetwork, rows: slice) -> Array:
-            return network.run({"input_ids": self.ids[rows]})["prompt_embeds"]
+            def run(listen: Listener, rows: slice = rows) -> Values:
+                for stage in present:
+                    open_network(stage.role).listen = listen
+                mine = {name: value[rows] for name, value in table.items()}
+                return self._keep(group, executor, mine, noise[:, rows])
 
-        return self._run("text_encoder", 1, encode, self.ids != self.student.prompt.pad_id)
+            outputs.append(self.visitor.visit(self._describe(group, steps, rows), run))
+            self.done += rows.stop - rows.start
+        return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
 
-    def _denoise(self, steps: int) -> Array:
-        noise = make_noise(self.seed, steps, len(self.prompts), self.student.latent_shape)
-        times = [self.plan.times[row] for row in self.plan.rows(steps)]
-        if "transformer" not in self.student.components:
-            return self._skip(sample(lambda x, _: x, list(noise), times).astype(np.float32))
+    def _keep(self, group: Group, executor: Executor, table: Values, noise: Array) -> Values:
+        """Run a chunk; of what it writes, what later groups read: neither the picture nor what only the loop sees."""
+        behind = self.groups[self.groups.index(group) + 1 :]
+        read = {spec.name for each in behind for stage in each for spec in self._read(stage.role)}
+        after = executor.run(tuple(stage for stage in group if stage.role in self.components), table, noise)
+        return {name: value for name, value in after.items() if name in read and value is not table.get(name)}
 
-        def denoise(network: StreamedNetwork, rows: slice) -> Array:
-            fixed = {"prompt_embeds": self.embeds[rows], "prompt_mask": self.mask[rows]}
+    def _read(self, role: str) -> tuple[TensorSpec, ...]:
+        return self.components[role].inputs if role in self.components else ()
 
-            def once(x: Array, step: int) -> Array:
-                place = {"step": np.array([self.plan.rows(steps)[step]])} if len(self.plan.times) > 1 else {}
-                return network.run({"latents": x.astype(np.float32), **fixed, **place})["denoised"]
+    def _complete(self, group: Group, table: Values) -> Values:
+        """The table with unit noise for what networks that are missing would have written."""
+        if not self.chain.list_missing(self.components):
+            return table
+        written = {spec.name for stage in group for spec in self.components[stage.role].outputs if stage.role in self.components}
+        known = {*table, *written, self.chain.names.state, self.chain.names.step}
+        specs = {spec.name: spec for stage in group for spec in self._read(stage.role) if spec.name not in known}
+        draw = np.random.default_rng(0).standard_normal
+        return table | {n: draw((self.count, *map(int, s.shape[1:])), np.float32) for n, s in specs.items()}
 
-            drawn: Array = sample(once, list(noise[:, rows]), times)
-            return drawn
-
-        return self._run("transformer", steps, denoise, self.mask.astype(bool))
-
-    def _decode(self, steps: int) -> None:
-        def decode(network: StreamedNetwork, rows: slice) -> Array:
-            network.run({"latents": self.latents[steps][rows].astype(np.float32)})
-            return np.zeros(rows.stop - rows.start, np.float32)  # the picture itself is not needed
-
-        if "vae_decoder" in self.student.components:
-            self._run("vae_decoder", steps, decode, None)
-
-    def _skip(self, stand_in: Array) -> Array:
-        self.done += len(self.prompts)
-        return stand_in
-
-    def _run(self, role: str, steps: int, call: Callable[[StreamedNetwork, slice], Array], text_rows: Array | None) -> Array:
-        component = self.student.components[role]
-        text_layers = ("*",) if role == "text_encoder" else load_member("student", self.student.family).TEXT_LAYERS
-        inputs = count_layers(component) * (steps if role == "transformer" else 1)
-        open_network = functools.cache(lambda: StreamedNetwork(component))  # not at all where every chunk is on disk
-        size, outputs = count_rows_at_once(component), []
-        for start in range(0, len(self.prompts), size):
-            stop = min(start + size, len(self.prompts))
-            rows = None if text_rows is None else torch.from_numpy(text_rows[start:stop])
-            chunk = Chunk(role, steps, start, stop, rows, text_layers, inputs, self.done, self.total)
-
-            def run(listen: Listener, rows: slice = slice(start, stop)) -> Array:
-                network = open_network()
-                network.listen = listen
-                return call(network, rows)
-
-            outputs.append(self.visitor.visit(chunk, run))
-            self.done += stop - start
-        return np.concatenate(outputs)
+    def _describe(self, group: Group, steps: int, rows: slice) -> Chunk:
+        roles = [stage.role for stage in group if stage.role in self.components]
+        reads_ids = {role: self.chain.names.ids in {spec.name for spec in self._read(role)} for role in roles}
+        kept = {True: self.ids[rows] != self.student.prompt.pad_id, False: self.mask[rows].astype(bool)}
+        text_rows = {role: torch.from_numpy(kept[reads_ids[role]]) for role in roles}
+        inputs = sum(count_layers(self.components[role]) for role in roles) * (steps if is_loop(group) else 1)
+        start, stop = rows.start, rows.stop
+        layers = self.family.text_layers
+        return Chunk(name_group(group), steps, start, stop, text_rows, layers, inputs, self.done, self.total)

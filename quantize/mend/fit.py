@@ -2,7 +2,7 @@
 
 A network's prompts pass a layer together (quantize/measure/walk.py); X^T X is formed there, the weight rounded (gptq.py), kept
 in the cache and forgotten, so one layer's matrices are in memory at a time, and a run that was killed goes on after its last
-layer. Of many prompts the first that fit one chunk are taken: 8 of Gemma-2-2b's are 2,400 rows a layer. Where a network runs
+layer. Of many prompts the first that fit one chunk are taken: 8 of 300 tokens are 2,400 rows a layer. Where a network runs
 several times for a picture the sums of its layers are kept until the last run.
 Memory: about six times [in, in] in float32, 2 GB for 9,216 inputs; codes that are done are mapped from their files.
 Covered: Linear layers and dense 1x1 convolutions. Embeddings and wide convolutions are rounded plainly.
@@ -21,10 +21,11 @@ import torch
 from sprint_export.cache import open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student
 from sprint_export.progress import Progress, Step, quiet
-from sprint_export.quantize.measure.streaming import Listener, count_rows_at_once, ignore
+from sprint_export.quantize.measure.streaming import Listener, count_rows_at_once
 from sprint_export.quantize.measure.walk import Chunk, walk_networks
 from sprint_export.quantize.mend.edits import pack_codes
 from sprint_export.quantize.mend.gptq import fit_weight
@@ -33,7 +34,7 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.tensor_files import hash_tensors, load_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from sprint_export.session import Array
+    from sprint_export.executor import Values
 
 FITTED_BITS = 4  # at 8 bits plain rounding is a tenth of the error (docs/decisions/0013-algorithms.md)
 CACHE_FORMAT = 2
@@ -81,7 +82,11 @@ def _count_runs(student: Student, role: str) -> int:
     """How often a network runs for a picture, over all schedules."""
     assert student.plan is not None
     counts = student.plan.counts or (student.plan.steps,)
-    return {"text_encoder": 1, "transformer": sum(counts), "vae_decoder": len(counts)}[role]
+    stages = student.chain.stages
+    place = student.chain.roles.index(role)
+    if stages[place].when == EACH_STEP:
+        return sum(counts)
+    return len(counts) if any(stage.when == EACH_STEP for stage in stages[:place]) else 1
 
 
 def _hash_question(student: Student, prompts: Sequence[str], seed: int) -> str:
@@ -100,9 +105,9 @@ class _Fitter:
         self._sums: dict[str, tuple[int, torch.Tensor]] = {}  # runs heard, and X^T X over them
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # Q, K and V read one tensor
 
-    def visit(self, chunk: Chunk, run: Callable[[Listener], Array]) -> Array:
+    def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Networks before it only run."""
-        return run((lambda *heard: self._listen(chunk, *heard)) if chunk.role == self.role else ignore)
+        return run(lambda *heard: self._listen(chunk, *heard))
 
     def load(self, name: str) -> dict[str, torch.Tensor] | None:
         """What an earlier run wrote of a layer; a damaged file counts as none."""
@@ -112,8 +117,9 @@ class _Fitter:
         """Progress in layers."""
         self.progress(Step("fitting weights", self.role), done, len(self.layers))
 
-    def _listen(self, chunk: Chunk, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
-        if name not in self.layers:
+    def _listen(self, chunk: Chunk, full_name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
+        role, _, name = full_name.partition(".")
+        if role != self.role or name not in self.layers:
             return
         heard, total = self._sums.pop(name, (0, torch.zeros(())))
         if heard + 1 < self.runs:
@@ -129,7 +135,7 @@ class _Fitter:
     def _square(self, chunk: Chunk, name: str, layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         """X^T X of the rows that count, float32 [in, in]."""
         if self._last is None or self._last[0] is not x:
-            rows = chunk.select_rows(name, layer, x).float()
+            rows = chunk.select_rows(f"{self.role}.{name}", layer, x).float()
             self._last = x, rows.t() @ rows
         square = self._last[1]
         if not torch.isfinite(square.diagonal()).all():

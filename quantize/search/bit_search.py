@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
@@ -143,8 +143,8 @@ def search_bits(
 
 def is_large(student: Student) -> bool:
     """Whether a picture takes so long that measurements are few."""
-    sizes = (size for size in student.components["vae_decoder"].outputs[0].shape if isinstance(size, int))
-    return max(sizes) > LARGE_SIDE
+    picture = student.chain.find_spec(student.chain.names.picture, student.components)
+    return picture is not None and max(size for size in picture.shape if isinstance(size, int)) > LARGE_SIDE
 
 
 def check_whole(student: Student) -> None:
@@ -155,9 +155,9 @@ def check_whole(student: Student) -> None:
     """
     if student.plan is None:
         raise InputError(f"student {student.source!r} is not specialized; call specialize_student(student) first")
-    if set(student.components) != set(ROLES):
+    if missing := student.chain.list_missing(student.components):
         raise InputError(
-            f"a search draws pictures and needs all of {', '.join(ROLES)}; this student has {', '.join(student.components)}"
+            f"a search draws pictures and needs {', '.join(missing)} too; this student has {', '.join(student.components)}"
         )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, unknown_choice
+from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import Device
@@ -68,8 +69,9 @@ def measure_work(student: Student) -> dict[str, Work]:
     """Work by `role.module`, from the shapes that pass through the specialized student; no weight is loaded."""
     assert student.plan is not None
     found: dict[str, Work] = {}
+    when = {stage.role: stage.when for stage in student.chain.stages}
     for role, component in student.components.items():
-        times = student.plan.steps if role == "transformer" else 1
+        times = student.plan.steps if when[role] == EACH_STEP else 1
         noted = _watch_shapes(component)
         found |= {f"{role}.{name}": Work(*(times * count for count in counts)) for name, counts in noted.items()}
     return found

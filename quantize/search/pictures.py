@@ -3,10 +3,9 @@
     error(layers) = mean over prompts, pixels and colours of (picture with these layers rounded - picture)^2,  pictures in [-1, 1]
     psnr(student) = mean over prompts of the PSNR of the uint8 picture, as the report's psnr_db
 Pictures are drawn in torch, float32, with fixed noise; a layer's input is rounded too where its precision says so. Of several
-step counts the default is drawn. For errors, what a layer cannot change is kept and not drawn again: a decoder layer runs the
-decoder alone, a transformer layer the transformer and the decoder; all three networks stay in memory, in float32, and rounding
-takes no second copy, the weights come back from their handles. A whole student is drawn as validation draws it, with one network
-in memory at a time.
+step counts the default is drawn. For errors, what a layer cannot change is kept and not drawn again: its network runs, and those
+behind it; all networks stay in memory, in float32, and rounding takes no second copy, the weights come back from their handles.
+A whole student is drawn as validation draws it, with one network in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,21 +21,22 @@ import numpy as np
 
 from sprint_export.cache import open_cache, write_cached
 from sprint_export.errors import InputError
+from sprint_export.executor import Values, make_executor, make_noise
 from sprint_export.files import read_signed, sign_text
 from sprint_export.json_forms import to_json
+from sprint_export.nouns.chain import Group
 from sprint_export.nouns.recipe import QuantizedLayer
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.search.units import Layers, Unit
-from sprint_export.quantize.torch_session import TorchSession, round_layer
-from sprint_export.sampler import sample
-from sprint_export.session import OneAtATime, Pipeline, make_noise
+from sprint_export.quantize.torch_session import TorchSession, open_torch, round_layer
+from sprint_export.students.family import load_family
 
 if TYPE_CHECKING:
-    from sprint_export.session import Array
+    from sprint_export.executor import Array
 
 CACHE_FORMAT = 2
 
@@ -106,10 +106,8 @@ class KeptPsnr(Kept):
         return found
 
     def _draw(self, student: Student, fake: bool, dtype: str) -> Array:
-        assert student.plan is not None
-        sessions = OneAtATime(ROLES, lambda role: TorchSession(student.components[role], fake, dtype))
-        reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-        return Pipeline(sessions, reader, student.plan, student.latent_shape)(self._prompts, seed=self._seed)
+        inputs = load_family(student.family).make_inputs(student, len(self._prompts))
+        return open_torch(student, fake, dtype)(self._prompts, seed=self._seed, inputs=inputs)
 
 
 def measure_units(kept: KeptErrors, units: Sequence[Unit], offered: Mapping[str, Layers], progress: Progress) -> list[Unit]:
@@ -129,7 +127,7 @@ class Pictures:
     """The pictures of a specialized student, drawn once, to compare those of the same student with rounded weights with.
 
     Args:
-        student: specialized, with all three networks.
+        student: specialized, with all its networks.
         prompts: one picture each.
         seed: picture i's noise is made from `seed + i`.
 
@@ -139,17 +137,16 @@ class Pictures:
 
     def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
         assert student.plan is not None
-        self._components = student.components
-        self._sessions = {role: TorchSession(student.components[role]) for role in ROLES}
-        reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-        self._pipeline = Pipeline(self._sessions, reader, student.plan, student.latent_shape)
-        self._ids, self._mask = reader.read(prompts)
+        self._components, self._picture = student.components, student.chain.names.picture
+        self._sessions = {role: TorchSession(component) for role, component in student.components.items()}
+        self._executor = make_executor(student, self._sessions)
+        ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
         self._noise = make_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
-        self._rows = [slice(i, i + 1) for i in range(len(prompts))]
-        self._embeds = self._encode()
-        self._latents = self._denoise(self._embeds)
-        self._pictures = self._decode(self._latents)
-        if not all(np.isfinite(picture).all() for picture in self._pictures):
+        whole = self._executor.start(ids, mask, load_family(student.family).make_inputs(student, len(prompts)))
+        self._tables = [[{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]]
+        for group in self._executor.groups:  # the tables before each group, and behind the last
+            self._tables.append(self._run(group, self._tables[-1]))
+        if not all(np.isfinite(table[self._picture]).all() for table in self._tables[-1]):
             raise InputError(
                 f"student {student.source!r} draws NaN or infinite values in float32; its weights are damaged, "
                 "so no picture error can be measured"
@@ -157,18 +154,21 @@ class Pictures:
 
     def measure_error(self, layers: Mapping[str, QuantizedLayer]) -> float:
         """The error with these layers, by `role.module`, rounded and all others float32."""
-        first = min((ROLES.index(layer.partition(".")[0]) for layer in layers), default=len(ROLES))
-        embeds, latents, pictures = self._embeds, self._latents, self._pictures
-        if first == 0:
-            with self._rounded("text_encoder", layers):
-                embeds = self._encode()
-        if first <= 1:
-            with self._rounded("transformer", layers):
-                latents = self._denoise(embeds)
-        if first <= 2:
-            with self._rounded("vae_decoder", layers):
-                pictures = self._decode(latents)
-        return float(np.mean([np.square(a - b).mean() for a, b in zip(pictures, self._pictures, strict=True)]))
+        roles = {layer.partition(".")[0] for layer in layers}
+        tables: list[Values] | None = None
+        for i, group in enumerate(self._executor.groups):
+            mine = roles & {stage.role for stage in group}
+            if mine or tables is not None:  # before the first layer that is rounded, nothing changes
+                with contextlib.ExitStack() as stack:
+                    for role in mine:
+                        stack.enter_context(self._rounded(role, layers))
+                    tables = self._run(group, self._tables[i] if tables is None else tables)
+        pairs = zip(self._tables[-1] if tables is None else tables, self._tables[-1], strict=True)
+        pictures = ((a[self._picture].clip(-1, 1), b[self._picture].clip(-1, 1)) for a, b in pairs)
+        return float(np.mean([np.square(a - b).mean() for a, b in pictures]))
+
+    def _run(self, group: Group, tables: Sequence[Values]) -> list[Values]:
+        return [self._executor.run(group, table, self._noise[:, i : i + 1]) for i, table in enumerate(tables)]
 
     @contextlib.contextmanager
     def _rounded(self, role: str, layers: Mapping[str, QuantizedLayer]) -> Iterator[None]:
@@ -184,23 +184,3 @@ class Pictures:
                 hook.remove()
             for name in mine:
                 network.get_parameter(f"{name}.weight").data.copy_(handles[f"{name}.weight"].load())
-
-    def _encode(self) -> list[Array]:
-        session = self._sessions["text_encoder"]
-        return [session.run({"input_ids": self._ids[row]})["prompt_embeds"] for row in self._rows]
-
-    def _denoise(self, embeds: Sequence[Array]) -> list[Array]:
-        return [self._sample(embeds[i], row) for i, row in enumerate(self._rows)]
-
-    def _sample(self, embeds: Array, row: slice) -> Array:
-        plan = self._pipeline.plan
-
-        def denoise(x: Array, step: int) -> Array:
-            return self._pipeline.denoise(x, plan.rows()[step], embeds, self._mask[row])
-
-        latents: Array = sample(denoise, list(self._noise[:, row]), [plan.times[i] for i in plan.rows()])
-        return latents
-
-    def _decode(self, latents: Sequence[Array]) -> list[Array]:
-        session = self._sessions["vae_decoder"]
-        return [session.run({"latents": each})["image"].clip(-1, 1) for each in latents]

@@ -17,27 +17,36 @@ from typing import Any
 
 from sprint_export.errors import InputError
 from sprint_export.files import PART, list_tree, remove, sweep_parts
-from sprint_export.nouns.student import ROLES
+from sprint_export.registry import list_members, load_member
 
 MANIFEST = "bundle.json"
 REPORT, SHEET = "report.json", "contact_sheet.png"  # validation writes them beside the manifest
 LONGEST_MANIFEST = 1 << 28  # bytes
 SHOWN = 3  # foreign files in a message
 
-_ROLE = f"({'|'.join(ROLES)})"
-_BUILT = re.compile(rf"{_ROLE}/model\.sm\d+\.(engine|layers\.txt)")
-_UNNAMED = re.compile(  # validation's, a killed build's, and what bundles of format 4 and before did not name
-    rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{_BUILT.pattern}"
-    rf"|{_ROLE}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
+_BUILT = r"{role}/model\.sm\d+\.(engine|layers\.txt)"
+_UNNAMED = (  # validation's, a killed build's, and what bundles of format 4 and before did not name
+    rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{_BUILT}"
+    r"|{role}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
 )
-_GIVEN = re.compile(  # by exporters
-    rf"{_ROLE}/(model\.onnx(\.data)?|model\.shadow\.onnx|openvino_model\.(xml|bin)|quantization\.safetensors"
+_GIVEN = (  # by exporters
+    r"{role}/(model\.onnx(\.data)?|model\.shadow\.onnx|openvino_model\.(xml|bin)|quantization\.safetensors"
     r"|model(_\d+)?\.(mlpackage|aimodel)/.+)"
     r"|tokenizer/(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json"
     r"|tokenizer/(tokenizer|spiece|sentencepiece\.bpe)\.model|tokenizer/(merges\.txt|chat_template\.jinja)"
     r"|frontier\.(json|png)"
 )
-_FOLDERS = frozenset({*ROLES, "tokenizer", "scheduler"})
+
+
+def _list_roles() -> list[str]:
+    """Names of networks of all families, and so of a bundle's folders."""
+    families = [load_member("student", name).FAMILY for name in list_members("student")]
+    return sorted({role for family in families for role in family.chain.roles})
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a name is one of a pattern's, for one of the roles."""
+    return re.fullmatch(pattern.replace("{role}", f"({'|'.join(_list_roles())})"), name) is not None
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ def sort_contents(folder: Path) -> Contents:
         else:
             foreign.append(name)
     around = {parent.as_posix() for name in (*files, *foreign) for parent in Path(name).parents}
-    foreign += [f"{name}/" for name in folders if name not in around | _FOLDERS]
+    foreign += [f"{name}/" for name in folders if name not in around | {*_list_roles(), "tokenizer", "scheduler"}]
     return Contents(tuple(files), tuple(folders), tuple(foreign))
 
 
@@ -95,14 +104,14 @@ def remove_bundle(folder: Path) -> tuple[str, ...]:
 
 def sweep_bundle(folder: Path) -> None:
     """Remove what killed runs left in a bundle: stale parts, and engines that were not named yet. Its lock must be held."""
-    for name in ("", *ROLES):
+    for name in ("", *_list_roles()):
         sweep_parts(folder / name)
     manifest = _read_manifest(folder / MANIFEST)
     if not isinstance(manifest, dict) or not _is_ours(manifest):
         return
     for path in folder.glob("*/model.sm*.*"):
         name = path.relative_to(folder).as_posix()
-        if _BUILT.fullmatch(name) and name not in _list_named(manifest):
+        if _fits(name, _BUILT) and name not in _list_named(manifest):
             remove(path)
 
 
@@ -113,11 +122,11 @@ def _judge_names(folder: Path) -> Callable[[str], bool]:
         named = {MANIFEST, *_list_named(manifest)} if _is_ours(manifest) else set()
         if not named:
             return lambda name: False
-        return lambda name: name in named or _UNNAMED.fullmatch(name) is not None or _is_part(name)
-    has_given = any(_GIVEN.fullmatch(path.relative_to(folder).as_posix()) for path, _ in list_tree(folder))
+        return lambda name: name in named or _fits(name, _UNNAMED) or _is_part(name)
+    has_given = any(_fits(path.relative_to(folder).as_posix(), _GIVEN) for path, _ in list_tree(folder))
     if manifest is not None or not has_given:
         return lambda name: False
-    return lambda name: name == MANIFEST or bool(_UNNAMED.fullmatch(name) or _GIVEN.fullmatch(name)) or _is_part(name)
+    return lambda name: name == MANIFEST or _fits(name, _UNNAMED) or _fits(name, _GIVEN) or _is_part(name)
 
 
 def _is_part(name: str) -> bool:

@@ -22,7 +22,6 @@ from sprint_export.options import list_options
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import add_frontier, choose_recipe
-from sprint_export.registry import load_member
 from sprint_export.run_checks import check_order, load_libraries
 from sprint_export.work_folder import claim_bundle, find_work_folder
 
@@ -69,13 +68,14 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
     checked = check_order(order)
     load_libraries(progress)
     from sprint_export.students import load_student
+    from sprint_export.students.family import load_family
 
     with clear_disk_errors(checked.out):
         out = check_out(checked.out, order.overwrite)
     with claim_bundle(out):  # another run that works there is met before the student is loaded
         student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
         if checked.deployment.options.get(DYNAMIC):
-            load_member("student", student.family).check_free_sizes(student)
+            load_family(student.family).check_free_sizes(student)
         if order.prompts is not None:
             prompts = tuple(order.prompts)
             student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
@@ -89,7 +89,7 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
 
             validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress)
         elif order.validate:
-            say("not validated: without all three networks there is no picture to compare")
+            say("not validated: without all networks there is no picture to compare")
     return bundle
 
 
@@ -123,13 +123,12 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
 
 def _specialize(student: Student, checked: CheckedOrder) -> Student:
     """The student at the order's steps and guidance, with the networks it asks for."""
-    from sprint_export.specialize import DEFAULT_GUIDANCE, specialize_student
+    from sprint_export.specialize import specialize_student
 
     order = checked.order
-    guidance = DEFAULT_GUIDANCE if order.guidance is None else order.guidance
     layout = checked.deployment.target.choose_layout(checked.deployment.options)
-    specialized = specialize_student(student, order.steps, guidance, layout, order.prefix_cache, order.prompt_tokens)
-    return keep_components(specialized, checked.components)
+    specialized = specialize_student(student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens)
+    return keep_components(specialized, checked.components or tuple(specialized.components))
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:

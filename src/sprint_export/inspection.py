@@ -73,7 +73,10 @@ def _list_recipes() -> dict[str, str]:
     from sprint_export.quantize.preset_files import list_presets
     from sprint_export.recipe_toml import AUTO
 
-    presets = {name: meaning for family in list_members("student") for name, meaning in list_presets(family).items()}
+    presets: dict[str, str] = {}
+    for family in list_members("student"):
+        for name, meaning in list_presets(family).items():
+            presets[name if presets.get(name, meaning) == meaning else f"{name} ({family})"] = meaning
     return {AUTO: "searched: the cheapest mix whose measured pictures meet --gate 'psnr_db>=...'"} | presets
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-LARGEST_TOKENIZER = 64 << 20  # bytes; Gemma-2's tokenizer.json has 17.5 million, Gemma-3's 33 million
+LARGEST_TOKENIZER = 64 << 20  # bytes; the largest vocabularies, of 262,000 words, have 33 million
 PASSED_ON = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, SprintExportError)
 Refusal = type[SprintExportError]
 
@@ -94,7 +94,7 @@ class PromptReader:
                 self._tokenizer.enable_truncation(plan.tokens)
 
     def read(self, prompts: Sequence[str]) -> tuple[Array, Array]:
-        """Token ids int64 [B, tokens], or [B, keep - 1] after a held prefix, and the mask of the kept positions int64 [B, keep].
+        """Token ids int64 [B, tokens], those of a held prefix left out, and the mask of the kept positions int64 [B, keep].
 
         Raises:
             InputError: a prompt changes the ids of the prefix that the encoder holds, or is longer than the encoder and not cut.
@@ -108,7 +108,7 @@ class PromptReader:
             tokens = self._encode(prompt)
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
-        kept = np.r_[0, plan.before : plan.tokens]
+        kept = np.r_[: int(plan.keeps_first), plan.before : plan.tokens]
         return ids[:, len(plan.prefix_ids) :], mask[:, kept]
 
     def list_unknown(self, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -122,12 +122,13 @@ class PromptReader:
         return tuple(found)
 
     def _arrange(self, prompt: str) -> str:
-        return prompt.lower().strip() if self.plan.lower else prompt.strip()
+        text = prompt.lower() if self.plan.lower else prompt
+        return text.strip() if self.plan.strips else text
 
     def _encode(self, prompt: str) -> list[int]:
         """All ids of a prompt, the prefix's among them; at most `plan.tokens`."""
         plan = self.plan
-        tokens: list[int] = encode_text(self._tokenizer, plan.prefix + self._arrange(prompt), self._refusal).ids
+        tokens: list[int] = encode_text(self._tokenizer, plan.prefix + self._arrange(prompt) + plan.suffix, self._refusal).ids
         found, held = tokens[: len(plan.prefix_ids)], list(plan.prefix_ids)
         if found != held:
             place = next((i for i, pair in enumerate(zip(found, held, strict=False)) if pair[0] != pair[1]), len(found))
@@ -138,8 +139,9 @@ class PromptReader:
             )
         if len(tokens) > plan.tokens:
             raise InputError(
-                f"prompt {prompt!r} takes {len(tokens) - plan.before} tokens, expected at most {plan.keep - 1}: that is what the "
-                "networks are fixed to. Shorten it, or export with a larger --prompt-tokens"
+                f"prompt {prompt!r} takes {len(tokens) - plan.before} tokens, expected at most "
+                f"{plan.tokens - plan.before}: that is what the networks are fixed to. Shorten it, or export with a larger "
+                "--prompt-tokens"
             )
         return tokens
 

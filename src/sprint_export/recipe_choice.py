@@ -62,7 +62,7 @@ def check_recipe(order: Order, deployment: Deployment, is_whole: bool) -> Recipe
     if recipe == AUTO:
         choose_cost(order.cost, deployment.device)
         if not is_whole:
-            raise InputError("--recipe auto measures pictures and needs all three networks; leave --component out")
+            raise InputError("--recipe auto measures pictures and needs all networks; leave --component out")
     return recipe
 
 
@@ -79,7 +79,7 @@ def _check_size_budget(deployment: Deployment, recipe: Recipe | str | None, is_w
     if recipe is not None:
         raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
     if not is_whole:
-        raise InputError("a size budget is for all three networks together; leave --component out")
+        raise InputError("a size budget is for all networks together; leave --component out")
 
 
 def _mixes_bits(offer: Offer) -> bool:

@@ -16,7 +16,7 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Deployment, Order
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.report import Gate
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import BuiltTarget, Target
 from sprint_export.options import complete_options
 from sprint_export.out_folder import check_out, name_bundle
@@ -25,7 +25,7 @@ from sprint_export.progress import Progress, Step
 from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_target
-from sprint_export.sampler import trigflow_times
+from sprint_export.students.family import Family, load_family, plan_steps
 from sprint_export.work_folder import claim_bundle
 
 SLOW_IMPORTS = ("torch", "transformers", "diffusers")  # seconds each where the disk is cold
@@ -72,13 +72,16 @@ def _resolve_order(order: Order) -> CheckedOrder:
     from sprint_export.validate.gates import read_gates
 
     deployment = read_deployment(order.target, order.device)
-    if not isinstance(order.student, Student):
-        check_source(order.student)
+    # None: a hub id that is not known; what it is, is seen when it is there
+    family = load_family(order.student.family) if isinstance(order.student, Student) else check_source(order.student)
     _check_numbers(order)
-    components = _choose_components(order.components)
+    if family is not None:
+        plan_steps(family, order.steps)
+    _check_components(order.components, family)
     options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
     deployment = replace(deployment, options=options, hashed=order.list_hashed())
-    is_whole, is_searched = set(components) == set(ROLES), order.recipe == AUTO
+    is_searched, components = order.recipe == AUTO, tuple(order.components or ())
+    is_whole = not components or (family is not None and not family.chain.list_missing(components))
     gates = read_gates(order.gates)
     _check_gates(gates, deployment.target, is_searched, order.validate, is_whole)
     recipe = check_recipe(order, deployment, is_whole)
@@ -120,8 +123,6 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
 
 
 def _check_numbers(order: Order) -> None:
-    for each in [order.steps] if isinstance(order.steps, int) else order.steps:
-        trigflow_times(each)
     if order.guidance is not None and not math.isfinite(order.guidance):
         raise InputError(f"guidance={order.guidance}: expected a number, e.g. 4.5")
     if order.prompt_tokens is not None and order.prompt_tokens < 2:
@@ -130,15 +131,12 @@ def _check_numbers(order: Order) -> None:
         raise InputError(f"count={order.count}: expected at least one prompt to validate with")
 
 
-def _choose_components(roles: Sequence[str] | None) -> tuple[str, ...]:
-    if roles is None:
-        return ROLES
-    for role in roles:
-        if role not in ROLES:
-            raise unknown_choice("component", role, ROLES)
-    if not roles:
-        raise InputError(f"no component chosen; choose from: {', '.join(ROLES)}")
-    return tuple(roles)
+def _check_components(roles: Sequence[str] | None, family: Family | None) -> None:
+    if roles is not None and not roles:
+        raise InputError("no component chosen; name one, or leave components out for all")
+    for role in roles or ():
+        if family is not None and role not in family.chain.roles:
+            raise unknown_choice("component", role, family.chain.roles)
 
 
 def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, validate: bool, is_whole: bool) -> None:
@@ -151,7 +149,7 @@ def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, valid
         raise InputError(f"gate {gates[0].text!r} is held by the validation, which --no-validate leaves out; give one of them")
     if not is_whole:
         raise InputError(
-            f"gate {gates[0].text!r} is held by the validation, which draws pictures and needs all three networks; leave "
+            f"gate {gates[0].text!r} is held by the validation, which draws pictures and needs all networks; leave "
             "--gate or --component out"
         )
 

@@ -1,19 +1,20 @@
 """Sizes of pictures: the one a student was made for, or, where axes are free, every multiple of a step.
 
 An axis of a TensorSpec is free where its size is a name: `height`, or `32*height` for the multiples of 32. With patches of 1 x 1
-the transformer's latents are `height` x `width` and the decoder's picture is `32*height` x `32*width`; with patches of 2 x 2
-`2*height` x `2*width` and `64*height` x `64*width`. The specs alone say which pictures there are. Standard library only.
+the sampler's state is `height` x `width` and the picture is `32*height` x `32*width`; with patches of 2 x 2 `2*height` x
+`2*width` and `64*height` x `64*width`. The specs alone say which pictures there are, and which axes of the state grow with them;
+a state of one size may have any axes. Standard library only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.student import TensorSpec
 
+Shape = Sequence[int | str]
 SIDES = ("height", "width")
 
 
@@ -34,83 +35,97 @@ def read_axis(size: str) -> tuple[int, str]:
     return int(multiple or 1), name
 
 
+def fill_axes(shape: Shape, units: Mapping[str, int]) -> tuple[int, ...]:
+    """A shape with its free axes filled in: "32*height" is 32 of the units of `height`."""
+    return tuple(size if isinstance(size, int) else (axis := read_axis(size))[0] * units[axis[1]] for size in shape)
+
+
+def find_units(shape: Shape, sizes: Sequence[int]) -> dict[str, int] | None:
+    """The inverse of `fill_axes`: units of each free axis where a shape is filled to these sizes; None: it cannot be."""
+    units: dict[str, int] = {}
+    for size, wanted in zip(shape, sizes, strict=False):
+        multiple, name = read_axis(size) if isinstance(size, str) else (size, "")
+        units.setdefault(name, wanted // multiple if name else 1)
+    fits = len(shape) == len(sizes) and all(n > 0 for n in units.values()) and fill_axes(shape, units) == tuple(sizes)
+    return {name: n for name, n in units.items() if name} if fits else None
+
+
 @dataclass(frozen=True)
 class PictureSizes:
     """The student's own size and what else can be drawn.
 
     Args:
-        own: its latents' height and width.
-        pixels: a latent position's width and height in the picture.
-        step: latent positions that every side is a multiple of; None where no size but `own` can be drawn.
+        own: the sampler's state for the student's own picture, without the batch.
+        state: the same, with names for the axes that are free.
+        picture: height and width in pixels, with names where they are free.
     """
 
-    own: tuple[int, int]
-    pixels: int
-    step: int | None
+    own: tuple[int, ...]
+    state: tuple[int | str, ...]
+    picture: tuple[int | str, int | str]
 
-    def choose(self, height: int | None, width: int | None) -> tuple[int, int]:
-        """The latents' height and width for a picture of so many pixels; None: the student's own.
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Height and width of the student's own picture."""
+        height, width = fill_axes(self.picture, find_units(self.state, self.own) or {})
+        return height, width
+
+    def choose(self, height: int | None, width: int | None) -> tuple[int, ...]:
+        """The state's shape for a picture of so many pixels; None: the student's own.
 
         Raises:
             InputError: that size cannot be drawn; the message names the nearest that can.
         """
-        wanted = (height, width)
-        sides = [side * self.pixels if given is None else given for given, side in zip(wanted, self.own, strict=True)]
-        if sides != [side * self.pixels for side in self.own]:
-            if self.step is None:
-                raise InputError(
-                    f"{_describe(*sides)}: this bundle draws {_describe(*(side * self.pixels for side in self.own))} only; "
-                    "leave the size out, or export with --dynamic"
-                )
-            for name, given in zip(SIDES, sides, strict=True):
-                self._check(name, given)
-        return int(sides[0]) // self.pixels, int(sides[1]) // self.pixels
+        sides = [own if side is None else side for side, own in zip((height, width), self.pixels, strict=True)]
+        if sides == list(self.pixels):
+            return self.own
+        if not all(isinstance(size, str) for size in self.picture):
+            raise InputError(
+                f"{_describe(*sides)}: this bundle draws {_describe(*self.pixels)} only; "
+                "leave the size out, or export with --dynamic"
+            )
+        return fill_axes(self.state, dict(_count_units(*pair) for pair in zip(SIDES, self.picture, sides, strict=True)))
 
-    def fits(self, latents: Sequence[int]) -> bool:
-        """Whether latents of this height and width can be drawn."""
-        return tuple(latents) == self.own or (
-            self.step is not None and len(latents) == len(self.own) and all(n > 0 and n % self.step == 0 for n in latents)
-        )
+    def fits(self, state: Sequence[int]) -> bool:
+        """Whether a state of this shape can be drawn."""
+        return find_units(self.state, state) is not None
 
-    def _check(self, name: str, given: int) -> None:
-        assert self.step is not None
-        unit = self.step * self.pixels
-        if given <= 0 or given % unit:
-            below = int(given // unit) * unit
-            nearest = f"{below} and {below + unit}" if below > 0 else str(unit)
-            raise InputError(f"{name}={given}: expected a positive multiple of {unit} pixels; the nearest: {nearest}")
+
+def _count_units(side: str, axis: int | str, pixels: int) -> tuple[str, int]:
+    """The name of a free axis, and how many of its units make so many pixels."""
+    unit, name = read_axis(str(axis))
+    if pixels <= 0 or pixels % unit:
+        below = int(pixels // unit) * unit
+        nearest = f"{below} and {below + unit}" if below > 0 else str(unit)
+        raise InputError(f"{side}={pixels}: expected a positive multiple of {unit} pixels; the nearest: {nearest}")
+    return name, int(pixels) // unit
 
 
 def find_sizes(bundle: Bundle) -> PictureSizes:
-    """Which pictures a bundle draws, from the interfaces of its transformer and decoder.
+    """Which pictures a bundle draws, from the interfaces of its networks.
 
     Raises:
-        BundleError: one of them is missing, or they do not fit each other.
+        BundleError: a network is missing, or they do not fit each other.
     """
-    records = {record.role: record for record in bundle.components}
-    missing = [role for role in ("transformer", "vae_decoder") if role not in records]
-    if missing:
+    networks = {record.role: record for record in bundle.components}
+    if missing := bundle.chain.list_missing(networks):
         raise BundleError(f"{bundle.folder} has no {', '.join(missing)}, so no picture has a size; export all components to draw")
-    latents = next(spec for spec in records["transformer"].inputs if spec.name == "latents")
-    decoder = records["vae_decoder"]
+    names = bundle.chain.names
+    state, picture = (bundle.chain.find_spec(name, networks) for name in (names.state, names.picture))
+    shapes = [list(spec.shape) if spec else None for spec in (state, picture)]
+    if state is None or picture is None or len(picture.shape) != 4:
+        raise BundleError(f"{bundle.folder}: {names.state} {shapes[0]} and {names.picture} {shapes[1]} make no picture")
+    sizes = PictureSizes(bundle.latent_shape, state.shape[1:], (picture.shape[2], picture.shape[3]))
     try:
-        step, given, made = (_read_height(spec) for spec in (latents, decoder.inputs[0], decoder.outputs[0]))
-        pixels, rest = divmod(made, given)
-        if rest:
-            raise ValueError(f"{made} rows of pixels for {given} of latents")
-    except (ValueError, ArithmeticError, IndexError) as error:
+        if not sizes.fits(sizes.own):
+            raise ValueError(f"the student's own is {list(sizes.own)}")
+        _ = sizes.pixels
+    except (ValueError, ArithmeticError, KeyError) as error:
         raise BundleError(
-            f"{bundle.folder}: latents {list(latents.shape)} and picture {list(decoder.outputs[0].shape)} do not fit each other "
-            f"({error}); export the student again"
+            f"{bundle.folder}: {names.state} {shapes[0]} and {names.picture} {shapes[1]} do not fit each other ({error}); "
+            "export the student again"
         ) from error
-    height, width = bundle.latent_shape[1:]
-    return PictureSizes((height, width), pixels, step if isinstance(latents.shape[2], str) else None)
-
-
-def _read_height(spec: TensorSpec) -> int:
-    """The height of [B, C, h, w], or what it is a multiple of."""
-    size = spec.shape[2]
-    return size if isinstance(size, int) else read_axis(size)[0]
+    return sizes
 
 
 def _describe(height: int, width: int) -> str:

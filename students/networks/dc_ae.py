@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderDC
 
-from sprint_export.specialize import fold_gate
+from sprint_export.students.folding import fold_gate
 from sprint_export.students.networks.dc_ae_blocks import ChannelsFirstDecoder, MultiscaleAttention, fold_weights
 from sprint_export.weights import Handle
 
@@ -34,7 +34,7 @@ def make_autoencoder(config: Mapping[str, Any]) -> AutoencoderDC:
 
 
 def fold_decoder(
-    weights: Mapping[str, Handle], decoder: LatentDecoder, latent_shape: tuple[int, int, int]
+    weights: Mapping[str, Handle], decoder: LatentDecoder, latent_shape: tuple[int, ...]
 ) -> tuple[dict[str, Handle], tuple[str, ...]]:
     """The weights of the specialized decoder from the stock ones, and a note per rule that says what it did."""
     named = {name: handle for name, handle in weights.items() if name.startswith("decoder.")}
@@ -44,9 +44,7 @@ def fold_decoder(
     return fold_weights(decoder, named | ranged), notes
 
 
-def fold_decoder_range(
-    weights: Mapping[str, Handle], decoder: LatentDecoder, latent_shape: tuple[int, int, int]
-) -> dict[str, Handle]:
+def fold_decoder_range(weights: Mapping[str, Handle], decoder: LatentDecoder, latent_shape: tuple[int, ...]) -> dict[str, Handle]:
     """The projections around each linear attention, scaled so that no sum over N exceeds a mean."""
     folded: dict[str, Handle] = {}
     for name, positions in count_positions(decoder, latent_shape).items():
@@ -57,7 +55,7 @@ def fold_decoder_range(
     return folded
 
 
-def count_positions(decoder: LatentDecoder, latent_shape: tuple[int, int, int]) -> dict[str, int]:
+def count_positions(decoder: LatentDecoder, latent_shape: tuple[int, ...]) -> dict[str, int]:
     """N of every linear attention, by module name: found by sending an empty picture through the meta module."""
     found: dict[str, int] = {}
     hooks = [

@@ -1,4 +1,4 @@
-"""SANA-Sprint's transformer specialized: which fold of specialize.py applies to which layer, in weights that stay lazy.
+"""SANA-Sprint's transformer specialized: which fold of folding.py applies to which layer, in weights that stay lazy.
 
 One step folds the whole time path away; more steps keep a table a step. Two folds hold for any number of steps: the scale of
 cross-attention, and the range of linear attention (half precision cannot hold a sum over all tokens).
@@ -15,7 +15,7 @@ import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
 from sprint_export.nouns.student import Component, StepPlan, Student
-from sprint_export.specialize import fold_gate, fold_scale_shift, tabulate
+from sprint_export.students.folding import fold_gate, fold_scale_shift, tabulate
 from sprint_export.weights import Handle, constant, materialize
 
 
@@ -48,9 +48,7 @@ def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle
     return folded, (f"time path: {6 * layers + 2} modulation vectors folded into {6 * layers + 1} layers", ranged)
 
 
-def _fold_key_range(
-    weights: Mapping[str, Handle], config: Mapping[str, Any], latent_shape: tuple[int, int, int]
-) -> dict[str, Handle]:
+def _fold_key_range(weights: Mapping[str, Handle], config: Mapping[str, Any], latent_shape: tuple[int, ...]) -> dict[str, Handle]:
     """(q . sum k v) / (q . sum k): keys times 1 / N make both sums means, which half precision holds; the ratio stays.
 
     ReLU passes a positive factor on, so it goes into the keys: into the gain of their norm or, where there is none, a gain of its

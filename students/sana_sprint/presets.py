@@ -20,7 +20,7 @@ from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
-from sprint_export.students.sana_sprint import family as sana_sprint
+from sprint_export.students.sana_sprint.checkpoint import assemble, read_general_prompts
 from sprint_export.students.sana_sprint.prompt import read_settings
 from sprint_export.students.sana_sprint.published import DC_AE, PRESETS, Preset, transformer_config
 from sprint_export.weights import Handle, random_handle
@@ -84,10 +84,10 @@ def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT
     }
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
     fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
-    student = sana_sprint.assemble(
+    student = assemble(
         configs, weights, tokenizer, read_settings(tokenizer, tokenizer), source, None, fingerprint, "random weights, none needed"
     )
-    prompts = sana_sprint.read_general_prompts()
+    prompts = read_general_prompts()
     return dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
 
 

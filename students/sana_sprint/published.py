@@ -82,3 +82,7 @@ PRESETS = {
     "sana-sprint-0.6b": Preset("SANA-Sprint 0.6B, 1024 px", transformer_config(36, 28, 16, 72), DC_AE, GEMMA_2_2B),
     "sana-sprint-1.6b": Preset("SANA-Sprint 1.6B, 1024 px", transformer_config(70, 20, 20, 112), DC_AE, GEMMA_2_2B),
 }
+HUB_IDS = dict.fromkeys(
+    ("Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers", "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
+    "on the Hugging Face hub",
+)

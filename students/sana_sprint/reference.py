@@ -7,20 +7,29 @@ applies Gemma-2's soft cap in every version of transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
+from diffusers.schedulers import scheduling_scm
 from transformers import Gemma2Model
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import hush
+from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
+from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.weights import choose_variant, materialize
 
 FOLDERS = {
@@ -30,13 +39,13 @@ FOLDERS = {
 }
 
 
-def make_reference(student: Student, roles: Sequence[str] = ROLES) -> SanaSprintPipeline:
+def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS)) -> SanaSprintPipeline:
     """The stock pipeline with the networks of these roles; the others are None.
 
     Raises:
         InputError: a stock class refuses what lies in the folder.
     """
-    parts: dict[str, Any] = {role: _make_network(student, role) if role in roles else None for role in ROLES}
+    parts: dict[str, Any] = {role: _make_network(student, role) if role in roles else None for role in FOLDERS}
     return SanaSprintPipeline(
         tokenizer=open_stock_tokenizer(student),
         text_encoder=parts["text_encoder"],
@@ -68,3 +77,90 @@ def _make_network(student: Student, role: str) -> torch.nn.Module:
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:
     return SCMScheduler.from_config(SCHEDULER) if folder is None else SCMScheduler.from_pretrained(folder / "scheduler")
+
+
+def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
+    """Run the stock pipeline, one prompt at a time, in float32.
+
+    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights.
+    """
+    prompts, noise = draws.prompts, draws.noise
+    seconds: dict[str, list[float]] = {}
+    total = 2 * len(prompts)
+    texts = _encode_prompts(student, prompts, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
+    pipeline = make_reference(student, ("transformer", "vae_decoder"))
+    pipeline.set_progress_bar_config(disable=True)
+    time_calls(pipeline.transformer, seconds.setdefault("transformer", []), time.perf_counter)
+    time_calls(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []), time.perf_counter)
+    pictures: list[npt.NDArray[np.uint8]] = []
+    latents: list[npt.NDArray[np.float32]] = []
+    steps = len(noise)
+    middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
+    side = student.latent_shape[1] * pipeline.vae_scale_factor
+    for i, (embeds, mask) in enumerate(texts):
+        progress(Step("PyTorch reference"), len(prompts) + i, total)
+        with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
+            image = pipeline(
+                prompt=None,
+                prompt_embeds=embeds,
+                prompt_attention_mask=mask,
+                num_inference_steps=steps,
+                intermediate_timesteps=middle,
+                guidance_scale=draws.guidance,
+                height=side,
+                width=side,
+                latents=torch.from_numpy(noise[0, i : i + 1]),  # the pipeline itself multiplies by sigma_data
+                use_resolution_binning=False,
+                output_type="np",
+            ).images
+        pictures.append(np.rint(image * 255).astype(np.uint8))
+    progress(Step("PyTorch reference"), total, total)
+    return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
+
+
+def _encode_prompts(
+    student: Student, prompts: Sequence[str], seconds: dict[str, list[float]], tell: Callable[[int], None]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Embeddings and mask of each prompt, as the pipeline's call makes them."""
+    pipeline = make_reference(student, ("text_encoder",))
+    time_calls(pipeline.text_encoder, seconds.setdefault("text_encoder", []), time.perf_counter)
+    instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
+    texts = []
+    for i, prompt in enumerate(prompts):
+        tell(i)
+        with torch.no_grad():
+            texts.append(pipeline.encode_prompt(prompt, complex_human_instruction=instruction))
+    return texts
+
+
+@contextlib.contextmanager
+def _keep_latents(vae: Any, latents: list[npt.NDArray[np.float32]]) -> Iterator[None]:
+    """Note what the pipeline hands to its decoder, back at unit variance."""
+    decode = vae.decode
+
+    def noting(z: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+        latents.append((z * vae.config.scaling_factor).numpy())
+        return decode(z, *arguments, **named)
+
+    vae.decode = noting
+    try:
+        yield
+    finally:
+        del vae.decode
+
+
+@contextlib.contextmanager
+def _given_noise(later: npt.NDArray[np.float32]) -> Iterator[None]:
+    """Make the scheduler use this noise for its later steps; it draws once more after the last, where it multiplies by 0."""
+    draws = iter([*torch.from_numpy(later), None])
+    original = scheduling_scm.randn_tensor
+
+    def given(shape: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+        value = next(draws)
+        return torch.zeros(shape) if value is None else value
+
+    scheduling_scm.randn_tensor = given
+    try:
+        yield
+    finally:
+        scheduling_scm.randn_tensor = original

@@ -16,8 +16,6 @@ from collections.abc import Iterator
 
 from sprint_export.nouns.student import Migration, Student
 
-TEXT_LAYERS = ("caption_projection.*", "*.attn2.to_k", "*.attn2.to_v")  # of the transformer: they read rows of the prompt
-
 
 def list_migrations(student: Student, role: str) -> tuple[Migration, ...]:
     """All places of one network of a specialized student."""

@@ -30,6 +30,7 @@ from sprint_export.psnr import psnr_images
 from sprint_export.registry import load_target
 from sprint_export.runtimes import open_bundle
 from sprint_export.students import load_student
+from sprint_export.students.family import Draws
 from sprint_export.validate.side_by_side import draw_rounded, pair_components
 from tests.attack.forks import describe_error
 from tests.attack.outcomes import CLEAN, GATE, RIGHT, TRACEBACK, WRONG, Tally
@@ -162,7 +163,7 @@ def _try_target(row: Row, folder: Path, noise: Array, stock: Array) -> Row:
 def _search(bundle: Bundle, folder: Path, noise: Array) -> list[str]:
     """What the departures check says of each component, on what PyTorch feeds it."""
     student = load_student(folder)
-    rounded = draw_rounded(bundle, student, PROMPTS[:1], noise, quiet)
+    rounded = draw_rounded(bundle, student, Draws(PROMPTS[:1], noise, bundle.plan.guidance), quiet)
     rows = load_target(bundle.target).compare_rows(bundle, pair_components(bundle, student, rounded))
     return [f"{row.component}: {row.note}" for row in rows if row.value]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import Exported, export_component, make_feeds, quantize
 from tests.made_student import Array
+from tests.tree import ROLES
 
 
 @pytest.fixture(scope="session")

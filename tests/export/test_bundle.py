@@ -172,7 +172,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a format that is a text": (edit(format=str(FORMAT)), f"has format '{FORMAT}', this version reads {FORMAT}"),
     "a format that is a fraction": (edit(format=float(FORMAT)), f"has format {FORMAT}.0, this version reads {FORMAT}"),
     "another field": (edit(more=1), "expected fields"),
-    "a field of another type": (edit(latent_shape=[4, 16]), "bundle.json is damaged (zip()"),
+    "a field of another type": (edit(latent_shape=[4, "16"]), "Bundle.latent_shape[1]: expected int, found '16'"),
     "a missing plan": (edit(plan=None), "Bundle.plan: expected an object, found NoneType"),
     "truncated": (change_data(lambda data: data[:-1]), "model.onnx.data has 699 bytes, expected 700; it is truncated"),
     "longer": (change_data(lambda data: data + b"x"), "model.onnx.data has 701 bytes, expected 700"),

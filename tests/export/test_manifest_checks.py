@@ -52,6 +52,15 @@ def times(times: list[float], counts: list[int]) -> Callable[[Value], None]:
     return lambda whole: whole["plan"].update(times=times, counts=counts)
 
 
+def stage(place: int, **values: Any) -> Callable[[Value], None]:
+    return lambda whole: whole["chain"]["stages"][place].update(values)
+
+
+def broken_loop(whole: Value) -> None:
+    for place, when in enumerate(("each step", "once", "each step")):
+        stage(place, when=when)(whole)
+
+
 def repeat_parts(whole: Value) -> None:
     for record in whole["components"]:
         record["parts"] *= 300
@@ -81,11 +90,11 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "constants of no type": (to("float31", "plan", "dtype"), "plan.dtype: found 'float31', expected one of float32, "),
     "one token": (to(1, "prompt", "tokens"), "prompt.tokens: found 1, expected 2 to 65536"),
     "keeps more than there are": (to(300_000, "prompt", "keep"), "prompt.keep: found 300000, expected 2 to 490"),
-    "keeps others": (to(299, "prompt", "keep"), "prompt_embeds: found float32 [1, 300, 8]"),
+    "keeps others": (to(299, "prompt", "keep"), "prompt_mask: found int64 [1, 300], expected int32/int64 [1, 299]"),
     "tokens of another graph": (to(491, "prompt", "tokens"), "input_ids: found int64 [1, 490], expected int32/int64 [1, 491]"),
     "pads with no word": (to(64, "prompt", "pad_id"), "prompt.pad_id: found 64, expected 0 to 63"),
     "pads below zero": (to(-1, "prompt", "pad_id"), "prompt.pad_id: found -1"),
-    "a prefix of other length": (to([2, 2], "prompt", "prefix_ids"), "found 2 ids, expected none, or the 191 before those kept"),
+    "a prefix of other length": (to([2, 2], "prompt", "prefix_ids"), "found 2 ids, expected none, or the 191 before the last"),
     "a prefix of no word": (to([10**6] * 191, "prompt", "prefix_ids"), "prompt.prefix_ids: found 1000000, expected 0 to 63"),
     "no vocabulary": (to(0, "prompt", "vocabulary"), "prompt.vocabulary: found 0"),
     "a prefix without end": (to("x" * 300_000, "prompt", "prefix"), "prompt.prefix: found 300000 letters"),
@@ -102,7 +111,7 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "an unknown type": (network("float", "text_encoder", "inputs", 0, "dtype"), "found 'float', expected one of float32"),
     "another name": (
         network("ids", "text_encoder", "inputs", 0, "name"),
-        "text_encoder: inputs: found ['ids'], expected ['input_ids']",
+        "text_encoder: the input ids: found nothing that gives it, expected the output of an earlier network",
     ),
     "rows of another width": (network([1, 300, 9], "transformer", "inputs", 1, "shape"), "expected float32 [1, 300, 8]"),
     "a picture of four colours": (
@@ -110,16 +119,42 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
         "expected float32/float16/bfloat16 [1, 3, ",
     ),
     "a picture of no size": (
-        network([1, 3, 32, 33], "vae_decoder", "outputs", 0, "shape"),
-        "expected a multiple of [1, 4, 16, 16]",
+        network([1, 3, 32, 0], "vae_decoder", "outputs", 0, "shape"),
+        "image: a size: found 0",
     ),
     "a shape without axes": (network([], "vae_decoder", "outputs", 0, "shape"), "vae_decoder: image: found []"),
     "a free axis": (network([1, 4, "x", 16], "vae_decoder", "inputs", 0, "shape"), "a free axis: found 'x'"),
     "an axis that is no number": (network([1, 4, "²*height", 16], "vae_decoder", "inputs", 0, "shape"), "latents: "),
-    "no step": (times([1.0], []), "transformer: inputs: found ['latents', 'prompt_embeds', 'prompt_mask', 'step'], expected"),
+    "no step": (times([1.0], []), "whether a network reads step: found True, expected False"),
+    "no stages": (to([], "chain", "stages"), "chain.stages: found 0, expected 1 to 64"),
+    "a stage twice": (stage(0, role="vae_decoder"), "expected each name once"),
+    "a stage that is a path": (stage(0, role="../x"), "chain.stages: found '../x', expected names of letters, digits and _"),
+    "a stage that is the tokenizer": (stage(0, role="tokenizer"), "chain.stages: found 'tokenizer'"),
+    "two stages of one folder": (stage(0, role="Transformer"), "expected names that differ by more than case"),
+    "a stage at no time": (stage(0, when="never"), "when text_encoder runs: found 'never', expected 'once' or 'each step'"),
+    "no loop": (stage(1, when="once"), "chain.stages: found a loop of [], expected one, unbroken"),
+    "a broken loop": (broken_loop, "chain.stages: found a loop of [0, 2], expected one, unbroken"),
+    "a stage that replaces none": (
+        stage(2, replaces="x"),
+        "what vae_decoder replaces: found 'x', expected a stage that runs when",
+    ),
+    "a stage that replaces itself": (stage(2, replaces="vae_decoder"), "what vae_decoder replaces: found 'vae_decoder'"),
+    "a value of two names": (to("latents", "chain", "names", "denoised"), "chain.names: found ["),
+    "no picture": (to("photo", "chain", "names", "picture"), "components: found none that gives photo, expected one"),
+    "x0 outside the loop": (
+        to("prompt_embeds", "chain", "names", "denoised"),
+        "text_encoder: prompt_embeds: found outside the loop, expected in it",
+    ),
+    "a value written twice": (
+        network("prompt_mask", "text_encoder", "outputs", 0, "name"),
+        "a value that is there, expected a new one",
+    ),
     "no networks": (to([], "components"), "components: found none"),
     "a network twice": (lambda whole: whole["components"].append(whole["components"][0]), "each once"),
-    "an unknown network": (network("upscaler", "vae_decoder", "role"), "components: found [transformer, text_encoder, upscaler]"),
+    "an unknown network": (
+        network("upscaler", "vae_decoder", "role"),
+        "components: found ['transformer', 'text_encoder', 'upscaler'], expected",
+    ),
     "no parts": (network([], "transformer", "parts"), "transformer: parts: found 0, expected 1 to 512"),
     "300 times the same part": (repeat_parts, "expected each graph once"),
     "a part that is no graph": (

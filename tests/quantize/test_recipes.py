@@ -10,7 +10,7 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.quantize import preset_files
 from sprint_export.quantize.patterns import FLOAT, explain_recipe, is_pointwise, place_pattern
 from sprint_export.quantize.preset_files import check_name, find_preset, list_presets, preset_folder
@@ -20,6 +20,7 @@ from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import list_members, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from tests.tree import ROLES
 
 TARGETS = {name: load_target(name) for name in list_members("target")}
 ONNX = TARGETS["onnx"]

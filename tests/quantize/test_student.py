@@ -164,16 +164,10 @@ def test_sampling_times_keep_float32_in_a_16_bit_graph(student: Student) -> None
 def test_the_fake_student_stays_near_the_float_one(student: Student, precision: str, least: float) -> None:
     """The loss of the recipe on the picture; random weights amplify it, so the floor is low."""
     quantized = quantize_student(student, precision, ONNX)
-    pipe, float_pipe = open_torch(quantized), open_torch(student)
-    pipe.sessions = {role: TorchSession(c, fake=True) for role, c in quantized.components.items()}
-    ids, mask = pipe.reader.read(PROMPTS[:1])
+    float_pipe = open_torch(student)
+    pipe = float_pipe.over({role: TorchSession(c, fake=True) for role, c in quantized.components.items()})
     noise = np.random.default_rng(0).standard_normal((1, *student.latent_shape)).astype(np.float32)
-    drawn = []
-    for each in (pipe, float_pipe):
-        embeds = each.sessions["text_encoder"].run({"input_ids": ids})["prompt_embeds"]
-        x0 = each.denoise(noise, 0, embeds, mask)
-        drawn.append(each.sessions["vae_decoder"].run({"latents": x0})["image"])
-    found = snr_db(*drawn)
+    found = snr_db(*(each.draw(PROMPTS[:1], noise=noise)[0]["image"] for each in (pipe, float_pipe)))
     assert found >= least, f"{found:.1f} dB, at least {least}"
     assert found < 80, "nothing was quantized"
 

@@ -18,7 +18,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 from sprint_export.export.bundle import find_artifact, read_bundle
 from sprint_export.libraries import is_installed
 from sprint_export.nouns.recipe import FLOAT_DTYPES
-from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Student
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, Student
 from sprint_export.nouns.target import BuiltTarget, OptionValue, Target
 from sprint_export.options import complete_options, list_options
 from sprint_export.quantize.schemes.scheme import load_scheme
@@ -30,6 +30,7 @@ from sprint_export.runtimes.trt.runtime import TensorRT
 from sprint_export.runtimes.trt.target import TrtTarget
 from sprint_export.session import list_findings
 from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
+from tests.tree import ROLES
 
 TARGETS = list(list_members("target"))
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxruntime", "tensorrt_rtx", "tensorrt", "cuda", "openvino", "coremltools", "coreai"}

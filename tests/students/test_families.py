@@ -1,66 +1,72 @@
-"""The contract of every family file: found by its name, loads, specializes, says which pipelines it reads."""
+"""The contract of every family: found by its name without a library, and its tiny twin goes the whole road."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 from pathlib import Path
 
 import pytest
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.chain import is_loop
 from sprint_export.nouns.student import StepPlan, Student
-from sprint_export.registry import list_members, load_member
-from sprint_export.students import source
+from sprint_export.students.family import list_families, load_family
+from tests.students.contract import STEPS, check_conversion, check_drawing
+from tests.test_house import HEAVY, run_python
 
-FAMILIES = list(list_members("student"))
+FAMILIES = {family.name: family for family in list_families()}
+every_family = pytest.mark.parametrize("name", FAMILIES)
 
 
 def test_there_are_families() -> None:
     assert "sana_sprint" in FAMILIES
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_offers_the_stages(family: str) -> None:
-    module = load_member("student", family)
-    assert family == module.FAMILY
-    assert list(inspect.signature(module.load).parameters) == ["folder", "source", "revision", "variant"]
-    assert list(inspect.signature(module.specialize).parameters) == ["student", "plan"]
-    assert list(inspect.signature(module.make_reference).parameters) == ["student", "roles"]
-    assert list(inspect.signature(module.check_tokenizer).parameters) == ["student"]
-    assert callable(module.check_free_sizes)
-    assert list(inspect.signature(module.free_sizes).parameters) == ["student"]
-    assert inspect.getdoc(module), "the docstring says what the family covers"
+@every_family
+def test_its_chain_makes_a_picture(name: str) -> None:
+    chain = FAMILIES[name].chain
+    assert sum(is_loop(group) for group in chain.group(chain.roles)) == 1, "one loop"
+    assert chain.list_missing(chain.roles) == ()
+    assert inspect.getdoc(inspect.getmodule(type(FAMILIES[name]))), "the docstring says what the family covers"
+    assert (FAMILIES[name].folder / "recipes" / "balanced.toml").is_file(), "the recipe that is taken where none is named"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_its_pipelines_are_read_without_importing_it(family: str) -> None:
-    module = load_member("student", family)
-    assert module.PIPELINES
-    assert source._pipelines(family) == module.PIPELINES
-    assert module.__file__ is not None
-    names = [
-        node.targets[0].id
-        for node in ast.parse(Path(module.__file__).read_text()).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    ]
-    assert {"FAMILY", "PIPELINES"} <= set(names)
+def test_families_are_asked_without_a_library() -> None:
+    code = (
+        f"import sys\nfor name in {sorted(HEAVY | {'numpy'})}: sys.modules[name] = None\n"
+        "from sprint_export.students.family import list_families, plan_steps\n"
+        "from sprint_export.students.judge import list_judges\n"
+        "print(*(f'{family.name} {plan_steps(family, 1).steps}' for family in list_families()), len(list_judges()))"
+    )
+    assert run_python(code) == " ".join([*(f"{name} 1" for name in FAMILIES), "1"])
 
 
 def test_no_two_families_read_one_pipeline() -> None:
-    pipelines = [name for family in FAMILIES for name in source._pipelines(family)]
+    pipelines = [name for family in FAMILIES.values() for name in family.pipelines]
+    assert pipelines
     assert len(pipelines) == len(set(pipelines))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_empty_folder_is_the_users_mistake(family: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config\.json is missing"):
-        load_member("student", family).load(tmp_path, "here", None)
+@every_family
+def test_an_empty_folder_is_the_users_mistake(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is missing"):
+        FAMILIES[name].load(tmp_path, "here", None)
+
+
+@every_family
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_tiny_twin_draws_what_the_reference_draws(name: str, steps: int) -> None:
+    check_drawing(FAMILIES[name], steps)
+
+
+@every_family
+def test_the_tiny_twin_goes_the_whole_road(name: str, tmp_path: Path) -> None:
+    check_conversion(FAMILIES[name], "onnx-int8", tmp_path / "bundle", least_db=20)
 
 
 def test_specialize_returns_a_student_with_the_plan(tiny_student: Student) -> None:
     plan = StepPlan((1.0,), 3.0)
-    specialized = load_member("student", tiny_student.family).specialize(tiny_student, plan)
+    specialized = load_family(tiny_student.family).specialize(tiny_student, plan)
     assert specialized.plan == plan
     assert set(specialized.components) == set(tiny_student.components)
     for component in specialized.components.values():
@@ -70,4 +76,4 @@ def test_specialize_returns_a_student_with_the_plan(tiny_student: Student) -> No
 
 def test_an_unknown_family_lists_the_families() -> None:
     with pytest.raises(InputError, match=r"unknown student 'nobody'; choose from: .*sana_sprint"):
-        load_member("student", "nobody")
+        load_family("nobody")

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import InputError, MachineError
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import list_students, load_student
-from sprint_export.students.sana_sprint.family import GENERAL_PROMPTS
+from sprint_export.students.sana_sprint.checkpoint import GENERAL_PROMPTS
 from tests.made_student import TEXT, TRANSFORMER, VAE
+from tests.tree import ROLES
 
 
 @pytest.fixture

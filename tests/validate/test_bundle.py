@@ -13,15 +13,17 @@ from sprint_export.export.bundle import locate_kind
 from sprint_export.json_forms import from_json
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.report import Report
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.progress import quiet
 from sprint_export.quantize.mend.edits import read_edits
 from sprint_export.session import make_noise
 from sprint_export.students import load_student
+from sprint_export.students.family import Draws
 from sprint_export.validate import side_by_side, validate_bundle
 from sprint_export.validate.side_by_side import compare_components, draw_rounded
 from tests.bundles import list_files, read_rows
 from tests.made_student import PROMPTS
+from tests.tree import ROLES
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,9 @@ def test_an_edited_bundle_is_checked_without_its_calibration(
     assert kept_there == ["reference"], "PyTorch's own pictures, and no calibration"
     psnr = {row.component: row.value for row in report.rows if row.metric == "converter_psnr_db"}
     monkeypatch.setattr(side_by_side, "read_edits", lambda path: {})
-    without = draw_rounded(bundle, load_student(bundle.source), PROMPTS, make_noise(0, 1, 2, bundle.latent_shape), quiet)
+    without = draw_rounded(
+        bundle, load_student(bundle.source), Draws(PROMPTS, make_noise(0, 1, 2, bundle.latent_shape), 4.5), quiet
+    )
     lost = {row.component: row.value for row in compare_components(bundle, None, without) if row.metric == "converter_psnr_db"}
     print(f"converter: {psnr}; without edits: {lost}")
     assert min(psnr.values()) > 50, "a value that flips across a rounding step, of inputs or outputs, is all that differs"

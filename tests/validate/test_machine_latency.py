@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES
 from sprint_export.validate.latency import time_bundle
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import time_components
 from tests.bundles import shared_bundle
+from tests.tree import ROLES
 
 
 def test_the_machine_is_named_with_its_cores_and_system() -> None:

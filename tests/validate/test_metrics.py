@@ -11,7 +11,7 @@ import pytest
 from sprint_export.errors import InputError
 from sprint_export.registry import list_members, load_target
 from sprint_export.validate.gates import add_defaults
-from sprint_export.validate.metrics import METRICS, check_captions, check_metrics, find_metric, list_metrics
+from sprint_export.validate.metrics import METRICS, check_judged, check_metrics, find_metric, list_metrics
 from tests.tree import ROOT
 
 ONNX, TRT, COREML = (load_target(name) for name in ("onnx", "trt", "coreml"))
@@ -70,11 +70,17 @@ def test_a_gate_on_a_row_that_no_report_will_have_is_refused(name: str, target: 
         check_metrics([name], target)  # type: ignore[arg-type]  # a Target out of a parametrized list
 
 
+CAPTION = "a small red circle above a large blue square on a white background"
+
+
 def test_what_a_report_can_have_may_be_asked_for() -> None:
     check_metrics(["psnr_db", "engine_mb", "kernels_fp8", "adherence_percent"], TRT)
     check_metrics(["infinities", "departures", "ops_on_gpu"], COREML)
     check_metrics(["searched_psnr_db"], TRT, is_searched=True)
-    check_captions(["psnr_db"], has_captions=False)
-    check_captions(["flips"], has_captions=True)
+    check_judged(["psnr_db"], ["a dog"])
+    check_judged(["flips"], [CAPTION])
+    check_judged(["flips"], [CAPTION], 64)
     with pytest.raises(InputError, match="gate metric 'flips': it takes prompts that are captions of the shapes world"):
-        check_captions(["flips"], has_captions=False)
+        check_judged(["flips"], ["a dog"])
+    with pytest.raises(InputError, match="its pictures of 64 px"):
+        check_judged(["flips"], [CAPTION], 128)

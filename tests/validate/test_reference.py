@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.session import make_noise
-from sprint_export.specialize import DEFAULT_GUIDANCE
-from sprint_export.validate.reference import draw_reference
+from sprint_export.students.family import Draws
+from sprint_export.students.sana_sprint.family import FAMILY
+from sprint_export.students.sana_sprint.reference import draw_reference, make_reference
 from tests.made_student import PROMPTS, draw_stock, relative_error
+from tests.tree import ROLES
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_it_draws_what_the_stock_pipeline_draws(made: Student, steps: int) -> None:
     """The pipeline itself scales the noise by sigma_data: whoever scales it before halves it."""
     noise = make_noise(3, steps, len(PROMPTS), made.latent_shape)
-    found = draw_reference(made, PROMPTS, noise, steps, DEFAULT_GUIDANCE)
-    assert made.make_reference is not None
-    stock = made.make_reference(made)
+    found = draw_reference(made, Draws(PROMPTS, noise, FAMILY.guidance))
+    stock = make_reference(made)
     stock.set_progress_bar_config(disable=True)
     for i, prompt in enumerate(PROMPTS):
         latents, picture = draw_stock(stock, prompt, noise[:, i : i + 1], found.pictures.shape[1])
@@ -33,6 +34,6 @@ def test_it_draws_what_the_stock_pipeline_draws(made: Student, steps: int) -> No
 
 def test_guidance_and_noise_reach_the_picture(made: Student) -> None:
     noise = make_noise(3, 1, 1, made.latent_shape)
-    base = draw_reference(made, PROMPTS[:1], noise, 1, 4.5).latents
-    assert relative_error(draw_reference(made, PROMPTS[:1], noise, 1, 9.0).latents, base) > 1e-4
-    assert relative_error(draw_reference(made, PROMPTS[:1], -noise, 1, 4.5).latents, base) > 0.1
+    base = draw_reference(made, Draws(PROMPTS[:1], noise, 4.5)).latents
+    assert relative_error(draw_reference(made, Draws(PROMPTS[:1], noise, 9.0)).latents, base) > 1e-4
+    assert relative_error(draw_reference(made, Draws(PROMPTS[:1], -noise, 4.5)).latents, base) > 0.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import pytest
 
 from sprint_export.nouns.student import Student
 from sprint_export.session import make_noise
+from sprint_export.students.family import Draws, Reference
 from sprint_export.validate import reference_cache
-from sprint_export.validate.reference import Reference
 from sprint_export.validate.reference_cache import recall_reference, reference_folder
 
 PROMPTS = ("a red circle", "a blue square", "a green triangle")
@@ -25,9 +24,10 @@ class Drawer:
     def __init__(self) -> None:
         self.drawn: list[str] = []
 
-    def __call__(self, student: Student, prompts: Sequence[str], noise: Any, *rest: Any) -> Reference:
+    def __call__(self, student: Student, draws: Draws, *rest: Any) -> Reference:
+        prompts = draws.prompts
         self.drawn += prompts
-        latents = np.ascontiguousarray(noise[0]) + np.float32(len(prompts[0]))
+        latents = np.ascontiguousarray(draws.noise[0]) + np.float32(len(prompts[0]))
         pictures = (np.abs(latents[:, :3]).repeat(2, 2).repeat(2, 3).transpose(0, 2, 3, 1) * 50).astype(np.uint8)
         return Reference(pictures, latents, {"transformer": [0.5] * len(prompts)})
 
@@ -41,7 +41,7 @@ def drawer(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Drawer:
 
 def recall(student: Student, count: int, guidance: float = 4.5, is_fresh: bool = False) -> Reference:
     noise = make_noise(0, 1, count, student.latent_shape)
-    return recall_reference(student, PROMPTS[:count], noise, 1, guidance, is_fresh=is_fresh)
+    return recall_reference(student, Draws(PROMPTS[:count], noise, guidance), is_fresh=is_fresh)
 
 
 def test_a_larger_count_draws_what_is_new(tiny_student: Student, drawer: Drawer) -> None:
@@ -59,7 +59,7 @@ def test_what_decides_a_picture_decides_its_name(tiny_student: Student, drawer: 
     recall(tiny_student, 1)
     recall(tiny_student, 1, guidance=5.0)
     recall(dataclasses.replace(tiny_student, fingerprint="another"), 1)
-    recall_reference(tiny_student, PROMPTS[:1], make_noise(1, 1, 1, tiny_student.latent_shape), 1, 4.5)
+    recall_reference(tiny_student, Draws(PROMPTS[:1], make_noise(1, 1, 1, tiny_student.latent_shape), 4.5))
     assert drawer.drawn == [PROMPTS[0]] * 4
     assert len(list(reference_folder().iterdir())) == 4
 

@@ -10,8 +10,8 @@ import pytest
 
 from sprint_export.errors import BundleError
 from sprint_export.nouns.report import Measurement, Report
+from sprint_export.students.sprint_tiny.judge import wilson_interval
 from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
-from sprint_export.validate.measure import wilson_interval
 from sprint_export.validate.report import name_failures, render_report
 from sprint_export.validate.report_file import format_report, read_report
 

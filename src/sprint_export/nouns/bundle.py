@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
 from sprint_export.nouns.target import Options
@@ -68,9 +69,10 @@ class Bundle:
     device: str
     options: Options
     layout: str
+    chain: Chain
     plan: StepPlan
     prompt: PromptPlan
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
     components: tuple[ComponentRecord, ...]
     artifacts: tuple[Artifact, ...]
     recipe: Recipe | None

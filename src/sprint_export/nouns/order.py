@@ -49,7 +49,7 @@ class Order:
     steps: int | Sequence[int] = field(
         default=1, metadata=resolved("Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")
     )
-    guidance: float | None = field(default=None, metadata=resolved("Guidance scale to fix; default 4.5.", float))
+    guidance: float | None = field(default=None, metadata=resolved("Guidance scale to fix; default: the family's.", float))
     components: Sequence[str] | None = field(
         default=None,
         metadata=resolved("Export only this network; may be repeated.", flags=("--component",), metavar="ROLE", is_repeated=True),
@@ -140,7 +140,7 @@ class CheckedOrder:
     order: Order
     deployment: Deployment
     out: Path
-    components: tuple[str, ...]
+    components: tuple[str, ...]  # empty: all
     recipe: Recipe | str | None  # a preset's name, "auto", or the recipe itself; None leaves the choice to the precision
     gates: tuple[Gate, ...]  # the user's own
     min_psnr_db: float  # what a search for a recipe has to reach

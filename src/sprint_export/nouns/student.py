@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import unknown_choice
+from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from sprint_export.weights import Handle
 
-ROLES = ("text_encoder", "transformer", "vae_decoder")  # in the order a picture passes through them
 CHANNELS_LAST, CHANNELS_FIRST = "channels-last", "channels-first"  # tokens [B, N, D] as trained; [B, D, h, w] for Neural Engines
 
 
@@ -99,9 +99,10 @@ class StepPlan:
 class PromptPlan:
     """How a prompt becomes token ids, enough to do it without the model's code.
 
-    The text is `prefix` + the lower-cased, stripped prompt; ids are padded right with `pad_id` to `tokens`; the encoder keeps
-    its first and its last `keep - 1` positions. `prefix_ids` are the ids before those: where they are given, the encoder holds
-    what it makes of them and is fed the last `keep - 1` ids alone. A longer text is cut where `cuts` says so, else refused.
+    The text is `prefix` + the prompt, stripped and lower-cased where they say so, + `suffix`; ids are padded right with `pad_id`
+    to `tokens`. The encoder keeps `keep` positions: the last ones, the very first among them where `keeps_first` (BOS).
+    `prefix_ids` are the ids before the last ones: where they are given, the encoder holds what it makes of them and is fed the
+    ids behind them alone. A longer text is cut where `cuts` says so, else refused.
     """
 
     prefix: str
@@ -112,11 +113,14 @@ class PromptPlan:
     prefix_ids: tuple[int, ...] = ()
     cuts: bool = True
     vocabulary: int = 0  # rows of the encoder's table of words: every id is below it; 0: not known
+    suffix: str = ""
+    strips: bool = True
+    keeps_first: bool = True
 
     @property
     def before(self) -> int:
-        """How many positions, the first among them, stand before the last `keep - 1`."""
-        return self.tokens - self.keep + 1
+        """How many positions, the first among them, stand before the last ones that are kept."""
+        return self.tokens - self.keep + self.keeps_first
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,10 @@ class Student:
     revision: str | None
     fingerprint: str
     components: Mapping[str, Component]
+    chain: Chain
     prompt: PromptPlan
     tokenizer: Path
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
     configs: Mapping[str, Mapping[str, Any]]
     licence: str
     calibration_prompts: tuple[str, ...] = ()
@@ -141,6 +146,5 @@ class Student:
     plan: StepPlan | None = None
     layout: str = CHANNELS_LAST
     recipe: Recipe | None = None
-    make_reference: Callable[..., Any] | None = None
     folder: Path | None = None
     variant: str | None = None

@@ -11,7 +11,7 @@ import pytest
 from sprint_export.errors import InputError
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.recipe import QuantizedLayer
-from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.runtimes.coreai_asset.runtime import CoreAISession
 from sprint_export.runtimes.coreai_asset.target import TARGET
@@ -21,6 +21,7 @@ from tests.made_student import Array, relative_error, snr_db
 
 pytest.importorskip("coreai_torch", reason="needs the extra 'coreai'")
 from sprint_export.export.to_coreai import writer as to_coreai
+from tests.tree import ROLES
 
 FILES = {"model.aimodel/main.mlirb": "graph", "model.aimodel/main.hash": "package", "model.aimodel/metadata.json": "package"}
 MAX_FP32 = 1e-5  # largest deviation over the largest value, float32 arithmetic on both sides

@@ -14,19 +14,20 @@ pytest.importorskip("coremltools")
 from sprint_export.export.to_coreml import writer as to_coreml
 from sprint_export.export.to_coreml.fixes import TANH_FORM
 from sprint_export.nouns.bundle import ComponentRecord
-from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.coreml.checker import RUNTIME
 from sprint_export.runtimes.coreml.mil.program import read_program
-from sprint_export.session import Chain, Session
+from sprint_export.session import Parts, Session
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.images import psnr_arrays, relative_error
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array
+from tests.tree import ROLES
 
 TARGET = load_target("coreml")
 Feeds = dict[str, dict[str, Array]]
@@ -40,7 +41,7 @@ def write(component: Component, folder: Path, precision: str = "fp32", **options
 
 
 def open_component(record: ComponentRecord, folder: Path) -> Session:
-    return Chain([RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
+    return Parts([RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
 
 
 def compare(component: Component, folder: Path, precision: str, feeds: Feeds, **options: object) -> tuple[Array, Array]:

@@ -17,10 +17,10 @@ from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.writer import make_graph
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
 from sprint_export.runtimes.onnx_cpu.target import TARGET
 from sprint_export.sizes import read_axis
 from sprint_export.specialize import specialize_student
+from sprint_export.students.family import load_family
 from sprint_export.students.sana_sprint.presets import tiny
 from tests.export.to_onnx.graphs import Exported, count_ops, export_component, initializers, quantize, run_onnx
 from tests.made_student import Array, snr_db
@@ -48,7 +48,7 @@ def specialized(name: str, made: Student) -> Student:
 
 
 def freed(student: Student) -> Student:
-    result: Student = load_member("student", student.family).free_sizes(student)
+    result = load_family(student.family).free_sizes(student)
     return result
 
 

@@ -16,14 +16,14 @@ from onnx import TensorProto
 from sprint_export.errors import InputError
 from sprint_export.export.to_onnx.passes import ORDER, SMALL
 from sprint_export.export.to_onnx.writer import INLINE_BYTES, OPSET, count_precisions, make_graph, write_graph
-from sprint_export.nouns.student import ROLES, Component, Student
+from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import Handle, LazyHandle
 from tests.export.to_onnx.graphs import HALF, Exported, initializers, producers, quantize_small, run_onnx, small_component
 from tests.made_student import Array, relative_error
-from tests.tree import ROOT
+from tests.tree import ROLES, ROOT
 
 TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 LIMIT = 1e-4  # float32 sums in another order; measured 1e-6

@@ -15,7 +15,7 @@ import torch
 
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Step
 from sprint_export.quantize.measure import walk
 from sprint_export.quantize.measure.calibrate import calibrate
@@ -26,6 +26,7 @@ from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
 from tests.attack.forks import run_forked
 from tests.made_student import PROMPTS, open_torch
+from tests.tree import ROLES
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -13,7 +13,7 @@ import torch
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.progress import Step
 from sprint_export.quantize import quantize_student
@@ -26,6 +26,7 @@ from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
 from tests.made_student import PROMPTS, open_torch, snr_db
+from tests.tree import ROLES
 
 ONNX: Target = load_target("onnx")
 ALL_FOUR_BITS = Recipe("small", (Rule("*", "int4"),), tuple(PROMPTS))

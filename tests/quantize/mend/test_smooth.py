@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES, Component, Migration, Student
+from sprint_export.nouns.student import Component, Migration, Student
 from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.records import record_rows
@@ -22,6 +22,7 @@ from sprint_export.weights import constant
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, snr_db
 from tests.planted import FACTOR, plant_outliers
+from tests.tree import ROLES
 
 ONNX: Target = load_target("onnx")
 

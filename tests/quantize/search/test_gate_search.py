@@ -13,10 +13,9 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.progress import Step
-from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
@@ -27,7 +26,7 @@ from sprint_export.quantize.search.units import gather_layers, round_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.session import OneAtATime, Pipeline
+from sprint_export.session import open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
@@ -54,10 +53,8 @@ def search(student: Student, gate: float, **more: Any) -> GateSearch:
 
 def draw(student: Student, fake: bool) -> Any:
     """Pictures as validation draws them, by other code than the search's."""
-    assert student.plan is not None
-    sessions = OneAtATime(ROLES, lambda role: TorchSession(student.components[role], fake))
-    reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
-    return Pipeline(sessions, reader, student.plan, student.latent_shape)(PROMPTS, seed=1)
+    sessions = {role: TorchSession(component, fake) for role, component in student.components.items()}
+    return open_student(student, sessions)(PROMPTS, seed=1)
 
 
 def test_the_recipe_is_what_was_measured_and_meets_the_gate(student: Student) -> None:
@@ -135,16 +132,17 @@ def test_inputs_are_rounded_as_the_graph_rounds_them(student: Student) -> None:
     """The error of a layer rounded alone is that of pictures that fake quantization draws."""
     layers = gather_layers(quantize_student(student, "int8", ONNX))
     layer = next(name for name in layers if name.startswith("vae_decoder"))
-    weight_only = {layer: dataclasses.replace(layers[layer], input_amax=None)}
+    compressed = {layer: dataclasses.replace(layers[layer], input_amax=None)}
     pictures = Pictures(student, PROMPTS, 1)
     both = pictures.measure_error({layer: layers[layer]})
-    assert both > pictures.measure_error(weight_only) > 0
+    assert both > pictures.measure_error(compressed) > 0
     assert pictures.measure_error({}) == 0, "no hook stays"
     recipe = Recipe("one", (Rule(layer, "int8"), Rule("*", FLOAT)), PROMPTS, 1)
     alone = quantize_student(student, "int8", ONNX, recipe)
     sessions = {role: TorchSession(component, fake=True) for role, component in alone.components.items()}
-    found = [sessions["vae_decoder"].run({"latents": each})["image"].clip(-1, 1) for each in pictures._latents]
-    wanted = np.mean([np.square(a - b).mean() for a, b in zip(found, pictures._pictures, strict=True)])
+    sides = [open_student(student, each).draw(PROMPTS, seed=1) for each in (sessions, pictures._sessions)]
+    pairs = [[table["image"].clip(-1, 1) for table in tables] for tables in sides]
+    wanted = np.mean([np.square(a - b).mean() for a, b in zip(*pairs, strict=True)])
     again = pictures.measure_error(round_layers(student, ONNX, recipe, "int8"))
     assert again == pytest.approx(wanted, rel=1e-6)
 

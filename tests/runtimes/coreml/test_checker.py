@@ -15,16 +15,17 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.export.to_coreml.writer import EXPORTER, MODEL
 from sprint_export.nouns.report import Finding
-from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.registry import load_target
 from sprint_export.runtimes.coreai_asset.runtime import RUNTIME as COREAI
 from sprint_export.runtimes.coreai_asset.target import TARGET as COREAI_TARGET
 from sprint_export.runtimes.coreml.checker import RUNTIME, CheckerSession
-from sprint_export.session import Chain
+from sprint_export.session import Parts
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array, relative_error
 from tests.runtimes.coreml.mil.mil_programs import save_program
+from tests.tree import ROLES
 
 TARGET = load_target("coreml")
 MAX_ERROR = 1e-5  # largest deviation over the largest value: float32 sums in another order
@@ -86,7 +87,7 @@ def save_linear(folder: Path) -> Path:
 
 
 def rows_of(session: object) -> dict[str, Finding]:
-    assert isinstance(session, CheckerSession | Chain)
+    assert isinstance(session, CheckerSession | Parts)
     return {row.metric: row for row in session.findings()}
 
 
@@ -120,7 +121,7 @@ def test_a_chain_of_parts_tells_of_the_part_that_overflowed(tmp_path: Path) -> N
         return mb.cast(x=grown, dtype="fp32", name="y")
 
     second = save_program(tmp_path / "second.mlpackage", [((1, 8), "fp32")], build) / MODEL
-    chain = Chain([RUNTIME.open_session(first, (X,), (z,)), RUNTIME.open_session(second, (z,), (Y,))])
+    chain = Parts([RUNTIME.open_session(first, (X,), (z,)), RUNTIME.open_session(second, (z,), (Y,))])
     chain.run({"x": np.full((1, 8), 20.0, np.float32)})
     rows = rows_of(chain)
     assert (rows["infinities"].value, rows["infinities"].note) == (16, "first at op 'grown' (exp)")

@@ -20,7 +20,7 @@ from sprint_export.errors import BundleError
 from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle, write_bundle
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.registry import hush
 from sprint_export.runtimes.coreml.departures import search_component
@@ -34,6 +34,7 @@ from tests.bundles import copy_bundle
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, Array
 from tests.runtimes.coreml.mil.mil_programs import change_literal, change_weight
+from tests.tree import ROLES
 
 DTYPE = "fp16"  # what the graphs of all of these precisions compute in
 Feeds = dict[str, dict[str, Array]]

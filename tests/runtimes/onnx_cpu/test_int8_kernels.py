@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from sprint_export.nouns.student import ROLES, Student
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.runtimes.onnx_cpu.runtime import RUNTIME
 from sprint_export.runtimes.onnx_cpu.target import TARGET
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import Exported, export_component, make_feeds, optimize, producers, quantize
 from tests.made_student import snr_db
+from tests.tree import ROLES
 
 MIN_SNR_DB = 40.0  # kernels sum in another order, and values near a rounding threshold fall to the neighbouring step
 

@@ -15,7 +15,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.to_openvino.writer import EXPORTER
-from sprint_export.nouns.student import ROLES, Component, Student, TensorSpec
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.options import complete_options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import require
@@ -25,7 +25,7 @@ from sprint_export.runtimes.openvino_ir.target import TARGET
 from tests.bundles import read_rows
 from tests.export.to_onnx.graphs import quantize_small, small_component, small_feeds
 from tests.made_student import snr_db
-from tests.tree import ROOT
+from tests.tree import ROLES, ROOT
 
 pytest.importorskip("openvino")
 DENSE = ("conv", "point", "left", "right", "out")  # of tests.export.to_onnx.graphs.Small

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from sprint_export.nouns.student import ROLES
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import load_preset, tiny
 from sprint_export.students.sana_sprint.published import PRESETS
+from tests.tree import ROLES
 
 
 def test_tiny_is_the_same_every_time_and_its_seed_matters() -> None:

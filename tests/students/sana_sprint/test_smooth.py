@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, ROLES, Component, Migration, Student
+from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, Component, Migration, Student
 from sprint_export.quantize.mend.edits import scale_channels
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.smooth import list_migrations
 from sprint_export.weights import Handle, LazyHandle, materialize
 from tests.export.to_onnx.graphs import make_feeds
+from tests.tree import ROLES
 
 STUDENTS = pytest.mark.parametrize("name", ["tiny", "made", "made, channels first"])
 LAYERS = {  # of the made student: 2 text layers, 3 blocks, 1 EfficientViT block

@@ -16,11 +16,12 @@ from diffusers import SanaSprintPipeline
 from transformers import GemmaTokenizerFast
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.student import ROLES
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.sana_sprint.reference import make_reference
 from tests.made_student import draw_stock, make_pipeline, open_torch
 from tests.students.sana_sprint.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, set_value
+from tests.tree import ROLES
 
 IS_FIVE = int(transformers.__version__.split(".")[0]) >= 5
 TEXT = "text_encoder/config.json"
@@ -172,13 +173,12 @@ def test_networks_with_covered_values_draw_what_stock_draws(case: str, tmp_path:
 def test_the_reference_reads_the_folder_itself(copied: Path) -> None:
     """What our own reading makes of it is not asked."""
     student = load_student(copied)
-    assert student.make_reference is not None
     broken = {role: dataclasses.replace(student.components[role], weights={}) for role in ROLES}
-    reference = student.make_reference(dataclasses.replace(student, components=broken))
+    reference = make_reference(dataclasses.replace(student, components=broken))
     reference.set_progress_bar_config(disable=True)
     noise = np.random.default_rng(1).standard_normal((1, 1, *student.latent_shape), np.float32)
     found = open_torch(specialize_student(student))(["a red circle"], noise=noise)
     assert compare(found, draw_stock(reference, "a red circle", noise, 64)[1]) >= ENOUGH_DB
-    only = student.make_reference(student, ("text_encoder",))
+    only = make_reference(student, ("text_encoder",))
     assert (only.transformer, only.vae) == (None, None)
     assert only.text_encoder.dtype == torch.float32

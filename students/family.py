@@ -1,0 +1,182 @@
+"""What a family is: the Protocol that every `students/<family>/family.py` inherits from, so that mypy says what is missing.
+
+A family file is light: it imports the standard library and nouns, names stages, times and presets, and fetches what computes
+inside its methods. So it can be asked before any library is loaded, and on machines that only open bundles.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sprint_export.errors import InputError, RefusedError, unknown_choice
+from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.student import CHANNELS_LAST, Component, Migration, StepPlan, Student
+from sprint_export.progress import Progress, quiet
+from sprint_export.registry import list_members, load_member
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+@dataclass
+class Reference:
+    """Pictures uint8 [B, H, W, 3] and denoised states float32 [B, *latents]; seconds by role."""
+
+    pictures: npt.NDArray[np.uint8]
+    latents: npt.NDArray[np.float32]
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name."""
+
+    prompts: Sequence[str]
+    noise: npt.NDArray[np.float32]
+    guidance: float
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+    def take(self, rows: Sequence[int]) -> Draws:
+        """Some of them."""
+        inputs = {name: value[list(rows)] for name, value in self.inputs.items()}
+        return replace(self, prompts=[self.prompts[i] for i in rows], noise=self.noise[:, list(rows)], inputs=inputs)
+
+
+class Family(Protocol):
+    """One family of students. Its `family.py` declares it as `FAMILY = <Class>(name="<family>")`."""
+
+    name: str
+    pipelines: tuple[str, ...]  # `_class_name` of the model_index.json of its folders
+    chain: Chain
+    guidance: float  # the default
+    layouts: tuple[str, ...] = (CHANNELS_LAST,)
+    text_layers: tuple[str, ...] = ()  # patterns of `role.layer` that read rows of the prompt: padded ones are not looked at
+    presets: Mapping[str, str] = {}  # `random:<preset>` -> title
+    hub_ids: Mapping[str, str] = {}  # known students on the hub -> title
+    holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie; `recipes/` among them."""
+        return Path(str(sys.modules[type(self).__module__].__file__)).parent
+
+    @abstractmethod
+    def load(self, folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+        """Read a pipeline folder: configs, tokenizer, handles of the weights.
+
+        Raises:
+            InputError: a file is missing or damaged, a value is not covered, or a config does not fit its weights.
+        """
+
+    @abstractmethod
+    def plan_times(self, steps: int) -> tuple[float, ...]:
+        """Flow times of the family's schedule, noise first.
+
+        Raises:
+            InputError: it has none of that many steps.
+        """
+
+    @abstractmethod
+    def specialize(self, student: Student, plan: StepPlan) -> Student:
+        """The student with `plan` and its prompt fixed: networks with specs, what is constant folded.
+
+        A network's module takes and gives float32 and int64, as its specs say, and computes in the type of its weights.
+        """
+
+    @abstractmethod
+    def draw_reference(self, student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
+        """What the original implementation draws in float32 with an unspecialized student."""
+
+    @abstractmethod
+    def tiny(self, seed: int = 0) -> Student:
+        """A two-layer twin with random weights, for tests."""
+
+    def load_preset(self, preset: str) -> Student:
+        """A student of one of `presets`, with random weights."""
+        raise unknown_choice("random preset", preset, self.presets)
+
+    @abstractmethod
+    def check_tokenizer(self, student: Student) -> None:
+        """Whether the ids that a bundle makes of prompts are those of the original tokenizer; InputError where not."""
+
+    def check_free_sizes(self, student: Student) -> None:
+        """Whether the student draws more than one size of picture; RefusedError where not."""
+        raise RefusedError(f"--dynamic: students of {self.name} draw one size only; leave --dynamic out")
+
+    def free_sizes(self, student: Student) -> Student:
+        """A specialized student whose specs leave height and width free (sizes.py); RefusedError where it has one size."""
+        self.check_free_sizes(student)
+        return student
+
+    def arrange_channels_first(self, student: Student) -> Student:
+        """A specialized student laid out for Neural Engines; one that has no such form says so in its notes."""
+        note = f"layout: channels last; {self.name} has no channels-first form"
+        noted = {role: replace(network, notes=(*network.notes, note)) for role, network in student.components.items()}
+        return replace(student, components=noted)
+
+    def list_migrations(self, student: Student, role: str) -> tuple[Migration, ...]:
+        """Places of one network of a specialized student where channels can be scaled."""
+        return ()
+
+    def make_inputs(self, student: Student, count: int) -> dict[str, Array]:
+        """What optional networks are calibrated and validated with, [count, ...] by name: unit noise."""
+        import numpy as np
+
+        given = student.chain.list_given(student.components)
+        draw = np.random.default_rng(0).standard_normal
+        return {name: draw((count, *map(int, spec.shape[1:]))).astype(spec.dtype) for name, spec in given.items()}
+
+
+def load_family(name: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    family: Family = load_member("student", name).FAMILY
+    return family
+
+
+def list_families() -> tuple[Family, ...]:
+    """All families."""
+    return tuple(load_family(name) for name in list_members("student"))
+
+
+def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | None = None) -> StepPlan:
+    """The schedules of one or several step counts, the default first.
+
+    Raises:
+        InputError: no count, or one that the family has no schedule for.
+    """
+    counts = (steps,) if isinstance(steps, int) else tuple(dict.fromkeys(steps))
+    if not counts:
+        raise InputError("steps=(): expected at least one step count from 1 to 4")
+    times = tuple(s for count in counts for s in family.plan_times(count))
+    scale = family.guidance if guidance is None else guidance
+    return StepPlan(times, scale, counts=counts if len(counts) > 1 else ())
+
+
+def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:
+    """Note how long each call of a torch module takes."""
+    module.register_forward_pre_hook(lambda *_: seconds.append(-clock()))
+
+    def stop(*_: Any) -> None:
+        seconds[-1] += clock()
+
+    module.register_forward_hook(stop)
+
+
+def replace_components(student: Student, *components: Component) -> Student:
+    """The student with these networks in place of those of their roles."""
+    return replace(student, components={**student.components, **{c.role: c for c in components}})

@@ -1,0 +1,163 @@
+"""A diffusers folder of SANA-Sprint as a Student: configs now, weights when pulled; what is covered stands in configs.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import SanaTransformer2DModel
+
+from sprint_export.errors import InputError
+from sprint_export.nouns.student import Component, Student
+from sprint_export.students.covered import show
+from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
+from sprint_export.students.networks.dc_ae import make_autoencoder
+from sprint_export.students.networks.gemma2 import make_gemma2
+from sprint_export.students.sana_sprint.configs import (
+    check_agreement,
+    check_depth,
+    check_index,
+    check_scheduler,
+    check_side,
+    complete_config,
+)
+from sprint_export.students.sana_sprint.family import FAMILY
+from sprint_export.students.sana_sprint.folds import position_table
+from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
+from sprint_export.students.sana_sprint.reference import FOLDERS
+from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
+
+GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
+COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
+PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+
+
+def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+    """Read a diffusers folder: configs, tokenizer, handles of the weights.
+
+    Raises:
+        InputError: a file is missing or damaged, a value is not covered, or a config does not fit its weights; the message names
+            it.
+    """
+    configs = {role: read_json(folder / name / "config.json", folder) for role, (name, _) in FOLDERS.items()}
+    check_files(folder, PARTS)
+    index = read_json(folder / "model_index.json", folder)
+    check_index(str(folder / "model_index.json"), index)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    check_scheduler(str(scheduler), read_json(scheduler, folder))
+    weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
+    fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
+    settings = read_settings(folder / "tokenizer", folder)
+    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
+    check_side(source, student.configs)
+    own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
+    prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
+    return dataclasses.replace(
+        student,
+        folder=folder,
+        variant=variant,
+        configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
+        calibration_prompts=prompts["calibration"],
+        validation_prompts=prompts["validation"],
+    )
+
+
+def _list_other_variants(folder: Path, variant: str | None) -> set[Path]:
+    """Weights that lie beside the chosen ones and are not read, so that a fingerprint tells variants apart."""
+    unused: set[Path] = set()
+    for name, stem in FOLDERS.values():
+        chosen = choose_variant(folder / name, stem, variant)
+        mark = f".{chosen}" if chosen else ""
+        used = {*find_weights(folder / name, stem, variant), folder / name / f"{stem}.safetensors.index{mark}.json"}
+        unused |= {path for path in (folder / name).glob(f"{stem}*") if ".safetensors" in path.name and path not in used}
+    return unused
+
+
+def read_general_prompts() -> tuple[str, ...]:
+    """The prompts of this package, for students that come without."""
+    return read_prompts(GENERAL_PROMPTS, GENERAL_PROMPTS.parent)
+
+
+def assemble(
+    configs: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, Mapping[str, Handle]],
+    tokenizer: Path,
+    settings: Mapping[str, Any],
+    source: str,
+    revision: str | None,
+    fingerprint: str,
+    licence: str,
+) -> Student:
+    """Join configs and weight handles to a student of stock modules on `meta`.
+
+    Raises:
+        InputError: a config holds a value that is not covered, or does not fit its weights.
+    """
+    files = {role: f"{source}: {name}/config.json" for role, (name, _) in FOLDERS.items()}
+    complete = {role: complete_config(role, files[role], configs[role]) for role in FOLDERS}
+    check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
+    check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
+    check_agreement(source, complete)
+    modules = {role: _build(role, files[role], complete[role]) for role in FOLDERS}
+    held = {role: dict(handles) for role, handles in weights.items()}
+    if complete["transformer"]["interpolation_scale"] is not None:
+        held["transformer"]["patch_embed.pos_embed"] = constant(position_table(complete["transformer"]))
+    for role, module in modules.items():
+        _check_network(role, module, held[role], f"{source}: {FOLDERS[role][0]}")
+    size = complete["transformer"]["sample_size"]
+    return Student(
+        family=FAMILY.name,
+        source=source,
+        revision=revision,
+        fingerprint=fingerprint,
+        components={role: Component(role, modules[role], held[role]) for role in FAMILY.chain.roles},
+        chain=FAMILY.chain,
+        prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
+        tokenizer=tokenizer,
+        latent_shape=(complete["transformer"]["in_channels"], size, size),
+        configs=complete,
+        licence=licence,
+    )
+
+
+def _build(role: str, file: str, config: Mapping[str, Any]) -> torch.nn.Module:
+    make: Any = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}[role]
+    try:
+        module: torch.nn.Module = make(config)
+    except Exception as error:  # the stock classes check little; what they stumble over is a value of the config
+        raise InputError(
+            f"{file} describes no {role} that can be built ({' '.join(str(error).split())[:300]!r}); found {show(dict(config))}"
+        ) from error
+    return module
+
+
+def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Handle], where: str) -> None:
+    """Whether weights fit; an autoencoder may come without its encoder, which is never drawn with."""
+    decoder = {name: handle for name, handle in weights.items() if name.startswith("decoder.")}
+    if role == "vae_decoder" and len(decoder) == len(weights):
+        inner = {name.removeprefix("decoder."): handle for name, handle in decoder.items()}
+        check_fit(module.get_submodule("decoder"), inner, where)
+    else:
+        check_fit(module, weights, where, ignore=COMPUTED)
+
+
+def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
+    """The stock denoiser on `meta`."""
+    with torch.device("meta"):
+        return SanaTransformer2DModel.from_config(dict(config)).eval()
+
+
+def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+    handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
+    if role != "text_encoder":
+        return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
+    named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}
+    short = {name.removeprefix("model."): handle for name, handle in named.items()}
+    if len(short) < len(named):
+        raise InputError(
+            f"{folder}: some weights are there twice, with and without 'model.' in their names; expected one of them"
+        )
+    return short

@@ -1,0 +1,136 @@
+"""SANA-Sprint's three networks with their specs, once plan and prompt are fixed; folds stand in folds.py and networks/."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from sprint_export.errors import RefusedError
+from sprint_export.nouns.student import CHANNELS_FIRST, Component, StepPlan, Student, TensorSpec
+from sprint_export.sizes import SIDES, name_axis
+from sprint_export.students.family import replace_components
+from sprint_export.students.networks.dc_ae import LatentDecoder, fold_decoder
+from sprint_export.students.networks.dc_ae_blocks import FORMS as DECODER_FORMS
+from sprint_export.students.networks.forms import count_forms
+from sprint_export.students.networks.gemma2 import (
+    PromptEncoder,
+    bias_handles,
+    count_unused,
+    fold_text_range,
+    rotation_handles,
+)
+from sprint_export.students.networks.gemma2_prefix import PrefixCache
+from sprint_export.students.sana_sprint.channels_first import to_channels_first
+from sprint_export.students.sana_sprint.folds import fold_transformer
+from sprint_export.students.sana_sprint.transformer import FORMS, OneStepSana
+
+
+def specialize(student: Student, plan: StepPlan) -> Student:
+    """Fix the text encoder's length and prefix, wrap the decoder, and rebuild the transformer without its time path."""
+    config = student.configs["transformer"]
+    decoder = student.components["vae_decoder"]
+    keep, hidden = student.prompt.keep, student.configs["text_encoder"]["hidden_size"]
+    latents = TensorSpec("latents", "float32", (1, *student.latent_shape), "x_s, unit-variance noise first")
+    embeds = TensorSpec("prompt_embeds", "float32", (1, keep, hidden), "kept rows of the text encoder")
+    mask = TensorSpec("prompt_mask", "int64", (1, keep), "1 for tokens of the prompt, 0 for padding")
+    step = TensorSpec("step", "int64", (1,), "index into the plan's times")
+    side = student.latent_shape[1] * 2 ** (len(student.configs["vae_decoder"]["decoder_block_out_channels"]) - 1)
+    with torch.device("meta"):
+        transformer = OneStepSana(config, len(plan.times)).eval()
+    weights, notes = fold_transformer(student, plan)
+    encoder = dataclasses.replace(encode_prompts(student.components["text_encoder"], student), outputs=(embeds,))
+    denoiser = Component(
+        "transformer",
+        transformer,
+        weights,
+        (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
+        (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),),
+        forms=count_forms(transformer, FORMS),
+        notes=notes,
+    )
+    painting = LatentDecoder(decoder.module).eval()
+    painted, painted_notes = fold_decoder(decoder.weights, painting, student.latent_shape)
+    painter = Component(
+        "vae_decoder",
+        painting,
+        painted,
+        (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
+        (TensorSpec("image", "float32", (1, 3, side, side), "picture in [-1, 1], not clipped"),),
+        forms=count_forms(painting, DECODER_FORMS),
+        notes=painted_notes,
+    )
+    return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
+
+
+def encode_prompts(text: Component, student: Student) -> Component:
+    """The text encoder for the student's PromptPlan; where that holds a prefix, computing the positions after it only."""
+    stock: Any = text.module
+    config, prompt = stock.config, student.prompt
+    held = len(prompt.prefix_ids)
+    module = PromptEncoder(stock, prompt.tokens, prompt.keep, is_cached=held > 0).eval()
+    named = dict(text.weights) | fold_text_range(text.weights, config.num_hidden_layers)
+    named |= rotation_handles(stock.rotary_emb, prompt.tokens, held)
+    weights = {f"model.{name}": handle for name, handle in named.items()}
+    unused = count_unused(prompt.tokens) if held else 0
+    weights |= bias_handles(config.sliding_window, prompt.tokens, held, unused)
+    if held:
+        weights |= PrefixCache(stock, text.weights, prompt.prefix_ids, unused).handles()
+    meaning = "the prompt after the prefix, padded right" if held else "prefix + prompt, padded right"
+    ids = TensorSpec("input_ids", "int64", (1, prompt.tokens - held), meaning)
+    cache = f"prefix: keys and values of {held} tokens are constants, {prompt.keep - 1} are computed"
+    notes = (
+        "attention: eager (applies the soft cap)",
+        "mask input dropped: causal, padded right",
+        "range: residual stream and post-norm inputs scaled down, norms compensated",
+        cache if held else f"prefix: all {prompt.tokens} positions are computed",
+    )
+    return Component("text_encoder", module, weights, (ids,), notes=notes)
+
+
+def check_free_sizes(student: Student) -> None:
+    """Whether the student's networks can draw more than one size of picture.
+
+    Raises:
+        RefusedError: its transformer adds a table of positions, which has one size.
+    """
+    config = student.configs["transformer"]
+    if config["interpolation_scale"] is not None:
+        side = config["sample_size"] // config["patch_size"]
+        raise RefusedError(
+            f"--dynamic: the transformer of {student.source} adds a table of {side} x {side} positions "
+            f"(interpolation_scale={config['interpolation_scale']}), so it draws one size only; leave --dynamic out, or "
+            "take a student without a table, as SANA-Sprint's published ones are"
+        )
+
+
+def free_sizes(student: Student) -> Student:
+    """A specialized student whose specs leave height and width of latents and pictures free, in multiples of its patches.
+
+    Raises:
+        RefusedError: as `check_free_sizes`.
+    """
+    check_free_sizes(student)
+    side, patch = student.latent_shape[1], student.configs["transformer"]["patch_size"]
+
+    def free(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(_free_sides(spec, patch * int(spec.shape[2]) // side) if len(spec.shape) == 4 else spec for spec in specs)
+
+    note = f"sizes: height and width are free; ranges and checks are those of latents of {side} x {side}"
+    freed = {
+        role: dataclasses.replace(c, inputs=free(c.inputs), outputs=free(c.outputs), notes=(*c.notes, note))
+        for role, c in student.components.items()
+        if role != "text_encoder"
+    }
+    return dataclasses.replace(student, components={**student.components, **freed})
+
+
+def _free_sides(spec: TensorSpec, multiple: int) -> TensorSpec:
+    return dataclasses.replace(spec, shape=(*spec.shape[:2], *(name_axis(multiple, name) for name in SIDES)))
+
+
+def arrange_channels_first(student: Student) -> Student:
+    """A specialized student with its transformer laid out for Apple's Neural Engine; the other networks stay."""
+    transformer = to_channels_first(student.components["transformer"], student.configs["transformer"])
+    return dataclasses.replace(replace_components(student, transformer), layout=CHANNELS_FIRST)

@@ -1,0 +1,62 @@
+"""The shapes world's rows of a report: prompt adherence, read from the pixels (adherence.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sprint_export.nouns.report import Measurement
+from sprint_export.students.judge import Judge
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class ShapesWorld(Judge):
+    """Captions of shapes, and pictures of them."""
+
+    metrics = ("adherence_percent", "adherence_reference_percent", "adherence_drop_points", "flips")
+    needs = "prompts that are captions of the shapes world, and its pictures of 64 px"
+
+    def knows(self, prompts: Sequence[str], side: int | None = None) -> bool:
+        from sprint_export.students.sprint_tiny.world import IMAGE_SIZE, read_caption
+
+        try:
+            for prompt in prompts:
+                read_caption(prompt)
+        except ValueError:
+            return False
+        return side in (None, IMAGE_SIZE)
+
+    def compare(
+        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
+    ) -> list[Measurement]:
+        from sprint_export.students.sprint_tiny.adherence import count_flips, measure_adherence
+
+        ours, theirs = measure_adherence(prompts, list(exported)), measure_adherence(prompts, list(reference))
+        flips = count_flips(list(exported), list(reference))
+        drop = 100 * (theirs.everything - ours.everything)
+        sure, count = "{:.0f} to {:.0f} % at 95 %", len(prompts)
+        ours_sure, theirs_sure = (sure.format(*wilson_interval(found.everything, count)) for found in (ours, theirs))
+        right = f"exported: everything in the caption right; {count} pictures say {ours_sure}"
+        return [
+            Measurement("adherence_percent", 100 * ours.everything, "%", note=right),
+            Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note=f"PyTorch, same noise; {theirs_sure}"),
+            Measurement("adherence_drop_points", drop, "points", note="reference minus exported"),
+            Measurement("flips", float(flips), "pictures", note="that show something else than PyTorch float32's"),
+        ]
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Where the true share lies, in percent, with 95 % confidence, if `share` of `count` draws came true.
+
+    Wilson's interval, which holds at shares near 0 and 1, where the normal one does not.
+    """
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(share * count), count).proportion_ci(0.95, "wilson")
+    return 100 * float(low), 100 * float(high)
+
+
+JUDGE = ShapesWorld(name="shapes_world")
