@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor, make_noise
@@ -50,10 +50,17 @@ class Parts:
         return list(joined.values())
 
 
+@runtime_checkable
+class Noticing(Protocol):
+    """A session that notices something by itself while it runs, such as infinities; most do not."""
+
+    def findings(self) -> list[Finding]:
+        """What it noticed since it was opened."""
+
+
 def list_findings(session: Session) -> list[Finding]:
-    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
-    findings: list[Finding] = getattr(session, "findings", list)()
-    return findings
+    """What a session noticed; nothing where it is none that does."""
+    return session.findings() if isinstance(session, Noticing) else []
 
 
 @dataclass

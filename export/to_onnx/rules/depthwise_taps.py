@@ -58,4 +58,4 @@ def _tap(weight: ir.Value, u: int, v: int) -> ir.LazyTensor:
     return view_tensor(weight.const_value, (1, shape_of(weight)[0], 1, 1), lambda array: array[:, :, u, v].reshape(1, -1, 1, 1))
 
 
-RULE = DepthwiseTaps()
+RULE = DepthwiseTaps

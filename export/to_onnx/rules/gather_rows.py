@@ -40,4 +40,4 @@ class GatherRows(PatternRule):
         return op.Mul(wide, column, _like=rows, _name="rows.restored")
 
 
-RULE = GatherRows()
+RULE = GatherRows

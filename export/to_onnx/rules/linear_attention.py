@@ -82,4 +82,4 @@ def _widened_heads(op: Any, x: Any) -> Any:
     return OrValue([op.Cast(heads), heads])
 
 
-RULE = SixteenBits()
+RULE = SixteenBits

@@ -113,6 +113,7 @@ public struct ModelBundle: Sendable {
         try check(manifest.target == "coreml", "target \(manifest.target)", "coreml")
         try check(!manifest.plan.times.isEmpty, "no sampling times", "one or more")
         try check(prompt.keep >= 1 && prompt.keep <= prompt.tokens, "keep \(prompt.keep)", "1 to \(prompt.tokens)")
+        try check(prompt.suffix.isEmpty && prompt.strips && prompt.keepsFirst, "a prompt of another family", "SANA-Sprint's")
         let held = prompt.prefixIds.count
         try check(held == 0 || held == prompt.tokens - prompt.keep + 1, "\(held) prefix_ids", "none, or all before those kept")
         let ids = prompt.prefixIds + [prompt.padId]
