@@ -108,6 +108,7 @@ TARGET = CoreMLTarget(
     needs=("coremltools",),
     exporter="to_coreml",
     files=r"model(_\d+)?\.mlpackage/.+",
+    tensor_header=128,  # 64 bytes, and padding to 64
     runtimes=("coreml", "coreml-checker"),
     options=(apple.DEPLOYMENT_TARGET, PART_MEGABYTES, apple.COMPUTE_UNIT),
     lacks={

@@ -112,6 +112,7 @@ class Target(ABC):
     exporter: str = "to_onnx"
     files: str = r"model\.onnx(\.data)?|model\.shadow\.onnx"  # a pattern of their names in a network's folder
     built_files: str = ""  # another, of what is built there
+    tensor_header: int = 0  # bytes at most that they add to a weight, padding with it
     runtimes: tuple[str, ...] = ()
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
