@@ -17,20 +17,13 @@ _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": opera
 _FORM = re.compile(r"\s*([a-z0-9_-]+?)\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*")
 
 
-SOUND = (
-    Gate("departures", "<=", 0.0, "an operation that does not give what PyTorch gives is a mistake, however good the picture"),
-    Gate("infinities", "<=", 0.0, "half precision overflowed somewhere, and a device need not forgive it as this machine did"),
-    Gate("nans", "<=", 0.0, "and this would be seen in the picture"),
-)
-
-
-def add_defaults(gates: Sequence[Gate], scheme: str, is_whole: bool = True) -> tuple[Gate, ...]:
-    """The scheme's default gates, with the user's in place of those on the same metric; all the user's hold.
+def add_defaults(gates: Sequence[Gate], scheme: str, is_whole: bool = True, of_target: Sequence[Gate] = ()) -> tuple[Gate, ...]:
+    """The scheme's and the target's default gates, with the user's in place of those on the same metric; all the user's hold.
 
     A recipe that is not whole leaves layers in float on purpose: of its bundle no share is demanded.
     """
     replaced = {gate.metric for gate in gates} | (set() if is_whole else {SHARE.metric})
-    return (*(gate for gate in (*load_scheme(scheme).gates, *SOUND) if gate.metric not in replaced), *gates)
+    return (*(gate for gate in (*load_scheme(scheme).gates, *of_target) if gate.metric not in replaced), *gates)
 
 
 def read_gates(demands: Iterable[str | Gate]) -> tuple[Gate, ...]:

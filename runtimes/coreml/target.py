@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import RefusedError
-from sprint_export.nouns.report import Measurement, Metric
+from sprint_export.nouns.report import Gate, Measurement, Metric
 from sprint_export.nouns.target import Device, Offer, Options, Target, TargetOption
 from sprint_export.runtimes import apple
 from sprint_export.runtimes.coreml.neural_engine import RULES, check_packages
@@ -38,6 +38,12 @@ METRICS = (
     *(Metric(rule.metric) for rule in RULES),
     Metric("departures", "pictures of up to 128 px"),
     Metric("ops_on_*", "a Mac that runs it"),
+)
+
+GATES = (
+    Gate("departures", "<=", 0.0, "an operation that does not give what PyTorch gives is a mistake, however good the picture"),
+    Gate("infinities", "<=", 0.0, "half precision overflowed somewhere, and a device need not forgive it as this machine did"),
+    Gate("nans", "<=", 0.0, "and this would be seen in the picture"),
 )
 
 
@@ -108,6 +114,7 @@ TARGET = CoreMLTarget(
     needs=("coremltools",),
     exporter="to_coreml",
     files=r"model(_\d+)?\.mlpackage/.+",
+    tensor_header=128,  # 64 bytes, and padding to 64
     runtimes=("coreml", "coreml-checker"),
     options=(apple.DEPLOYMENT_TARGET, PART_MEGABYTES, apple.COMPUTE_UNIT),
     lacks={
@@ -118,4 +125,5 @@ TARGET = CoreMLTarget(
         "bf16": "Core ML has no bfloat16 type; use coreml-fp16, whose networks are rescaled so that half precision holds them",
     },
     metrics=METRICS,
+    gates=GATES,
 )

@@ -11,7 +11,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.recipe import FLOAT, Recipe
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_target
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,7 @@ def _list_precisions() -> dict[str, str]:
     from sprint_export.quantize.schemes.scheme import list_schemes
 
     aliases: dict[str, dict[str, list[str]]] = {}
-    for target in (load_member("target", name).TARGET for name in list_members("target")):
+    for target in (load_target(name) for name in list_members("target")):
         for alias, offer in target.offers.items():
             if alias != offer.scheme:
                 aliases.setdefault(alias, {}).setdefault(offer.scheme, []).append(target.name)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 WHOLE_BYTE = 8  # bits
-TENSOR_HEADER = 128  # bytes at most that a weights file of Core ML adds to a tensor: its header, and padding to 64
 
 
 def check_recipe(order: Order, deployment: Deployment, is_whole: bool) -> Recipe | str | None:
@@ -140,7 +139,7 @@ def _search_bits(student: Student, target: Target, max_mb: float, progress: Prog
     from sprint_export.quantize.search.bit_search import search_bits
 
     stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
-    found = search_bits(student, target, int(max_mb * 1e6) - stored * TENSOR_HEADER, progress=progress)
+    found = search_bits(student, target, int(max_mb * 1e6) - stored * target.tensor_header, progress=progress)
     for note in found.notes:
         say(note)
     say(f"{found.chosen.bytes / 1e6:.2f} MB of weights, {found.chosen.psnr_db:.1f} dB on the prompts of the search")

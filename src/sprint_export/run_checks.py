@@ -119,7 +119,8 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     if deployment.offer.is_quantized:
         yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
     if checked.is_validated:
-        yield "gates: " + ", ".join(gate.text for gate in add_defaults(checked.gates, deployment.offer.scheme))
+        gates = add_defaults(checked.gates, deployment.offer.scheme, of_target=deployment.target.gates)
+        yield "gates: " + ", ".join(gate.text for gate in gates)
 
 
 def _check_numbers(order: Order) -> None:

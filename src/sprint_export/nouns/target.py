@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.option import Option
 from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES
-from sprint_export.nouns.report import Measurement, Metric
+from sprint_export.nouns.report import Gate, Measurement, Metric
 from sprint_export.nouns.student import CHANNELS_LAST
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Target(ABC):
     exporter: str = "to_onnx"
     files: str = r"model\.onnx(\.data)?|model\.shadow\.onnx"  # a pattern of their names in a network's folder
     built_files: str = ""  # another, of what is built there
+    tensor_header: int = 0  # bytes at most that they add to a weight, padding with it
     runtimes: tuple[str, ...] = ()
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
@@ -120,6 +121,7 @@ class Target(ABC):
     options: tuple[TargetOption, ...] = ()
     lacks: Mapping[str, str] = field(default_factory=dict)  # option or precision -> why, and the nearest that can
     metrics: tuple[Metric, ...] = ()
+    gates: tuple[Gate, ...] = ()  # that its bundles must meet, beside the scheme's
     needs_build: ClassVar[bool] = False  # True of a BuiltTarget, whose graphs come with a shadow that runs where engines cannot
 
     @property
