@@ -29,7 +29,7 @@ KINDS = {  # kind -> the constant that declares a member, in a file or folder th
     "family": (r"^FAMILY(?::[^=]+)? = ", "students/"),
     "scheme": (r"^(?:PRECISION|SCHEME)(?::[^=]+)? = ", "quantize/"),
     "target": (r"^TARGET(?::[^=]+)? = ", "runtimes/"),
-    "rule": (r"^(?:def rewrite\(|RULES?(?::[^=]+)? = )", "export/"),
+    "rule": (r"^(?:def rewrite\(|RULE(?::[^=]+)? = )", "export/"),
 }
 
 

@@ -81,9 +81,9 @@ def search_bits(
     """The recipe with the least picture error whose weights take at most `budget_bytes`.
 
     Args:
-        student: specialized, with all three networks.
+        student: specialized, with all its networks.
         target: its groups and graph type say how a weight is rounded.
-        budget_bytes: for the weights of all three networks, tables and scales included.
+        budget_bytes: for the weights of all networks, tables and scales included.
         choices: precisions of the target that leave activations alone, float being always one more; default: those of w4, w6
             and int8 that the target has.
         prompts: draw these; default: a few of the student's calibration prompts.

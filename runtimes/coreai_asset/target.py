@@ -53,6 +53,7 @@ TARGET = CoreAITarget(
     panel=apple.PANEL,
     needs=("coreai_torch", "coreai"),
     exporter="to_coreai",
+    files=r"model\.aimodel/.+",
     runtimes=("coreai",),
     weight_only=("int8", "fp8"),
     layer_precisions=("int8", "w8a8", "fp8"),

@@ -100,6 +100,7 @@ TARGET = CoreMLTarget(
     panel=apple.PANEL,
     needs=("coremltools",),
     exporter="to_coreml",
+    files=r"model(_\d+)?\.mlpackage/.+",
     runtimes=("coreml", "coreml-checker"),
     weight_only=("int8", "int4", "w6", "w4"),
     layer_precisions=("int8", "int4", "w8a8", "w6", "w4"),

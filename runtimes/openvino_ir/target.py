@@ -62,6 +62,7 @@ TARGET = OpenVinoTarget(
     panel="OpenVINO",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino"),
     exporter="to_openvino",
+    files=r"openvino_model\.(xml|bin)",
     runtimes=("openvino",),
     layer_precisions=("int8",),
     rewrites=("tokens_last", "unsigned_inputs"),

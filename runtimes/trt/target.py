@@ -147,6 +147,7 @@ TARGET = TrtTarget(
     default_device="rtx-4090",
     extra="trt",
     panel="TensorRT",
+    built_files=r"model\.sm\d+\.(engine|layers\.txt)",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
     weight_only=("w8a16", "int4"),

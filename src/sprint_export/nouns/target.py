@@ -89,6 +89,8 @@ class Target(ABC):
     panel: str
     needs: tuple[str, ...] = ()  # modules that its exporter imports, beside what every export does
     exporter: str = "to_onnx"
+    files: str = r"model\.onnx(\.data)?|model\.shadow\.onnx"  # a pattern of their names in a network's folder
+    built_files: str = ""  # another, of what is built there
     runtimes: tuple[str, ...] = ()
     weight_only: tuple[str, ...] = ()  # precisions that leave activations in float
     layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
