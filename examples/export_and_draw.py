@@ -12,7 +12,7 @@ from PIL import Image
 
 from sprint_export import load_student, open_bundle, quantize_student, specialize_student
 from sprint_export.export import export_student
-from sprint_export.export.publishing import place_bundle
+from sprint_export.export.publishing import publish_bundle
 from sprint_export.run_checks import read_deployment
 
 PROMPT = "a small red circle above a large blue square on a white background"
@@ -32,7 +32,7 @@ def main() -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     made = export_student(quantized, onnx, out / "bundle")
-    bundle = place_bundle(made, out / "bundle")  # from the work folder, now that it is whole
+    bundle = publish_bundle(made, out / "bundle")  # from the work folder, now that it is whole
     pipe = open_bundle(bundle.folder)  # from here on torch is not needed
     print(f"draws with {pipe.description}")
     Image.fromarray(pipe([PROMPT], seed=0)[0]).resize((256, 256), Image.Resampling.NEAREST).save(out / "picture.png")

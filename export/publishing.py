@@ -136,7 +136,7 @@ def _read_plain(path: Path) -> bytes | None:
     return path.read_bytes() if _is_plain(path) else None
 
 
-def place_bundle(bundle: Bundle, out: Path) -> Bundle:
+def publish_bundle(bundle: Bundle, out: Path) -> Bundle:
     """Put a finished bundle where it belongs, in place of the bundle that is there, and clear its work folder.
 
     Raises:

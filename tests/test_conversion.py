@@ -28,7 +28,7 @@ ONE = ("vae_decoder",)
 @pytest.fixture(scope="module")
 def made_bundle(tiny_student: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One float component of a two-layer student."""
-    folder = tmp_path_factory.mktemp("road") / "bundle"
+    folder = tmp_path_factory.mktemp("made") / "bundle"
     convert(tiny_student, "onnx-fp32", folder, components=ONE)
     return folder
 

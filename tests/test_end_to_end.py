@@ -134,15 +134,15 @@ def test_the_other_targets_keep_what_the_picture_shows(target: str, tmp_path_fac
         pytest.importorskip("tensorrt_rtx")
     folder = shared_bundle(tmp_path_factory.getbasetemp(), target)
     bundle, rows, precision = read_bundle(folder), read_rows(folder), target.partition("-")[2]
-    goal, _ = parse_target(target)
+    made_for, _ = parse_target(target)
     assert json.loads((folder / "report.json").read_text("utf-8"))["passed"] is True
     for record in bundle.components:
         counts = record.precision_counts
-        assert counts[STORED[goal.offers[precision].scheme]] > 0.5 * sum(counts.values()), f"{record.role} stores {counts}"
+        assert counts[STORED[made_for.offers[precision].scheme]] > 0.5 * sum(counts.values()), f"{record.role} stores {counts}"
         assert bool(record.layers) == (precision in ("int8", "fp8"))
         has_shadow = find_artifact(bundle, record.role, "shadow") is not None
-        assert has_shadow == goal.needs_build, f"{record.role}: a shadow is for a graph that cannot run here itself"
-        assert (find_artifact(bundle, record.role, "engine", "rtx-4090") is not None) == goal.needs_build
+        assert has_shadow == made_for.needs_build, f"{record.role}: a shadow is for a graph that cannot run here itself"
+        assert (find_artifact(bundle, record.role, "engine", "rtx-4090") is not None) == made_for.needs_build
         assert rows[record.role, "converter_psnr_db"]["value"] >= 30, f"{record.role}: graph and torch, rounded alike"
     share = rows["", "quantized_share"]["value"]
     assert share >= MIN_SHARE if precision in ("int8", "fp8") else share == 0

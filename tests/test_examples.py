@@ -34,9 +34,9 @@ def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(
 
 def test_the_small_text_recipe_compresses_the_text_encoder_alone() -> None:
     recipe = read_recipe(ROOT / "examples" / "small_text.toml")
-    goal = load_target("onnx")
+    onnx = load_target("onnx")
     student = specialize_student(load_student("sprint-tiny"))
-    decisions = explain_recipe(fit_recipe(recipe, "int8", student, goal), student)
+    decisions = explain_recipe(fit_recipe(recipe, "int8", student, onnx), student)
     chosen = {d.layer: d.precision for d in decisions if d.layer.startswith("text_encoder.")}
     assert chosen.pop("text_encoder.model.embed_tokens") == "w8a16"
     assert set(chosen.values()) == {"w4a16"}

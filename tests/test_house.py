@@ -111,15 +111,15 @@ def imports_of(source: str) -> Iterator[tuple[int, str, bool]]:
 def order_fault(importer: str, imported: str) -> str | None:
     """Why `importer` may not import `imported` (both dotted, of sprint_export), or None."""
     home = importer.split(".")[1]
-    goal = imported.partition(".")[2].partition(".")[0]
-    if goal == "__version__":
+    room = imported.partition(".")[2].partition(".")[0]
+    if room == "__version__":
         return None
-    if goal not in RANK:
+    if room not in RANK:
         return "take the name from its own module, not from the package root, which hides the order"
-    if home != goal and RANK[goal] < RANK[home]:
-        return f"{goal} comes before {home}: {' -> '.join('/'.join(names) for names in ORDER)}"
+    if home != room and RANK[room] < RANK[home]:
+        return f"{room} comes before {home}: {' -> '.join('/'.join(names) for names in ORDER)}"
     taken = ("bundle", *([OWN_EXPORTER[importer]] if importer in OWN_EXPORTER else []))
-    if home == "runtimes" and goal == "export" and imported.split(".")[2] not in taken:
+    if home == "runtimes" and room == "export" and imported.split(".")[2] not in taken:
         return "from export, runtimes takes only export.bundle"
     return None
 

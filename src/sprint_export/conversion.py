@@ -95,7 +95,7 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
 
 def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
     from sprint_export.export import export_student
-    from sprint_export.export.publishing import discard_work, place_bundle
+    from sprint_export.export.publishing import discard_work, publish_bundle
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
@@ -118,7 +118,7 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
     bundle = export_student(student, deployment, out, progress, say)
     bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, deployment.device.name, progress=progress)
-    return place_bundle(bundle, out)
+    return publish_bundle(bundle, out)
 
 
 def _specialize(student: Student, checked: CheckedOrder) -> Student:

@@ -22,7 +22,7 @@ from sprint_export.conversion import convert, keep_components
 from sprint_export.errors import SprintExportError
 from sprint_export.export import export_student
 from sprint_export.export.bundle import hash_file, read_bundle
-from sprint_export.export.publishing import discard_work, place_bundle
+from sprint_export.export.publishing import discard_work, publish_bundle
 from sprint_export.files import list_tree
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
@@ -179,7 +179,7 @@ def make_publishing(folder: Path, bundle: Bundle, old: Path | None) -> Attack:
             if read_present(out) == bundle.key:  # as a whole run does, when it finds its bundle in its place
                 discard_work(work, bundle.key)
             else:
-                place_bundle(dataclasses.replace(bundle, folder=gathered), out)
+                publish_bundle(dataclasses.replace(bundle, folder=gathered), out)
 
     def read_present(out: Path) -> str | None:
         return read_bundle(out).key if out.exists() else None

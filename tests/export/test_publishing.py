@@ -18,7 +18,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.export import export_student, publishing
 from sprint_export.export.bundle import read_bundle
-from sprint_export.export.publishing import exchange, open_work_folder, place_bundle
+from sprint_export.export.publishing import exchange, open_work_folder, publish_bundle
 from sprint_export.files import remove
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Deployment
@@ -56,12 +56,12 @@ def gathered(made_once: Bundle, tmp_path: Path) -> Bundle:
 
 
 def export_and_place(student: Student, out: Path, say: Callable[[str], None] = lambda text: None) -> Bundle:
-    return place_bundle(export_student(student, FP32, out, say=say), out)
+    return publish_bundle(export_student(student, FP32, out, say=say), out)
 
 
 def test_a_published_bundle_lies_alone_and_names_all_its_files(gathered: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    bundle = place_bundle(gathered, out)
+    bundle = publish_bundle(gathered, out)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert read_bundle(out) == bundle
     assert list_files(out) == {"bundle.json", *(artifact.path for artifact in bundle.artifacts)}
@@ -74,7 +74,7 @@ def test_every_file_of_a_bundle_has_the_mode_of_a_new_one(gathered: Bundle, tmp_
         path.chmod(0o700 if path.is_dir() else 0o600)
     before = os.umask(umask)
     try:
-        place_bundle(gathered, tmp_path / "out")
+        publish_bundle(gathered, tmp_path / "out")
     finally:
         os.umask(before)
     found = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "out").rglob("*")}
@@ -88,7 +88,7 @@ def test_what_the_manifest_does_not_name_is_not_published(gathered: Bundle, tmp_
     (gathered.folder / "text_encoder.part" / "model.onnx.data").write_text("half")
     (gathered.folder / "link").symlink_to(tmp_path)
     os.mkfifo(gathered.folder / "pipe")
-    place_bundle(gathered, tmp_path / "out")
+    publish_bundle(gathered, tmp_path / "out")
     assert list_files(tmp_path / "out") == wanted
     assert not os.path.lexists(tmp_path / "out" / "link")
 
@@ -98,10 +98,10 @@ def test_a_foreign_file_is_refused_when_publishing_and_the_finished_work_stays(g
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match=r"out holds what is not a bundle's: thesis\.tex; nothing was touched"):
-        place_bundle(gathered, out)
+        publish_bundle(gathered, out)
     assert list_files(out) == {"thesis.tex"}
     (out / "thesis.tex").unlink()
-    assert read_bundle(place_bundle(gathered, out).folder).key == gathered.key
+    assert read_bundle(publish_bundle(gathered, out).folder).key == gathered.key
 
 
 def test_a_file_that_comes_in_between_is_kept(gathered: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_file_that_comes_in_between_is_kept(gathered: Bundle, tmp_path: Path, 
 
     monkeypatch.setattr(publishing, "exchange", write_late)
     with pytest.raises(InputError, match=r"thesis\.tex came into the old bundle while it was replaced, and is kept at .*old"):
-        place_bundle(gathered, out)
+        publish_bundle(gathered, out)
     assert (tmp_path / ".out.partial" / "old" / "thesis.tex").read_text() == "mine"
     assert read_bundle(out).key == gathered.key
 
@@ -154,7 +154,7 @@ def test_a_kill_at_any_change_of_a_file_loses_nothing(
         with claim_bundle(out) as again:
             assert read_state(out) in (old, new)
             if read_state(out) == old:
-                place_bundle(dataclasses.replace(gathered, folder=again / "bundle"), out)
+                publish_bundle(dataclasses.replace(gathered, folder=again / "bundle"), out)
             else:
                 publishing.discard_work(again, gathered.key)
         assert read_state(out) == new
@@ -167,7 +167,7 @@ def test_a_kill_at_any_change_of_a_file_loses_nothing(
 
 def _place_and_die(bundle: Bundle, out: Path, number: int) -> str:
     die_at(number)
-    return str(place_bundle(bundle, out).folder)
+    return str(publish_bundle(bundle, out).folder)
 
 
 def _name_state(found: State, old: State, new: State) -> str:
@@ -275,7 +275,7 @@ def test_a_damaged_work_folder_gives_the_undisturbed_bundle(
 @pytest.mark.parametrize("damage", ["published weights", "published manifest"])
 def test_a_damaged_bundle_is_replaced(gathered: Bundle, student: Student, tmp_path: Path, damage: str) -> None:
     wanted = read_state(gathered.folder)
-    place_bundle(gathered, tmp_path / "out")
+    publish_bundle(gathered, tmp_path / "out")
     _flip(tmp_path / "out" / ("bundle.json" if damage == "published manifest" else "transformer/model.onnx.data"))
     with pytest.raises(SprintExportError):
         read_bundle(tmp_path / "out")
