@@ -61,7 +61,7 @@ def main() -> None:
     torch.set_num_threads(1)
     student = specialize_student(load_student("sprint-tiny"))
     wanted = draw(student, options.count)
-    rows = {f"uniform {name}": judge(student, default_recipe(name, student), wanted) for name in UNIFORM}
+    rows = {f"uniform {name}": judge(student, default_recipe(name, student, COREML), wanted) for name in UNIFORM}
     sizes = {name: int(rows[f"uniform {name}"]["bytes"]) for name in UNIFORM}
     budgets = {"w4": sizes["w4"], "5 bits": (sizes["w4"] + sizes["w6"]) // 2, "w6": sizes["w6"]}
     found: dict[str, object] = {

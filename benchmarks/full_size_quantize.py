@@ -60,7 +60,7 @@ def quantize(smooth: float, correct_bias: bool) -> None:
     from sprint_export.registry import load_target
 
     student, target = _student(FULL), load_target("trt")
-    recipe = dataclasses.replace(default_recipe("int8", student), prompts=student.calibration_prompts[:PROMPTS])
+    recipe = dataclasses.replace(default_recipe("int8", student, target), prompts=student.calibration_prompts[:PROMPTS])
     quantize_student(student, "int8", target, dataclasses.replace(recipe, smooth=smooth, correct_bias=correct_bias))
 
 

@@ -48,10 +48,12 @@ def decibels(signal: torch.Tensor, noise: torch.Tensor) -> float:
 def weigh(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[float, float]:
     """A layer's weight signal-to-noise ratio in dB, and what scales of unlimited range and precision would give."""
     from sprint_export.quantize.scales import round_weight
+    from sprint_export.quantize.schemes.scheme import load_scheme
 
-    ideal = weight.double().flatten(1).abs().amax(1).clamp_min(1e-300) / layer.precision.qmax
+    format = load_scheme(layer.scheme).weights
+    ideal = weight.double().flatten(1).abs().amax(1).clamp_min(1e-300) / format.qmax
     wide = ideal.reshape(-1, *(1,) * (weight.ndim - 1))
-    best = (weight.double() / wide).round().clamp(layer.precision.qmin, layer.precision.qmax) * wide
+    best = (weight.double() / wide).round().clamp(format.qmin, format.qmax) * wide
     return decibels(weight, round_weight(weight, layer).double() - weight.double()), decibels(weight, best - weight.double())
 
 
@@ -62,7 +64,8 @@ def measure_weights(name: str, roles: Sequence[str]) -> dict[str, Any]:
     target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
     student = keep_components(specialize_student(load_student(STUDENT)), roles)
     # Weights alone: every layer of the recipe, without the hours of calibration that ranges of its inputs would take.
-    alone = dataclasses.replace(target, weight_only=(*target.weight_only, precision), rounds_output=None)
+    offers = {precision: dataclasses.replace(target.offers[precision], scheme="w8a16")}
+    alone = dataclasses.replace(target, offers=offers, rounds_output=None)
     student = quantize_student(student, precision, alone, plain_recipe(student, name))
     layers: list[tuple[float, float, str]] = []
     for role, component in student.components.items():
@@ -92,9 +95,10 @@ def plain_recipe(student: Any, name: str) -> Any:
 
 def weigh_component(component: Component) -> list[tuple[str, tuple[float, float]]]:
     """Each 8-bit layer of integers with its two figures, one weight in memory at a time."""
-    chosen = {
-        name: layer for name, layer in component.layers.items() if layer.precision.bits == 8 and not layer.precision.is_float
-    }
+    from sprint_export.quantize.schemes.formats import INT8
+    from sprint_export.quantize.schemes.scheme import load_scheme
+
+    chosen = {name: layer for name, layer in component.layers.items() if load_scheme(layer.scheme).weights == INT8}
     return [(name, weigh(component.weights[f"{name}.weight"].load().float(), layer)) for name, layer in chosen.items()]
 
 

@@ -29,7 +29,7 @@ from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.nouns.target import LayerShape
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import make_options
 from sprint_export.runtimes.onnx_cpu.target import rounds_output
 from sprint_export.specialize import specialize_student
@@ -57,8 +57,8 @@ def make_student(role: str, pixels: int) -> Student:
 def list_shapes(student: Student, role: str) -> dict[str, tuple[torch.nn.Module, tuple[int, ...], list[str]]]:
     """By shape: a layer, its input's shape, and the names of all like it; only those that are INT8 by default."""
     component = student.components[role]
-    decisions = explain_recipe(default_recipe("int8", student, TARGET), student, TARGET.weight_only)
-    chosen = {d.layer.partition(".")[2] for d in decisions if d.precision == "int8"}
+    decisions = explain_recipe(default_recipe("int8", student, TARGET), student)
+    chosen = {d.layer.partition(".")[2] for d in decisions if d.precision == "w8a8"}
     found: dict[str, tuple[torch.nn.Module, tuple[int, ...], list[str]]] = {}
 
     def note(name: str, layer: torch.nn.Module, shape: tuple[int, ...]) -> None:
@@ -98,8 +98,8 @@ def open_both(layer: torch.nn.Module, shape: tuple[int, ...], folder: Path) -> I
         out = tuple(module(torch.zeros(shape, device="meta")).shape)
     specs = (TensorSpec("x", "float32", shape, ""),), (TensorSpec("y", "float32", out, ""),)
     plain = Component("layer", module, weights, *specs)
-    gives = AMAX if rounds_output("int8", LayerShape(weights["layer.weight"].shape)) else None
-    how = QuantizedLayer(load_member("precision", "int8").PRECISION, AMAX, 0, "fp32", 0, gives)
+    gives = AMAX if rounds_output("w8a8", LayerShape(weights["layer.weight"].shape)) else None
+    how = QuantizedLayer("w8a8", AMAX, 0, "fp32", 0, gives)
     for name, component in (("fp32", plain), ("int8", dataclasses.replace(plain, layers={"layer": how}))):
         path = folder / name / "model.onnx"
         write_graph(make_graph(component, "fp32", TARGET.rewrites), path)

@@ -178,8 +178,9 @@ def draw_recipe(precision: str, changes: Mapping[str, Any], is_planted: bool, dr
 def calibration_feeds(student: Student) -> dict[str, list[dict[str, np.ndarray]]]:
     """What the three float networks read on the recipe's prompts and noise: NNCF and modelopt calibrate on it."""
     from sprint_export.quantize.torch_session import TorchSession
+    from sprint_export.registry import load_target
 
-    recipe = default_recipe("int8", student)
+    recipe = default_recipe("int8", student, load_target("onnx"))
     feeds: dict[str, list[dict[str, np.ndarray]]] = {role: [] for role in ROLES}
     networks = {role: TorchSession(student.components[role]) for role in ROLES}
 

@@ -25,7 +25,6 @@ from sprint_export.options import complete_options
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
-from sprint_export.registry import load_member
 from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.work_folder import claim_bundle
@@ -167,7 +166,7 @@ def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: E
 def _check_quantized(student: Student, deployment: Deployment) -> None:
     """Refuse a float student under a quantized name, and scales rounded for a graph of another type."""
     target, precision = deployment.target, deployment.precision
-    if load_member("precision", precision).PRECISION.is_quantized and student.recipe is None:
+    if target.offers[precision].is_quantized and student.recipe is None:
         raise InputError(
             f"the student is not quantized; call quantize_student(student, {precision!r}, target) before export_student"
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from sprint_export.nouns.recipe import FLOAT, Decision, QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.quantize.scales import holds_input, input_scale, weight_scale
+from sprint_export.quantize.scales import holds_input, input_scale, split_weight, weight_scale
 
 SMALL_INPUT = "reads values whose scale half precision cannot hold"
 LARGE_BIAS = "adds a bias that 32-bit integers cannot hold in units of its weights"
@@ -27,7 +27,8 @@ def find_reason(component: Component, name: str, layer: QuantizedLayer) -> str |
     bias = component.weights.get(f"{name}.bias")
     if layer.output_amax is None or bias is None:
         return None
-    units = input_scale(layer).double() * weight_scale(component.weights[f"{name}.weight"].load(), layer).double()
+    weight = split_weight(component.weights[f"{name}.weight"].load(), layer)[0]
+    units = input_scale(layer).double() * weight_scale(weight, layer).double()
     return LARGE_BIAS if bool((bias.load().double().abs() > LARGEST_INTEGER * units).any()) else None
 
 

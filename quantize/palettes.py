@@ -13,19 +13,21 @@ import torch
 
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.graph_types import round_to_graph
+from sprint_export.quantize.schemes.scheme import load_scheme
 
 STEPS = 30  # Lloyd's steps; the error has settled to within a percent of the exact optimum (tests/quantize/test_palettes.py)
 BATCH = 1 << 24  # weight values fitted at a time: bounds the memory for prefix sums in float64
 
 
 def palettize(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices uint8 [out, in, ...] and tables float32 [groups, 2^bits] of a weight, tables rounded to the graph's type."""
+    """Indices uint8 [out, in, ...] and tables float32 [groups, 2^bits] of a weight, tables in values of the graph's type."""
     rows = weight.shape[0]
     size = layer.group if layer.group and rows % layer.group == 0 else rows
     grouped = weight.float().reshape(rows // size, -1)
     count = max(1, BATCH // grouped.shape[1])
-    found = [_fit(part, layer.precision.bits, layer.scale_dtype) for part in grouped.split(count)]
-    indices, tables = (torch.cat(parts) for parts in zip(*found, strict=True))
+    bits = load_scheme(layer.scheme).weights.bits
+    fitted = [_fit(part, bits, layer.scale_dtype) for part in grouped.split(count)]
+    indices, tables = (torch.cat(parts) for parts in zip(*fitted, strict=True))
     return indices.reshape(weight.shape), tables
 
 

@@ -1,9 +1,9 @@
-"""Which layers can be quantized at all, and which rule of a recipe each one falls under."""
+"""Which layers a student has, and which rule of a recipe each one falls under."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -12,22 +12,10 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import FLOAT as FLOAT
 from sprint_export.nouns.recipe import Decision, Recipe, Rule
 from sprint_export.nouns.student import Student
+from sprint_export.quantize.schemes.scheme import Scheme, load_scheme
 
 Layer = torch.nn.Linear | torch.nn.Conv2d | torch.nn.Embedding
-MIN_CHANNELS = 16  # an 8-bit kernel reads 16 values at a time, as modelopt assumes too; thinner layers stay float
 PLACES = {"{first}": min, "{last}": max}  # in a pattern
-
-
-def refuse_layer(module: Layer, weight_only: bool = False) -> str | None:
-    """Why no kernel wants this layer in 8 bits, or None; a weight that is only stored in few bits suits any kernel."""
-    if isinstance(module, torch.nn.Embedding):
-        return None if weight_only else "an embedding is read, not multiplied: only its weight can be compressed"
-    if isinstance(module, torch.nn.Conv2d) and module.groups > 1 and not weight_only:
-        return "grouped or depthwise convolution: 8-bit kernels pad the groups and lose"
-    out_channels, in_channels = module.weight.shape[0], module.weight[0].numel() if weight_only else module.weight.shape[1]
-    if min(out_channels, in_channels) < MIN_CHANNELS:
-        return f"{in_channels} -> {out_channels} channels: fewer than {MIN_CHANNELS}"
-    return None
 
 
 def is_pointwise(module: Layer) -> bool:
@@ -54,10 +42,10 @@ def place_pattern(pattern: str, layers: Sequence[str]) -> str:
     return pattern
 
 
-def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str] = ()) -> list[Decision]:
+def explain_recipe(recipe: Recipe, student: Student) -> list[Decision]:
     """Every Linear, Conv2d and, where it can be compressed, Embedding with the rule that decides it, in module order.
 
-    `weight_only` names the precisions that leave activations alone.
+    The recipe's rules name schemes, as `fit_recipe` leaves them.
 
     Raises:
         InputError: the recipe has no catch-all at its end, or one of its patterns matches no layer.
@@ -68,8 +56,10 @@ def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str]
     for layer, module in list_layers(student):
         rule = next(rule for rule in recipe.rules if fnmatchcase(layer, rule.pattern))
         used.add(rule.pattern)
-        if not isinstance(module, torch.nn.Embedding) or rule.precision in weight_only:
-            decisions.append(_decide(layer, module, rule, rule.precision in weight_only))
+        scheme = None if rule.precision == FLOAT else load_scheme(rule.precision)
+        is_compressed = scheme is not None and scheme.inputs is None
+        if is_compressed or not isinstance(module, torch.nn.Embedding):
+            decisions.append(_decide(layer, module, rule, scheme))
     unused = [rule.pattern for rule in recipe.rules[:-1] if rule.pattern not in used]
     if unused and decisions:
         raise InputError(
@@ -79,7 +69,7 @@ def explain_recipe(recipe: Recipe, student: Student, weight_only: Container[str]
     return decisions
 
 
-def _decide(layer: str, module: Layer, rule: Rule, weight_only: bool) -> Decision:
-    refused = None if rule.precision == FLOAT else refuse_layer(module, weight_only)
+def _decide(layer: str, module: Layer, rule: Rule, scheme: Scheme | None) -> Decision:
+    refused = None if scheme is None else scheme.refuse(module)
     precision, reason = (FLOAT, refused) if refused else (rule.precision, rule.reason)
     return Decision(layer, precision, rule.pattern, reason, module.weight.numel(), is_pointwise(module), refused is not None)

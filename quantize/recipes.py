@@ -3,11 +3,13 @@
 Presets are files (students/<family>/recipes/): they name layers of a family. Of `<target>-<precision>-<name>.toml`,
 `<precision>-<name>.toml` and `<name>.toml` the first that is there is taken, so one file serves every precision until one
 needs its own. A preset serves every student of its family: its rules about layers that this one has not are left out. In a
-user's own file such a rule is an error (quantize/patterns.py), it may be a misspelling.
+user's own file such a rule is an error (quantize/patterns.py), it may be a misspelling. A rule's precision is a scheme, or what
+the target calls one; it ends as a scheme.
 
     {precision}     the precision asked for
-    {convolution}   what the target's convolutions are fastest in, where that is another (nouns.target.Target.convolutions)
-    {gentler}       its nearest more exact: int8 weights with float activations where the target stores weights alone, else float
+    {convolution}   what the target's convolutions are fastest in, where that is another (nouns.target.Offer.convolutions)
+    {gentler}       its nearest more exact: weights of the most bits beside float activations, where that is a precision of the
+                    target; else float
     {first} {last}  the smallest and the largest number that the layers' names have at this place
 """
 
@@ -17,26 +19,26 @@ import dataclasses
 import math
 from fnmatch import fnmatchcase
 
-from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
 from sprint_export.quantize.preset_files import find_preset
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.recipe_toml import ASKED, CONVOLUTION, GENTLER, read_recipe
 
 DEFAULT = "balanced"
-GENTLE = "int8"  # as weights alone: 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results)
 CALIBRATION_PROMPTS = 32
 LARGE_LATENTS, LARGE_PROMPTS = 1 << 13, 8  # values; above that a picture takes a minute or more on a CPU; a maximum settles early
 
 
-def read_preset(name: str, precision: str, student: Student, target: Target | None = None) -> Recipe:
+def read_preset(name: str, precision: str, student: Student, target: Target) -> Recipe:
     """A preset as it reads for this student, with the student's own prompts to calibrate on.
 
     Raises:
         InputError: there is none of that name.
     """
-    recipe = read_recipe(find_preset(student.family, name, precision, target.name if target else ""))
+    recipe = read_recipe(find_preset(student.family, name, precision, target.name))
     prompts = recipe.prompts or choose_prompts(student)
     fitted = fit_recipe(dataclasses.replace(recipe, name=f"{precision}-{name}", prompts=prompts), precision, student, target)
     layers = [layer for layer, _ in list_layers(student)]
@@ -50,32 +52,51 @@ def choose_prompts(student: Student) -> tuple[str, ...]:
     return student.calibration_prompts[:count]
 
 
-def default_recipe(precision: str, student: Student, target: Target | None = None) -> Recipe:
+def default_recipe(precision: str, student: Student, target: Target) -> Recipe:
     """The preset that is taken where none is named."""
     return read_preset(DEFAULT, precision, student, target)
 
 
-def fit_recipe(recipe: Recipe, precision: str, student: Student, target: Target | None = None) -> Recipe:
-    """The recipe with {precision}, {convolution}, {gentler}, {first} and {last} filled in.
+def fit_recipe(recipe: Recipe, precision: str, student: Student, target: Target) -> Recipe:
+    """The recipe with {precision}, {convolution}, {gentler}, {first} and {last} filled in, its precisions as schemes.
 
     Args:
         recipe: as read.
-        precision: the one asked for.
+        precision: the target's that was asked for.
         student: its layers' names hold the numbers.
-        target: says what is gentler (without one that is float) and what convolutions are fastest in.
+        target: says what precisions mean, what is gentler and what convolutions are fastest in.
+
+    Raises:
+        InputError: a rule's precision is one that the target's format or kernels do not have.
     """
-    convolution = target.convolutions.get(precision, precision) if target else precision
-    words = {ASKED: precision, CONVOLUTION: convolution, GENTLER: find_gentler(precision, target)}
+    offer = target.offers[precision]
+    words = {
+        FLOAT: FLOAT,
+        ASKED: offer.scheme,
+        CONVOLUTION: offer.convolutions or offer.scheme,
+        GENTLER: find_gentler(precision, target),
+    }
     layers = [layer for layer, _ in list_layers(student)]
-    rules = tuple(
-        dataclasses.replace(
-            rule, pattern=place_pattern(rule.pattern, layers), precision=words.get(rule.precision, rule.precision)
-        )
-        for rule in recipe.rules
-    )
-    return dataclasses.replace(recipe, rules=rules)
+
+    def fit(rule: Rule) -> Rule:
+        where = f" in rule {rule.pattern!r} of recipe {recipe.name!r}"
+        scheme = words.get(rule.precision) or target.find_offer(rule.precision, where).scheme
+        return dataclasses.replace(rule, pattern=place_pattern(rule.pattern, layers), precision=scheme)
+
+    return dataclasses.replace(recipe, rules=tuple(map(fit, recipe.rules)))
 
 
-def find_gentler(precision: str, target: Target | None) -> str:
-    """What a layer gets that the precision would hurt: 8-bit weights beside float activations, or float."""
-    return GENTLE if target is not None and precision != GENTLE and GENTLE in target.weight_only else FLOAT
+def list_weight_schemes(target: Target) -> tuple[str, ...]:
+    """Schemes of the target's own precisions that leave inputs in float, fewest bits first."""
+    schemes = [load_scheme(offer.scheme) for offer in target.offers.values() if offer.graph is not None and offer.is_quantized]
+    alone = sorted((scheme for scheme in schemes if scheme.inputs is None), key=lambda scheme: scheme.weights.bits)
+    return tuple(scheme.name for scheme in alone)
+
+
+def find_gentler(precision: str, target: Target) -> str:
+    """What a layer gets that the precision would hurt: weights of most bits beside float activations, or float.
+
+    Weights alone in 8 bits keep 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results).
+    """
+    gentle = max(list_weight_schemes(target), key=lambda name: load_scheme(name).weights.bits, default=FLOAT)
+    return FLOAT if gentle == target.offers[precision].scheme else gentle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -24,7 +25,8 @@ from sprint_export.quantize.mend.fit import fit_component
 from sprint_export.quantize.mend.smooth import check_smooth, smooth_component
 from sprint_export.quantize.patterns import FLOAT, explain_recipe
 from sprint_export.quantize.recipes import choose_prompts, default_recipe, fit_recipe
-from sprint_export.registry import load_member
+from sprint_export.quantize.schemes.formats import Format
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
@@ -41,8 +43,8 @@ def quantize_student(
 
     Args:
         student: specialized.
-        precision: e.g. "int8" or "fp8"; a float precision returns the student as it is.
-        target: its graph type rounds the scales, and its kernels decide whose outputs are rounded too.
+        precision: the target's, e.g. "int8" or "fp8"; a float precision returns the student as it is.
+        target: says what the precision means; its graph type rounds the scales, its kernels decide whose outputs are rounded too.
         recipe: which layers; default: the preset `balanced`, all but the entry and exit layers.
         progress: is told (step, done, total).
 
@@ -54,21 +56,20 @@ def quantize_student(
             f"student {student.source!r} is not specialized; call specialize_student(student) first: "
             "ranges are measured at the times it will run at"
         )
-    if not load_member("precision", precision).PRECISION.is_quantized:
+    if precision not in target.precisions:
+        raise unknown_choice(f"precision of {target.name}", precision, target.precisions)
+    if not target.offers[precision].is_quantized:
         return student
     free_large_tensors_at_once()
     if recipe is None:
         recipe = default_recipe(precision, student, target)
     recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
     recipe = fit_recipe(recipe, precision, student, target)
-    _check_precisions(recipe, target)
     check_observer(recipe.observer)
     check_smooth(recipe.smooth)
-    # What `int8` means for a whole bundle it means for a rule of its recipe.
-    weight_only = set(target.weight_only)
-    explained = explain_recipe(recipe, student, weight_only)
-    decisions = {d.layer: d.precision for d in explained if d.precision != FLOAT}
-    is_measured = bool(decisions) and (recipe.correct_bias or bool(set(decisions.values()) - weight_only))
+    explained = explain_recipe(recipe, student)
+    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
+    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
     records = calibrate(student, recipe.prompts, recipe.seed, progress) if is_measured else {}
     components = {}
     for role in student.components:
@@ -98,23 +99,14 @@ def _quantize_component(
     decisions = {d.layer.removeprefix(f"{role}."): d.precision for d in explained if d.precision != FLOAT}
     divisors: dict[str, torch.Tensor] = {}
     if recipe.smooth:
-        rounded = {name for name, choice in decisions.items() if choice not in target.weight_only}
+        rounded = {name for name, scheme in decisions.items() if load_scheme(scheme).inputs is not None}
         migrations = load_family(student.family).list_migrations(student, role)
         component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, progress)
+    find = _Ranges(records, divisors, recipe.observer)
+    scale_dtype = target.scale_dtype or target.graph_dtype[precision]
     layers, left = {}, {}
-    for name, choice in decisions.items():
-        value = load_member("precision", choice).PRECISION
-        shape = component.weights[f"{name}.weight"].shape
-        group = target.groups.get(choice, 0)
-        # a group that does not divide the weight would leave a shorter one, which no format can say
-        divides = group and shape[0 if value.is_palette else 1] % group == 0
-        is_weight_alone = choice in target.weight_only
-        amax = None if is_weight_alone else choose_range(records[name], value, recipe.observer, divisors.get(name))
-        where = LayerShape(shape, getattr(component.module.get_submodule(name), "groups", 1))
-        is_rounded = target.rounds_output is not None and target.rounds_output(choice, where)
-        given = choose_range(records[name + OUTPUT], value, recipe.observer) if is_rounded else None
-        scale_dtype = target.scale_dtype or target.graph_dtype[precision]
-        layer = QuantizedLayer(value, amax, 0, scale_dtype, group if divides else 0, given)
+    for name, scheme in decisions.items():
+        layer = _round_layer(component, name, scheme, target, scale_dtype, find)
         reason = find_reason(component, name, layer)
         if reason is None:
             layers[name] = layer
@@ -132,17 +124,42 @@ def _quantize_component(
     return component
 
 
+@dataclass(frozen=True)
+class _Ranges:
+    """Ranges of what layers read and give, by the recipe's observer; inputs are divided by the smoothing's divisors."""
+
+    records: Mapping[str, Record]
+    divisors: Mapping[str, torch.Tensor]
+    observer: str
+
+    def of_input(self, name: str, format: Format) -> float:
+        return choose_range(self.records[name], format, self.observer, self.divisors.get(name))
+
+    def of_output(self, name: str, format: Format) -> float:
+        return choose_range(self.records[name + OUTPUT], format, self.observer)
+
+
+def _round_layer(
+    component: Component, name: str, scheme: str, target: Target, scale_dtype: str, ranges: _Ranges
+) -> QuantizedLayer:
+    """How a layer is rounded: by its scheme, in the target's groups, over the ranges that were seen."""
+    value, inputs = load_scheme(scheme), load_scheme(scheme).inputs
+    shape = component.weights[f"{name}.weight"].shape
+    where = LayerShape(shape, getattr(component.module.get_submodule(name), "groups", 1))
+    is_rounded = inputs is not None and target.rounds_output is not None and target.rounds_output(scheme, where)
+    return QuantizedLayer(
+        scheme,
+        ranges.of_input(name, inputs.format) if inputs is not None and not inputs.is_dynamic else None,
+        value.weight_axis,
+        scale_dtype,
+        value.fit_group(shape, target.find_offer(scheme).group),
+        ranges.of_output(name, inputs.format) if inputs is not None and is_rounded else None,
+    )
+
+
 def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
     """What a reader of the bundle should know of its ranges."""
     count = len(recipe.prompts)
     if not divisors or count >= ENOUGH_PROMPTS:
         return []
     return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
-
-
-def _check_precisions(recipe: Recipe, target: Target) -> None:
-    """Refuse a rule whose precision the target's format or kernels do not have."""
-    for rule in recipe.rules:
-        if rule.precision not in (FLOAT, *target.layer_precisions):
-            what = f"precision in rule {rule.pattern!r} of recipe {recipe.name!r} for a {target.name} target:"
-            raise unknown_choice(what, rule.precision, (FLOAT, *target.layer_precisions))

@@ -11,7 +11,16 @@ from torch.utils.hooks import RemovableHandle
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.measure.streaming import name_outputs
-from sprint_export.quantize.scales import fake_quantize, input_scale, output_scale, round_weight
+from sprint_export.quantize.scales import (
+    fake_quantize,
+    input_format,
+    input_scale,
+    output_scale,
+    round_dynamically,
+    round_weight,
+    split_weight,
+)
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.session import OneAtATime, Pipeline, open_student
 from sprint_export.weights import materialize
 
@@ -43,10 +52,7 @@ class TorchSession:
 
     def _fake_quantize(self) -> None:
         for name, layer in self.component.layers.items():
-            module = self.module.get_submodule(name)
-            weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
-            module.weight = torch.nn.Parameter(round_weight(weight, layer), False)
-            round_activations(module, layer)
+            round_layer(self.module.get_submodule(name), layer)
 
 
 def open_torch(student: Student, fake: bool = False, dtype: str = "fp32") -> Pipeline:
@@ -55,13 +61,34 @@ def open_torch(student: Student, fake: bool = False, dtype: str = "fp32") -> Pip
     return open_student(student, OneAtATime(groups, lambda role: TorchSession(student.components[role], fake, dtype)))
 
 
-def round_activations(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:
-    """Until the handles are removed, round what goes into a module, and what it gives, as its quantized layer does."""
-    handles, precision = [], layer.precision
+def round_layer(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:
+    """Let a module compute as its quantized layer does: its weight for good, the rest until the handles are removed.
+
+    What goes into the module is rounded; what it gives gets the branch's share, and is rounded where the kernel rounds it.
+    """
+    weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
+    branch, inputs = split_weight(weight.data, layer)[1], load_scheme(layer.scheme).inputs
+    module.weight = torch.nn.Parameter(round_weight(weight.data, layer), False)
+    axis = 1 if isinstance(module, torch.nn.Conv2d) else -1  # of the channels
+    handles = [] if branch is None else _add_branch(module, branch, axis)
     if layer.input_amax is not None:
         read = input_scale(layer)
-        handles.append(module.register_forward_pre_hook(lambda _, given: (fake_quantize(given[0], read, precision),)))
+        handles.append(module.register_forward_pre_hook(lambda _, given: (fake_quantize(given[0], read, input_format(layer)),)))
+    elif inputs is not None and inputs.is_dynamic:
+        handles.append(module.register_forward_pre_hook(lambda _, given: (round_dynamically(given[0], layer, axis),)))
     if layer.output_amax is not None:
         written = output_scale(layer)
-        handles.append(module.register_forward_hook(lambda _, __, result: fake_quantize(result, written, precision)))
+        handles.append(module.register_forward_hook(lambda _, __, result: fake_quantize(result, written, input_format(layer))))
     return handles
+
+
+def _add_branch(module: torch.nn.Module, branch: tuple[torch.Tensor, torch.Tensor], axis: int) -> list[RemovableHandle]:
+    """B (A x) is added to what the module gives; x is what reaches it before anything is rounded."""
+    down, up = branch
+    inputs: list[torch.Tensor] = []
+
+    def add(_: object, __: object, result: torch.Tensor) -> torch.Tensor:
+        product = inputs.pop().movedim(axis, -1) @ down.T @ up.T
+        return result + product.movedim(-1, axis)
+
+    return [module.register_forward_pre_hook(lambda _, given: inputs.append(given[0])), module.register_forward_hook(add)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sprint_export.devices import list_devices
 from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST
 from sprint_export.nouns.target import NEURAL_ENGINE, Device, Options, Target, TargetOption
+from sprint_export.quantize.schemes.scheme import load_scheme
 
 PANEL = "Apple"
 UNITS = (NEURAL_ENGINE, "gpu", "cpu", "all")
@@ -22,7 +23,8 @@ def refuse_apple(target: Target, library: str, precision: str, device: Device) -
         known = ", ".join(d.name for d in list_devices() if d.apple_chip is not None)
         return f"{library} runs on Apple devices and {device.name} is none; choose from: {known}; elsewhere use onnx-int8"
     letter, generation = device.apple_chip
-    if precision == "w8a8" and generation < INTEGER_CHIPS[letter]:
+    is_rounding = load_scheme(target.offers[precision].scheme).inputs is not None
+    if is_rounding and generation < INTEGER_CHIPS[letter]:
         return (
             f"8-bit arithmetic begins with A17 Pro and M4, {device.name} has {letter}{generation} and would run it slower than "
             f"16-bit; use {target.name}-int8, which stores weights in 8 bits"

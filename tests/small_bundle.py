@@ -8,7 +8,6 @@ from sprint_export.export.bundle import make_artifact, write_bundle
 from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
-from sprint_export.registry import load_member
 from sprint_export.students.sana_sprint.family import FAMILY
 
 LATENTS = TensorSpec("latents", "float32", (1, 4, 16, 16), "noise")
@@ -21,7 +20,7 @@ INTERFACES = {
     "text_encoder": ((TensorSpec("input_ids", "int64", (1, 490), "ids"),), (EMBEDS,)),
     "vae_decoder": ((LATENTS,), (TensorSpec("image", "float32", (1, 3, 32, 32), "picture"),)),
 }
-LAYER = QuantizedLayer(load_member("precision", "fp8").PRECISION, 1 / 3, None, "bf16")
+LAYER = QuantizedLayer("fp8", 1 / 3, None, "bf16")
 RECIPE = Recipe("mine", (Rule("transformer.*", "float", "why"), Rule("*", "fp8")), ("ein grüner Kreis",), 3)
 
 

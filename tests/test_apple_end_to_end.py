@@ -90,7 +90,7 @@ def test_a_size_is_kept(tmp_path: Path) -> None:
     sizes = sum(artifact.bytes for artifact in bundle.artifacts if artifact.kind == "weights")
     assert sizes <= 2.7e6
     assert bundle.recipe is not None
-    used = {layer.precision.name for record in bundle.components for layer in record.layers.values()}
+    used = {layer.scheme for record in bundle.components for layer in record.layers.values()}
     assert len(used) >= 2, "a mix"
 
 

@@ -25,8 +25,8 @@ MIN_PSNR_DB = 45.0  # Must show 1: under one grey level
 MAX_DENOISED_ERROR = 1e-4
 MAX_DROP_POINTS = 2.0  # Must show 2
 MIN_SHARE = 0.9
-STORED = {"fp16": "FLOAT16", "bf16": "BFLOAT16", "int8": "INT8", "fp8": "FLOAT8E4M3FN"}
-QUANTIZED = {"text_encoder": "fp8", "transformer": "fp8", "vae_decoder": "int8"}  # of a trt-fp8 bundle
+STORED = {"fp16": "FLOAT16", "bf16": "BFLOAT16", "w8a8": "INT8", "fp8": "FLOAT8E4M3FN"}
+QUANTIZED = {"text_encoder": "fp8", "transformer": "fp8", "vae_decoder": "w8a8"}  # of a trt-fp8 bundle
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -86,7 +86,7 @@ def test_trt_fp8_stores_nearly_all_matmul_weights_in_fp8(fp8: Path) -> None:
         precision = QUANTIZED[record.role]
         stored = record.precision_counts[STORED[precision]]
         assert stored > 0.5 * sum(record.precision_counts.values()), record.role
-        assert {layer.precision.name for layer in record.layers.values()} == {precision}
+        assert {layer.scheme for layer in record.layers.values()} == {precision}
         assert {layer.scale_dtype for layer in record.layers.values()} == {"bf16"}
 
 
@@ -105,16 +105,16 @@ def test_trt_fp8_shows_what_pytorch_shows(fp8: Path) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_trt_fp8_multiplies_in_8_bits(fp8: Path, role: str) -> None:
     """The quantized layers are FP8 (the decoder's INT8) kernels of the engine, by the builder's own table and by the report."""
-    precision, kind = QUANTIZED[role], {"fp8": "FP8", "int8": "Int8"}[QUANTIZED[role]]
+    kind = {"fp8": "FP8", "w8a8": "Int8"}[QUANTIZED[role]]
     kernels = [kernel for kernel in read_kernels(fp8, role) if kernel.flop and not kernel.is_attention]
-    narrow = [kernel for kernel in kernels if kernel.dtype == precision]
+    narrow = [kernel for kernel in kernels if kernel.dtype == kind.lower()]
     share = sum(kernel.flop for kernel in narrow) / sum(kernel.flop for kernel in kernels)
     assert share >= 0.5, f"{share:.2f} of the multiplications of {role} are {kind}"
     for kernel in narrow:
         read = [t for t in (*kernel.inputs, *kernel.constants) if t.dtype == kind]
         assert len(read) >= 2, f"{kernel.name}: activation and weight should both be {kind}"
     rows = read_rows(fp8)
-    assert rows[role, f"kernels_{precision}"]["value"] >= len(narrow) > 0
+    assert rows[role, f"kernels_{kind.lower()}"]["value"] >= len(narrow) > 0
     assert rows[role, "priced_ms"]["value"] > 0
 
 
@@ -138,7 +138,7 @@ def test_the_other_targets_keep_what_the_picture_shows(target: str, tmp_path_fac
     assert json.loads((folder / "report.json").read_text("utf-8"))["passed"] is True
     for record in bundle.components:
         counts = record.precision_counts
-        assert counts[STORED[precision]] > 0.5 * sum(counts.values()), f"{record.role} stores {counts}"
+        assert counts[STORED[goal.offers[precision].scheme]] > 0.5 * sum(counts.values()), f"{record.role} stores {counts}"
         assert bool(record.layers) == (precision in ("int8", "fp8"))
         has_shadow = find_artifact(bundle, record.role, "shadow") is not None
         assert has_shadow == goal.needs_build, f"{record.role}: a shadow is for a graph that cannot run here itself"

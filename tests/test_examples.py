@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sprint_export.quantize.patterns import explain_recipe
+from sprint_export.quantize.recipes import fit_recipe
 from sprint_export.recipe_toml import read_recipe
 from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
@@ -34,18 +35,20 @@ def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(
 def test_the_small_text_recipe_compresses_the_text_encoder_alone() -> None:
     recipe = read_recipe(ROOT / "examples" / "small_text.toml")
     goal = load_target("onnx")
-    decisions = explain_recipe(recipe, specialize_student(load_student("sprint-tiny")), goal.weight_only)
+    student = specialize_student(load_student("sprint-tiny"))
+    decisions = explain_recipe(fit_recipe(recipe, "int8", student, goal), student)
     chosen = {d.layer: d.precision for d in decisions if d.layer.startswith("text_encoder.")}
     assert chosen.pop("text_encoder.model.embed_tokens") == "w8a16"
-    assert set(chosen.values()) == {"int4"}
-    assert {d.precision for d in decisions if not d.layer.startswith("text_encoder.")} == {"float", "int8"}
+    assert set(chosen.values()) == {"w4a16"}
+    assert {d.precision for d in decisions if not d.layer.startswith("text_encoder.")} == {"float", "w8a8"}
 
 
 def test_the_example_recipe_fits_the_embedded_student() -> None:
     recipe = read_recipe(ROOT / "examples" / "own_recipe.toml")
-    decisions = explain_recipe(recipe, specialize_student(load_student("sprint-tiny")))
+    student = specialize_student(load_student("sprint-tiny"))
+    decisions = explain_recipe(fit_recipe(recipe, "int8", student, load_target("onnx")), student)
     chosen: dict[str, set[str]] = {d.layer.split(".")[0]: set() for d in decisions}
     for decision in decisions:
         chosen[decision.layer.split(".")[0]].add(decision.precision)
     assert chosen["text_encoder"] == {"float"}
-    assert "int8" in chosen["transformer"]
+    assert "w8a8" in chosen["transformer"]

@@ -260,7 +260,7 @@ def test_members_are_listed_without_their_libraries() -> None:
     kinds = {
         "student": ("students/*/family.py", "FAMILY"),
         "judge": ("students/*/judge.py", "JUDGE"),
-        "precision": ("quantize/schemes/*.py", "PRECISION"),
+        "scheme": ("quantize/schemes/*.py", "SCHEME"),
         "target": ("runtimes/*/target.py", "TARGET"),
         "runtime": ("runtimes/*/*.py", "RUNTIME"),
     }

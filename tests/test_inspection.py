@@ -48,7 +48,7 @@ def test_every_layer_is_there_with_its_reason(bundle: Bundle, student: Student) 
     assert list(layers) == [d.layer for d in explain_recipe(find_recipe(bundle), part)]
     for layer, precision, is_refused, word in (
         ("transformer.patch_embed.proj", "float", False, "entry layer"),
-        ("transformer.transformer_blocks.0.attn1.to_q", "int8", False, "all other"),
+        ("transformer.transformer_blocks.0.attn1.to_q", "w8a8", False, "all other"),
         ("transformer.transformer_blocks.0.ff.conv_depth", "float", True, "depthwise"),
     ):
         found = layers[layer]
@@ -63,7 +63,7 @@ def test_the_table_names_every_layer(bundle: Bundle) -> None:
         console.print(table)
     text = console.export_text()
     for record in bundle.components:
-        assert f"{record.role}, recipe int8-balanced: int8 " in text
+        assert f"{record.role}, recipe int8-balanced: w8a8 " in text
         for decision in record.decisions:
             assert decision.layer.partition(".")[2] in text
     assert "(*)" in text, "a layer that no rule can change"
@@ -111,7 +111,7 @@ def test_inspecting_a_recipe_needs_no_torch(bundle: Bundle) -> None:
 def test_a_bundle_in_lines(bundle: Bundle) -> None:
     short, long = list(describe_bundle(bundle)), list(describe_bundle(bundle, layers=True))
     assert set(short) < set(long)
-    assert any("attn1.to_q: int8, input amax" in line for line in long)
+    assert any("attn1.to_q: w8a8, input amax" in line for line in long)
 
 
 def test_what_opens_it_is_said(bundle: Bundle) -> None:

@@ -50,6 +50,13 @@ def check(recipe: Any = None, precision: str = "int8", **more: Any) -> CheckedOr
         ({"recipe": "fast", "cost": "bytes"}, InputError, r"--cost bytes .* expected --recipe auto beside it"),
         ({"recipe": "auto", "components": ROLES[:1]}, InputError, r"needs all networks; leave --component out"),
         ({"max_mb": 2.0}, RefusedError, r"onnx-int8 does not mix bits; a size budget is for coreml-w4 and coreml-w6"),
+        (
+            {"recipe": Recipe("odd", (Rule("*", "int7"),))},
+            InputError,
+            r"unknown precision in rule '\*' of recipe 'odd' for a onnx target: 'int7'; choose from: float, fp8, int4, int8, "
+            r"w4a16, w8a16, w8a8\. Did you mean 'int8'\? On onnx, int8 means w8a8, int4 means w4a16",
+        ),
+        ({"recipe": Recipe("odd", (Rule("*", "fp16"),))}, InputError, r"'fp16'; choose from: float, fp8, int4"),
         ({"max_mb": 2.0, "recipe": "auto", "precision": "w4"}, InputError, r"a size budget and a recipe both decide"),
         ({"max_mb": 2.0, "precision": "w4", "components": ROLES[:1]}, InputError, r"leave --component out"),
     ],
@@ -79,9 +86,9 @@ def test_a_name_becomes_the_preset_of_the_pair(tiny_student: Student) -> None:
 
 
 def test_without_a_gate_auto_reaches_the_precisions_own() -> None:
-    assert find_psnr_gate((), "int8") == 25
-    assert find_psnr_gate((), "w4") == 20
-    assert find_psnr_gate(read_gates(("psnr_db>=41.5", "adherence_drop_points<=1")), "int8") == 41.5
+    assert find_psnr_gate((), "w8a8") == 25
+    assert find_psnr_gate((), "p4a16") == 20
+    assert find_psnr_gate(read_gates(("psnr_db>=41.5", "adherence_drop_points<=1")), "w8a8") == 41.5
 
 
 def test_a_searched_bundle_shows_what_was_found(tiny_student: Student, tmp_path: Path) -> None:

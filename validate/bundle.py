@@ -111,7 +111,7 @@ def _validate_claimed(
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
     rows += recall_search(bundle) + weigh_files(bundle) + count_silent_rules(bundle) + target.read_rows(bundle)
-    all_gates = add_defaults(gates, bundle.precision, None if bundle.recipe is None else bundle.recipe.name)
+    all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, bundle.recipe is None or bundle.recipe.is_whole)
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",

@@ -10,7 +10,7 @@ import torch
 from sprint_export.errors import BundleError
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.registry import load_member
+from sprint_export.quantize.schemes.scheme import load_scheme
 
 ROUNDED = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Embedding)
 
@@ -19,7 +19,7 @@ def take_layers(component: Component, layers: Mapping[str, QuantizedLayer]) -> C
     """The component with these layers.
 
     Raises:
-        BundleError: one is no layer of the component, or its groups or its precision are none.
+        BundleError: one is no layer of the component, or or its groups are none.
     """
     modules = dict(component.module.named_modules())
     for name, layer in layers.items():
@@ -36,9 +36,6 @@ def take_layers(component: Component, layers: Mapping[str, QuantizedLayer]) -> C
 
 def find_fault(weight: torch.Tensor, layer: QuantizedLayer) -> str | None:
     """Why a weight cannot be rounded so, or None."""
-    known = load_member("precision", layer.precision.name).PRECISION
-    if dataclasses.replace(known, meaning=layer.precision.meaning) != layer.precision:
-        return f"the bundle's {layer.precision.name} has other figures than this version's"
-    if layer.group and not layer.precision.is_palette and weight.shape[1] % layer.group:
-        return f"groups of {layer.group} do not divide its {weight.shape[1]} inputs"
+    if layer.group and not load_scheme(layer.scheme).fit_group(weight.shape, layer.group):
+        return f"groups of {layer.group} do not divide its weight of shape {list(weight.shape)}"
     return None

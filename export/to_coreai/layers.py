@@ -20,7 +20,8 @@ from sprint_export.errors import InputError
 from sprint_export.export.narrow import check_fits, narrow
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.quantize.scales import MOST_LIFT, find_lift, input_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.scales import MOST_LIFT, find_lift, input_scale, weight_scale
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.weights import Handle
 
 STORED, SCALE, LIFT, INPUT_SCALE = "stored", "scale", "lift", "input_scale"
@@ -63,9 +64,10 @@ def load_values(component: Component, dtypes: Mapping[str, torch.dtype]) -> Iter
         elif leaf == STORED:
             weight = component.weights[f"{owner}.weight"].load().float()
             check_fits(weight, dtypes[f"{owner}.{SCALE}"], f"{owner}.weight")
-            scale = weight_scale(weight, layer)
+            packed = load_scheme(layer.scheme).pack(weight, layer)
+            scale = packed["scale"]
             lift = find_lift(scale, layer.scale_dtype)
-            yield name, quantize_tensor(weight, scale, layer.precision)
+            yield name, packed["stored"]
             wide = (scale * lift).reshape(_scale_shape(weight, layer))
             yield f"{owner}.{SCALE}", narrow(wide, dtypes[f"{owner}.{SCALE}"], f"{owner}.{SCALE}")
             if f"{owner}.{LIFT}" in dtypes:
@@ -76,7 +78,7 @@ def load_values(component: Component, dtypes: Mapping[str, torch.dtype]) -> Iter
 
 def stored_type(layer: QuantizedLayer) -> torch.dtype:
     """What a weight is kept as: torch.int8 or torch.float8_e4m3fn."""
-    dtype: torch.dtype = getattr(torch, layer.precision.storage)
+    dtype: torch.dtype = getattr(torch, load_scheme(layer.scheme).weights.storage)
     return dtype
 
 
@@ -94,10 +96,13 @@ def _scale_shape(weight: torch.Tensor | Handle, layer: QuantizedLayer) -> tuple[
 
 
 def _replace(name: str, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype, is_lifted: bool) -> StoredLayer:
-    if layer.precision.bits != 8 or layer.precision.is_palette or layer.group:
+    scheme = load_scheme(layer.scheme)
+    is_measured = scheme.inputs is None or (not scheme.inputs.is_dynamic and scheme.inputs.format == scheme.weights)
+    if scheme.weights.bits != 8 or layer.group or scheme.rank or not is_measured:
         raise InputError(
-            f"layer {name!r} is quantized to {layer.precision.name}, expected int8, w8a8 or fp8 with one scale for each output "
-            "channel: that is what .aimodel files are written with; use a coreml target, or change the recipe"
+            f"layer {name!r} is quantized to {scheme.name}, expected 8 bits with one scale for each output channel and, where "
+            "inputs are rounded, one for those: that is what .aimodel files are written with; use a coreml target, or change the "
+            "recipe"
         )
     kinds = {torch.nn.Linear: StoredLinear, torch.nn.Conv2d: StoredConv2d, torch.nn.Embedding: StoredEmbedding}
     if type(module) not in kinds:

@@ -21,8 +21,9 @@ from sprint_export.export.narrow import narrow
 from sprint_export.export.to_coreml.fixes import LEFT_OUT
 from sprint_export.export.to_coreml.lift import lower_result
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
-from sprint_export.quantize.palettes import palettize
-from sprint_export.quantize.scales import find_lift, input_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.scales import find_lift, input_scale
+from sprint_export.quantize.schemes.formats import INT8
+from sprint_export.quantize.schemes.scheme import Palette, load_scheme
 from sprint_export.weights import Handle
 
 PASS, KEEP = "sprint_export::compress_layers", "sprint_export::keep_weights"
@@ -86,8 +87,11 @@ def compress_layers(
     """Replace the weights, and quantize the inputs, of these layers in a MIL function, in place.
 
     Raises:
-        InputError: a layer's weight is in the part but no linear, conv or gather of its graph reads it.
+        InputError: a layer's weight is in the part but no linear, conv or gather of its graph reads it; its scheme has what
+            an ML program has not.
     """
+    for name in layers:
+        _check_scheme(name, layers[name])
     here = set(names.values())
     todo = {f"{name}.weight": layer for name, layer in layers.items() if f"{name}.weight" in here}
     written: dict[str, tuple[Any, torch.Tensor]] = {}
@@ -115,6 +119,16 @@ def compress_layers(
         )
 
 
+def _check_scheme(name: str, layer: QuantizedLayer) -> None:
+    scheme = load_scheme(layer.scheme)
+    is_plain = scheme.inputs is None or (scheme.inputs.format == INT8 and not scheme.inputs.is_dynamic)
+    if not is_plain or scheme.rank or scheme.weights.is_float or layer.weight_axis is None:
+        raise InputError(
+            f"layer {name!r}: expected integers or palettes by output channel and inputs in float or INT8 at one scale, found "
+            f"{scheme.name}; ML programs have no more than that, give the layer another precision in the recipe"
+        )
+
+
 def _find_weights(function: Any, names: Mapping[str, str]) -> Iterator[tuple[Any, str]]:
     """Operations that read a named weight, with the weight's name in the component."""
     for operation in function.operations:
@@ -129,15 +143,17 @@ def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: 
     from coremltools.converters.mil.frontend import _utils as lowering
 
     value, dtype = handle.load().float(), NUMPY_TYPES[layer.scale_dtype]
-    if layer.precision.is_palette:
-        indices, tables = palettize(value, layer)
+    scheme = load_scheme(layer.scheme)
+    if isinstance(scheme, Palette):
+        packed = scheme.pack(value, layer)
+        indices, tables = packed["stored"], packed["table"]
         table = tables.numpy().astype(dtype).reshape(tables.shape[0], *(1,) * (value.ndim - 1), -1, 1)
         palette = lowering._construct_constexpr_lut_op(indices.numpy(), table, name=replaced.name, before_op=before)
         return palette, torch.ones(1)
     assert layer.weight_axis == 0, "a scale per output channel, so that channels can be quantized apart"
     rows = [quantize_rows(part, layer) for part in value.split(max(1, BATCH // value[0].numel()))]
     stored, scale = np.concatenate([part for part, _ in rows]), torch.cat([part for _, part in rows])
-    if layer.precision.bits == 4:
+    if scheme.weights.bits == 4:
         from coremltools.converters.mil.mil import types
 
         stored = stored.astype(types.nptype_from_builtin(types.int4))
@@ -148,8 +164,8 @@ def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: 
 
 def quantize_rows(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[Any, torch.Tensor]:
     """q int8 and its scales float32, of some output channels: each has scales of its own, so they need not all be in memory."""
-    scale = weight_scale(weight, layer)
-    return quantize_tensor(weight, scale, layer.precision).numpy(), scale
+    packed = load_scheme(layer.scheme).pack(weight, layer)
+    return packed["stored"].numpy(), packed["scale"]
 
 
 def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[tuple[str, float], Any]) -> Any:

@@ -39,6 +39,7 @@ from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.recipe import FLOAT_DTYPES
 from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.weights import Handle
 
 KINDS = {".mlmodel": "graph", ".bin": "weights", ".json": "package"}
@@ -108,7 +109,11 @@ def make_parts(component: Component, dtype: str, options: Options) -> list[Graph
 def stored_bytes(component: Component, dtype: str, name: str) -> float:
     """Size of a weight in the file: what its layer's precision says, else the graph's type."""
     layer = component.layers.get(name.removesuffix(".weight"))
-    bits = layer.precision.bits if layer is not None and name.endswith(".weight") else (32 if dtype == "fp32" else 16)
+    bits = (
+        load_scheme(layer.scheme).weights.bits
+        if layer is not None and name.endswith(".weight")
+        else (32 if dtype == "fp32" else 16)
+    )
     return bits / 8 * float(torch.Size(component.weights[name].shape).numel())
 
 

@@ -4,29 +4,59 @@
     y' = DQ(Q(y, s_y), s_y)                      where the target's kernel gives 8 bits back
     y = x . DQ(W_q, s_w)                         weights alone; s_w per output channel or for blocks of input values
     y = Gather(DQ(W_q, s_w), ids)                an embedding, whose weight alone can be quantized; s_w per row
+    y = s round(x / s) . DQ(W_q, s_w)            a dynamic input, s = max |x| / qmax of each token or block, in plain operators
+    y = ... + B (A x)                            a branch beside a MatMul or a 1x1 convolution, in the graph's type
 Where they sit decides what kernels come out (measured with TensorRT for RTX on SM89; facts in docs/decisions/0002-onnx-form.md):
 * layers that read one tensor at one scale share one Q/DQ, so Q, K and V merge into one FP8 kernel;
 * scales have the graph's own float type, or a strongly typed parser refuses the next Add;
 * weights are stored quantized (DQ only): 1 byte a value in the file and in the engine;
-* depthwise convolutions never get here (quantize/patterns.py).
+* depthwise convolutions never get here (quantize/schemes/scheme.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 
 from sprint_export.errors import InputError
 from sprint_export.export.narrow import check_fits
+from sprint_export.export.to_onnx.branches import add_branch
+from sprint_export.export.to_onnx.dynamic_inputs import round_dynamically
 from sprint_export.export.to_onnx.graph_editor import register
-from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORAGE_TYPES, TORCH_TYPES, sizes, to_ir, to_torch
+from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORED_TYPES, TORCH_TYPES, sizes, to_ir, to_torch
 from sprint_export.nouns.recipe import QuantizedLayer
-from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.scales import input_format, input_scale, output_scale, split_weight
+from sprint_export.quantize.schemes.scheme import Inputs, Palette, Scheme, load_scheme
 
 WHOLE_BYTE = 8
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
+
+Shared = dict[tuple[object, ...], ir.Value]  # source, scales, format -> what was rounded so
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """An initializer of the graph that one node reads; a Linear's is transposed, [in, out]."""
+
+    name: str
+    node: ir.Node
+    place: int
+    tensor: ir.TensorProtocol
+    is_transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As torch stores it, [out, in, ...]."""
+        shape = sizes(self.tensor)
+        return tuple(shape[::-1] if self.is_transposed else shape)
+
+    def load(self) -> torch.Tensor:
+        """Its values, as torch stores them."""
+        value = to_torch(self.tensor)
+        return value.transpose(0, 1) if self.is_transposed else value
 
 
 def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
@@ -38,129 +68,133 @@ def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
 
     Raises:
         InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; an embedding has
-            less than a byte a value.
+            less than a byte a value; a weight is a palette.
     """
-    shared: dict[tuple[str, float, str], ir.Value] = {}
+    graph, shared = model.graph, Shared()
     for name, layer in layers.items():
-        node, weight, transposed = _find(model.graph, name)
-        _check_gather(name, node, layer)
-        if layer.input_amax is not None:
-            node.replace_input_with(0, _quantize_input(model.graph, node, layer, shared))
-        place = next(use.idx for use in weight.uses())
-        node.replace_input_with(place, _dequantized_weight(model.graph, node, weight, layer, transposed))
+        scheme, weight = load_scheme(layer.scheme), _find(graph, name)
+        _check_weight(name, weight, scheme)
+        node, source = weight.node, weight.node.inputs[0]
+        assert source is not None
+        if scheme.inputs is not None:
+            node.replace_input_with(0, _round_input(graph, weight, layer, scheme.inputs, shared))
+        node.replace_input_with(weight.place, _dequantized_weight(graph, weight, layer, scheme))
+        last = add_branch(graph, node, source, layer, weight.shape, weight.load) if scheme.rank else node
         if layer.output_amax is not None:
-            _quantize_output(model.graph, node, layer)
+            _quantize_output(graph, last, layer)
 
 
-def _find(graph: ir.Graph, name: str) -> tuple[ir.Node, ir.Value, bool]:
-    for suffix, transposed in ((".weight.transposed", True), (".weight", False)):
+def _find(graph: ir.Graph, name: str) -> _Weight:
+    for suffix, is_transposed in ((".weight.transposed", True), (".weight", False)):
         weight = graph.initializers.get(name + suffix)
         users = [] if weight is None else list(weight.uses())
         if weight is not None and len(users) == 1 and (users[0].node.op_type, users[0].idx) in READERS:
-            return users[0].node, weight, transposed
+            assert weight.const_value is not None
+            return _Weight(name + suffix, users[0].node, users[0].idx, weight.const_value, is_transposed)
     raise InputError(
         f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather of the graph; leave the layer "
         "'float' in the recipe"
     )
 
 
-def _check_gather(name: str, node: ir.Node, layer: QuantizedLayer) -> None:
-    if node.op_type == "Gather" and layer.precision.bits < WHOLE_BYTE:
+def _check_weight(name: str, weight: _Weight, scheme: Scheme) -> None:
+    """Refuse what this form of a graph cannot say."""
+    if isinstance(scheme, Palette):
+        raise InputError(f"layer {name!r}: {scheme.name} stores a palette, and ONNX has none; use a coreml target")
+    if weight.node.op_type == "Gather" and scheme.weights.bits < WHOLE_BYTE:
         raise InputError(
-            f"layer {name!r}: an ONNX graph gathers an embedding in whole bytes, found {layer.precision.name}; give it 'w8a16' "
-            "or 'float' in the recipe"
+            f"layer {name!r}: an ONNX graph gathers an embedding in whole bytes, found {scheme.name}; give it a scheme of 8 "
+            "bits or 'float' in the recipe"
         )
 
 
-def _quantize_input(
-    graph: ir.Graph, node: ir.Node, layer: QuantizedLayer, shared: dict[tuple[str, float, str], ir.Value]
-) -> ir.Value:
-    source = node.inputs[0]
+def _round_input(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, inputs: Inputs, shared: Shared) -> ir.Value:
+    """What a layer reads, rounded: layers that read one tensor at one scale share it."""
+    node, source = weight.node, weight.node.inputs[0]
     assert source is not None and source.name is not None
-    scale = input_scale(layer)
-    key = (source.name, scale.item(), layer.precision.name)
+    scale = None if inputs.is_dynamic else input_scale(layer)
+    key = (source.name, inputs, node.op_type) if scale is None else (source.name, inputs.format, scale.item())
     if key not in shared:
-        prefix = f"{source.name}.{layer.precision.name}.{len(shared)}"
-        scale_value = _constant(graph, f"{prefix}.scale", scale, _float_type(layer))
-        zero = _constant(graph, f"{prefix}.zero", torch.zeros(()), _storage_type(layer))
-        quantized = ir.node("QuantizeLinear", [source, scale_value, zero])
-        restored = ir.node("DequantizeLinear", [quantized.outputs[0], scale_value, zero])
-        _declare(quantized, f"{prefix}.q", _storage_type(layer), source.shape)
-        shared[key] = _declare(restored, f"{prefix}.dq", _float_type(layer), source.shape)
-        graph.insert_before(node, [quantized, restored])
+        prefix = f"{source.name}.{inputs.format.name}.{len(shared)}"
+        if scale is None:
+            shared[key] = round_dynamically(graph, node, layer, inputs, weight.shape[1], prefix)
+        else:
+            nodes = _make_pair(graph, source, scale, layer, prefix)
+            graph.insert_before(node, nodes)
+            shared[key] = nodes[-1].outputs[0]
     return shared[key]
 
 
 def _quantize_output(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer) -> None:
     result = node.outputs[0]
     users = list(result.uses())
-    prefix = f"{result.name}.{layer.precision.name}.out"
-    scale = _constant(graph, f"{prefix}.scale", output_scale(layer), _float_type(layer))
-    zero = _constant(graph, f"{prefix}.zero", torch.zeros(()), _storage_type(layer))
-    quantized = ir.node("QuantizeLinear", [result, scale, zero])
-    restored = ir.node("DequantizeLinear", [quantized.outputs[0], scale, zero])
-    _declare(quantized, f"{prefix}.q", _storage_type(layer), result.shape)
-    _declare(restored, f"{prefix}.dq", _float_type(layer), result.shape)
-    graph.insert_after(node, [quantized, restored])
+    nodes = _make_pair(graph, result, output_scale(layer), layer, f"{result.name}.{input_format(layer).name}.out")
+    graph.insert_after(node, nodes)
     for use in users:
-        use.node.replace_input_with(use.idx, restored.outputs[0])
+        use.node.replace_input_with(use.idx, nodes[-1].outputs[0])
 
 
-def _dequantized_weight(graph: ir.Graph, node: ir.Node, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> ir.Value:
-    stored, scale = _store_weight(graph, weight, layer, transposed)
+def _make_pair(graph: ir.Graph, source: ir.Value, scale: torch.Tensor, layer: QuantizedLayer, prefix: str) -> list[ir.Node]:
+    """Q and DQ of an activation at one scale, not yet in the graph."""
+    stored, dtype = STORED_TYPES[input_format(layer).name], FLOAT_TYPES[layer.scale_dtype]
+    scale_value = _constant(graph, f"{prefix}.scale", scale, dtype)
+    zero = _constant(graph, f"{prefix}.zero", torch.zeros(()), stored)
+    quantized = ir.node("QuantizeLinear", [source, scale_value, zero])
+    restored = ir.node("DequantizeLinear", [quantized.outputs[0], scale_value, zero])
+    _declare(quantized, f"{prefix}.q", stored, source.shape)
+    _declare(restored, f"{prefix}.dq", dtype, source.shape)
+    return [quantized, restored]
+
+
+def _dequantized_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, scheme: Scheme) -> ir.Value:
+    stored, scale = _store_weight(graph, weight, layer, scheme)
     attributes = {}
     if layer.group:
-        attributes = {"axis": 0 if transposed else 1, "block_size": layer.group}
+        attributes = {"axis": 0 if weight.is_transposed else 1, "block_size": layer.group}
     elif layer.weight_axis is not None:
-        attributes = {"axis": 1 if transposed else 0}
+        attributes = {"axis": 1 if weight.is_transposed else 0}
     zero = []
-    assert stored.const_value is not None
     if not layer.group:  # a zero point a block would only cost: without one it is 0
-        shape = _scale_shape(sizes(stored.const_value), layer, transposed)
-        zero = [_constant(graph, f"{weight.name}.zero", torch.zeros(shape), _storage_type(layer))]
+        shape = _scale_shape(weight, layer)
+        zero = [_constant(graph, f"{weight.name}.zero", torch.zeros(shape), STORED_TYPES[scheme.weights.name])]
     restored = ir.node("DequantizeLinear", [stored, scale, *zero], attributes=attributes)
-    graph.insert_before(node, restored)
-    return _declare(restored, f"{weight.name}.dq", _float_type(layer), stored.shape)
+    graph.insert_before(weight.node, restored)
+    return _declare(restored, f"{weight.name}.dq", FLOAT_TYPES[layer.scale_dtype], stored.shape)
 
 
-def _store_weight(graph: ir.Graph, weight: ir.Value, layer: QuantizedLayer, transposed: bool) -> tuple[ir.Value, ir.Value]:
+def _store_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, scheme: Scheme) -> tuple[ir.Value, ir.Value]:
     """A weight's place taken by its quantized values and their scales, both lazy."""
-    tensor = weight.const_value
-    assert tensor is not None and weight.name is not None
-    storage, name = _storage_type(layer), weight.name
-
-    def source() -> torch.Tensor:  # [out, in, ...], as torch stores it
-        value = to_torch(tensor)
-        return value.transpose(0, 1) if transposed else value
+    name, dtype, stored_dtype = weight.name, FLOAT_TYPES[layer.scale_dtype], STORED_TYPES[scheme.weights.name]
 
     def quantized() -> ir.TensorProtocol:
-        value = source()
-        check_fits(value, TORCH_TYPES[_float_type(layer)], name.removesuffix(".transposed"))
-        result = quantize_tensor(value, weight_scale(value, layer), layer.precision)
-        return to_ir(result.transpose(0, 1) if transposed else result, storage, name)
+        value = weight.load()
+        check_fits(value, TORCH_TYPES[dtype], name.removesuffix(".transposed"))
+        result = scheme.pack(split_weight(value, layer)[0], layer)["stored"]
+        return to_ir(result.transpose(0, 1) if weight.is_transposed else result, stored_dtype, name)
 
     def scales() -> ir.TensorProtocol:
-        value = weight_scale(source(), layer)  # [out], [out, in / group] or a scalar
+        value = scheme.weight_scale(split_weight(weight.load(), layer)[0], layer)  # [out], [out, in / group] or a scalar
         if layer.group:
-            value = value.t() if transposed else value.reshape(*value.shape, *(1,) * (len(shape) - 2)).expand(shape)
-        return to_ir(value.reshape(shape), _float_type(layer), f"{name}.scale")
+            tail = (1,) * (len(shape) - 2)
+            value = value.t() if weight.is_transposed else value.reshape(*value.shape, *tail).expand(shape)
+        return to_ir(value.reshape(shape), dtype, f"{name}.scale")
 
-    shape = _scale_shape(sizes(tensor), layer, transposed)
-    whole = ir.LazyTensor(quantized, dtype=storage, shape=ir.Shape(sizes(tensor)))
-    stored = register(graph, f"{name}.{layer.precision.name}", whole)
-    scale = register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=_float_type(layer), shape=ir.Shape(shape)))
+    shape = _scale_shape(weight, layer)
+    whole = ir.LazyTensor(quantized, dtype=stored_dtype, shape=ir.Shape(sizes(weight.tensor)))
+    stored = register(graph, f"{name}.{scheme.weights.name}", whole)
+    scale = register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=dtype, shape=ir.Shape(shape)))
     del graph.initializers[name]
     return stored, scale
 
 
-def _scale_shape(shape: list[int], layer: QuantizedLayer, transposed: bool) -> list[int]:
+def _scale_shape(weight: _Weight, layer: QuantizedLayer) -> list[int]:
     """Of a weight as the graph has it: none, its output channels, or its own with the input values in blocks."""
     if layer.weight_axis is None:
         return []
     if not layer.group:
-        return [shape[1 if transposed else 0]]
-    inner = 0 if transposed else 1
-    return [size // layer.group if axis == inner else size for axis, size in enumerate(shape)]
+        return [weight.shape[0]]
+    inner = 0 if weight.is_transposed else 1
+    return [size // layer.group if axis == inner else size for axis, size in enumerate(sizes(weight.tensor))]
 
 
 def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
@@ -172,11 +206,3 @@ def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | Non
 
 def _constant(graph: ir.Graph, name: str, value: torch.Tensor, dtype: ir.DataType) -> ir.Value:
     return register(graph, name, to_ir(value, dtype, name))
-
-
-def _storage_type(layer: QuantizedLayer) -> ir.DataType:
-    return ir.DataType.INT4 if layer.precision.bits == 4 else STORAGE_TYPES[layer.precision.storage]
-
-
-def _float_type(layer: QuantizedLayer) -> ir.DataType:
-    return FLOAT_TYPES[layer.scale_dtype]

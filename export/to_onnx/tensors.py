@@ -18,7 +18,7 @@ TORCH_TYPES = {
     ir.DataType.FLOAT8E4M3FN: torch.float8_e4m3fn,
 }
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-STORAGE_TYPES = {"int8": ir.DataType.INT8, "float8_e4m3fn": ir.DataType.FLOAT8E4M3FN}
+STORED_TYPES = {"int4": ir.DataType.INT4, "int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}  # by a format's name
 
 
 def lazy_tensor(name: str, handle: Handle, dtype: ir.DataType) -> ir.LazyTensor:

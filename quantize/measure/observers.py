@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 
 from sprint_export.errors import unknown_choice
-from sprint_export.nouns.recipe import Precision
 from sprint_export.quantize.measure.records import BINS, Record, bin_start
+from sprint_export.quantize.schemes.formats import Format
 
 PERCENTILE = 0.9999
 POINTS = 4  # a bin is up to a quarter of its start wide and stands for values spread evenly over it
@@ -38,12 +38,12 @@ class Spread:
     amax: float
 
 
-def choose_range(record: Record, precision: Precision, observer: str, divisor: torch.Tensor | None = None) -> float:
+def choose_range(record: Record, format: Format, observer: str, divisor: torch.Tensor | None = None) -> float:
     """The largest magnitude a layer's input scale covers.
 
     Args:
         record: of the input as it was seen.
-        precision: what it is rounded to.
+        format: what it is rounded to.
         observer: one of `OBSERVERS`.
         divisor: by which each channel will be divided, float [C].
 
@@ -51,7 +51,7 @@ def choose_range(record: Record, precision: Precision, observer: str, divisor: t
         InputError: there is no such observer.
     """
     check_observer(observer)
-    return OBSERVERS[observer](_spread(record, divisor), precision)
+    return OBSERVERS[observer](_spread(record, divisor), format)
 
 
 def check_observer(observer: str) -> None:
@@ -78,27 +78,27 @@ def _spread(record: Record, divisor: torch.Tensor | None) -> Spread:
     return Spread(magnitudes, (counts / POINTS).repeat_interleave(POINTS, dim=-1).flatten()[order], float(amax.max()))
 
 
-def _choose_max(spread: Spread, precision: Precision) -> float:
+def _choose_max(spread: Spread, format: Format) -> float:
     return spread.amax
 
 
-def _choose_percentile(spread: Spread, precision: Precision) -> float:
+def _choose_percentile(spread: Spread, format: Format) -> float:
     below = spread.counts.cumsum(0)
     place = torch.searchsorted(below, PERCENTILE * below[-1])
     return float(spread.magnitudes[min(int(place), len(below) - 1)])
 
 
-def _choose_mse(spread: Spread, precision: Precision) -> float:
+def _choose_mse(spread: Spread, format: Format) -> float:
     tried = spread.amax * 2.0 ** (-torch.arange(CANDIDATES) / CANDIDATES_PER_OCTAVE)
-    errors = [_expect_error(spread, float(range_), precision) for range_ in tried]
+    errors = [_expect_error(spread, float(range_), format) for range_ in tried]
     return float(tried[int(torch.tensor(errors).argmin())])
 
 
-def _expect_error(spread: Spread, amax: float, precision: Precision) -> float:
-    x, scale = spread.magnitudes, amax / precision.qmax
+def _expect_error(spread: Spread, amax: float, format: Format) -> float:
+    x, scale = spread.magnitudes, amax / format.qmax
     step = torch.full_like(x, scale)
-    if precision.is_float:
-        grid = torch.finfo(getattr(torch, precision.storage))
+    if format.is_float:
+        grid = torch.finfo(getattr(torch, format.storage))
         step = scale * grid.eps * 2.0 ** (x / scale).log2().floor().clamp_min(torch.tensor(grid.smallest_normal).log2())
         smallest = scale * grid.eps * grid.smallest_normal
     else:
@@ -108,7 +108,7 @@ def _expect_error(spread: Spread, amax: float, precision: Precision) -> float:
     return float((error.double() * spread.counts).sum())
 
 
-OBSERVERS: dict[str, Callable[[Spread, Precision], float]] = {
+OBSERVERS: dict[str, Callable[[Spread, Format], float]] = {
     "max": _choose_max,
     "percentile": _choose_percentile,
     "mse": _choose_mse,

@@ -16,7 +16,7 @@ import torch
 
 from sprint_export.nouns.student import Component
 from sprint_export.progress import Progress, Step, quiet
-from sprint_export.quantize.scales import round_weight
+from sprint_export.quantize.scales import find_error
 
 
 def correct_biases(
@@ -35,7 +35,7 @@ def correct_biases(
         if f"{name}.bias" not in component.weights or name not in means:
             continue
         weight = component.weights[f"{name}.weight"].load().float()
-        error = (round_weight(weight, layer) - weight).reshape(*weight.shape[:2], -1).sum(2, dtype=torch.float64)
+        error = find_error(weight, layer).reshape(*weight.shape[:2], -1).sum(2, dtype=torch.float64)
         groups = getattr(component.module.get_submodule(name), "groups", 1)
         mean = means[name].reshape(groups, 1, -1)
         shift = (error.unflatten(0, (groups, -1)) * mean).sum(2).flatten()

@@ -30,6 +30,7 @@ from sprint_export.quantize.measure.walk import Chunk, walk_networks
 from sprint_export.quantize.mend.edits import pack_codes
 from sprint_export.quantize.mend.gptq import fit_weight
 from sprint_export.quantize.patterns import Layer, is_pointwise
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.tensor_files import hash_tensors, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ def fit_component(
 
 def is_fitted(component: Component, name: str, layer: QuantizedLayer) -> bool:
     """A matrix in few bits beside floats."""
-    precision, module = layer.precision, component.module.get_submodule(name)
-    stores_few = precision.bits <= FITTED_BITS and not precision.is_palette and not precision.is_float
-    return isinstance(module, Layer) and is_pointwise(module) and stores_few and layer.input_amax is None
+    scheme, module = load_scheme(layer.scheme), component.module.get_submodule(name)
+    stores_few = scheme.weights.bits <= FITTED_BITS and scheme.weights.qmin < 0 and not scheme.weights.is_float  # integers
+    is_alone = scheme.inputs is None and not scheme.rank
+    return isinstance(module, Layer) and is_pointwise(module) and stores_few and is_alone
 
 
 def _count_runs(student: Student, role: str) -> int:
@@ -145,7 +147,7 @@ class _Fitter:
 
     def _path(self, name: str) -> Path:
         layer = self.layers[name]
-        return self.folder / f"{self.role}.{name}.{layer.precision.name}.{layer.group}.{layer.scale_dtype}.safetensors"
+        return self.folder / f"{self.role}.{name}.{layer.scheme}.{layer.group}.{layer.scale_dtype}.safetensors"
 
     def _save(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
         save_tensors(self._path(name), tensors)

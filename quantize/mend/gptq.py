@@ -17,6 +17,7 @@ import torch
 from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.scales import spread_scale, weight_scale
+from sprint_export.quantize.schemes.scheme import load_scheme
 
 BLOCK = 128  # columns that are rounded before the rest of the matrix is told, as in the paper
 DAMPINGS = (0.01, 0.1, 1.0)  # of H's mean diagonal, added to it: the paper's, and more where float32 finds no factor
@@ -42,7 +43,7 @@ def fit_weight(weight: torch.Tensor, hessian: torch.Tensor, layer: QuantizedLaye
     steps, largest = spread_scale(scale, weight).expand_as(weight), _find_largest(weight, layer)
     matrices = _Columns(*(matrix.t()[order] for matrix in (weight, steps, largest)))
     codes = torch.empty(weight.shape, dtype=torch.int8)
-    codes[:, order] = _round_columns(matrices, _factorize(hessian[order][:, order]), layer.precision.qmax).t()
+    codes[:, order] = _round_columns(matrices, _factorize(hessian[order][:, order]), load_scheme(layer.scheme).weights.qmax).t()
     return codes, scale
 
 

@@ -1,14 +1,7 @@
 """bfloat16: float32's range with 7 mantissa bits; the students' own storage type."""
 
-from sprint_export.nouns.recipe import Precision
+from sprint_export.quantize.schemes.formats import BF16
+from sprint_export.quantize.schemes.gates import HALF
+from sprint_export.quantize.schemes.scheme import Scheme
 
-PRECISION = Precision(
-    name="bf16",
-    bits=16,
-    is_float=True,
-    qmin=-3.3895313892515355e38,
-    qmax=3.3895313892515355e38,
-    storage="bfloat16",
-    is_quantized=False,
-    meaning="bfloat16 weights and arithmetic",
-)
+SCHEME = Scheme(name="bf16", meaning="bfloat16 weights and arithmetic", weights=BF16, gates=HALF)

@@ -1,14 +1,7 @@
 """IEEE half precision: 10 mantissa bits, largest value 65504."""
 
-from sprint_export.nouns.recipe import Precision
+from sprint_export.quantize.schemes.formats import FP16
+from sprint_export.quantize.schemes.gates import HALF
+from sprint_export.quantize.schemes.scheme import Scheme
 
-PRECISION = Precision(
-    name="fp16",
-    bits=16,
-    is_float=True,
-    qmin=-65504.0,
-    qmax=65504.0,
-    storage="float16",
-    is_quantized=False,
-    meaning="half-precision weights and arithmetic",
-)
+SCHEME = Scheme(name="fp16", meaning="half-precision weights and arithmetic", weights=FP16, gates=HALF)

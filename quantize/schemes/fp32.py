@@ -1,14 +1,7 @@
 """IEEE single precision."""
 
-from sprint_export.nouns.recipe import Precision
+from sprint_export.quantize.schemes.formats import FP32
+from sprint_export.quantize.schemes.gates import FULL
+from sprint_export.quantize.schemes.scheme import Scheme
 
-PRECISION = Precision(
-    name="fp32",
-    bits=32,
-    is_float=True,
-    qmin=-3.4028234663852886e38,
-    qmax=3.4028234663852886e38,
-    storage="float32",
-    is_quantized=False,
-    meaning="float weights and arithmetic",
-)
+SCHEME = Scheme(name="fp32", meaning="float weights and arithmetic", weights=FP32, gates=FULL)

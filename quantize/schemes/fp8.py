@@ -1,14 +1,13 @@
-"""FP8 E4M3 (float8_e4m3fn): scale = amax / 448, no infinities; needs compute capability 8.9 on NVIDIA."""
+"""FP8 E4M3 weights and activations: scale = amax / 448; needs compute capability 8.9 on NVIDIA."""
 
-from sprint_export.nouns.recipe import Precision
+from sprint_export.quantize.schemes.formats import FP8
+from sprint_export.quantize.schemes.gates import EIGHT_BITS
+from sprint_export.quantize.schemes.scheme import Inputs, Scheme
 
-PRECISION = Precision(
+SCHEME = Scheme(
     name="fp8",
-    bits=8,
-    is_float=True,
-    qmin=-448.0,
-    qmax=448.0,
-    storage="float8_e4m3fn",
-    is_quantized=True,
-    meaning="8-bit float weights and activations of Linear and Conv (Core AI: weights only)",
+    meaning="8-bit float weights and activations of Linear and Conv",
+    weights=FP8,
+    inputs=Inputs(FP8),
+    gates=EIGHT_BITS,
 )

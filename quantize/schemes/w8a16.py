@@ -1,14 +1,12 @@
-"""Symmetric INT8 weights, one scale a row; activations stay in the graph's float type: what `int8` means on Apple targets."""
+"""Symmetric INT8 weights, one scale a row; activations stay in the graph's float type."""
 
-from sprint_export.nouns.recipe import Precision
+from sprint_export.quantize.schemes.formats import INT8
+from sprint_export.quantize.schemes.gates import EIGHT_BITS
+from sprint_export.quantize.schemes.scheme import Scheme
 
-PRECISION = Precision(
+SCHEME = Scheme(
     name="w8a16",
-    bits=8,
-    is_float=False,
-    qmin=-128.0,
-    qmax=127.0,
-    storage="int8",
-    is_quantized=True,
-    meaning="8-bit integer weights of Linear, Conv and Embedding; activations stay float (ONNX and TensorRT)",
+    meaning="8-bit integer weights of Linear, Conv and Embedding; activations stay float",
+    weights=INT8,
+    gates=EIGHT_BITS,
 )

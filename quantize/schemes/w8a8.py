@@ -1,14 +1,13 @@
-"""INT8 weights and activations for Core ML, where `int8` means weights alone: what its Neural Engine multiplies as integers."""
+"""Symmetric INT8 weights and activations: scale = amax / 127, zero point 0."""
 
-from sprint_export.nouns.recipe import Precision
+from sprint_export.quantize.schemes.formats import INT8
+from sprint_export.quantize.schemes.gates import EIGHT_BITS
+from sprint_export.quantize.schemes.scheme import Inputs, Scheme
 
-PRECISION = Precision(
+SCHEME = Scheme(
     name="w8a8",
-    bits=8,
-    is_float=False,
-    qmin=-128.0,
-    qmax=127.0,
-    storage="int8",
-    is_quantized=True,
-    meaning="8-bit integer weights and activations (Core ML's name for it; faster since A17 Pro and M4)",
+    meaning="8-bit integer weights and activations of Linear and Conv (Apple: faster since A17 Pro and M4)",
+    weights=INT8,
+    inputs=Inputs(INT8),
+    gates=EIGHT_BITS,
 )

@@ -22,13 +22,14 @@ from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.recipes import list_weight_schemes
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.costs import find_shape, layer_bytes, student_bytes
 from sprint_export.quantize.search.knapsack import Knapsack
 from sprint_export.quantize.search.pictures import KeptErrors, measure_units
 from sprint_export.quantize.search.units import Unit, make_units, round_layers, write_rules
 from sprint_export.thread_count import fixed_threads
 
-CHOICES = ("w4", "w6", "int8")  # what all of Apple's units run; int4 in blocks suits a GPU and has to be asked for
 LARGE_SIDE = 128  # pixels; beyond, one picture takes seconds to a minute on a CPU
 PROMPTS, LARGE_PROMPTS = 8, 2
 LARGE_MEASUREMENTS = 200  # beyond, a large student's layers of a kind share a precision and a measurement
@@ -81,11 +82,11 @@ def search_bits(
     """The recipe with the least picture error whose weights take at most `budget_bytes`.
 
     Args:
-        student: specialized, with all three networks.
+        student: specialized, with all its networks.
         target: its groups and graph type say how a weight is rounded.
-        budget_bytes: for the weights of all three networks, tables and scales included.
-        choices: precisions of the target that leave activations alone, float being always one more; default: those of w4, w6
-            and int8 that the target has.
+        budget_bytes: for the weights of all networks, tables and scales included.
+        choices: schemes that the target can give a layer and that leave activations alone, float being always one more; default:
+            those that precisions of the target mean.
         prompts: draw these; default: a few of the student's calibration prompts.
         seed: of the noise.
         max_measurements: with more layer x precision pairs, layers of a kind (names that differ in numbers alone) go together;
@@ -96,8 +97,8 @@ def search_bits(
         InputError: the student is not whole or not specialized, a choice is none of the target's, no mix is as small as the
             budget, there are no prompts, or max_measurements cannot be kept.
     """
-    choices = tuple(dict.fromkeys(choices if choices is not None else (c for c in CHOICES if c in target.weight_only)))
-    _check(student, target, choices)
+    check_whole(student)
+    choices = _choose_schemes(target, choices)
     offered = {choice: round_layers(student, target, Recipe(choice, (Rule("*", choice),))) for choice in choices}
     wide = is_large(student)
     bound = LARGE_MEASUREMENTS if max_measurements is None and wide else max_measurements
@@ -160,15 +161,25 @@ def check_whole(student: Student) -> None:
         )
 
 
-def _check(student: Student, target: Target, choices: Sequence[str]) -> None:
-    check_whole(student)
+def _choose_schemes(target: Target, choices: Sequence[str] | None) -> tuple[str, ...]:
+    """The schemes to search with, each once.
+
+    Raises:
+        InputError: there are none, or one of them rounds what layers read.
+    """
+    offers = [(name, offer.scheme) for name, offer in target.offers.items() if offer.is_quantized]
+    alone = {name: scheme for name, scheme in offers if load_scheme(scheme).inputs is None}
+    known = dict(zip(alone.values(), alone.values(), strict=True)) | alone
+    if choices is None:
+        choices = list_weight_schemes(target)
     for choice in choices:
-        if choice not in target.weight_only:
+        if choice not in known:
             hint = "a bit search offers what leaves activations alone; float is always among it"
-            raise unknown_choice(f"precision to search with for {target.name}:", choice, target.weight_only, hint)
+            raise unknown_choice(f"precision to search with for {target.name}:", choice, known, hint)
     if not choices:
-        listed = ", ".join(target.weight_only) or "(none)"
+        listed = ", ".join(alone) or "(none)"
         raise InputError(f"a bit search needs weight-only precisions for {target.name} and got none; choose from: {listed}")
+    return tuple(dict.fromkeys(known[choice] for choice in choices))
 
 
 def _find_departure(mix: Mix) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import Device
+from sprint_export.quantize.schemes.scheme import load_scheme
 
 if TYPE_CHECKING:
     import torch
@@ -39,15 +40,10 @@ def find_shape(student: Student, layer: str) -> tuple[int, ...]:
 
 
 def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None, float_bytes: int = FLOAT_BYTES) -> int:
-    """Bytes of a weight [out, in, ...] with its tables or scales; None is float."""
-    values, rows = math.prod(shape), shape[0]
+    """Bytes of a weight [out, in, ...] with what its scheme stores beside it; None is float."""
     if how is None:
-        return values * float_bytes
-    if how.precision.is_palette:
-        extras: int = (rows // how.group if how.group else 1) * 2**how.precision.bits
-    else:
-        extras = 1 if how.weight_axis is None else rows * (shape[1] // how.group if how.group else 1)
-    return -(-values * how.precision.bits // 8) + extras * float_bytes
+        return math.prod(shape) * float_bytes
+    return load_scheme(how.scheme).count_bytes(shape, how, float_bytes)
 
 
 def student_bytes(student: Student, layers: Mapping[str, QuantizedLayer], float_bytes: int = FLOAT_BYTES) -> int:
@@ -115,9 +111,10 @@ def price_layer(work: Work, shape: Sequence[int], how: QuantizedLayer | None, dt
     """
     column, size = _COLUMNS[dtype]
     read: float = size
-    if how is not None and how.input_amax is not None:
-        read = how.precision.bits / 8
-        column = how.precision.name if how.precision.name in device.tflops else column
+    scheme = None if how is None else load_scheme(how.scheme)
+    if scheme is not None and scheme.inputs is not None:
+        read = scheme.inputs.format.bits / 8
+        column = scheme.inputs.format.name if scheme.inputs.format.name in device.tflops else column
     moved = work.inputs * read + layer_bytes(shape, how, size) + work.outputs * size
     seconds = max(2 * work.multiplications / (device.tflops[column] * 1e12), moved / (device.gigabytes_per_s * 1e9))
     return round(seconds * PICOSECONDS)

@@ -32,7 +32,8 @@ from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
-from sprint_export.quantize.recipes import DEFAULT, read_preset
+from sprint_export.quantize.recipes import DEFAULT, list_weight_schemes, read_preset
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.bit_search import LARGE_MEASUREMENTS, LARGE_PROMPTS, PROMPTS, check_whole, is_large
 from sprint_export.quantize.search.costs import Prices, choose_cost
 from sprint_export.quantize.search.frontier import Frontier, Point
@@ -49,7 +50,6 @@ MIXES = 12  # measured at most; a bisection of that many steps is as fine as 1 /
 CURVE = 100  # points of the predicted frontier
 FINE = 4e-3  # of the range of costs: closer bounds differ by less than prompts do
 RANGE = 2.0  # of pictures in [-1, 1]
-WEIGHT_ONLY = ("w4", "w6", "int8")  # what all of Apple's units run
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def search_recipe(
     """The cheapest recipe whose measured mean PSNR is at least `min_psnr_db`, with a margin.
 
     Args:
-        student: specialized, with all three networks.
+        student: specialized, with all its networks.
         deployment: its target says how layers are rounded and what they can be given, its precision what float layers are in,
             and the peaks of its device price time.
         min_psnr_db: mean over the search's prompts of the picture's PSNR against float32.
@@ -126,11 +126,13 @@ def search_recipe(
 
 
 def offer_choices(target: Target, precision: str, device: Device) -> tuple[str, ...]:
-    """The precision asked for and what may stand beside it; of equals the first is taken."""
-    if precision in target.weight_only:
-        return tuple(dict.fromkeys((precision, *(p for p in WEIGHT_ONLY if p in target.weight_only))))
-    beside = (p for p in target.layer_precisions if p in device.tflops and target.refuses(p, device) is None)
-    return tuple(dict.fromkeys((precision, *beside)))
+    """The scheme of the precision asked for and those that may stand beside it; of equals the first is taken."""
+    asked = load_scheme(target.offers[precision].scheme)
+    if asked.inputs is None:
+        return tuple(dict.fromkeys((asked.name, *list_weight_schemes(target))))
+    able = (name for name in target.precisions if target.offers[name].is_quantized and target.refuses(name, device) is None)
+    beside = (load_scheme(target.offers[name].scheme) for name in able)
+    return tuple(dict.fromkeys((asked.name, *(each.name for each in beside if each.weights.name in device.tflops))))
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,9 @@ class _Mixes:
         return self.sign(dataclasses.replace(self.base, rules=rules))
 
     def sign(self, recipe: Recipe) -> Recipe:
-        """The same under the search's name: where a preset was the cheapest, what it says stays."""
+        """The same under the search's name: where a preset was the cheapest, what it says of layers stays."""
         meaning = f"the cheapest mix found with psnr_db>={self.gate_db:g}"
-        return dataclasses.replace(recipe, name=f"{AUTO}-psnr_db>={self.gate_db:g}", meaning=meaning)
+        return dataclasses.replace(recipe, name=f"{AUTO}-psnr_db>={self.gate_db:g}", meaning=meaning, is_whole=False)
 
     def rule(self, precision: str) -> Recipe:
         """All layers alike."""
@@ -175,7 +177,7 @@ class _Mixes:
         layers = gather_layers(quantized)
         psnr = self.kept.measure(quantized, self.prices.dtype)
         error = float(np.std(psnr, ddof=1) / math.sqrt(len(psnr))) if len(psnr) > 1 else 0.0
-        counts = Counter(how.precision.name for how in layers.values())
+        counts = Counter(how.scheme for how in layers.values())
         counts[FLOAT] = sum(len(component.decisions) for component in quantized.components.values()) - counts.total()
         cost = self.prices.total(layers) * self.prices.scale
         return _Mix(recipe, Point(name, cost, float(np.mean(psnr)), error), dict(counts.most_common()))

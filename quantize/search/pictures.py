@@ -31,9 +31,8 @@ from sprint_export.progress import Progress, Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.search.units import Layers, Unit
-from sprint_export.quantize.torch_session import TorchSession, open_torch, round_activations
+from sprint_export.quantize.torch_session import TorchSession, open_torch, round_layer
 from sprint_export.students.family import load_family
 
 if TYPE_CHECKING:
@@ -176,11 +175,9 @@ class Pictures:
         """The role's session with its share of the layers rounded, for the time of the block."""
         mine = {layer.partition(".")[2]: how for layer, how in layers.items() if layer.startswith(f"{role}.")}
         network, handles = self._sessions[role].module, self._components[role].weights
-        hooks = [hook for name, how in mine.items() for hook in round_activations(network.get_submodule(name), how)]
+        hooks = []
         try:
-            for name, how in mine.items():
-                weight = network.get_parameter(f"{name}.weight").data
-                weight.copy_(round_weight(weight, how))
+            hooks = [hook for name, how in mine.items() for hook in round_layer(network.get_submodule(name), how)]
             yield
         finally:
             for hook in hooks:

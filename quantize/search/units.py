@@ -18,6 +18,7 @@ from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.quantize.patterns import FLOAT
+from sprint_export.quantize.recipes import list_weight_schemes
 from sprint_export.quantize.search.costs import find_shape
 from sprint_export.quantize.student import quantize_student
 
@@ -52,7 +53,8 @@ def round_layers(student: Student, target: Target, recipe: Recipe, precision: st
 
     `precision` names the graph; None is one of the target's that compresses weights alone.
     """
-    precision = precision or next(name for name in target.graph_dtype if name in target.weight_only)
+    alone = list_weight_schemes(target)
+    precision = precision or next(name for name in target.precisions if target.offers[name].scheme in alone)
     return gather_layers(quantize_student(student, precision, target, recipe))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sprint_export.errors import RefusedError
-from sprint_export.nouns.target import Device, Options, Target
+from sprint_export.nouns.target import Device, Offer, Options, Target
 from sprint_export.runtimes import apple
 
 SYSTEMS = ("iOS27", "macOS27")
@@ -46,16 +46,20 @@ TARGET = CoreAITarget(
     name="coreai",
     format="aimodel",
     title="Core AI asset for iOS 27 and macOS 27",
-    precisions=("fp32", "fp16", "int8", "w8a8", "fp8"),
-    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "fp8": "fp16"},
+    offers={
+        "fp32": Offer("fp32", "fp32"),
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a16", "fp16"),
+        "w8a8": Offer("w8a8", "fp16"),
+        "fp8": Offer("fp8a16", "fp16"),
+    },
     default_device="mac-m4",
     extra="coreai",
     panel=apple.PANEL,
     needs=("coreai_torch", "coreai"),
     exporter="to_coreai",
+    files=r"model\.aimodel/.+",
     runtimes=("coreai",),
-    weight_only=("int8", "fp8"),
-    layer_precisions=("int8", "w8a8", "fp8"),
     options=(apple.DEPLOYMENT_TARGET, apple.COMPUTE_UNIT),
     lacks={
         "dynamic": "Core AI assets are captured at one size of picture; the nearest that can is onnx-int8",

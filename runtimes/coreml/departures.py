@@ -21,7 +21,7 @@ from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
-from sprint_export.registry import load_member
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.weights import Handle, LazyHandle
 
 if TYPE_CHECKING:
@@ -92,10 +92,11 @@ def round_inputs(program: torch.export.ExportedProgram, component: Component) ->
         if layer is None or layer.input_amax is None:
             continue
         with program.graph.inserting_before(node):
-            given = (node.args[0], float(input_scale(layer)), layer.precision.name)
+            given = (node.args[0], float(input_scale(layer)), layer.scheme)
             rounded = program.graph.call_function(_round_input, given)
         node.args = (rounded, *node.args[1:])
 
 
-def _round_input(value: torch.Tensor, scale: float, precision: str) -> torch.Tensor:
-    return fake_quantize(value, torch.tensor(scale), load_member("precision", precision).PRECISION)
+def _round_input(value: torch.Tensor, scale: float, scheme: str) -> torch.Tensor:
+    inputs = load_scheme(scheme).inputs
+    return value if inputs is None else fake_quantize(value, torch.tensor(scale), inputs.format)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.report import Measurement, Metric
-from sprint_export.nouns.target import Device, Options, Target, TargetOption
+from sprint_export.nouns.target import Device, Offer, Options, Target, TargetOption
 from sprint_export.runtimes import apple
 from sprint_export.runtimes.coreml.neural_engine import RULES, check_packages
 
@@ -93,17 +93,22 @@ TARGET = CoreMLTarget(
     name="coreml",
     format="mlpackage",
     title="Core ML package for iPhone, iPad and Mac",
-    precisions=("fp32", "fp16", "int8", "w8a8", "w6", "w4"),
-    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp16", "w8a8": "fp16", "w6": "fp16", "w4": "fp16"},
+    offers={
+        "fp32": Offer("fp32", "fp32"),
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a16", "fp16"),
+        "w8a8": Offer("w8a8", "fp16"),
+        "w6": Offer("p6a16", "fp16", group=16),
+        "w4": Offer("p4a16", "fp16", group=16),
+        "int4": Offer("w4a16", group=32),
+    },
     default_device="iphone-15-pro",
     extra="coreml",
     panel=apple.PANEL,
     needs=("coremltools",),
     exporter="to_coreml",
+    files=r"model(_\d+)?\.mlpackage/.+",
     runtimes=("coreml", "coreml-checker"),
-    weight_only=("int8", "int4", "w6", "w4"),
-    layer_precisions=("int8", "int4", "w8a8", "w6", "w4"),
-    groups={"int4": 32, "w6": 16, "w4": 16},
     options=(apple.DEPLOYMENT_TARGET, PART_MEGABYTES, apple.COMPUTE_UNIT),
     lacks={
         "dynamic": "a Neural Engine program is compiled for one size, and packages are cut and checked at that size; the nearest "

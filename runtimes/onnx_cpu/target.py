@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sprint_export.nouns.target import DYNAMIC, Device, LayerShape, Options, Target, TargetOption
+from sprint_export.nouns.target import DYNAMIC, Device, LayerShape, Offer, Options, Target, TargetOption
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
 FREE_SIZES = TargetOption(
@@ -33,17 +33,23 @@ class OnnxTarget(Target):
         return {"onnxruntime": OLDEST_ONNXRUNTIME}
 
 
-def rounds_output(precision: str, shape: LayerShape) -> bool:
+def rounds_output(scheme: str, shape: LayerShape) -> bool:
     """A convolution beyond 1x1: QLinearConv is its only integer kernel; a MatMul may give floats (export/to_onnx/rules/)."""
-    return precision == "int8" and any(size > 1 for size in shape.weight[2:])
+    return scheme == "w8a8" and any(size > 1 for size in shape.weight[2:])
 
 
 TARGET = OnnxTarget(
     name="onnx",
     format="onnx",
     title="ONNX for ONNX Runtime; int8 and fp8 are in the form that its CPU kernels are fast in",
-    precisions=("fp32", "fp16", "int8", "fp8"),
-    graph_dtype={"fp32": "fp32", "fp16": "fp16", "int8": "fp32", "fp8": "fp32"},
+    offers={
+        "fp32": Offer("fp32", "fp32"),
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a8", "fp32"),
+        "fp8": Offer("fp8", "fp32"),
+        "w8a16": Offer("w8a16"),
+        "int4": Offer("w4a16", group=32),
+    },
     default_device="cpu",
     extra="runtime",
     panel="ONNX",
@@ -63,8 +69,5 @@ TARGET = OnnxTarget(
         "norm_divisions",
         "float8_casts",
     ),
-    weight_only=("w8a16", "int4"),
-    layer_precisions=("int8", "fp8", "w8a16", "int4"),
-    groups={"int4": 32},
     options=(FREE_SIZES,),
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sprint_export.devices import list_devices
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.report import Metric
-from sprint_export.nouns.target import DYNAMIC, Device, Options, Target, TargetOption
+from sprint_export.nouns.target import DYNAMIC, Device, Offer, Options, Target, TargetOption
 from sprint_export.runtimes.onnx_cpu.target import FREE_SIZES
 
 OLDEST = "2024.6.0"  # older ones were not tried
@@ -54,16 +54,15 @@ TARGET = OpenVinoTarget(
     name="openvino",
     format="openvino",
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
-    precisions=("fp16", "int8"),
-    graph_dtype={"fp16": "fp16", "int8": "fp16"},
+    offers={"fp16": Offer("fp16", "fp16"), "int8": Offer("w8a8", "fp16")},
     scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
     default_device="cpu",
     extra="openvino",
     panel="OpenVINO",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino"),
     exporter="to_openvino",
+    files=r"openvino_model\.(xml|bin)",
     runtimes=("openvino",),
-    layer_precisions=("int8",),
     rewrites=("tokens_last", "unsigned_inputs"),
     options=(COMPUTE_UNIT, FREE_SIZES),
     metrics=(Metric("load_s"), Metric("kernels_*")),

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError
-from sprint_export.files import write_whole
-from sprint_export.nouns.target import BuiltTarget, Device, Options, TargetOption
+from sprint_export.files import write_bytes
+from sprint_export.nouns.target import BuiltTarget, Device, Offer, Options, TargetOption
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
     BUILDERS,
@@ -141,17 +141,19 @@ TARGET = TrtTarget(
     name="trt",
     format="onnx+engine",
     title="TensorRT engine for RTX PCs",
-    precisions=("bf16", "int8", "fp8"),
-    graph_dtype={"bf16": "bf16", "int8": "bf16", "fp8": "bf16"},
-    convolutions={"fp8": "int8"},  # twice the rate (docs/decisions/0010-rtx-decoder.md)
+    offers={
+        "bf16": Offer("bf16", "bf16"),
+        "int8": Offer("w8a8", "bf16"),
+        "fp8": Offer("fp8", "bf16", convolutions="w8a8"),  # twice the rate (docs/decisions/0010-rtx-decoder.md)
+        "w8a16": Offer("w8a16"),
+        "int4": Offer("w4a16", group=128),
+    },
     default_device="rtx-4090",
     extra="trt",
     panel="TensorRT",
+    built_files=r"model\.sm\d+\.(engine|layers\.txt)",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
-    weight_only=("w8a16", "int4"),
-    layer_precisions=("int8", "fp8", "w8a16", "int4"),
-    groups={"int4": 128},
     options=(BUILDER,),
     lacks={
         "dynamic": "an engine's kernels are chosen, and its memory planned, for one size of picture; the nearest that can is "
@@ -241,7 +243,7 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
     """
     advice = "make room or change its permissions, then build again"
     with clear_disk_errors(path, advice, MachineError):
-        write_whole(path, lambda part: part.write_bytes(data))
+        write_bytes(path, data)
 
 
 def _require_gpu(device: Device) -> None:

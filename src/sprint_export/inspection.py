@@ -48,7 +48,19 @@ def _list_targets() -> dict[str, str]:
 
 
 def _list_precisions() -> dict[str, str]:
-    return {name: load_member("precision", name).PRECISION.meaning for name in list_members("precision")}
+    """Schemes, and what targets call them by names of their own."""
+    from sprint_export.quantize.schemes.scheme import list_schemes
+
+    aliases: dict[str, dict[str, list[str]]] = {}
+    for target in (load_member("target", name).TARGET for name in list_members("target")):
+        for alias, offer in target.offers.items():
+            if alias != offer.scheme:
+                aliases.setdefault(alias, {}).setdefault(offer.scheme, []).append(target.name)
+    means = {
+        alias: "; ".join(f"{scheme} on {', '.join(targets)}" for scheme, targets in schemes.items())
+        for alias, schemes in aliases.items()
+    }
+    return dict(sorted({**{name: scheme.meaning for name, scheme in list_schemes().items()}, **means}.items()))
 
 
 def _list_devices() -> dict[str, str]:
@@ -110,7 +122,7 @@ def _describe_layers(record: ComponentRecord) -> Iterator[str]:
     for name, layer in record.layers.items():
         grain = "per tensor" if layer.weight_axis is None else "per output channel"
         seen = "weight only" if layer.input_amax is None else f"input amax {layer.input_amax:.4g}"
-        yield f"    {name}: {layer.precision.name}, {seen}, weights {grain}"
+        yield f"    {name}: {layer.scheme}, {seen}, weights {grain}"
 
 
 def find_recipe(bundle: Bundle) -> Recipe:
@@ -122,7 +134,7 @@ def find_recipe(bundle: Bundle) -> Recipe:
     if bundle.recipe is None:
         raise InputError(
             f"{bundle.folder} was made without quantization ({bundle.target}-{bundle.precision}), so it has no recipe; "
-            "quantized targets are those that end in int8, fp8, w8a8, w6 or w4 (see: sprint-export list targets)"
+            "take a target that quantizes (see: sprint-export list targets)"
         )
     return bundle.recipe
 

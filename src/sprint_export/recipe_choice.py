@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Deployment, Order
-from sprint_export.nouns.recipe import Recipe
+from sprint_export.nouns.recipe import FLOAT, Recipe
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Target
+from sprint_export.nouns.target import Offer, Target
 from sprint_export.progress import Progress
-from sprint_export.recipe_toml import AUTO, read_recipe
-from sprint_export.registry import load_member
+from sprint_export.recipe_toml import ASKED, AUTO, CONVOLUTION, GENTLER, read_recipe
+from sprint_export.registry import list_members, load_target
 
 if TYPE_CHECKING:
     from sprint_export.quantize.search.frontier import Frontier
 
 
-MIXED = ("w6", "w4")  # palettes and integers side by side
+WHOLE_BYTE = 8  # bits
 TENSOR_HEADER = 128  # bytes at most that a weights file of Core ML adds to a tensor: its header, and padding to 64
 
 
@@ -49,7 +49,9 @@ def check_recipe(order: Order, deployment: Deployment, is_whole: bool) -> Recipe
     if isinstance(recipe, str | Path):
         path = check_name(str(recipe))
         recipe = str(recipe) if path is None else read_recipe(path)
-    if recipe is not None and not load_member("precision", deployment.precision).PRECISION.is_quantized:
+    if isinstance(recipe, Recipe):
+        check_rules(recipe, deployment.target)
+    if recipe is not None and not deployment.offer.is_quantized:
         raise RefusedError(f"{deployment.name} quantizes nothing and takes no recipe; use {_name_quantized(deployment.target)}")
     if max_mb is not None and not (math.isfinite(max_mb) and max_mb > 0):
         raise InputError(f"max_mb={max_mb}: expected a size above 0 in 10^6 bytes, e.g. 2.7")
@@ -65,28 +67,49 @@ def check_recipe(order: Order, deployment: Deployment, is_whole: bool) -> Recipe
 
 
 def _name_quantized(target: Target) -> str:
-    quantized = (p for p in target.precisions if load_member("precision", p).PRECISION.is_quantized)
+    quantized = (precision for precision in target.precisions if target.offers[precision].is_quantized)
     return ", ".join(f"{target.name}-{precision}" for precision in quantized)
 
 
 def _check_size_budget(deployment: Deployment, recipe: Recipe | str | None, is_whole: bool) -> None:
-    if deployment.precision not in MIXED:
-        raise RefusedError(f"{deployment.name} does not mix bits; a size budget is for coreml-w4 and coreml-w6")
+    if not _mixes_bits(deployment.offer):
+        targets = map(load_target, list_members("target"))
+        able = (f"{each.name}-{name}" for each in targets for name in sorted(each.precisions) if _mixes_bits(each.offers[name]))
+        raise RefusedError(f"{deployment.name} does not mix bits; a size budget is for {' and '.join(able)}")
     if recipe is not None:
         raise InputError("a size budget and a recipe both decide every layer's bits; give one of them")
     if not is_whole:
         raise InputError("a size budget is for all networks together; leave --component out")
 
 
-def find_psnr_gate(gates: Sequence[Gate], precision: str) -> float:
-    """What `auto` has to reach: the highest psnr_db gate that was asked for, else the precision's own.
+def _mixes_bits(offer: Offer) -> bool:
+    """Whether layers of more bits fit beside those of a precision: it leaves inputs in float and stores less than a byte."""
+    from sprint_export.quantize.schemes.scheme import load_scheme
+
+    scheme = load_scheme(offer.scheme)
+    return scheme.inputs is None and scheme.weights.bits < WHOLE_BYTE
+
+
+def check_rules(recipe: Recipe, target: Target) -> None:
+    """Refuse a rule whose precision the target has not.
+
+    Raises:
+        InputError: the message lists what it has.
+    """
+    for rule in recipe.rules:
+        if rule.precision not in (FLOAT, ASKED, CONVOLUTION, GENTLER):
+            target.find_offer(rule.precision, f" in rule {rule.pattern!r} of recipe {recipe.name!r}")
+
+
+def find_psnr_gate(gates: Sequence[Gate], scheme: str) -> float:
+    """What `auto` has to reach: the highest psnr_db gate that was asked for, else the scheme's own.
 
     Raises:
         InputError: it is an upper bound.
     """
     from sprint_export.validate.gates import add_defaults
 
-    on_pictures = [gate for gate in add_defaults(gates, precision) if gate.metric == "psnr_db"]
+    on_pictures = [gate for gate in add_defaults(gates, scheme) if gate.metric == "psnr_db"]
     limits = [gate.limit for gate in on_pictures if gate.sign.startswith(">")]
     if not limits:
         raise InputError(f"--recipe auto needs a gate from below, found {on_pictures[0].text!r}; expected e.g. 'psnr_db>=40'")

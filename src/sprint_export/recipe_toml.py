@@ -4,10 +4,11 @@ name = "mine"
 meaning = "one line for people"          # optional, as all but the rules
 seed = 1
 prompts = ["a red circle", ...]          # default: the student's own
-observer = "max"                         # and smooth, correct_bias, gptq: nouns.recipe.Recipe says what they do
+observer = "max"                         # and smooth, correct_bias, gptq, is_whole: nouns.recipe.Recipe says what they do
 [[rules]]                                # first match wins; the last pattern must be "*"
 pattern = "transformer.*.attn2.to_k"     # shell wildcards; {first} and {last} stand for the smallest and largest number there
-precision = "float"                      # or one, or {precision}, {convolution}, {gentler}: quantize/recipes.py fills them in
+precision = "float"                      # or a scheme, or what the target calls one; quantize/recipes.py fills in {precision},
+                                         # {convolution} and {gentler}
 reason = "text outliers"
 
 Standard library only: a bundle's recipe is printed without torch.
@@ -21,9 +22,8 @@ from pathlib import Path
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import from_json
-from sprint_export.nouns.recipe import FLOAT, Recipe
+from sprint_export.nouns.recipe import Recipe
 from sprint_export.paths import read_user_text
-from sprint_export.registry import list_members, load_member
 
 AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/search/gate_search.py)
 ASKED, CONVOLUTION, GENTLER = "{precision}", "{convolution}", "{gentler}"  # in place of a rule's precision
@@ -36,6 +36,7 @@ _DEFAULTS = {
     "smooth": 0.0,
     "correct_bias": False,
     "gptq": False,
+    "is_whole": False,
 }
 
 
@@ -43,7 +44,7 @@ def read_recipe(path: Path) -> Recipe:
     """A recipe from a TOML file.
 
     Raises:
-        InputError: the file is not TOML, a key is missing, unknown or of another type, or a precision does not exist.
+        InputError: the file is not TOML, or a key is missing, unknown or of another type.
     """
     try:
         value = tomllib.loads(read_user_text("--recipe", path))
@@ -55,29 +56,20 @@ def read_recipe(path: Path) -> Recipe:
         recipe = from_json(Recipe, plain | {"rules": rules})
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"--recipe {path}: expected name, meaning, seed, prompts (a list), observer, smooth, correct_bias, gptq and "
-            f"[[rules]] with pattern, precision, reason ({error})"
+            f"--recipe {path}: expected name, meaning, seed, prompts (a list), observer, smooth, correct_bias, gptq, is_whole "
+            f"and [[rules]] with pattern, precision, reason ({error})"
         ) from error
     if value:
         raise unknown_choice(f"key in recipe {path}:", next(iter(value)), (*_DEFAULTS, "rules"))
-    _check_precisions(recipe, path)
     return recipe
-
-
-def _check_precisions(recipe: Recipe, path: Path) -> None:
-    known = (ASKED, CONVOLUTION, GENTLER, FLOAT)
-    for rule in recipe.rules:
-        if rule.precision not in known:
-            choices = [FLOAT, *(p for p in list_members("precision") if load_member("precision", p).PRECISION.is_quantized)]
-            if rule.precision not in choices:
-                raise unknown_choice(f"precision in rule {rule.pattern!r} of {path}:", rule.precision, choices)
 
 
 def write_recipe(recipe: Recipe) -> str:
     """A recipe as TOML, which `read_recipe` turns back into the same recipe."""
     lines = [f"name = {_quote(recipe.name)}", f"meaning = {_quote(recipe.meaning)}", f"seed = {recipe.seed}"]
     lines += [f"observer = {_quote(recipe.observer)}", f"smooth = {recipe.smooth!r}"]
-    lines += [f"correct_bias = {str(recipe.correct_bias).lower()}", f"gptq = {str(recipe.gptq).lower()}", "prompts = ["]
+    lines += [f"correct_bias = {str(recipe.correct_bias).lower()}", f"gptq = {str(recipe.gptq).lower()}"]
+    lines += [f"is_whole = {str(recipe.is_whole).lower()}", "prompts = ["]
     lines += [f"    {_quote(prompt)}," for prompt in recipe.prompts] + ["]"]
     for rule in recipe.rules:
         lines += ["", "[[rules]]"]

@@ -19,11 +19,11 @@ from sprint_export.nouns.target import Target
 KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "student": ("students", "*/family.py"),
     "judge": ("students", "*/judge.py"),
-    "precision": ("quantize", "schemes/*.py"),
+    "scheme": ("quantize.schemes", "*.py"),
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
 }
-CONSTANTS = {"student": "FAMILY", "judge": "JUDGE", "precision": "PRECISION", "target": "TARGET", "runtime": "RUNTIME"}
+CONSTANTS = {"student": "FAMILY", "judge": "JUDGE", "scheme": "SCHEME", "target": "TARGET", "runtime": "RUNTIME"}
 
 
 @cache
@@ -42,7 +42,7 @@ def list_members(kind: str) -> dict[str, str]:
 
 
 def _declared_name(path: Path, constant: str) -> str | None:
-    """The literal of `PRECISION = Precision(name="x", ...)`, `TARGET = SomeTarget(name="x", ...)` and their like."""
+    """The literal of `SCHEME = Scheme(name="x", ...)`, `TARGET = SomeTarget(name="x", ...)` and their like."""
     text = path.read_text("utf-8")
     for node in ast.parse(text).body if f"\n{constant} = " in text else ():
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == constant:

@@ -24,7 +24,7 @@ from sprint_export.paths import resolve_path
 from sprint_export.progress import Progress, Step
 from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
-from sprint_export.registry import list_members, load_member, load_target
+from sprint_export.registry import list_members, load_target
 from sprint_export.students.family import Family, load_family, plan_steps
 from sprint_export.work_folder import claim_bundle
 
@@ -85,7 +85,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     gates = read_gates(order.gates)
     _check_gates(gates, deployment.target, is_searched, order.validate, is_whole)
     recipe = check_recipe(order, deployment, is_whole)
-    least = find_psnr_gate(gates, deployment.precision) if recipe == AUTO else 0.0
+    least = find_psnr_gate(gates, deployment.offer.scheme) if recipe == AUTO else 0.0
     is_validated = order.validate and is_whole
     _check_libraries(deployment.target, is_validated, is_searched)
     if isinstance(deployment.target, BuiltTarget):
@@ -116,10 +116,10 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     for name, value in deployment.options.items():
         if value is not False:
             yield f"{name}: {value}"
-    if load_member("precision", deployment.precision).PRECISION.is_quantized:
+    if deployment.offer.is_quantized:
         yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
     if checked.is_validated:
-        yield "gates: " + ", ".join(gate.text for gate in add_defaults(checked.gates, deployment.precision))
+        yield "gates: " + ", ".join(gate.text for gate in add_defaults(checked.gates, deployment.offer.scheme))
 
 
 def _check_numbers(order: Order) -> None:

@@ -5,7 +5,7 @@ Nothing here needs torch or the model's code: prompts are prepared from the Prom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -142,19 +142,22 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         inputs: Mapping[str, Array] | None = None,
-    ) -> list[Values]:
-        """All that a call computes: a table of values for each prompt, with the picture, float [1, 3, H, W], among them."""
+    ) -> Iterator[Values]:
+        """What a call computes: a table of values for each prompt in turn, with the picture, float [1, 3, H, W], among them."""
         noise = self._check_noise(prompts, seed, noise, self._choose_latents(noise, height, width))
         ids, mask = self.reader.read(prompts)
         check_ids(ids, self.reader.plan.vocabulary)
         whole = self.executor.start(ids, mask, inputs)
         tables = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]
-        for group in self.executor.groups:
+        *groups, last = self.executor.groups
+        for group in groups:
             for i, table in enumerate(tables):
                 progress(Step("drawing", name_group(group)), i, len(tables))
                 tables[i] = self.executor.run(group, table, noise[:, i : i + 1])
-        progress(Step("drawing", name_group(group)), len(tables), len(tables))
-        return tables
+        for i, table in enumerate(tables):
+            progress(Step("drawing", name_group(last)), i, len(tables))
+            yield self.executor.run(last, table, noise[:, i : i + 1])
+        progress(Step("drawing", name_group(last)), len(tables), len(tables))
 
     def _choose_latents(self, noise: Array | None, height: int | None, width: int | None) -> tuple[int, ...]:
         """The shape of one picture's latents: of the size that is asked for, else of the noise's where it can be drawn."""

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sprint_export.nouns.recipe import Precision, QuantizedLayer
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
-from sprint_export.registry import load_member
 from sprint_export.weights import Handle, LazyHandle, random_handle
 
 WIDTH, SIDE, WORDS, SMALL_ROWS = 32, 6, 40, 16
@@ -36,7 +35,7 @@ class EveryKind(nn.Module):
         return result
 
 
-def make_component(precision: str, dtype: str) -> Component:
+def make_component(scheme: str, dtype: str) -> Component:
     """All layers quantized, weights alone."""
     with torch.device("meta"):
         module = EveryKind().eval()
@@ -45,8 +44,7 @@ def make_component(precision: str, dtype: str) -> Component:
         weights[name] = random_handle(name, tuple(value.shape), 0.05 if value.ndim > 1 else 0.01)
         if not name.startswith("plain"):
             weights[name] = shrink(weights[name], WIDTH if name.startswith("conv") else SMALL_ROWS)
-    stored: Precision = load_member("precision", precision).PRECISION
-    layers = {name: QuantizedLayer(stored, None, 0, dtype) for name in ("words", "plain", "linear", "conv", "biased")}
+    layers = {name: QuantizedLayer(scheme, None, 0, dtype) for name in ("words", "plain", "linear", "conv", "biased")}
     return Component("vae_decoder", module, weights, (IDS,), (OUT,), layers)
 
 

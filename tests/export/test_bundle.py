@@ -45,7 +45,6 @@ def bundle(tmp_path: Path) -> Bundle:
 NOUNS = [
     SPEC,
     LAYER,
-    LAYER.precision,
     dataclasses.replace(LAYER, weight_axis=0),
     RECORD,
     RECIPE,

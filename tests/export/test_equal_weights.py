@@ -15,7 +15,7 @@ from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.nouns.target import Options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.runtimes.runtime import load_runtime
 from sprint_export.validate.images import relative_error
 from sprint_export.weights import constant, random_handle
@@ -49,34 +49,28 @@ def make_component(kind: str, precisions: dict[str, str]) -> Component:
     first = weights["q.weight"].load()
     value = {SAME: first, ZERO: torch.zeros_like(first), SYMMETRIC: first + first.T}[kind]
     weights |= {f"{layer}.weight": constant(value) for layer in "qkv"} | {f"{layer}.bias": weights["q.bias"] for layer in "qkv"}
-    layers = {
-        name: QuantizedLayer(load_member("precision", precision).PRECISION, None, 0, "fp16")
-        for name, precision in precisions.items()
-    }
+    layers = {name: QuantizedLayer(precision, None, 0, "fp16") for name, precision in precisions.items()}
     return Component("vae_decoder", module, weights, (X,), (Y,), layers)
 
 
 CASES: list[tuple[str, dict[str, str]]] = [(kind, {}) for kind in (SAME, ZERO, SYMMETRIC)]
-CASES += [(kind, dict.fromkeys("qkv", "int8")) for kind in (SAME, ZERO, SYMMETRIC)]
-CASES += [(SAME, {"q": "int8"}), (SAME, {"q": "int8", "k": "w4"})]
+CASES += [(kind, dict.fromkeys("qkv", "w8a16")) for kind in (SAME, ZERO, SYMMETRIC)]
+CASES += [(SAME, {"q": "w8a16"}), (SAME, {"q": "w8a16", "k": "p4a16"})]
 
 
 @pytest.mark.parametrize("target", RUNTIMES)
 @pytest.mark.parametrize(("kind", "precisions"), CASES)
 def test_layers_with_equal_weights_are_each_their_own(target: str, kind: str, precisions: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip(EXTRAS.get(target, "onnx"))
-    if "w4" in precisions.values() and target != "coreml":
+    if "p4a16" in precisions.values() and target != "coreml":
         pytest.skip("palettes are Core ML's")
-    if target in ("onnx", "openvino"):
-        precisions = dict.fromkeys(precisions, "w8a16")
     component = make_component(kind, precisions)
     known = load_target(target)
     options: Options = {"deployment_target": "iOS18", "compute_unit": "cpu"}
-    known = dataclasses.replace(known, graph_dtype=dict.fromkeys(known.graph_dtype, "fp16"))
+    offers = {name: dataclasses.replace(known.offers[name], graph="fp16") for name in known.precisions}
+    known = dataclasses.replace(known, offers=offers)
     exporter = load_exporter(known)
-    record = exporter.write_component(
-        component, known, "fp16" if not precisions else next(iter(known.graph_dtype)), options, tmp_path
-    )
+    record = exporter.write_component(component, known, "fp16" if not precisions else next(iter(offers)), options, tmp_path)
     (part,) = record.parts
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, SIDE)).astype(np.float32)}
     found = load_runtime(RUNTIMES[target]).open_session(tmp_path / part.graph, part.inputs, part.outputs).run(feeds)["y"]

@@ -147,7 +147,7 @@ def test_what_another_run_left_is_not_mixed_in(student: Student, tmp_path: Path,
 
 
 def test_the_key_covers_all_that_decides_the_bytes(student: Student) -> None:
-    layers = dataclasses.replace(quantize_small("int8", "fp32", 0), role="vae_decoder")
+    layers = dataclasses.replace(quantize_small("w8a8", "fp32", 0), role="vae_decoder")
     assert student.plan is not None
     changed = {
         "weights": dataclasses.replace(student, fingerprint="other"),

@@ -189,9 +189,10 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "a negative group": (layer(-1, "group"), "group: found -1"),
     "an axis below zero": (layer(-1, "weight_axis"), "weight_axis: found -1"),
     "scales of no type": (layer("fp31", "scale_dtype"), "scale_dtype: found 'fp31'"),
-    "an unknown precision of a layer": (layer("fp9", "precision", "name"), "precision: found 'fp9', expected one of bf16, "),
-    "no bits": (layer(0, "precision", "bits"), "bits: found 0"),
-    "a range of nothing": (layer(0.0, "precision", "qmax"), "qmin, qmax: found [-448.0, 0.0]"),
+    "an unknown scheme of a layer": (layer("fp9", "scheme"), "scheme: found 'fp9', expected one of bf16, "),
+    "a scheme that rounds nothing": (layer("bf16", "scheme"), "scheme: found 'bf16', expected one that rounds"),
+    "a range where none is measured": (layer("w8a16", "scheme"), "expected null: w8a16 measures no range"),
+    "no range where one is measured": (layer(None, "input_amax"), "input_amax: found None, expected the range that its inputs"),
     "fewer than no weights": (
         network(-1, "transformer", "precision_counts", "FLOAT8E4M3FN"),
         "weights in FLOAT8E4M3FN: found -1",

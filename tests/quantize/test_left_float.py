@@ -9,10 +9,7 @@ from torch import nn
 from sprint_export.nouns.recipe import FLOAT, Decision, QuantizedLayer
 from sprint_export.nouns.student import Component
 from sprint_export.quantize.left_float import LARGE_BIAS, correct_decisions, describe_left, find_reason
-from sprint_export.registry import load_member
 from sprint_export.weights import constant
-
-INT8 = load_member("precision", "int8").PRECISION
 
 
 def make_convolution(small: float) -> Component:
@@ -26,8 +23,8 @@ def make_convolution(small: float) -> Component:
 @pytest.mark.parametrize(("small", "reason"), [(1e-3, None), (0.0, None), (1e-9, LARGE_BIAS)])
 def test_a_bias_that_32_bits_cannot_hold_leaves_its_convolution_float(small: float, reason: str | None) -> None:
     component = make_convolution(small)
-    assert find_reason(component, "0", QuantizedLayer(INT8, 1.0, 0, "fp32", output_amax=2.0)) == reason
-    assert find_reason(component, "0", QuantizedLayer(INT8, 1.0, 0, "fp32")) is None, (
+    assert find_reason(component, "0", QuantizedLayer("w8a8", 1.0, 0, "fp32", output_amax=2.0)) == reason
+    assert find_reason(component, "0", QuantizedLayer("w8a8", 1.0, 0, "fp32")) is None, (
         "where the kernel gives floats it adds floats"
     )
 

@@ -8,11 +8,10 @@ import torch
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.scales import round_weight
-from sprint_export.registry import load_member
 
 
 def palette_layer(bits: int, group: int = 0, dtype: str = "fp16") -> QuantizedLayer:
-    return QuantizedLayer(load_member("precision", f"w{bits}").PRECISION, None, 0, dtype, group)
+    return QuantizedLayer(f"p{bits}a16", None, 0, dtype, group)
 
 
 def some_weight(*shape: int) -> torch.Tensor:

@@ -12,14 +12,18 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.quantize import preset_files
-from sprint_export.quantize.patterns import FLOAT, MIN_CHANNELS, explain_recipe, is_pointwise, place_pattern, refuse_layer
+from sprint_export.quantize.patterns import FLOAT, explain_recipe, is_pointwise, place_pattern
 from sprint_export.quantize.preset_files import check_name, find_preset, list_presets, preset_folder
 from sprint_export.quantize.recipes import CALIBRATION_PROMPTS, default_recipe, fit_recipe, read_preset
+from sprint_export.quantize.schemes.scheme import MIN_CHANNELS, load_scheme
 from sprint_export.recipe_toml import read_recipe, write_recipe
-from sprint_export.registry import list_members, load_member, load_target
+from sprint_export.registry import list_members, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from tests.tree import ROLES
+
+TARGETS = {name: load_target(name) for name in list_members("target")}
+ONNX = TARGETS["onnx"]
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +46,16 @@ def recipe(*rules: tuple[str, str]) -> Recipe:
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_the_default_decides_every_layer_once_in_order(student: Student, precision: str) -> None:
-    decisions = explain_recipe(default_recipe(precision, student), student)
+    decisions = explain_recipe(default_recipe(precision, student, ONNX), student)
     assert [decision.layer for decision in decisions] == list(layers_of(student))
-    assert {decision.precision for decision in decisions} == {FLOAT, precision}
+    assert {decision.precision for decision in decisions} == {FLOAT, ONNX.offers[precision].scheme}
     assert all(decision.reason for decision in decisions)
     for decision in decisions:
         assert decision.values == layers_of(student)[decision.layer].get_parameter("weight").numel()
 
 
 def test_the_default_leaves_the_doors_open(student: Student) -> None:
-    decided = {decision.layer: decision.precision for decision in explain_recipe(default_recipe("int8", student), student)}
+    decided = {decision.layer: decision.precision for decision in explain_recipe(default_recipe("int8", student, ONNX), student)}
     for door in (
         "transformer.patch_embed.proj",
         "transformer.caption_projection.linear_1",
@@ -63,22 +67,23 @@ def test_the_default_leaves_the_doors_open(student: Student) -> None:
         assert floats, door
         assert {decided[layer] for layer in floats} == {FLOAT}
     for role in ROLES:
-        assert any(precision == "int8" for layer, precision in decided.items() if layer.startswith(role))
-    assert decided["transformer.transformer_blocks.1.attn1.to_q"] == "int8"
-    assert decided["transformer.transformer_blocks.1.ff.conv_inverted"] == "int8"
+        assert any(precision == "w8a8" for layer, precision in decided.items() if layer.startswith(role))
+    assert decided["transformer.transformer_blocks.1.attn1.to_q"] == "w8a8"
+    assert decided["transformer.transformer_blocks.1.ff.conv_inverted"] == "w8a8"
 
 
-@pytest.mark.parametrize(("target", "wanted"), [("trt", "int8"), ("onnx", "fp8"), ("coreai", "fp8")])
+@pytest.mark.parametrize(("target", "wanted"), [("trt", "w8a8"), ("onnx", "fp8"), ("coreai", "fp8a16")])
 @pytest.mark.parametrize("name", ["fast", "balanced", "faithful"])
 def test_a_decoder_gets_what_the_targets_convolutions_are_fastest_in(
     student: Student, name: str, target: str, wanted: str
 ) -> None:
     goal = load_target(target)
     recipe = read_preset(name, "fp8", student, goal)
+    scheme = goal.offers["fp8"].scheme
     if name != "faithful":
-        decisions = explain_recipe(recipe, student, goal.weight_only)
+        decisions = explain_recipe(recipe, student)
         found = {role: {d.precision for d in decisions if d.layer.startswith(role)} - {FLOAT} for role in ROLES}
-        assert found == {"text_encoder": {"fp8"}, "transformer": {"fp8"}, "vae_decoder": {wanted}}
+        assert found == {"text_encoder": {scheme}, "transformer": {scheme}, "vae_decoder": {wanted}}
     assert [rule.precision for rule in recipe.rules if rule.pattern == "vae_decoder.*"] == [wanted]
 
 
@@ -86,7 +91,7 @@ def test_depthwise_convolutions_are_never_quantized(student: Student) -> None:
     layers = layers_of(student)
     depthwise = {name for name, m in layers.items() if isinstance(m, torch.nn.Conv2d) and m.groups > 1}
     assert {name.split(".")[0] for name in depthwise} == {"transformer", "vae_decoder"}, "both networks have them"
-    for decision in explain_recipe(recipe(("*", "int8")), student):
+    for decision in explain_recipe(recipe(("*", "w8a8")), student):
         if decision.layer in depthwise:
             assert decision.precision == FLOAT
             assert "depthwise" in decision.reason
@@ -105,7 +110,7 @@ def test_depthwise_convolutions_are_never_quantized(student: Student) -> None:
     ],
 )
 def test_why_a_layer_is_refused(module: torch.nn.Linear | torch.nn.Conv2d, reason: str | None) -> None:
-    found = refuse_layer(module)
+    found = load_scheme("w8a8").refuse(module)
     assert found == reason or (found is not None and reason is not None and found.startswith(reason))
 
 
@@ -117,11 +122,11 @@ def test_what_counts_as_a_matmul() -> None:
 
 
 def test_the_first_match_wins(student: Student) -> None:
-    mine = recipe(("transformer.*.to_k", FLOAT), ("transformer.*", "fp8"), ("*", "int8"))
+    mine = recipe(("transformer.*.to_k", FLOAT), ("transformer.*", "fp8"), ("*", "w8a8"))
     decided = {decision.layer: decision for decision in explain_recipe(mine, student)}
     assert decided["transformer.transformer_blocks.0.attn1.to_k"].precision == FLOAT
     assert decided["transformer.transformer_blocks.0.attn1.to_q"].precision == "fp8"
-    assert decided["text_encoder.model.layers.0.mlp.up_proj"].precision == "int8"
+    assert decided["text_encoder.model.layers.0.mlp.up_proj"].precision == "w8a8"
     assert decided["transformer.transformer_blocks.0.attn1.to_q"].rule == "transformer.*"
     assert decided["transformer.transformer_blocks.0.attn1.to_q"].reason == "because"
 
@@ -134,7 +139,7 @@ def test_a_recipe_needs_a_catch_all_at_its_end(student: Student, rules: tuple[tu
 
 def test_a_pattern_that_matches_nothing_shows_what_names_look_like(student: Student) -> None:
     with pytest.raises(InputError) as caught:
-        explain_recipe(recipe(("transformer.blocks.*", FLOAT), ("*", "int8")), student)
+        explain_recipe(recipe(("transformer.blocks.*", FLOAT), ("*", "w8a8")), student)
     names = list(layers_of(student))
     for part in ("pattern 'transformer.blocks.*' matches no layer", student.source, repr(names[0]), repr(names[-1])):
         assert part in str(caught.value)
@@ -142,20 +147,20 @@ def test_a_pattern_that_matches_nothing_shows_what_names_look_like(student: Stud
 
 def test_a_rule_that_an_earlier_one_hides_does_nothing_and_is_an_error(student: Student) -> None:
     with pytest.raises(InputError, match=r"pattern 'transformer\.proj_out'"):
-        explain_recipe(recipe(("transformer.*", FLOAT), ("transformer.proj_out", "int8"), ("*", "int8")), student)
+        explain_recipe(recipe(("transformer.*", FLOAT), ("transformer.proj_out", "w8a8"), ("*", "w8a8")), student)
 
 
 def test_the_default_fits_a_part_of_a_student(student: Student) -> None:
     part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
-    mine = default_recipe("fp8", part)
+    mine = default_recipe("fp8", part, ONNX)
     assert {rule.pattern.split(".")[0] for rule in mine.rules} == {"vae_decoder", "*"}
-    assert "transformer" in {rule.pattern.split(".")[0] for rule in default_recipe("fp8", student).rules}
+    assert "transformer" in {rule.pattern.split(".")[0] for rule in default_recipe("fp8", student, ONNX).rules}
     assert explain_recipe(mine, part)
 
 
 def test_the_default_calibrates_with_the_students_own_prompts() -> None:
     student = specialize_student(load_student("sprint-tiny"))
-    assert default_recipe("int8", student).prompts == student.calibration_prompts[:CALIBRATION_PROMPTS]
+    assert default_recipe("int8", student, ONNX).prompts == student.calibration_prompts[:CALIBRATION_PROMPTS]
 
 
 def test_a_recipe_from_a_file(tmp_path: Path) -> None:
@@ -190,15 +195,7 @@ BAD = {
     "name is a number": (f"name = 3\n{CATCH_ALL}", ["bad.toml: expected", "expected str, found 3"]),
     "an unknown key": (
         f"sed = 1\n{CATCH_ALL}",
-        ["unknown key in recipe", "'sed'", "correct_bias, gptq, meaning, name, observer, prompts, rules, seed, smooth"],
-    ),
-    "an unknown precision": (
-        '[[rules]]\npattern = "*"\nprecision = "int7"',
-        ["unknown precision in rule '*'", "'int7'", "float, fp8, int4, int8, w4, w6, w8a16, w8a8"],
-    ),
-    "a float type by its name": (
-        '[[rules]]\npattern = "*"\nprecision = "fp16"',
-        ["unknown precision", "'fp16'", "float, fp8, int4, int8, w4, w6, w8a16, w8a8"],
+        ["unknown key in recipe", "'sed'", "correct_bias, gptq, is_whole, meaning, name, observer, prompts, rules, seed, smooth"],
     ),
 }
 
@@ -220,9 +217,7 @@ def test_a_missing_recipe(tmp_path: Path) -> None:
 
 
 PRESETS = ("balanced", "faithful", "fast")
-QUANTIZED = [name for name in list_members("precision") if load_member("precision", name).PRECISION.is_quantized]
-TARGETS = {name: load_target(name) for name in list_members("target")}
-PAIRS = [(target, precision) for target in TARGETS for precision in TARGETS[target].precisions if precision in QUANTIZED]
+PAIRS = [(name, asked) for name, target in TARGETS.items() for asked in target.precisions if target.offers[asked].is_quantized]
 
 
 def test_the_presets_are_there_with_a_meaning() -> None:
@@ -238,21 +233,22 @@ def test_a_preset_fits_every_pair_and_student(student: Student, name: str, targe
     goal = TARGETS[target]
     recipe = read_preset(name, precision, student, goal)
     assert recipe.name == f"{precision}-{name}"
-    assert {rule.precision for rule in recipe.rules} <= {FLOAT, *goal.layer_precisions}
-    decisions = explain_recipe(recipe, student, goal.weight_only)  # no rule does nothing
-    assert precision in {decision.precision for decision in decisions}
+    assert {rule.precision for rule in recipe.rules} <= {FLOAT, *(offer.scheme for offer in goal.offers.values())}
+    decisions = explain_recipe(recipe, student)  # no rule does nothing
+    assert goal.offers[precision].scheme in {decision.precision for decision in decisions}
+    assert recipe.is_whole == (name != "faithful")
     assert fit_recipe(recipe, precision, student, goal) == recipe
 
 
 def test_fast_quantizes_more_than_balanced_and_balanced_more_than_faithful(student: Student) -> None:
-    decided = {name: explain_recipe(read_preset(name, "int8", student), student) for name in PRESETS}
+    decided = {name: explain_recipe(read_preset(name, "int8", student, ONNX), student) for name in PRESETS}
     left = {name: {d.layer for d in decisions if d.precision == FLOAT} for name, decisions in decided.items()}
     assert left["fast"] < left["balanced"] < left["faithful"]
     assert all(d.is_refused for d in decided["fast"] if d.precision == FLOAT)
 
 
 def test_faithful_keeps_what_it_says(student: Student) -> None:
-    decided = {d.layer: d.precision for d in explain_recipe(read_preset("faithful", "fp8", student), student)}
+    decided = {d.layer: d.precision for d in explain_recipe(read_preset("faithful", "fp8", student, ONNX), student)}
     for layer, precision in {
         "transformer.transformer_blocks.0.attn1.to_q": FLOAT,
         "transformer.transformer_blocks.2.attn1.to_q": FLOAT,  # the last of three
@@ -270,16 +266,16 @@ def test_faithful_keeps_what_it_says(student: Student) -> None:
     [
         ("trt", "int8", FLOAT),
         ("onnx", "fp8", FLOAT),
-        ("coreml", "w4", "int8"),
-        ("coreml", "w8a8", "int8"),
+        ("coreml", "w4", "w8a16"),
+        ("coreml", "w8a8", "w8a16"),
         ("coreml", "int8", FLOAT),
-        ("coreai", "fp8", "int8"),
+        ("coreai", "fp8", "w8a16"),
     ],
 )
 def test_gentler_is_8_bit_weights_where_weights_are_stored_alone(
     student: Student, target: str, precision: str, gentler: str
 ) -> None:
-    decided = explain_recipe(read_preset("faithful", precision, student, TARGETS[target]), student, TARGETS[target].weight_only)
+    decided = explain_recipe(read_preset("faithful", precision, student, TARGETS[target]), student)
     assert {d.layer: d.precision for d in decided}["transformer.transformer_blocks.1.attn2.to_k"] == gentler
 
 
@@ -311,7 +307,7 @@ def test_an_unknown_name_lists_the_names_and_asks_for_a_path(student: Student, t
     with pytest.raises(InputError, match="unknown recipe 'best'; choose from: auto, balanced, faithful, fast, or the path of a"):
         check_name("best")
     with pytest.raises(InputError, match=r"'best'; choose from: auto, balanced, faithful, fast\. A file of your own"):
-        read_preset("best", "int8", student)
+        read_preset("best", "int8", student, ONNX)
     (tmp_path / "x.toml").write_text(CATCH_ALL)
     assert check_name(str(tmp_path / "x.toml")) == tmp_path / "x.toml"
     assert all(check_name(name) is None for name in (*PRESETS, "auto"))
@@ -324,7 +320,7 @@ def test_a_users_file_may_say_first_last_and_gentler(student: Student, tmp_path:
         '[[rules]]\npattern = "*"\nprecision = "{precision}"\n'
     )
     fitted = fit_recipe(read_recipe(path), "w4", student, TARGETS["coreml"])
-    assert fitted.rules == (Rule("transformer.*.2.*", "int8"), Rule("*", "w4"))
+    assert fitted.rules == (Rule("transformer.*.2.*", "w8a16"), Rule("*", "p4a16"))
     assert read_recipe(_write(tmp_path, fitted)) == fitted
 
 
@@ -336,5 +332,5 @@ def _write(folder: Path, recipe: Recipe) -> Path:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_written_and_read_is_the_same(student: Student, tmp_path: Path, name: str) -> None:
-    recipe = read_preset(name, "int8", student)
+    recipe = read_preset(name, "int8", student, ONNX)
     assert read_recipe(_write(tmp_path, recipe)) == recipe

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from sprint_export.nouns.recipe import Precision, QuantizedLayer
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.scales import fake_quantize, input_scale, quantize_tensor, round_weight, weight_scale
-from sprint_export.registry import load_member
+from sprint_export.quantize.schemes.formats import FP8, INT8, Format
 
-INT8: Precision = load_member("precision", "int8").PRECISION
-FP8: Precision = load_member("precision", "fp8").PRECISION
+SCHEMES = {INT8: "w8a8", FP8: "fp8"}
 NUMPY_TYPES: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
@@ -22,19 +21,19 @@ def values(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3
 
 
-def by_hand(value: np.ndarray, scale: np.ndarray, precision: Precision) -> np.ndarray:
+def by_hand(value: np.ndarray, scale: np.ndarray, format: Format) -> np.ndarray:
     """q, in float64 until the last cast."""
     scaled = value.astype(np.float32) / scale.astype(np.float32)
-    if precision is INT8:
+    if format is INT8:
         return np.clip(np.rint(scaled), -128, 127).astype(np.int8)
     return np.clip(scaled, -448, 448).astype(ml_dtypes.float8_e4m3fn)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
-def test_the_input_scale_is_amax_over_qmax_in_the_graphs_type(precision: Precision, dtype: str) -> None:
-    scale = input_scale(QuantizedLayer(precision, 3.7, None, dtype))
-    wanted = np.float32(NUMPY_TYPES[dtype](np.float32(3.7) / np.float32(127 if precision is INT8 else 448)))
+@pytest.mark.parametrize("format", [INT8, FP8], ids=["int8", "fp8"])
+def test_the_input_scale_is_amax_over_qmax_in_the_graphs_type(format: Format, dtype: str) -> None:
+    scale = input_scale(QuantizedLayer(SCHEMES[format], 3.7, None, dtype))
+    wanted = np.float32(NUMPY_TYPES[dtype](np.float32(3.7) / np.float32(127 if format is INT8 else 448)))
     assert (scale.dtype, scale.ndim) == (torch.float32, 0)
     assert scale.item() == wanted
 
@@ -44,24 +43,24 @@ def test_the_input_scale_is_amax_over_qmax_in_the_graphs_type(precision: Precisi
 @pytest.mark.parametrize("shape", [(6, 10), (6, 5, 3, 3)])
 def test_weight_scales_are_per_output_channel_or_one(shape: tuple[int, ...], axis: int | None, dtype: str) -> None:
     weight = values(*shape)
-    scale = weight_scale(weight, QuantizedLayer(INT8, 1.0, axis, dtype))
+    scale = weight_scale(weight, QuantizedLayer("w8a8", 1.0, axis, dtype))
     magnitude = np.abs(weight.numpy()).reshape(6, -1)
     amax = magnitude.max() if axis is None else magnitude.max(1)
     np.testing.assert_array_equal(scale.numpy(), (amax / np.float32(127)).astype(NUMPY_TYPES[dtype]).astype(np.float32))
     assert tuple(scale.shape) == (() if axis is None else (6,))
 
 
-@pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
+@pytest.mark.parametrize("format", [INT8, FP8], ids=["int8", "fp8"])
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_quantizing_and_back_is_the_formula(precision: Precision, per_channel: bool) -> None:
+def test_quantizing_and_back_is_the_formula(format: Format, per_channel: bool) -> None:
     value = values(6, 5, 3, 3)
     scale = torch.linspace(0.01, 0.06, 6) if per_channel else torch.tensor(0.03)
     wide = scale.numpy().reshape(6, 1, 1, 1) if per_channel else scale.numpy()
-    wanted = by_hand(value.numpy(), wide, precision)
-    stored = quantize_tensor(value, scale, precision)
-    assert stored.dtype == getattr(torch, precision.storage)
+    wanted = by_hand(value.numpy(), wide, format)
+    stored = quantize_tensor(value, scale, format)
+    assert stored.dtype == getattr(torch, format.storage)
     np.testing.assert_array_equal(stored.view(torch.uint8).numpy(), wanted.view(np.uint8))
-    np.testing.assert_array_equal(fake_quantize(value, scale, precision).numpy(), wanted.astype(np.float32) * wide)
+    np.testing.assert_array_equal(fake_quantize(value, scale, format).numpy(), wanted.astype(np.float32) * wide)
 
 
 def test_int8_rounds_to_even() -> None:
@@ -74,31 +73,31 @@ def test_fp8_rounds_to_the_nearest_e4m3_value() -> None:
     assert quantize_tensor(value, torch.tensor(1.0), FP8).float().tolist() == [1.0, 1.0, 1.125, 16.0, 20.0, 2.0**-9, 0.0]
 
 
-@pytest.mark.parametrize(("precision", "low", "high"), [(INT8, -128.0, 127.0), (FP8, -448.0, 448.0)], ids=["int8", "fp8"])
-def test_what_lies_beyond_is_clipped_and_never_nan(precision: Precision, low: float, high: float) -> None:
+@pytest.mark.parametrize(("format", "low", "high"), [(INT8, -128.0, 127.0), (FP8, -448.0, 448.0)], ids=["int8", "fp8"])
+def test_what_lies_beyond_is_clipped_and_never_nan(format: Format, low: float, high: float) -> None:
     value = torch.tensor([1e9, -1e9, 465.0, -465.0, float("inf"), float("-inf")])
-    found = quantize_tensor(value, torch.tensor(1.0), precision).float()
+    found = quantize_tensor(value, torch.tensor(1.0), format).float()
     assert found.tolist() == [high, low] * 3
     plain = value.numpy().astype(ml_dtypes.float8_e4m3fn)
     assert np.isnan(plain.astype(np.float32)).any(), "a plain cast no longer gives NaN; the clip and its comment may go"
 
 
-@pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
-def test_calibrated_values_are_not_clipped(precision: Precision) -> None:
+@pytest.mark.parametrize("format", [INT8, FP8], ids=["int8", "fp8"])
+def test_calibrated_values_are_not_clipped(format: Format) -> None:
     value = values(1000)
-    scale = input_scale(QuantizedLayer(precision, value.abs().max().item(), None, "fp32"))
-    error = (fake_quantize(value, scale, precision) - value).abs().max().item()
-    bound = scale.item() * (0.5 if precision is INT8 else 16)  # half a step; E4M3's last step is 32 wide
+    scale = input_scale(QuantizedLayer(SCHEMES[format], value.abs().max().item(), None, "fp32"))
+    error = (fake_quantize(value, scale, format) - value).abs().max().item()
+    bound = scale.item() * (0.5 if format is INT8 else 16)  # half a step; E4M3's last step is 32 wide
     assert error <= bound * 1.001, f"error {error:.3g}, half a step is {bound:.3g}"
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
-def test_zeros_still_get_a_positive_scale(precision: Precision, dtype: str) -> None:
-    layer = QuantizedLayer(precision, 0.0, 0, dtype)
+@pytest.mark.parametrize("format", [INT8, FP8], ids=["int8", "fp8"])
+def test_zeros_still_get_a_positive_scale(format: Format, dtype: str) -> None:
+    layer = QuantizedLayer(SCHEMES[format], 0.0, 0, dtype)
     for scale in (input_scale(layer), weight_scale(torch.zeros(4, 3), layer)):
         assert (scale > 0).all(), f"{scale}"
-        assert torch.equal(fake_quantize(torch.zeros(4, 3), scale, precision), torch.zeros(4, 3))
+        assert torch.equal(fake_quantize(torch.zeros(4, 3), scale, format), torch.zeros(4, 3))
 
 
 def test_the_values_own_type_is_kept() -> None:
@@ -107,8 +106,7 @@ def test_the_values_own_type_is_kept() -> None:
 
 def test_scales_in_blocks_belong_to_input_values_of_a_row() -> None:
     weight = values(6, 8, 3, 3)
-    int4 = load_member("precision", "int4").PRECISION
-    layer = QuantizedLayer(int4, None, 0, "fp32", 4)
+    layer = QuantizedLayer("w4a16", None, 0, "fp32", 4)
     scale = weight_scale(weight, layer)
     magnitude = np.abs(weight.numpy()).reshape(6, 2, -1)  # a block: 4 input channels and their kernels
     np.testing.assert_array_equal(scale.numpy(), magnitude.max(2) / np.float32(7))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES, Precision, QuantizedLayer
+from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
@@ -18,7 +18,8 @@ from sprint_export.quantize.measure.observers import choose_range
 from sprint_export.quantize.palettes import look_up, palettize
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.scales import find_lift, holds_input, input_scale, round_weight, smallest_normal, weight_scale
-from sprint_export.registry import list_members, load_member, load_target
+from sprint_export.quantize.schemes.scheme import Palette, load_scheme
+from sprint_export.registry import list_members, load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
@@ -32,9 +33,10 @@ def list_pairs() -> Iterator[tuple[str, str, str]]:
     """Target, precision of a layer, and the type of its scales."""
     for name in list_members("target"):
         target: Target = load_target(name)
-        asked = next(p for p in target.precisions if load_member("precision", p).PRECISION.is_quantized)
-        for precision in target.layer_precisions:
-            yield name, precision, target.scale_dtype or target.graph_dtype[asked]
+        quantized = {asked: offer for asked, offer in target.offers.items() if offer.is_quantized}
+        dtype = target.scale_dtype or next(offer.graph for offer in quantized.values())
+        assert dtype is not None
+        yield from ((name, asked, dtype) for asked in quantized)
 
 
 def decibels(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -44,13 +46,14 @@ def decibels(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def round_ideally(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
     """The same rounding with scales, or tables, of unlimited range and precision."""
-    if layer.precision.is_palette:
+    scheme = load_scheme(layer.scheme)
+    if isinstance(scheme, Palette):
         return look_up(*palettize(weight, dataclasses.replace(layer, scale_dtype="fp32")))
     grouped = weight.double().unflatten(1, (-1, layer.group or weight.shape[1]))
-    scale = grouped.abs().amax(2, keepdim=True) / layer.precision.qmax
+    scale = grouped.abs().amax(2, keepdim=True) / scheme.weights.qmax
     scaled = torch.where(scale > 0, grouped / scale, 0.0)
-    codes = scaled.to(torch.float8_e4m3fn).double() if layer.precision.is_float else scaled.round()
-    rounded: torch.Tensor = codes.clamp(layer.precision.qmin, layer.precision.qmax) * scale
+    codes = scaled.to(torch.float8_e4m3fn).double() if scheme.weights.is_float else scaled.round()
+    rounded: torch.Tensor = codes.clamp(scheme.weights.qmin, scheme.weights.qmax) * scale
     return rounded.flatten(1)
 
 
@@ -64,9 +67,10 @@ def make_weight(power: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("target", "precision", "dtype"), list(list_pairs()))
 def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: str, dtype: str) -> None:
-    value: Precision = load_member("precision", precision).PRECISION
-    group = load_target(target).groups.get(precision, 0)
-    layer = QuantizedLayer(value, None, 0, dtype, 0 if value.is_palette else group)
+    offer = load_target(target).offers[precision]
+    scheme = load_scheme(offer.scheme)
+    is_palette = isinstance(scheme, Palette)
+    layer = QuantizedLayer(offer.scheme, None, 0, dtype, 0 if is_palette else offer.group)
     tried = 0
     for power in POWERS:
         weight = make_weight(power)
@@ -77,9 +81,9 @@ def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: 
         found = decibels(round_weight(weight, layer), weight)
         ideal = decibels(round_ideally(weight, layer), weight)
         assert found >= ideal - MAX_LOST_DB, f"{target}-{precision}, 2^{power}: {found:.1f} dB, ideally {ideal:.1f} dB"
-        if value.bits == 8 and not value.is_float:
+        if scheme.weights.bits == 8 and not scheme.weights.is_float:
             assert found >= MIN_DB, f"{target}-{precision}, 2^{power}: {found:.1f} dB"
-        assert value.is_palette or torch.equal(round_weight(weight, layer)[5], weight[5]), "zeros stay zeros"
+        assert is_palette or torch.equal(round_weight(weight, layer)[5], weight[5]), "zeros stay zeros"
     assert tried >= 6
 
 
@@ -90,7 +94,8 @@ def test_no_layer_loses_digits_to_the_size_of_the_picture(name: str, norm: str |
     """The range folds divide weights by the number of positions, up to 16,384."""
     special = specialize_student(tiny(sample_size=side, qk_norm=norm))
     target, precision = load_target(name.partition("-")[0]), name.partition("-")[2]
-    alone = dataclasses.replace(target, weight_only=(*target.weight_only, precision), rounds_output=None)
+    offer = dataclasses.replace(target.offers[precision], scheme="w8a16")  # weights alone: nothing is measured
+    alone = dataclasses.replace(target, offers={precision: offer}, rounds_output=None)
     recipe = dataclasses.replace(default_recipe(precision, special, alone), smooth=0.0, correct_bias=False)
     quantized = quantize_student(special, precision, alone, recipe)
     for role, component in quantized.components.items():
@@ -109,7 +114,7 @@ def test_the_weights_that_make_keys_do_not_shrink_with_the_picture(norm: str | N
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
 def test_what_a_file_holds_of_a_scale_is_a_normal_number(dtype: str) -> None:
-    layer = QuantizedLayer(load_member("precision", "int8").PRECISION, None, 0, dtype)
+    layer = QuantizedLayer("w8a16", None, 0, dtype)
     scale = weight_scale(torch.tensor([[1e-3], [6e-7], [0.5], [0.0], [127 * 2.0**-14]]), layer)
     lift = find_lift(scale, dtype)
     stored = scale * lift
@@ -121,7 +126,7 @@ def test_what_a_file_holds_of_a_scale_is_a_normal_number(dtype: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "holds"), [("fp32", True), ("bf16", True), ("fp16", False)])
 def test_a_small_input_keeps_eight_bits_or_is_not_rounded(dtype: str, holds: bool) -> None:
-    layer = QuantizedLayer(load_member("precision", "int8").PRECISION, 1e-5, 0, dtype)
+    layer = QuantizedLayer("w8a8", 1e-5, 0, dtype)
     assert holds_input(1e-5, layer) == holds
     assert holds_input(0.0, layer), "an input of zeros has any scale"
     if holds:
@@ -147,6 +152,6 @@ def test_a_layer_whose_small_input_half_precision_cannot_scale_stays_float_and_i
 
 
 def test_a_scale_beyond_the_type_is_refused() -> None:
-    layer = QuantizedLayer(load_member("precision", "int8").PRECISION, None, 0, "fp16")
+    layer = QuantizedLayer("w8a16", None, 0, "fp16")
     with pytest.raises(InputError, match=r"a scale of 7.874e\+06 is beyond float16; choose a target of another type"):
         weight_scale(torch.tensor([[1e9]]), layer)

@@ -21,6 +21,7 @@ from sprint_export.nouns.recipe import FLOAT_DTYPES
 from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, Student
 from sprint_export.nouns.target import BuiltTarget, OptionValue, Target
 from sprint_export.options import complete_options, list_options
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import list_members, load_target
 from sprint_export.runtimes import build_bundle, open_bundle
 from sprint_export.runtimes.runtime import Runtime, load_runtime
@@ -61,7 +62,11 @@ def test_a_room_offers_all_a_target_needs(name: str) -> None:
     assert isinstance(target, Target)
     assert target.name == name
     assert "-" not in name, "a target string is <target>-<precision>"
-    assert set(target.graph_dtype) == set(target.precisions) <= set(list_members("precision"))
+    for alias, offer in target.offers.items():
+        assert load_scheme(offer.scheme).is_quantized == offer.is_quantized
+        if offer.is_quantized:
+            assert target.find_offer(alias) == offer
+            assert target.find_offer(offer.scheme).scheme == offer.scheme, "a fitted recipe can be fitted again"
     assert set(target.graph_dtype.values()) <= set(FLOAT_DTYPES)
     assert len(target.precisions) == len(set(target.precisions)) > 0
     assert target.title and target.panel
@@ -126,7 +131,7 @@ def test_a_target_accepts_its_own_defaults_and_gives_reasons_for_the_rest(name: 
     device = find_device(target.default_device)
     for precision in target.precisions:
         assert target.refuses(precision, device) is None, precision
-    for precision in set(list_members("precision")) - set(target.precisions):
+    for precision in set(list_members("scheme")) - set(target.precisions):
         assert f"no precision {precision!r}; choose from: {', '.join(target.precisions)}" in str(
             target.refuses(precision, device)
         )

@@ -8,8 +8,8 @@ import pytest
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate, Measurement, Report
-from sprint_export.registry import list_members
-from sprint_export.validate.gates import DEFAULT_GATES, add_defaults, apply_gates, read_gates
+from sprint_export.quantize.schemes.scheme import list_schemes
+from sprint_export.validate.gates import SOUND, add_defaults, apply_gates, read_gates
 from sprint_export.validate.report import name_failures, render_report
 
 ROWS = (
@@ -20,9 +20,9 @@ ROWS = (
 
 
 def test_every_precision_has_gates_each_with_its_reason() -> None:
-    assert set(DEFAULT_GATES) == set(list_members("precision"))
-    for precision, gates in DEFAULT_GATES.items():
-        assert add_defaults((), precision) == gates
+    for name, scheme in list_schemes().items():
+        gates = add_defaults((), name)
+        assert gates == (*scheme.gates, *SOUND)
         assert len({gate.metric for gate in gates}) == len(gates)
         assert all(len(gate.reason) > 20 for gate in gates)
 
@@ -50,13 +50,13 @@ def test_a_users_gate_is_read(text: str, expected: tuple[str, str, float]) -> No
 )
 def test_a_malformed_gate_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(InputError, match=re.escape(f"gate {text!r} is not of the form metric>=number, e.g. 'psnr_db>=30'")):
-        add_defaults(read_gates([text]), "int8")
+        add_defaults(read_gates([text]), "w8a8")
 
 
 def test_a_users_gate_takes_the_place_of_the_default_on_its_metric_only() -> None:
     gates = {gate.metric: gate for gate in add_defaults(read_gates(["psnr_db>=12"]), "fp8")}
     assert gates["psnr_db"].text == "psnr_db>=12"
-    others = {gate.metric: gate for gate in DEFAULT_GATES["fp8"] if gate.metric != "psnr_db"}
+    others = {gate.metric: gate for gate in add_defaults((), "fp8") if gate.metric != "psnr_db"}
     assert {name: gate for name, gate in gates.items() if name != "psnr_db"} == others
 
 
@@ -92,22 +92,12 @@ def test_a_default_gate_without_its_metric_is_silent_but_a_demanded_one_lists_th
         apply_gates(ROWS, [gate], [gate])
 
 
-@pytest.mark.parametrize(
-    ("recipe", "demanded"),
-    [
-        (None, True),
-        ("int8-fast", True),
-        ("int8-balanced", True),
-        ("int8-faithful", False),
-        ("auto-psnr_db>=40", False),
-        ("mine", False),
-    ],
-)
-def test_a_recipe_that_leaves_layers_in_float_on_purpose_owes_no_share(recipe: str | None, demanded: bool) -> None:
-    gates = {gate.metric for gate in add_defaults((), "int8", recipe)}
-    assert ("quantized_share" in gates) is demanded
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_recipe_that_leaves_layers_in_float_on_purpose_owes_no_share(is_whole: bool) -> None:
+    gates = {gate.metric for gate in add_defaults((), "w8a8", is_whole)}
+    assert ("quantized_share" in gates) is is_whole
     assert {"psnr_db", "adherence_drop_points"} <= gates
-    asked = {gate.metric: gate.limit for gate in add_defaults(read_gates(["quantized_share>=0.5"]), "int8", recipe)}
+    asked = {gate.metric: gate.limit for gate in add_defaults(read_gates(["quantized_share>=0.5"]), "w8a8", is_whole)}
     assert asked["quantized_share"] == 0.5
 
 
@@ -140,10 +130,6 @@ def test_a_float32_export_is_held_to_what_float32_gives() -> None:
     gates = {gate.metric: gate for gate in add_defaults((), "fp32")}
     assert gates["psnr_db"].text == "psnr_db>=75", "right exports have 86 dB and more"
     assert gates["converter_psnr_db"].text == "converter_psnr_db>=90", "right components have 99 dB and more"
-
-
-def test_a_precision_that_an_altered_manifest_made_up_has_no_gates_of_its_own() -> None:
-    assert add_defaults((), "x") == ()
 
 
 def test_a_component_that_misses_its_gate_is_named() -> None:

@@ -7,7 +7,7 @@ With k m the hidden rows' scores are exactly b', so their weight against the bes
 the best score of a query is above -32, and normal while it is below 27. sprint-tiny's best scores lie between -1.1 and 14.4 (64
 captions); for a student whose scores lie elsewhere, validation's comparison with torch says so.
 
-Covered: the attentions of rules/cross_attention.py whose bias is computed from a mask as sana_sprint/transformer.py does.
+Covered: the attentions of rules/cross_attention.py whose bias is computed from a mask, (1 - mask) * -10000.
 """
 
 from __future__ import annotations

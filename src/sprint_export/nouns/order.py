@@ -11,7 +11,7 @@ from sprint_export.nouns.option import Option
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Device, Options, Target
+from sprint_export.nouns.target import Device, Offer, Options, Target
 
 QUANTIZATION, VALIDATION = "Quantization", "Validation"  # panels of the help
 
@@ -126,6 +126,11 @@ class Deployment:
     def name(self) -> str:
         """As the user writes it, e.g. trt-fp8."""
         return f"{self.target.name}-{self.precision}"
+
+    @property
+    def offer(self) -> Offer:
+        """What the target makes of the precision."""
+        return self.target.offers[self.precision]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Precisions, and the rules that give them to layers: frozen dataclasses, standard library only."""
+"""Schemes by name, and the rules that give them to layers: frozen dataclasses, standard library only."""
 
 from __future__ import annotations
 
@@ -9,36 +9,17 @@ FLOAT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class Precision:
-    """A numeric format as a value, e.g. int8: bits 8, qmin -128, qmax 127, storage "int8".
-
-    `qmax` is the largest magnitude a scale maps to: scale = amax / qmax. `storage` is numpy's (or ml_dtypes') name. A palette
-    has no scale: its values are indices 0..qmax into a table of the weight's own values.
-    """
-
-    name: str
-    bits: int
-    is_float: bool
-    qmin: float
-    qmax: float
-    storage: str
-    is_quantized: bool
-    meaning: str
-    is_palette: bool = False
-
-
-@dataclass(frozen=True)
 class QuantizedLayer:
-    """How one Linear, Conv2d or Embedding is quantized.
+    """How one Linear, Conv2d or Embedding is quantized: a scheme's name (quantize/schemes/), and the layer's numbers.
 
-    `input_amax` is the largest magnitude its input took over the calibration prompts; None leaves the input in float and
-    compresses the weight alone. `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or
-    None for one scale per tensor. `group` narrows a scale to that many input values of a row, or a palette to that many
-    rows; 0 means all. Scales have the digits of `scale_dtype` (quantize/scales.py). `output_amax` is the largest magnitude of its
-    output where the target's kernel rounds that too; None where it does not.
+    `input_amax` is the largest magnitude its input took over the calibration prompts, None where the scheme measures none.
+    `weight_axis` is the output-channel axis of the weight scales (0, as torch stores weights), or None for one scale per tensor.
+    `group` narrows a scale to that many input values of a row, or a palette to that many rows; 0 means all. Scales have the
+    digits of `scale_dtype` (quantize/scales.py). `output_amax` is the largest magnitude of its output where the target's kernel
+    rounds that too; None where it does not.
     """
 
-    precision: Precision
+    scheme: str
     input_amax: float | None
     weight_axis: int | None
     scale_dtype: str
@@ -48,7 +29,7 @@ class QuantizedLayer:
 
 @dataclass(frozen=True)
 class Decision:
-    """One layer's fate: `precision` is a precision's name or "float"; `rule` the pattern it falls under.
+    """What a recipe says of one layer: `precision` is a scheme's name or "float"; `rule` the pattern it falls under.
 
     `reason` is the rule's, or the fact about the layer (`is_refused`) that no rule can change.
     """
@@ -64,7 +45,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Rule:
-    """Layers whose `role.module.name` matches the shell wildcard get `precision`; "float" leaves them alone."""
+    """Layers whose `role.module.name` matches the wildcard get `precision`: a scheme, or what a target calls one, or "float"."""
 
     pattern: str
     precision: str
@@ -77,7 +58,8 @@ class Recipe:
 
     `observer` chooses an activation's range from what was seen; `smooth` in (0, 1) moves outliers from activations into weights
     (SmoothQuant's alpha; 0 leaves them); `correct_bias` takes the mean of the rounding error out of the bias; `gptq` fits 4-bit
-    weights to what their layers read. `meaning` is one line for people.
+    weights to what their layers read. `is_whole` says that it quantizes all that kernels are faster for, or nearly: then the gate
+    on the quantized share holds. `meaning` is one line for people.
     """
 
     name: str
@@ -88,4 +70,5 @@ class Recipe:
     smooth: float = 0.0
     correct_bias: bool = False
     gptq: bool = False
+    is_whole: bool = False
     meaning: str = ""

@@ -1,4 +1,4 @@
-"""What a validation measured: frozen dataclasses that turn into JSON and back (json_forms.py), standard library only."""
+"""What a validation demands and measured: frozen dataclasses that turn into JSON and back (json_forms.py), no libraries."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from sprint_export.errors import unknown_choice
 from sprint_export.nouns.option import Option
+from sprint_export.nouns.recipe import FLOAT, FLOAT_DTYPES
 from sprint_export.nouns.report import Measurement, Metric
 from sprint_export.nouns.student import CHANNELS_LAST
 
@@ -68,6 +70,25 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What a target makes of a precision: the scheme that its layers get, and what the graph around them computes in.
+
+    A `graph` of None: not a precision of the target, but a rule of a recipe may give it to layers. `group` is the
+    QuantizedLayer.group that its kernels want, `convolutions` the scheme that dense convolutions are faster in.
+    """
+
+    scheme: str
+    graph: str | None = None  # "fp32", "fp16" or "bf16"
+    group: int = 0
+    convolutions: str | None = None
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether layers are rounded, or all is float."""
+        return self.scheme not in FLOAT_DTYPES
+
+
+@dataclass(frozen=True)
 class Target(ABC):
     """Where a student can go: what it takes as data, what it decides as methods that a target's own class overrides.
 
@@ -75,33 +96,57 @@ class Target(ABC):
     first, `extra` and `panel` what brings its libraries and heads its options in --help. `options` are its own, `lacks` the
     options and precisions that people ask for and that it cannot have, each with the reason and the nearest that can.
     `metrics` are the rows that only its reports have.
-    `rounds_output(precision, shape)` says whether its kernel for such a layer gives 8 bits back, so that the output's range must
-    be known.
+
+    `offers` says what its names of precisions mean; a recipe's rule may give the scheme or the name. `rounds_output(scheme,
+    shape)` says whether its kernel for such a layer gives 8 bits back, so that the output's range must be known.
     """
 
     name: str
     format: str
     title: str
-    precisions: tuple[str, ...]
-    graph_dtype: Mapping[str, str]  # precision -> dtype the graph computes in: "fp32", "fp16" or "bf16"
+    offers: Mapping[str, Offer]
     default_device: str
     extra: str
     panel: str
     needs: tuple[str, ...] = ()  # modules that its exporter imports, beside what every export does
     exporter: str = "to_onnx"
+    files: str = r"model\.onnx(\.data)?|model\.shadow\.onnx"  # a pattern of their names in a network's folder
+    built_files: str = ""  # another, of what is built there
     runtimes: tuple[str, ...] = ()
-    weight_only: tuple[str, ...] = ()  # precisions that leave activations in float
-    layer_precisions: tuple[str, ...] = ("int8", "fp8")  # what a recipe may give a layer
-    convolutions: Mapping[str, str] = field(default_factory=dict)  # precision -> what dense convolutions are faster in
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order
     required_rules: tuple[str, ...] = ()  # of them: silent where a network has what they serve, they end the export
-    groups: Mapping[str, int] = field(default_factory=dict)  # precision -> QuantizedLayer.group
     scale_dtype: str | None = None  # of scales, where the format holds another type than the graph's
     options: tuple[TargetOption, ...] = ()
     lacks: Mapping[str, str] = field(default_factory=dict)  # option or precision -> why, and the nearest that can
     metrics: tuple[Metric, ...] = ()
     needs_build: ClassVar[bool] = False  # True of a BuiltTarget, whose graphs come with a shadow that runs where engines cannot
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What it is asked for by: `<target>-<precision>`."""
+        return tuple(name for name, offer in self.offers.items() if offer.graph is not None)
+
+    @property
+    def graph_dtype(self) -> dict[str, str]:
+        """Precision -> what its graph computes in."""
+        return {name: offer.graph for name, offer in self.offers.items() if offer.graph is not None}
+
+    def find_offer(self, name: str, where: str = "") -> Offer:
+        """What a rule's precision means here: one of the target's own names, or a scheme.
+
+        Raises:
+            InputError: it has no such scheme; the message lists what it has, and what each name means.
+        """
+        quantized = {key: offer for key, offer in self.offers.items() if offer.is_quantized}
+        by_scheme = {offer.scheme: offer for offer in reversed(quantized.values())}
+        offer = (by_scheme | quantized).get(name)
+        if offer is None:
+            named = ", ".join(f"{key} means {offer.scheme}" for key, offer in quantized.items() if key != offer.scheme)
+            hint = f"On {self.name}, {named}" if named else ""
+            what = f"precision{where} for a {self.name} target:"
+            raise unknown_choice(what, name, {FLOAT, *quantized, *by_scheme}, hint)
+        return offer
 
     def refuses(self, precision: str, device: Device) -> str | None:
         """The reason a pair cannot work, naming the nearest that can, or None."""

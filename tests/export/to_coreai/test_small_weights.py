@@ -22,7 +22,7 @@ TARGET = load_target("coreai")
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_small_weights_keep_their_digits_in_a_half_precision_asset(precision: str, tmp_path: Path) -> None:
-    component = make_component(precision, "fp16")
+    component = make_component(TARGET.offers[precision].scheme, "fp16")
     record = EXPORTER.write_component(
         component, TARGET, precision, {"deployment_target": "iOS27", "compute_unit": "gpu"}, tmp_path
     )
@@ -33,7 +33,7 @@ def test_small_weights_keep_their_digits_in_a_half_precision_asset(precision: st
 
 
 def test_only_layers_with_small_scales_are_multiplied() -> None:
-    module = make_module(make_component("int8", "fp16"), "fp16")
+    module = make_module(make_component("w8a16", "fp16"), "fp16")
     lifted = {name.rpartition(".")[0] for name, _ in module.named_buffers() if name.endswith(f".{LIFT}")}
     stored = {name.rpartition(".")[0] for name, _ in module.named_buffers() if name.endswith(f".{SCALE}")}
     assert (lifted, stored - lifted) == ({"words", "linear", "conv", "biased"}, {"plain"})

@@ -13,7 +13,6 @@ from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
 from sprint_export.runtimes.coreai_asset.runtime import CoreAISession
 from sprint_export.runtimes.coreai_asset.target import TARGET
 from sprint_export.weights import LazyHandle
@@ -36,7 +35,7 @@ def write(component: Component, precision: str, folder: Path, dtype: str | None 
     folder.mkdir(parents=True)
     target = TARGET
     if dtype is not None:
-        target = dataclasses.replace(target, graph_dtype={precision: dtype})
+        target = dataclasses.replace(target, offers={precision: dataclasses.replace(target.offers[precision], graph=dtype)})
     options = {"deployment_target": "iOS27", "compute_unit": "gpu"}
     return to_coreai.EXPORTER.write_component(component, target, precision, options, folder)
 
@@ -123,7 +122,7 @@ def test_every_kind_of_layer_with_and_without_rounded_inputs(precision: str, tmp
 
 def test_half_precision_as_a_device_rounds_it(tmp_path: Path) -> None:
     """The runtime emulates every rounding; so slowly that only a small graph is run."""
-    component = quantize_small("int8", "fp16", 0)
+    component = quantize_small("w8a8", "fp16", 0)
     component = dataclasses.replace(
         component, layers={name: dataclasses.replace(layer, input_amax=None) for name, layer in component.layers.items()}
     )
@@ -154,14 +153,14 @@ def test_a_linear_over_a_picture_is_stored_once(tiny_special: Student, tmp_path:
     assert stored <= 1.01 * values, f"{stored} values stored, the decoder has {values}"
 
 
-@pytest.mark.parametrize("name", ["int4", "w6"])
+@pytest.mark.parametrize("name", ["w4a16", "p6a16"])
 def test_a_precision_the_format_is_not_written_with_is_refused(name: str, tmp_path: Path) -> None:
-    layer = QuantizedLayer(load_member("precision", name).PRECISION, None, 0, "fp16", 16)
+    layer = QuantizedLayer(name, None, 0, "fp16", 16)
     component = dataclasses.replace(small_component(), layers={"left": layer})
     with pytest.raises(
         InputError,
-        match=f"^layer 'left' is quantized to {name}, expected int8, w8a8 or fp8 with one scale for each output channel: that is "
-        "what .aimodel files are written with; use a coreml target, or change the recipe$",
+        match=f"^layer 'left' is quantized to {name}, expected 8 bits with one scale for each output channel and, where inputs "
+        "are rounded, one for those: that is what .aimodel files are written with; use a coreml target, or change the recipe$",
     ):
         write(component, "int8", tmp_path / "small")
 

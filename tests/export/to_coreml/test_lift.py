@@ -25,7 +25,7 @@ SMALLEST_NORMAL = 2.0**-14
 
 @pytest.mark.parametrize("system", ["iOS17", "iOS18"])
 def test_small_weights_keep_their_eight_bits_in_a_half_precision_package(system: str, tmp_path: Path) -> None:
-    component = make_component("int8", "fp16")
+    component = make_component("w8a16", "fp16")
     record = EXPORTER.write_component(component, TARGET, "int8", {"deployment_target": system, "compute_unit": "all"}, tmp_path)
     session = RUNTIME.open_session(tmp_path / record.parts[0].graph, record.parts[0].inputs, record.parts[0].outputs)
     given = {"ids": feeds()["ids"].astype(np.int32)}
@@ -38,7 +38,7 @@ def test_small_weights_keep_their_eight_bits_in_a_half_precision_package(system:
 
 def test_every_stored_scale_is_a_normal_number_and_only_small_layers_are_multiplied(tmp_path: Path) -> None:
     record = EXPORTER.write_component(
-        make_component("int8", "fp16"), TARGET, "int8", {"deployment_target": "iOS18", "compute_unit": "all"}, tmp_path
+        make_component("w8a16", "fp16"), TARGET, "int8", {"deployment_target": "iOS18", "compute_unit": "all"}, tmp_path
     )
     program = read_program(tmp_path / "model.mlpackage")
     scales = [read_constant(program, op.inputs["scale"][0]) for op in program.compressed.values()]

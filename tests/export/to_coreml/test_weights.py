@@ -20,7 +20,7 @@ from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.runtimes.coreml.checker import RUNTIME
 from sprint_export.runtimes.coreml.mil.program import Op, Program, read_program
 from sprint_export.validate.images import relative_error
@@ -28,7 +28,8 @@ from sprint_export.weights import random_handle
 from tests.export.to_onnx.graphs import quantize_small, small_feeds
 
 TARGET = load_target("coreml")
-FLOAT = dataclasses.replace(TARGET, graph_dtype=dict.fromkeys(TARGET.precisions, "fp32"))  # arithmetic in float32
+OFFERS = {name: dataclasses.replace(offer, graph="fp32") for name, offer in TARGET.offers.items()}
+FLOAT = dataclasses.replace(TARGET, offers=OFFERS)  # arithmetic in float32
 MAX_ERROR = 1e-5  # of the range: the same rounding, float32 arithmetic on both sides
 X, Y = TensorSpec("x", "float32", (1, 8, 32), "in"), TensorSpec("y", "float32", (1, 8, 32), "out")
 
@@ -94,10 +95,7 @@ def make_component(module: Callable[[], nn.Module], layers: Mapping[str, float |
     with torch.device("meta"):
         made = module().eval()
     weights = {name: random_handle(name, tuple(value.shape), 0.2) for name, value in made.state_dict().items()}
-    names = {amax: "int8" if amax is None else "w8a8" for amax in layers.values()}
-    quantized = {
-        name: QuantizedLayer(load_member("precision", names[amax]).PRECISION, amax, 0, "fp32") for name, amax in layers.items()
-    }
+    quantized = {name: QuantizedLayer("w8a16" if amax is None else "w8a8", amax, 0, "fp32") for name, amax in layers.items()}
     return Component("vae_decoder", made, weights, (X,), (Y,), quantized)
 
 
@@ -175,7 +173,7 @@ def test_a_layer_that_is_called_twice_is_compressed_once_and_read_twice(tmp_path
     ],
 )
 def test_the_form_is_the_systems_and_the_numbers_are_the_same(system: str, form: str, tmp_path: Path) -> None:
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     record, program = write(component, tmp_path / "small", system, "int8")
     assert [op.type for op in program.compressed.values()] == [form] * len(component.layers)
     check_numbers(component, record, tmp_path / "small", small_feeds())
@@ -183,7 +181,7 @@ def test_the_form_is_the_systems_and_the_numbers_are_the_same(system: str, form:
 
 def test_only_layers_the_recipe_names_are_touched(tmp_path: Path) -> None:
     """The depthwise convolution is in the graph and large enough; it has no entry."""
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     assert "depth" not in component.layers
     _, program = write(component, tmp_path / "small", precision="int8")
     (weight,) = reader(program, "depth").inputs["weight"]

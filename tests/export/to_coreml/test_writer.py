@@ -16,6 +16,7 @@ from sprint_export.export.to_coreml.fixes import TANH_FORM
 from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize import quantize_student
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.coreml.checker import RUNTIME
@@ -107,7 +108,9 @@ def test_weights_are_stored_in_their_bits(precision: str, stored: str, made_spec
     assert record.precision_counts[stored] == values
     size = sum(path.stat().st_size for path in tmp_path.rglob("weight.bin"))
     floats = record.precision_counts["FP16"] * 2
-    assert size <= values * component.layers[next(iter(component.layers))].precision.bits / 8 + floats + 64 * 400  # alignment
+    assert (
+        size <= values * load_scheme(next(iter(component.layers.values())).scheme).weights.bits / 8 + floats + 64 * 400
+    )  # alignment
 
 
 def test_int4_in_blocks_through_a_recipe(made_special: Student, made_feeds: Feeds, tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_int4_in_blocks_through_a_recipe(made_special: Student, made_feeds: Feed
 
     recipe = Recipe("mixed", (Rule("*.to_q", "int4"), Rule("*.to_k", "int8"), Rule("*", "float")))
     component = quantize_student(made_special, "w4", TARGET, recipe).components["transformer"]
-    assert {layer.precision.name for layer in component.layers.values()} == {"int4", "int8"}
+    assert {layer.scheme for layer in component.layers.values()} == {"w4a16", "w8a16"}
     found, wanted = compare(component, tmp_path / "t", "w4", made_feeds)
     assert psnr_arrays(found, wanted) >= 55
 

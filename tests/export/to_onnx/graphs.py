@@ -23,7 +23,7 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import make_options
 from sprint_export.session import make_noise
 from sprint_export.weights import random_handle
@@ -96,10 +96,10 @@ def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, roun
     component = small_component()
     amaxes: dict[str, float] = {}
     StreamedNetwork(component, lambda name, _, x: amaxes.update({name: x.abs().max().item()})).run(small_feeds())
-    value = load_member("precision", precision).PRECISION
+    scheme = load_target("onnx").find_offer(precision).scheme
     layers = {
         name: QuantizedLayer(
-            value,
+            scheme,
             amaxes[name],
             conv_axis if name in ("conv", "point") else 0,
             scale_dtype,

@@ -17,6 +17,7 @@ from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import (
@@ -45,14 +46,14 @@ def graph(request: pytest.FixtureRequest, int8_graphs: dict[str, Exported], fp8_
     return (int8_graphs if precision == "int8" else fp8_graphs)[role]
 
 
-def precision_of(graph: Exported) -> str:
-    return next(iter(graph.component.layers.values())).precision.name
+def format_of(graph: Exported) -> str:
+    return load_scheme(next(iter(graph.component.layers.values())).scheme).weights.name
 
 
 def readers(model: onnx.ModelProto, graph: Exported) -> dict[str, tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto]]:
     """layer -> (its MatMul or Conv, the input's DequantizeLinear, the weight's DequantizeLinear)."""
     made_by, found = producers(model), {}
-    names = {f"{layer}.weight{t}.{precision_of(graph)}": layer for layer in graph.component.layers for t in ("", ".transposed")}
+    names = {f"{layer}.weight{t}.{format_of(graph)}": layer for layer in graph.component.layers for t in ("", ".transposed")}
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Conv") and (weight := made_by.get(node.input[1])) and weight.op_type == "DequantizeLinear":
             found[names[weight.input[0]]] = (node, made_by[node.input[0]], weight)
@@ -77,7 +78,7 @@ def test_every_layer_has_both_and_nothing_else_has(graph: Exported) -> None:
 
 
 def test_a_rounded_output_has_its_own_pair(tmp_path: Path) -> None:
-    component = quantize_small("int8", "fp32", 0, rounded=("conv",))
+    component = quantize_small("w8a8", "fp32", 0, rounded=("conv",))
     exported = export_component(component, "fp32", tmp_path)
     stored, model = initializers(exported.model), exported.model
     (conv,) = (node for node in model.graph.node if node.op_type == "Conv" and node.input[1] == "conv.weight.dq")
@@ -90,7 +91,7 @@ def test_a_rounded_output_has_its_own_pair(tmp_path: Path) -> None:
     wanted = TorchSession(component, fake=True).run(small_feeds())["image"]
     found = run_onnx(exported.path, small_feeds(), fuse=False)
     assert snr_db(found, wanted) > 100, "float32 noise apart"
-    without = TorchSession(quantize_small("int8", "fp32", 0), fake=True).run(small_feeds())["image"]
+    without = TorchSession(quantize_small("w8a8", "fp32", 0), fake=True).run(small_feeds())["image"]
     assert snr_db(without, wanted) < 60, "the rounding is there to be seen"
 
 
@@ -161,11 +162,11 @@ def test_weights_are_stored_quantized(graph: Exported) -> None:
     stored = initializers(model)
     for layer, (_, read, weight) in readers(model, graph).items():
         plan, tensor = graph.component.layers[layer], stored[weight.input[0]]
-        assert tensor.data_type == STORED[plan.precision.name], layer
+        assert tensor.data_type == STORED[format_of(graph)], layer
         value = graph.component.weights[f"{layer}.weight"].load().float()
         scale = weight_scale(value, plan)
-        wanted = quantize_tensor(value, scale, plan.precision)
-        wanted = wanted.transpose(0, 1) if weight.input[0].endswith(f".transposed.{plan.precision.name}") else wanted
+        wanted = quantize_tensor(value, scale, load_scheme(plan.scheme).weights)
+        wanted = wanted.transpose(0, 1) if weight.input[0].endswith(f".transposed.{format_of(graph)}") else wanted
         np.testing.assert_array_equal(value_of(tensor).view(np.uint8), wanted.contiguous().view(torch.uint8).numpy())
         np.testing.assert_array_equal(value_of(stored[weight.input[1]]).astype(np.float32), scale.numpy())
         assert value_of(stored[read.input[1]]).astype(np.float32) == input_scale(plan).numpy()
@@ -231,7 +232,7 @@ def test_inputs_beyond_the_range_saturate_in_the_graph_too(
 
 @pytest.mark.parametrize("name", ["nothing", "depth.0"])
 def test_a_layer_that_is_not_in_the_graph_is_named(name: str) -> None:
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     layers = {name: component.layers["out"]}
     with pytest.raises(InputError, match=f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather"):
         make_graph(dataclasses.replace(component, layers=layers), "fp32")

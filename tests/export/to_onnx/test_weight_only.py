@@ -16,7 +16,7 @@ from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import OnnxRuntimeSession
 from sprint_export.weights import LazyHandle, random_handle
 from tests.export.to_onnx.graphs import Exported, attributes, export_component, initializers, producers, run_onnx
@@ -55,14 +55,14 @@ def make_reader(precision: str, dtype: str = "fp32", table: str = "w8a16") -> Co
         module = Reader().eval()
     weights = {n: random_handle(n, tuple(v.shape), 0.3) for n, v in module.state_dict().items()}
     made = {
-        name: QuantizedLayer(load_member("precision", kind).PRECISION, None, 0, dtype, GROUP if kind == "int4" else 0)
+        name: QuantizedLayer(kind, None, 0, dtype, GROUP if kind == "w4a16" else 0)
         for name, kind in {"table": table, "wide": precision, "point": precision, "conv": precision}.items()
     }
     inputs = (TensorSpec("input_ids", "int64", (1, 8), "in"),)
     return Component("text_encoder", module, weights, inputs, (TensorSpec("y", "float32", (1, 32, 2, 4), "out"),), made)
 
 
-@pytest.fixture(scope="module", params=["w8a16", "int4"])
+@pytest.fixture(scope="module", params=["w8a16", "w4a16"])
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_component(make_reader(request.param), "fp32", tmp_path_factory.mktemp(request.param))
 
@@ -70,8 +70,8 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_weights_are_stored_in_few_bits_and_activations_are_left_alone(graph: Exported) -> None:
     model, stored = graph.model, initializers(graph.model)
     assert not [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    is_int4 = graph.component.layers["wide"].precision.name == "int4"
-    kind = "int4" if is_int4 else "w8a16"
+    is_int4 = graph.component.layers["wide"].scheme == "w4a16"
+    kind = "int4" if is_int4 else "int8"
     wanted = {
         "wide.weight.transposed": ([48, 64], [3, 64] if is_int4 else [64], 0 if is_int4 else 1),
         "point.weight": ([32, 64, 1, 1], [32, 4, 1, 1] if is_int4 else [32], 1 if is_int4 else 0),
@@ -89,7 +89,7 @@ def test_weights_are_stored_in_few_bits_and_activations_are_left_alone(graph: Ex
 
 def test_an_embedding_is_stored_in_few_bits(graph: Exported) -> None:
     model, stored = graph.model, initializers(graph.model)
-    assert stored["table.weight.w8a16"].data_type == TensorProto.INT8
+    assert stored["table.weight.int8"].data_type == TensorProto.INT8
     assert list(stored["table.weight.scale"].dims) == [64]
     assert [node.op_type for node in model.graph.node if "table.weight.dq" in node.input] == ["Gather"]
 
@@ -106,7 +106,7 @@ def test_the_graph_computes_what_torch_does_with_the_rounded_weights(graph: Expo
     assert recipe > 1000 * EXACT, "the weights were not rounded at all"
 
 
-@pytest.mark.parametrize("precision", ["w8a16", "int4"])
+@pytest.mark.parametrize("precision", ["w8a16", "w4a16"])
 def test_a_bfloat16_graph_and_its_shadow(precision: str, tmp_path: Path) -> None:
     graph = export_component(make_reader(precision, "bf16"), "bf16", tmp_path)
     onnx.checker.check_model(str(graph.path), full_check=True)
@@ -123,7 +123,7 @@ def test_making_the_graph_pulls_no_weight() -> None:
     def refuse() -> torch.Tensor:
         raise AssertionError("pulled")
 
-    component = make_reader("int4")
+    component = make_reader("w4a16")
     weights = {n: LazyHandle(h.shape, h.dtype, refuse) if len(h.shape) > 1 else h for n, h in component.weights.items()}
     make_graph(dataclasses.replace(component, weights=weights), "fp32")
 
@@ -135,7 +135,7 @@ def test_a_recipe_gives_the_text_encoder_few_bits(tiny_special: Student, target:
     recipe = dataclasses.replace(TEXT_RECIPE, prompts=("never drawn",))
     layers = quantize_student(tiny_special, precision, goal, recipe).components["text_encoder"].layers
     assert {layer.input_amax for layer in layers.values()} == {None}
-    assert layers["model.embed_tokens"].precision.name == "w8a16"
+    assert layers["model.embed_tokens"].scheme == "w8a16"
     found = layers["model.layers.0.mlp.down_proj"]  # of 96 values
-    assert (found.precision.name, found.group) == ("int4", 32 if group == 32 else 0)
-    assert goal.groups["int4"] == group
+    assert (found.scheme, found.group) == ("w4a16", 32 if group == 32 else 0)
+    assert goal.offers["int4"].group == group

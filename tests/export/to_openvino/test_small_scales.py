@@ -18,7 +18,7 @@ from tests.export.to_openvino.test_writer import run_ir, write
 
 
 def test_small_weights_and_inputs_keep_their_eight_bits_in_openvinos_file(tmp_path: Path) -> None:
-    component = make_component("int8", "fp32")
+    component = make_component("w8a8", "fp32")
     layers = {name: dataclasses.replace(layer, input_amax=1.0) for name, layer in component.layers.items() if name != "words"}
     component = dataclasses.replace(component, layers=layers)
     write(component, "int8", tmp_path)

@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.recipe import Precision
 from sprint_export.quantize.measure.observers import PERCENTILE, choose_range
 from sprint_export.quantize.measure.records import record_rows
 from sprint_export.quantize.scales import fake_quantize
-from sprint_export.registry import load_member
+from sprint_export.quantize.schemes.formats import FP8, INT8, Format
 
-INT8: Precision = load_member("precision", "int8").PRECISION
-FP8: Precision = load_member("precision", "fp8").PRECISION
-BOTH = pytest.mark.parametrize("precision", [INT8, FP8], ids=["int8", "fp8"])
+BOTH = pytest.mark.parametrize("format", [INT8, FP8], ids=["int8", "fp8"])
 
 
 def make_values(kind: str) -> torch.Tensor:
@@ -33,15 +30,15 @@ def make_values(kind: str) -> torch.Tensor:
 KINDS = pytest.mark.parametrize("kind", ["normal", "relu", "long tail", "outliers"])
 
 
-def measure_error(values: torch.Tensor, amax: float, precision: Precision) -> float:
-    return float((fake_quantize(values, torch.tensor(amax / precision.qmax), precision) - values).square().mean())
+def measure_error(values: torch.Tensor, amax: float, format: Format) -> float:
+    return float((fake_quantize(values, torch.tensor(amax / format.qmax), format) - values).square().mean())
 
 
 @BOTH
 @KINDS
-def test_max_is_the_largest_magnitude(kind: str, precision: Precision) -> None:
+def test_max_is_the_largest_magnitude(kind: str, format: Format) -> None:
     values = make_values(kind)
-    assert choose_range(record_rows(values), precision, "max") == values.abs().max().item()
+    assert choose_range(record_rows(values), format, "max") == values.abs().max().item()
 
 
 @KINDS
@@ -55,12 +52,12 @@ def test_percentile_is_that_of_the_values(kind: str) -> None:
 
 @BOTH
 @KINDS
-def test_mse_rounds_nearly_as_well_as_the_best_range_there_is(kind: str, precision: Precision) -> None:
+def test_mse_rounds_nearly_as_well_as_the_best_range_there_is(kind: str, format: Format) -> None:
     values = make_values(kind)
     largest = values.abs().max().item()
-    found = measure_error(values, choose_range(record_rows(values), precision, "mse"), precision)
-    best = min(measure_error(values, largest * 2 ** (-i / 32), precision) for i in range(320))
-    at_max = measure_error(values, largest, precision)
+    found = measure_error(values, choose_range(record_rows(values), format, "mse"), format)
+    best = min(measure_error(values, largest * 2 ** (-i / 32), format) for i in range(320))
+    at_max = measure_error(values, largest, format)
     print(f"error {found:.3e}, best {best:.3e}, at the whole range {at_max:.3e}")
     assert found <= 1.1 * best
     assert found <= 1.05 * at_max

@@ -78,7 +78,7 @@ def test_matrices_in_four_bits_are_fitted_and_no_others(student: Student) -> Non
             module = component.module.get_submodule(name)
             is_dense = getattr(module, "kernel_size", (1, 1)) == (1, 1) and getattr(module, "groups", 1) == 1
             is_matrix = is_dense and not isinstance(module, torch.nn.Embedding)
-            assert (name in fitted) == (layer.precision.name == "int4" and is_matrix), name
+            assert (name in fitted) == (layer.scheme == "w4a16" and is_matrix), name
             weight = component.weights[f"{name}.weight"].load().float()
             if name in fitted:
                 torch.testing.assert_close(round_weight(weight, layer), weight, rtol=1e-6, atol=0)

@@ -10,13 +10,10 @@ from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.quantize.mend.edits import pack_codes, restore_codes
 from sprint_export.quantize.mend.gptq import fit_weight
 from sprint_export.quantize.scales import round_weight, spread_scale
-from sprint_export.registry import load_member
-
-INT4 = load_member("precision", "int4").PRECISION
 
 
 def layer(group: int = 0, dtype: str = "fp32") -> QuantizedLayer:
-    return QuantizedLayer(INT4, None, 0, dtype, group)
+    return QuantizedLayer("w4a16", None, 0, dtype, group)
 
 
 def correlated(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

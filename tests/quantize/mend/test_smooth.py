@@ -99,7 +99,7 @@ def test_a_dead_channel_is_left_alone(dead: list[int]) -> None:
 
 def test_readers_of_one_tensor_are_divided_alike(student: Student) -> None:
     """So that Q, K and V, gate and up, and all blocks' text keys still share one Q/DQ."""
-    quantized = quantize_student(student, "int8", ONNX, dataclasses.replace(default_recipe("int8", student), smooth=0.5))
+    quantized = quantize_student(student, "int8", ONNX, dataclasses.replace(default_recipe("int8", student, ONNX), smooth=0.5))
     text, transformer = (quantized.components[role].layers for role in ROLES[:2])
     for i in range(2):
         assert len({text[f"model.layers.{i}.self_attn.{name}_proj"].input_amax for name in "qkv"}) == 1
@@ -111,7 +111,7 @@ def test_readers_of_one_tensor_are_divided_alike(student: Student) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_float_network_is_the_same_to_the_bit(student: Student, role: str) -> None:
-    quantized = quantize_student(student, "int8", ONNX, dataclasses.replace(default_recipe("int8", student), smooth=0.5))
+    quantized = quantize_student(student, "int8", ONNX, dataclasses.replace(default_recipe("int8", student, ONNX), smooth=0.5))
     component, feeds = quantized.components[role], make_feeds(student)[role]
     assert component.edits, "nothing was smoothed"
     smoothed, plain = (next(iter(TorchSession(c).run(feeds).values())) for c in (component, student.components[role]))
@@ -131,7 +131,7 @@ def test_planted_outliers_are_recovered(student: Student, role: str) -> None:
     assert np.array_equal(wanted, run_role(planted.components[role])), "the same function"
     found = {}
     for name, each, smooth in (("plain", student, 0.0), ("naive", planted, 0.0), ("smooth", planted, 0.5)):
-        recipe = dataclasses.replace(default_recipe("int8", each), smooth=smooth)
+        recipe = dataclasses.replace(default_recipe("int8", each, ONNX), smooth=smooth)
         found[name] = snr_db(run_role(quantize_student(each, "int8", ONNX, recipe).components[role], fake=True), wanted)
     print(f"{role}, outliers times {FACTOR:.0f}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in found.items()))
     assert found["naive"] < found["plain"] - 4
@@ -141,6 +141,6 @@ def test_planted_outliers_are_recovered(student: Student, role: str) -> None:
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.0, float("nan")])
 def test_an_alpha_that_is_none_is_refused(student: Student, alpha: float) -> None:
-    recipe = dataclasses.replace(default_recipe("int8", student), smooth=alpha)
+    recipe = dataclasses.replace(default_recipe("int8", student, ONNX), smooth=alpha)
     with pytest.raises(InputError, match=rf"smooth={alpha}: expected 0 \(off\) to below 1"):
         quantize_student(student, "int8", ONNX, recipe)

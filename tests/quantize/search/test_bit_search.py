@@ -17,10 +17,10 @@ from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
 from sprint_export.progress import Step
-from sprint_export.quantize.palettes import palettize
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.quantize.scales import round_weight, weight_scale
+from sprint_export.quantize.scales import round_weight
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search import bit_search
 from sprint_export.quantize.search import pictures as search_pictures
 from sprint_export.quantize.search.bit_search import BitSearch, Mix, search_bits
@@ -29,16 +29,15 @@ from sprint_export.quantize.search.knapsack import Knapsack
 from sprint_export.quantize.search.pictures import KeptErrors, Pictures
 from sprint_export.quantize.search.units import kind_of, round_layers
 from sprint_export.recipe_toml import read_recipe, write_recipe
-from sprint_export.registry import load_member, load_target
+from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import LazyHandle
 
 COREML: Target = load_target("coreml")
-W4, INT8, INT4 = (load_member("precision", name).PRECISION for name in ("w4", "int8", "int4"))
 PROMPTS = ("a red circle above a blue square", "a green square")
-CHOICES = ("w4", "int8")
+CHOICES = ("p4a16", "w8a16")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,6 +60,14 @@ def search(student: Student, budget: int, **more: Any) -> BitSearch:
     return search_bits(student, COREML, budget, **({"choices": CHOICES, "prompts": PROMPTS} | more))
 
 
+def count_packed(weight: torch.Tensor, how: QuantizedLayer) -> int:
+    """Bytes of what a file stores of a weight, half-precision scales or tables included."""
+    scheme = load_scheme(how.scheme)
+    packed = scheme.pack(weight, how)
+    stored = packed.pop("stored")
+    return -(-stored.numel() * scheme.weights.bits // 8) + 2 * sum(value.numel() for value in packed.values())
+
+
 def stored_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
     """What the exporter would store, counted in the arrays it writes."""
     total = 0
@@ -70,11 +77,8 @@ def stored_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
             values = handle.load()
             if how is None:
                 total += 2 * values.numel()
-            elif how.precision.is_palette:
-                indices, tables = palettize(values, how)
-                total += -(-indices.numel() * how.precision.bits // 8) + 2 * tables.numel()
             else:
-                total += values.numel() * how.precision.bits // 8 + 2 * weight_scale(values, how).numel()
+                total += count_packed(values, how)
     return total
 
 
@@ -82,17 +86,16 @@ def stored_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
 @pytest.mark.parametrize(
     "how",
     [
-        QuantizedLayer(W4, None, 0, "fp16", 16),
-        QuantizedLayer(W4, None, 0, "fp16"),
-        QuantizedLayer(INT8, None, 0, "fp16"),
-        QuantizedLayer(INT8, None, None, "fp16"),
-        QuantizedLayer(INT4, None, 0, "fp16", 32),
+        QuantizedLayer("p4a16", None, 0, "fp16", 16),
+        QuantizedLayer("p4a16", None, 0, "fp16"),
+        QuantizedLayer("w8a16", None, 0, "fp16"),
+        QuantizedLayer("w8a16", None, None, "fp16"),
+        QuantizedLayer("w4a16", None, 0, "fp16", 32),
     ],
 )
 def test_bytes_are_those_of_the_arrays(shape: tuple[int, ...], how: QuantizedLayer) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    extras = palettize(weight, how)[1] if how.precision.is_palette else weight_scale(weight, how)
-    assert layer_bytes(shape, how) == weight.numel() * how.precision.bits / 8 + 2 * extras.numel()
+    assert layer_bytes(shape, how) == count_packed(weight, how)
     assert layer_bytes(shape, None) == 2 * weight.numel()
 
 
@@ -114,16 +117,16 @@ def test_the_knapsack_is_exact(seed: int) -> None:
 def test_budgets_are_kept_and_more_bytes_never_draw_worse(student: Student) -> None:
     low, high = (student_bytes(student, uniform(student, choice)) for choice in CHOICES)
     full = student_bytes(student, {})
-    assert low == stored_bytes(student, uniform(student, "w4"))
+    assert low == stored_bytes(student, uniform(student, "p4a16"))
     errors = []
     for budget in (low, low + (high - low) // 3, high, high + (full - high) // 2, full - 100, full, 10 * full):
         found = search(student, budget)
         layers = round_layers(student, COREML, found.recipe)
         assert found.chosen.bytes == stored_bytes(student, layers) <= budget
-        assert {layer: how.precision.name for layer, how in layers.items()} == {
+        assert {layer: how.scheme for layer, how in layers.items()} == {
             layer: unit.precision for unit in found.layers for layer in unit.layers if unit.precision != FLOAT
         }, "the recipe says what was chosen"
-        assert {"w4", "int8"} == set(found.uniform)
+        assert set(CHOICES) == set(found.uniform)
         assert all(rule.reason for rule in found.recipe.rules)
         assert found.recipe.prompts == PROMPTS
         errors.append(found.chosen.error)
@@ -134,19 +137,19 @@ def test_budgets_are_kept_and_more_bytes_never_draw_worse(student: Student) -> N
 
 
 def test_a_mix_never_draws_worse_than_a_uniform_precision_that_fits(student: Student) -> None:
-    found = search(student, student_bytes(student, uniform(student, "int8")), choices=("w4", "w6", "int8"))
+    found = search(student, student_bytes(student, uniform(student, "w8a16")), choices=("w4", "w6", "int8"))
     assert all(found.chosen.error <= mix.error for mix in found.uniform.values())
     sizes, errors = zip(*found.frontier, strict=True)
     assert list(sizes) == sorted(set(sizes))
     assert list(errors) == sorted(errors, reverse=True)
     assert errors[-1] == 0
-    assert sizes[0] == found.uniform["w4"].bytes
+    assert sizes[0] == found.uniform["p4a16"].bytes
     assert sizes[-1] == pytest.approx(student_bytes(student, {}), rel=1e-3)
 
 
 def test_a_mix_beats_the_default_of_its_size_on_other_prompts() -> None:
     student = specialize_student(load_student("sprint-tiny"))
-    layers = round_layers(student, COREML, default_recipe("w4", student))
+    layers = round_layers(student, COREML, default_recipe("w4", student, COREML))
     size = student_bytes(student, layers)
     found = search_bits(student, COREML, size, choices=("w4", "w6"), prompts=student.calibration_prompts[:2])
     pictures = Pictures(student, student.validation_prompts[:4], 7)
@@ -166,7 +169,7 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         return round_weight(weight, how)
 
     monkeypatch.setattr(search_pictures, "round_weight", count_rounding)
-    budget = student_bytes(student, uniform(student, "int8"))
+    budget = student_bytes(student, uniform(student, "w8a16"))
     killed_at = 11
 
     def kill(step: Step, done: int, total: int) -> None:
@@ -199,7 +202,7 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
 def test_it_is_deterministic_and_a_damaged_cache_is_replaced(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = student_bytes(student, uniform(student, "w4")) + 20_000
+    budget = student_bytes(student, uniform(student, "p4a16")) + 20_000
     first = search(student, budget, prompts=PROMPTS[:1], choices=["w4"])
     monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path))
     second = search(student, budget, prompts=PROMPTS[:1], choices=["w4", "w4"])
@@ -234,7 +237,7 @@ def test_only_what_a_layer_reaches_is_drawn_again(student: Student) -> None:
 
     for role, session in pictures._sessions.items():
         session.run = watch(role, session.run)  # type: ignore[method-assign]  # counts
-    layers = uniform(student, "w4")
+    layers = uniform(student, "p4a16")
     for i, role in enumerate(student.components):
         ran.clear()
         name = next(name for name in layers if name.startswith(role))
@@ -247,12 +250,12 @@ def test_only_what_a_layer_reaches_is_drawn_again(student: Student) -> None:
 
 def test_several_steps(made: Student) -> None:
     student = specialize_student(made, 2)
-    found = search(student, student_bytes(student, uniform(student, "int8")), prompts=PROMPTS[:1])
-    assert 0 < found.chosen.error < found.uniform["w4"].error
+    found = search(student, student_bytes(student, uniform(student, "w8a16")), prompts=PROMPTS[:1])
+    assert 0 < found.chosen.error < found.uniform["p4a16"].error
 
 
 def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student) -> None:
-    layers = uniform(student, "w4")
+    layers = uniform(student, "p4a16")
     kinds = {kind_of(layer) for layer in layers}
     assert len(kinds) < len(layers)
     budget = student_bytes(student, layers) + 40_000
@@ -264,14 +267,14 @@ def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student)
     rounded = round_layers(student, COREML, found.recipe)
     assert found.chosen.bytes == stored_bytes(student, rounded) <= budget
     for unit in found.layers:
-        assert {rounded[layer].precision.name if layer in rounded else FLOAT for layer in unit.layers} == {unit.precision}
+        assert {rounded[layer].scheme if layer in rounded else FLOAT for layer in unit.layers} == {unit.precision}
     with pytest.raises(InputError, match=rf"max_measurements=9: even .* {len(kinds)} kinds in 2 precisions are {2 * len(kinds)}"):
         search(student, budget, max_measurements=9)
 
 
 def test_a_whole_that_is_not_the_sum_is_reported(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bit_search, "MAX_DEPARTURE", 1.0)
-    found = search(student, student_bytes(student, uniform(student, "w4")))
+    found = search(student, student_bytes(student, uniform(student, "p4a16")))
     assert found.chosen.error != found.chosen.summed
     assert f"sum to {found.chosen.summed:.2e} and the whole measures {found.chosen.error:.2e}" in found.notes[-1]
 
@@ -282,10 +285,10 @@ def test_psnr_is_of_the_range_from_minus_one_to_one() -> None:
 
 
 def test_a_budget_below_the_smallest_says_the_smallest(student: Student) -> None:
-    smallest = student_bytes(student, uniform(student, "w4"))
+    smallest = student_bytes(student, uniform(student, "p4a16"))
     with pytest.raises(InputError) as caught:
         search(student, smallest - 1)
-    for part in (f"{smallest - 1:,} bytes is too small", f"is {smallest:,};", "w4, int8", "'tiny'", "coreml"):
+    for part in (f"{smallest - 1:,} bytes is too small", f"is {smallest:,};", "p4a16, w8a16", "'tiny'", "coreml"):
         assert part in str(caught.value)
 
 
@@ -298,7 +301,7 @@ def test_an_unknown_choice_lists_them(student: Student, choice: str) -> None:
 
 
 def test_what_is_offered_by_default_is_what_the_target_has(student: Student) -> None:
-    assert set(search(student, 10**9, prompts=PROMPTS[:1], choices=None).uniform) == {"w4", "w6", "int8"}
+    assert set(search(student, 10**9, prompts=PROMPTS[:1], choices=None).uniform) == {"p4a16", "p6a16", "w8a16"}
     with pytest.raises(InputError, match=r"for onnx and got none; choose from: w8a16, int4"):
         search_bits(student, load_target("onnx"), 10**9)
 
@@ -342,7 +345,7 @@ def test_a_written_recipe_reads_as_the_same(tmp_path: Path, recipe: Recipe) -> N
 
 
 def test_a_found_recipe_is_a_file_too(student: Student, tmp_path: Path) -> None:
-    found = search(student, student_bytes(student, uniform(student, "int8")))
+    found = search(student, student_bytes(student, uniform(student, "w8a16")))
     assert len(found.recipe.rules) > 5
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe(found.recipe), "utf-8")

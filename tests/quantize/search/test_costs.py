@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from typing import Any
@@ -17,12 +16,11 @@ from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device
 from sprint_export.quantize.search.costs import Prices, Work, choose_cost, layer_bytes, measure_work, price_layer
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_member
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
-INT8, FP8 = (QuantizedLayer(load_member("precision", name).PRECISION, 1.0, 0, "bf16") for name in ("int8", "fp8"))
-WEIGHT_ONLY = dataclasses.replace(INT8, input_amax=None)
+INT8, FP8 = (QuantizedLayer(name, 1.0, 0, "bf16") for name in ("w8a8", "fp8"))
+WEIGHT_ONLY = QuantizedLayer("w8a16", None, 0, "bf16")
 DEVICE = Device("made", "made", None, {"16-bit": 1.0, "int8": 4.0, "fp8": 2.0, "fp32": 0.5}, 1000.0)
 
 

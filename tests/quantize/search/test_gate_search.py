@@ -70,10 +70,10 @@ def test_the_recipe_is_what_was_measured_and_meets_the_gate(student: Student) ->
         assert psnr.mean() - chosen.error_db >= gate
         layers = gather_layers(quantized)
         assert chosen.cost == Prices(student, "bytes", CPU, "fp32").total(layers)
-        assert found.frontier.layers["int8"] == len(layers)
+        assert found.frontier.layers["w8a8"] == len(layers)
         assert found.recipe.name == f"auto-psnr_db>={gate:g}"
         assert all(rule.reason for rule in found.recipe.rules)
-        assert found.recipe.prompts == default_recipe("int8", student).prompts
+        assert found.recipe.prompts == default_recipe("int8", student, ONNX).prompts
         costs.append(chosen.cost)
     assert costs == sorted(costs), "more decibels cost no less"
     assert costs[0] == uniform["fast"].cost, "what is met by all layers is met by all layers"
@@ -99,11 +99,11 @@ def test_a_gate_that_nothing_meets_names_the_best(student: Student) -> None:
 @pytest.mark.parametrize(
     ("target", "precision", "device", "choices"),
     [
-        (ONNX, "int8", CPU, ("int8",)),
-        (TRT, "fp8", RTX, ("fp8", "int8")),
-        (TRT, "int8", RTX, ("int8", "fp8")),
-        (TRT, "int8", find_device("rtx-3090"), ("int8",)),
-        (COREML, "w4", find_device("iphone-15-pro"), ("w4", "w6", "int8")),
+        (ONNX, "int8", CPU, ("w8a8",)),
+        (TRT, "fp8", RTX, ("fp8", "w8a8")),
+        (TRT, "int8", RTX, ("w8a8", "fp8")),
+        (TRT, "int8", find_device("rtx-3090"), ("w8a8",)),
+        (COREML, "w4", find_device("iphone-15-pro"), ("p4a16", "p6a16", "w8a16")),
         (COREML, "w8a8", find_device("iphone-15-pro"), ("w8a8",)),
     ],
     ids=lambda value: getattr(value, "name", None) or str(value),
@@ -115,8 +115,8 @@ def test_what_is_offered(target: Target, precision: str, device: Any, choices: t
 def test_two_precisions_priced_in_time(student: Student) -> None:
     found = search_recipe(student, Deployment(TRT, "fp8", RTX), 10)
     assert found.frontier.unit == "ms"
-    assert {point.name for point in found.frontier.uniform} >= {"fast", "int8 everywhere"}
-    assert set(found.units[0].errors) == {FLOAT, "fp8", "int8"}
+    assert {point.name for point in found.frontier.uniform} >= {"fast", "w8a8 everywhere"}
+    assert set(found.units[0].errors) == {FLOAT, "fp8", "w8a8"}
     assert 0 < found.frontier.chosen.cost < 1
     assert found.frontier.chosen.cost <= min(point.cost for point in found.frontier.uniform)
     quantize_student(student, "fp8", TRT, found.recipe)
@@ -124,18 +124,18 @@ def test_two_precisions_priced_in_time(student: Student) -> None:
 
 def test_weights_alone_are_searched_for_a_gate_too(student: Student) -> None:
     found = search_recipe(student, Deployment(COREML, "w4", find_device("iphone-15-pro")), 10)
-    assert set(found.units[0].errors) == {FLOAT, "w4", "w6", "int8"}
-    assert found.frontier.chosen.cost <= {p.name: p.cost for p in found.frontier.uniform}["int8 everywhere"]
+    assert set(found.units[0].errors) == {FLOAT, "p4a16", "p6a16", "w8a16"}
+    assert found.frontier.chosen.cost <= {p.name: p.cost for p in found.frontier.uniform}["w8a16 everywhere"]
 
 
 def test_inputs_are_rounded_as_the_graph_rounds_them(student: Student) -> None:
     """The error of a layer rounded alone is that of pictures that fake quantization draws."""
     layers = gather_layers(quantize_student(student, "int8", ONNX))
     layer = next(name for name in layers if name.startswith("vae_decoder"))
-    weight_only = {layer: dataclasses.replace(layers[layer], input_amax=None)}
+    compressed = {layer: dataclasses.replace(layers[layer], input_amax=None)}
     pictures = Pictures(student, PROMPTS, 1)
     both = pictures.measure_error({layer: layers[layer]})
-    assert both > pictures.measure_error(weight_only) > 0
+    assert both > pictures.measure_error(compressed) > 0
     assert pictures.measure_error({}) == 0, "no hook stays"
     recipe = Recipe("one", (Rule(layer, "int8"), Rule("*", FLOAT)), PROMPTS, 1)
     alone = quantize_student(student, "int8", ONNX, recipe)

@@ -46,7 +46,7 @@ def open_small(path: Path) -> OpenVinoSession:
 
 @pytest.fixture(scope="module")
 def small_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(quantize_small("int8", "fp16", 0), "int8", tmp_path_factory.mktemp("small"))
+    return write(quantize_small("w8a8", "fp16", 0), "int8", tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_result_is_not_overwritten_by_the_next(small_int8: Path) -> None:
 
 
 def test_it_computes_what_torch_computes(small_int8: Path) -> None:
-    wanted = TorchSession(quantize_small("int8", "fp16", 0), fake=True, dtype="fp16").run(small_feeds())["image"]
+    wanted = TorchSession(quantize_small("w8a8", "fp16", 0), fake=True, dtype="fp16").run(small_feeds())["image"]
     found = snr_db(open_small(small_int8).run(small_feeds())["image"], wanted)
     assert found >= 30, f"{found:.1f} dB, at least 30: bfloat16 between the layers where the CPU has it"
 

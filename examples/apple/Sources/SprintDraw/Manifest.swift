@@ -41,8 +41,8 @@ public struct StepPlan: Decodable, Sendable {
     }
 }
 
-/// `prefix` + the prompt, padded right to `tokens`; the encoder keeps the first and the last `keep - 1` positions.
-/// Where `prefixIds` are given, it holds what it makes of them and is fed the ids after them. `cuts`: a longer text is cut.
+/// `prefix` + the prompt + `suffix`, padded right to `tokens`; the encoder keeps the last positions, `keep` of them with the first
+/// where `keepsFirst`. Where `prefixIds` are given, it holds what it makes of them and is fed the ids after them. `cuts`: a longer text is cut.
 public struct PromptPlan: Decodable, Sendable {
     public let prefix: String
     public let lower: Bool
@@ -55,6 +55,9 @@ public struct PromptPlan: Decodable, Sendable {
     public let suffix: String
     public let strips: Bool
     public let keepsFirst: Bool
+
+    /// How many of the last positions are kept.
+    var last: Int { keepsFirst ? keep - 1 : keep }
 }
 
 public struct TensorSpec: Decodable, Sendable {

@@ -29,7 +29,7 @@ def test_the_same_bits_without_a_dequantize_linear_on_an_activation(tmp_path: Pa
 
 
 def test_int8_is_left_alone(tmp_path: Path) -> None:
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     before, after = (export_component(component, "fp32", tmp_path / str(n), ["float8_casts"][:n]) for n in (0, 1))
     assert before.model == after.model
 

@@ -20,7 +20,7 @@ TOLERANCE = 1e-5  # of the largest magnitude: sums of floats against sums of int
 
 
 def test_every_quantized_matmul_is_one_of_integers(tmp_path: Path) -> None:
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     before = export_component(component, "fp32", tmp_path / "before", ["unsigned_inputs"])
     after = export_component(component, "fp32", tmp_path / "after", ["unsigned_inputs", "integer_matmuls"])
     old, new = count_ops(before.model), count_ops(after.model)

@@ -37,7 +37,7 @@ def test_each_input_is_read_by_one_product(tiny_special: Student, precision: str
 
 
 def test_columns_scales_and_biases_are_side_by_side(tmp_path: Path) -> None:
-    component: Component = quantize_small("int8", "fp32", 0)
+    component: Component = quantize_small("w8a8", "fp32", 0)
     found = compare(component, ["merged_projections"], tmp_path)
     before, after = (initializers(model) for model in found.models)
     for end in (".int8", ".scale", ".zero"):

@@ -24,7 +24,7 @@ TOLERANCE = 1e-5  # of the largest magnitude: one float32 sum in another order
 
 
 def test_the_int8_one_is_a_matmul(tmp_path: Path) -> None:
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     before = export_component(component, "fp32", tmp_path / "before")
     after = export_component(component, "fp32", tmp_path / "after", ["pointwise_matmuls"])
     old, new = count_ops(before.model), count_ops(after.model)
@@ -42,7 +42,7 @@ def test_the_int8_one_is_a_matmul(tmp_path: Path) -> None:
 
 
 def test_one_scale_a_tensor_has_no_axis(tmp_path: Path) -> None:
-    after = export_component(quantize_small("int8", "fp32", None), "fp32", tmp_path, ["pointwise_matmuls"])
+    after = export_component(quantize_small("w8a8", "fp32", None), "fp32", tmp_path, ["pointwise_matmuls"])
     restored = producers(after.model)["point.weight.dq.matmul"]
     assert list(initializers(after.model)[restored.input[1]].dims) == []
     run_onnx(after.path, small_feeds(), fuse=False)

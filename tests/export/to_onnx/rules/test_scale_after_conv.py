@@ -57,13 +57,13 @@ def test_the_weight_has_one_scale_and_its_result_is_scaled_and_biased(precision:
 
 
 def test_a_weight_of_one_scale_is_left_alone(tmp_path: Path) -> None:
-    component = quantize_small("int8", "bf16", None)
+    component = quantize_small("w8a8", "bf16", None)
     before, after = (onnx.load(str(export(component, "bf16", tmp_path, r))) for r in ((), REWRITES))
     assert before == after
 
 
 def test_the_shadow_computes_the_same(tmp_path: Path) -> None:
-    component = quantize_small("int8", "bf16", 0)
+    component = quantize_small("w8a8", "bf16", 0)
     shadows = [write_shadow(export(component, "bf16", tmp_path, r)) for r in ((), REWRITES)]
     before, after = (run_onnx(path, small_feeds(), fuse=False) for path in shadows if path is not None)
     same = snr_db(after, before)
@@ -72,7 +72,7 @@ def test_the_shadow_computes_the_same(tmp_path: Path) -> None:
 
 def test_no_convolution_writes_float32(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    component = quantize_small("int8", "bf16", 0)
+    component = quantize_small("w8a8", "bf16", 0)
     written = []
     for rewrites in ((), REWRITES):
         graph = export(component, "bf16", tmp_path, rewrites)

@@ -11,7 +11,7 @@ from tests.export.to_onnx.graphs import export_component, initializers, quantize
 
 
 def test_the_same_values_in_the_other_type(tmp_path: Path) -> None:
-    component = quantize_small("int8", "fp32", 0)
+    component = quantize_small("w8a8", "fp32", 0)
     before = export_component(component, "fp32", tmp_path / "before")
     after = export_component(component, "fp32", tmp_path / "after", ["unsigned_inputs"])
     model = after.model

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.report import Measurement, Metric
-from sprint_export.nouns.target import Device, Options, Target, TargetOption
+from sprint_export.nouns.target import Device, Offer, Options, Target, TargetOption
 
 if TYPE_CHECKING:
     from sprint_export.nouns.bundle import Bundle
@@ -45,8 +45,7 @@ TARGET = WebTarget(
     name="web",
     format="onnx",
     title="ONNX for a page",
-    precisions=("fp32", "int8"),
-    graph_dtype={"fp32": "fp32", "int8": "fp32"},
+    offers={"fp32": Offer("fp32", "fp32"), "int8": Offer("w8a8", "fp32")},
     default_device="cpu",
     extra="runtime",
     panel="Web",

@@ -1,0 +1,12 @@
+"""Symmetric INT4 weights in blocks: scale = amax / 7 for every 32 input values, 128 for TensorRT; GPUs unpack it."""
+
+from sprint_export.quantize.schemes.formats import INT4
+from sprint_export.quantize.schemes.gates import FEW_BITS
+from sprint_export.quantize.schemes.scheme import Scheme
+
+SCHEME = Scheme(
+    name="w4a16",
+    meaning="4-bit integer weights with a scale for every 32 to 128 input values; activations stay float",
+    weights=INT4,
+    gates=FEW_BITS,
+)
