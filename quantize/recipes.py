@@ -1,6 +1,6 @@
 """Recipes by name, and what a recipe says once it meets a student, a precision and a target.
 
-Presets are files (students/recipes/<family>/): they name layers of a family. Of `<target>-<precision>-<name>.toml`,
+Presets are files (students/<family>/recipes/): they name layers of a family. Of `<target>-<precision>-<name>.toml`,
 `<precision>-<name>.toml` and `<name>.toml` the first that is there is taken, so one file serves every precision until one
 needs its own. A preset serves every student of its family: its rules about layers that this one has not are left out. In a
 user's own file such a rule is an error (quantize/patterns.py), it may be a misspelling. A rule's precision is a scheme, or what
