@@ -95,7 +95,9 @@ def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, roun
     """All its layers but the depthwise one, at the ranges its own input takes; the output of those in `rounded` too."""
     component = small_component()
     amaxes: dict[str, float] = {}
-    StreamedNetwork(component, lambda name, _, x: amaxes.update({name: x.abs().max().item()})).run(small_feeds())
+    StreamedNetwork(component, lambda name, _, x: amaxes.update({name.partition(".")[2]: x.abs().max().item()})).run(
+        small_feeds()
+    )
     scheme = load_target("onnx").find_offer(precision).scheme
     layers = {
         name: QuantizedLayer(
