@@ -21,8 +21,8 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 
 from sprint_export.conversion import convert
+from sprint_export.libraries import hush
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.registry import hush
 from sprint_export.runtimes.coreml.departures import search_component
 from sprint_export.runtimes.coreml.mil.program import read_program
 from sprint_export.runtimes.coreml.package import package_of

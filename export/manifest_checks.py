@@ -123,7 +123,8 @@ def check_rewrites(bundle: Bundle) -> None:
     for record in bundle.components:
         for name, count in record.rewrites.items():
             demand(name in known, f"{record.role}.rewrites", repr(name), f"one of {', '.join(known) or '(none)'}")
-            demand_range(f"{record.role}.rewrites.{name}", count, 0, MOST_REWRITES)
+            for field, value in (("fired", count.fired), ("expected", count.expected)):
+                demand_range(f"{record.role}.rewrites.{name}.{field}", value, 0, MOST_REWRITES)
 
 
 def check_options(bundle: Bundle) -> None:

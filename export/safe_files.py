@@ -43,12 +43,12 @@ def check_way(folder: Path, path: str) -> os.stat_result:
     Raises:
         FileError: it is something else. FileNotFoundError: nothing is there.
     """
-    place = folder
+    reached = folder
     parts = path.split("/")
     for i, part in enumerate(parts):
-        place /= part
+        reached /= part
         try:
-            found = place.lstat()
+            found = reached.lstat()
         except NotADirectoryError as error:
             raise FileNotFoundError(path) from error
         except (OSError, ValueError) as error:
@@ -97,9 +97,9 @@ def find_odd_entry(folder: Path) -> str | None:
 
     A graph may name files beside it, which its library opens by itself: beside a graph there must be nothing but files.
     """
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in sorted([*folders, *files]):
-            mode = (Path(place) / name).lstat().st_mode
+            mode = (Path(parent) / name).lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                return (Path(place) / name).relative_to(folder).as_posix()
+                return (Path(parent) / name).relative_to(folder).as_posix()
     return None

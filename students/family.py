@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.chain import Chain
-from sprint_export.nouns.student import CHANNELS_LAST, Component, Migration, StepPlan, Student
+from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
 
@@ -57,7 +57,6 @@ class Family(Protocol):
     pipelines: tuple[str, ...]  # `_class_name` of the model_index.json of its folders
     chain: Chain
     guidance: float  # the default
-    layouts: tuple[str, ...] = (CHANNELS_LAST,)
     text_layers: tuple[str, ...] = ()  # patterns of `role.layer` that read rows of the prompt: padded ones are not looked at
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
     hub_ids: Mapping[str, str] = {}  # known students on the hub -> title

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.weights import Handle, LazyHandle, constant
+from sprint_export.weights import Handle, LazyHandle, constant, widen_dtype
 
 
 def fold_scale_shift(weights: Mapping[str, Handle], layer: str, scale: torch.Tensor, shift: torch.Tensor) -> dict[str, Handle]:
@@ -26,18 +26,17 @@ def fold_scale_shift(weights: Mapping[str, Handle], layer: str, scale: torch.Ten
     weight, bias = weights[f"{layer}.weight"], weights.get(f"{layer}.bias")
     if any(size != 1 for size in weight.shape[2:]):
         raise InputError(f"{layer}: cannot fold a shift into a {weight.shape[2:]} kernel; expected a Linear or 1x1 convolution")
-    tail = (1,) * len(weight.shape[2:])
+    tail, dtype = (1,) * len(weight.shape[2:]), widen_dtype(weight.dtype)
 
     def folded_weight() -> torch.Tensor:
-        value = _wide(weight.load())
+        value = weight.load().to(dtype)
         return value * (1 + scale.to(value.dtype)).reshape(1, -1, *tail)
 
     def folded_bias() -> torch.Tensor:
-        value = _wide(weight.load()).flatten(1)
+        value = weight.load().to(dtype).flatten(1)
         added = value @ shift.to(value.dtype)
-        return added if bias is None else added + _wide(bias.load())
+        return added if bias is None else added + bias.load().to(widen_dtype(bias.dtype))
 
-    dtype = _wide_dtype(weight.dtype)
     return {
         f"{layer}.weight": LazyHandle(weight.shape, dtype, folded_weight),
         f"{layer}.bias": LazyHandle((weight.shape[0],), dtype, folded_bias),
@@ -59,21 +58,15 @@ def fold_gate(weights: Mapping[str, Handle], layer: str, gate: torch.Tensor) -> 
 
 
 def _scale_rows(handle: Handle, gate: torch.Tensor) -> LazyHandle:
+    dtype = widen_dtype(handle.dtype)
+
     def compute() -> torch.Tensor:
-        value = _wide(handle.load())
+        value = handle.load().to(dtype)
         return value * gate.to(value.dtype).reshape(-1, *(1,) * (value.ndim - 1))
 
-    return LazyHandle(handle.shape, _wide_dtype(handle.dtype), compute)
+    return LazyHandle(handle.shape, dtype, compute)
 
 
 def tabulate(rows: list[torch.Tensor]) -> LazyHandle:
     """One row of modulation values per step, [steps, ...]; the graph gathers by step index instead of computing them."""
     return constant(torch.stack(rows))
-
-
-def _wide_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _wide(value: torch.Tensor) -> torch.Tensor:
-    return value.to(_wide_dtype(value.dtype))

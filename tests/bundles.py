@@ -7,25 +7,39 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
+from tests.captures import run_folder
 
 COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
+COREML_COUNT = 16  # of those, one more wrong is six points
 COUNT = 4
+MAC: Mapping[str, Any] = {"device": "mac-m4", "validate": False}  # of a coreml-fp16 bundle in the other layout
 
 
-def shared_bundle(base: Path, target: str) -> Path:
-    """A validated sprint-tiny bundle, made by the first test that asks for it; tests that change files copy it first."""
-    folder = base / "shared" / target
-    if not folder.exists():
-        folder.parent.mkdir(exist_ok=True)
-        convert("sprint-tiny", target, folder, count=COUNTS.get(target, COUNT))
+def shared_bundle(base: Path, target: str, **asked: Any) -> Path:
+    """A sprint-tiny bundle, made by the first test of the run that asks for it; tests that change files copy it first.
+
+    Args:
+        base: the process's temporary folder.
+        target: as `convert` takes it.
+        asked: what else `convert` takes; default: validated with the target's count of pictures.
+    """
+    name = "-".join([target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    folder = run_folder(base) / "shared" / name
+    folder.parent.mkdir(exist_ok=True)
+    count = COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            convert("sprint-tiny", target, folder, **(asked or {"count": count}))
     return folder
 
 

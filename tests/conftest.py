@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.captures import keep_captures, run_folder
+from tests.quick import PROPERTY, cpu_seconds, slow_files, store_seconds
+
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Student
+
+STARTED = pytest.StashKey[float]()
+_seconds: dict[str, float] = defaultdict(float)
 
 
 def pytest_configure() -> None:
@@ -23,10 +30,60 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One option of ours."""
+    parser.addoption("--store-seconds", action="store_true", help="measure every test file for the quick tier (tests/quick.py)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The quick tier does not import slow files."""
+    return True if config.option.markexpr == "quick" and collection_path in slow_files() else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before tests are chosen by marker."""
+    for item in items:
+        if item.path not in slow_files():
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What a test took, its fixtures included; captures are kept from before they are made."""
+    keep_captures()
+    item.stash[STARTED] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """The teardown's report takes it to the process that writes."""
+    result = yield
+    item.user_properties.append((PROPERTY, cpu_seconds() - item.stash[STARTED]))
+    return result
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A file's tests together."""
+    for name, value in report.user_properties:
+        if name == PROPERTY and report.when == "teardown":
+            _seconds[report.location[0]] += float(str(value))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where it was asked for."""
+    if session.config.getoption("--store-seconds") and "PYTEST_XDIST_WORKER" not in os.environ:
+        store_seconds(_seconds)
+        print(f"\n{sum(_seconds.values()):.0f} CPU seconds")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = run_folder(tmp_path_factory.getbasetemp()) / "measured"  # by one worker, for all
+        cache.mkdir(exist_ok=True)
+        patch.setenv("SPRINT_EXPORT_CACHE", str(cache))
         # coremltools clears its packages up when a process ends by itself, which pytest's workers do not
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
         yield

@@ -16,20 +16,24 @@ from sprint_export import load_student, open_bundle
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import read_bundle
 from sprint_export.registry import load_target
-from tests.bundles import check_refused, read_rows, run_command
+from tests.bundles import COREML_COUNT, check_refused, read_rows, run_command, shared_bundle
 from tests.made_student import PROMPTS
 from tests.tree import ROLES
 
-COUNT = 32  # pictures; of those, one more wrong is three points
-POINTS = 100 / COUNT
+POINTS = 100 / COREML_COUNT
 MIN_PSNR_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 30.0, "w8a8": 28.0, "w6": 25.0, "w4": 20.0, "fp8": 25.0}
 MAX_DROP_POINTS = {"int8": 1.0, "w8a8": 2.0}  # elsewhere 1 as well
 
 
+@pytest.fixture
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
 @pytest.mark.parametrize("precision", load_target("coreml").precisions)
-def test_the_embedded_student_as_a_core_ml_bundle(precision: str, tmp_path: Path) -> None:
+def test_the_embedded_student_as_a_core_ml_bundle(precision: str, base: Path) -> None:
     """Must show 1: half precision within 55 dB a component, pictures and adherence within their limits, nothing infinite."""
-    bundle = convert("sprint-tiny", f"coreml-{precision}", tmp_path / "out", count=COUNT)
+    bundle = read_bundle(shared_bundle(base, f"coreml-{precision}"))
     rows = read_rows(bundle.folder)
     assert rows["", "psnr_db"]["value"] >= MIN_PSNR_DB[precision]
     drop = rows["", "adherence_drop_points"]["value"]
@@ -69,8 +73,8 @@ def test_a_student_the_tests_made(made_folder: Path, tmp_path: Path, device: str
             assert rows[role, "departures"]["value"] == 0, rows[role, "departures"]["note"]
 
 
-def test_a_phone_gets_parts_that_draw_the_same(tmp_path: Path) -> None:
-    whole = convert("sprint-tiny", "coreml-int8", tmp_path / "whole", validate=False)
+def test_a_phone_gets_parts_that_draw_the_same(base: Path, tmp_path: Path) -> None:
+    whole = read_bundle(shared_bundle(base, "coreml-int8"))
     parts = convert("sprint-tiny", "coreml-int8", tmp_path / "parts", validate=False, options={"part_megabytes": 1})
     assert {record.role: len(record.parts) for record in whole.components} == dict.fromkeys(ROLES, 1)
     assert len(next(record for record in parts.components if record.role == "transformer").parts) >= 2
@@ -90,8 +94,8 @@ def test_a_size_is_kept(tmp_path: Path) -> None:
     assert len(used) >= 2, "a mix"
 
 
-def test_manifest_and_files_say_the_same(tmp_path: Path) -> None:
-    folder = convert("sprint-tiny", "coreml-w6", tmp_path / "out", validate=False).folder
+def test_manifest_and_files_say_the_same(base: Path) -> None:
+    folder = shared_bundle(base, "coreml-w6")
     bundle = read_bundle(folder)
     for record in bundle.components:
         for part in record.parts:
@@ -117,6 +121,6 @@ def test_what_cannot_work_is_refused_with_the_nearest_that_does(arguments: str, 
     assert not list(tmp_path.iterdir())
 
 
-def test_the_licence_is_named(tmp_path: Path) -> None:
-    folder = convert("sprint-tiny", "coreml-int8", tmp_path / "out", validate=False).folder
+def test_the_licence_is_named(base: Path) -> None:
+    folder = shared_bundle(base, "coreml-int8")
     assert read_bundle(folder).licence == load_student("sprint-tiny").licence

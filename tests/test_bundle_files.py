@@ -14,7 +14,7 @@ from sprint_export.errors import InputError
 from tests.bundles import list_files
 from tests.test_files import part_of_a_dead_process
 
-MANIFEST = {"format": 5, "key": "k", "target": "onnx", "precision": "fp32"}
+MANIFEST = {"format": 6, "key": "k", "target": "onnx", "precision": "fp32"}
 OURS = ("transformer/model.onnx", "transformer/model.onnx.data", "transformer/config.json", "tokenizer/words.bin")
 UNNAMED = ("report.json", "contact_sheet.png", "model_index.json", "transformer/model.sm89.engine")
 
@@ -98,10 +98,10 @@ def test_many_foreign_files_are_counted(folder: Path) -> None:
         "{}",
         "[]",
         '"text"',
-        '{"format": 5}',
+        '{"format": 6}',
         '{"files": ["app.js"]}',
         '{"format": "5", "artifacts": [], "key": "k", "target": "t", "precision": "p"}',
-        '{"format": 5, "artifacts": {}, "key": "k", "target": "t", "precision": "p"}',
+        '{"format": 6, "artifacts": {}, "key": "k", "target": "t", "precision": "p"}',
     ],
 )
 def test_a_manifest_of_another_program_makes_nothing_ours(folder: Path, text: str) -> None:
@@ -111,7 +111,7 @@ def test_a_manifest_of_another_program_makes_nothing_ours(folder: Path, text: st
     assert {"bundle.json", "thesis.tex", *OURS} <= set(foreign)
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 100, b'{"format": 5, "artif', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, b'{"format": 6, "artif', b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_manifest_leaves_the_names_that_exporters_give(folder: Path, damage: bytes) -> None:
     (folder / "bundle.json").write_bytes(damage)
     assert sort_contents(folder).foreign == ("tokenizer/words.bin",), "no exporter's name"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from sprint_export.quantize.patterns import explain_recipe
@@ -19,11 +20,13 @@ from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from tests.tree import ROOT
 
 
-def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "export_and_draw.py"
-    done = subprocess.run([sys.executable, str(script), "--out", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "draws with ONNX Runtime" in done.stdout
+def test_export_and_draw_leaves_the_picture_its_prompt_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = str(ROOT / "examples" / "export_and_draw.py")
+    monkeypatch.setattr(sys, "argv", [script, "--out", str(tmp_path)])
+    runpy.run_path(script, run_name="__main__")
+    assert "draws with ONNX Runtime" in capsys.readouterr().out
     picture = Image.open(tmp_path / "picture.png").resize((64, 64), Image.Resampling.NEAREST)
     prompt = "a small red circle above a large blue square on a white background"
     assert measure_adherence([prompt], [np.asarray(picture)]).everything == 1.0

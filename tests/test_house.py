@@ -157,7 +157,7 @@ def test_imports_go_one_way() -> None:
     [
         ("sprint_export.students.sana_sprint.family", "sprint_export.weights.Handle", None),
         ("sprint_export.students.sana_sprint.family", "sprint_export.students.source.load", None),
-        ("sprint_export.weights", "sprint_export.registry.require", None),
+        ("sprint_export.weights", "sprint_export.registry.load_member", None),
         ("sprint_export.cli", "sprint_export.__version__", None),
         ("sprint_export.nouns.student", "sprint_export.weights.Handle", "weights comes before nouns"),
         ("sprint_export.students.sana_sprint.family", "sprint_export.export.bundle", "export comes before students"),

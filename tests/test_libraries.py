@@ -11,8 +11,16 @@ import pytest
 
 from sprint_export.clear_errors import check_space, explain_error
 from sprint_export.errors import BundleError, InputError, MachineError
-from sprint_export.libraries import DRAWING_SPACE, EXPORTING_SPACE, check_installed, is_installed, list_extras, name_install
-from sprint_export.registry import list_members, load_target, require
+from sprint_export.libraries import (
+    DRAWING_SPACE,
+    EXPORTING_SPACE,
+    check_installed,
+    is_installed,
+    list_extras,
+    name_install,
+    require,
+)
+from sprint_export.registry import list_members, load_target
 from tests.tree import ROOT
 
 

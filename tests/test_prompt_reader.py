@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
@@ -103,3 +105,17 @@ def test_a_tokenizer_of_letters_names_the_stretch_it_does_not_know(tmp_path: Pat
 def test_encoding_says_ids(made: Student) -> None:
     tokenizer = open_tokenizer(made.tokenizer / "tokenizer.json")
     assert encode_text(tokenizer, "a").ids == [2, tokenizer.token_to_id("a")]
+
+
+def test_a_template_stands_around_the_prompt() -> None:
+    """A chat template: something before and behind, no BOS among what is kept, letters and blanks as they come."""
+    file = load_student().tokenizer / "tokenizer.json"
+    plan = PromptPlan("a red ", False, 9, 6, 0, suffix=" square", strips=False, keeps_first=False)
+    assert plan.before == 3
+    ids, mask = PromptReader(plan, file).read(["blue", ""])
+    for row, text in enumerate(("a red blue square", "a red  square")):
+        wanted = encode_text(open_tokenizer(file), text).ids
+        assert ids[row, : len(wanted)].tolist() == wanted
+        assert mask[row].tolist() == [1] * (len(wanted) - 3) + [0] * (9 - len(wanted))
+    held = dataclasses.replace(plan, prefix_ids=tuple(ids[0, :3].tolist()))
+    np.testing.assert_array_equal(PromptReader(held, file).read(["blue"])[0], ids[:1, 3:])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sprint_export.registry import load_target, require
+from sprint_export.libraries import require
+from sprint_export.registry import load_target
 from sprint_export.runtimes.coreml.runtime import RUNTIME as COREML
 from sprint_export.runtimes.coreml.target import SYSTEMS, TARGET
 from sprint_export.runtimes.openvino_ir.runtime import RUNTIME as OPENVINO

@@ -33,6 +33,7 @@ from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
     compare_pictures,
+    count_silent_rules,
     recall_search,
     time_components,
     weigh_files,
@@ -109,7 +110,7 @@ def _validate_claimed(
     check_judged([gate.metric for gate in gates], prompts, student_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
-    rows += recall_search(bundle) + weigh_files(bundle) + target.read_rows(bundle)
+    rows += recall_search(bundle) + weigh_files(bundle) + count_silent_rules(bundle) + target.read_rows(bundle)
     all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, bundle.recipe is None or bundle.recipe.is_whole)
     report = Report(
         str(folder),

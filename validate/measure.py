@@ -88,3 +88,14 @@ def weigh_files(bundle: Bundle) -> list[Measurement]:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         rows.append(Measurement("disk_mb", size / 1e6, "MB", record.role, note="graph and weights"))
     return rows
+
+
+def count_silent_rules(bundle: Bundle) -> list[Measurement]:
+    """Rewrite rules that met a form they do not know: the graph is right, its kernels are slower than they could be."""
+    silent = [
+        f"{record.role}: {name} fired {count.fired} of {count.expected} times"
+        for record in bundle.components
+        for name, count in record.rewrites.items()
+        if count.fired < count.expected
+    ]
+    return [Measurement("silent_rules", len(silent), "rules", note="; ".join(silent) or "every rewrite fired where it had to")]

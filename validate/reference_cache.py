@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from sprint_export.cache import cache_folder
-from sprint_export.files import sweep_parts, write_whole
+from sprint_export.files import sweep_parts, write_bytes
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Reference, load_family
@@ -105,7 +105,7 @@ def _write_picture(path: Path, picture: Picture) -> None:
     body = io.BytesIO()
     np.savez(body, picture=picture[0], latents=picture[1])
     with contextlib.suppress(OSError):
-        write_whole(path, lambda part: part.write_bytes(hashlib.sha256(body.getvalue()).digest() + body.getvalue()))
+        write_bytes(path, hashlib.sha256(body.getvalue()).digest() + body.getvalue())
 
 
 def _bound_folder(folder: Path) -> None:

@@ -107,10 +107,12 @@ def _draw(pipeline: Pipeline, stage: str, draws: Draws, progress: Progress) -> D
     def tell(step: Step, done: int, total: int) -> None:
         progress(Step(stage), before[step.detail] * total + done, len(before) * total)
 
-    tables = pipeline.draw(draws.prompts, noise=draws.noise, inputs=draws.inputs, progress=tell)
     names = executor.chain.names
-    pictures = to_uint8(np.concatenate([table[names.picture] for table in tables]))
-    latents, mask = (np.concatenate([table[name] for table in tables]) for name in (names.state, names.mask))
+    drawn = [
+        (to_uint8(table[names.picture]), table[names.state], table[names.mask])
+        for table in pipeline.draw(draws.prompts, noise=draws.noise, inputs=draws.inputs, progress=tell)
+    ]
+    pictures, latents, mask = map(np.concatenate, zip(*drawn, strict=True))
     return Drawn(pictures, latents, mask, feeds, outputs, pipeline.seconds, pipeline.description)
 
 

@@ -26,10 +26,10 @@ from sprint_export.errors import InputError
 from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_coreai.layers import load_values, make_module
 from sprint_export.export.to_coreai.names import fix_date, names_from_content
+from sprint_export.libraries import hush, require
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
-from sprint_export.registry import hush, require
 
 ASSET, GRAPH = "model.aimodel", "main.mlirb"
 BYTES = {"FLOAT16": 2, "BFLOAT16": 2, "INT8": 1, "FLOAT8E4M3FN": 1}  # of a value; 4 of any other

@@ -34,12 +34,12 @@ from sprint_export.export.to_coreml.fixes import (
 from sprint_export.export.to_coreml.weights import make_pipeline
 from sprint_export.export.to_onnx.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.files import temporary_files_in
+from sprint_export.libraries import hush, require
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.recipe import FLOAT_DTYPES
 from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.registry import hush, require
 from sprint_export.weights import Handle
 
 KINDS = {".mlmodel": "graph", ".bin": "weights", ".json": "package"}

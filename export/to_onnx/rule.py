@@ -1,9 +1,10 @@
 """What a rewrite rule is, how it is found by its name, and what is said of one that does not fire.
 
-A rule is one file of rules/ that ends in `RULE = ...()`; its docstring opens with the algebra, its name is the file's. Most are
-`PatternRule`s: left of the arrow a pattern of onnxscript's rewriter, right of it nodes that a GraphEditor writes. (onnxscript's
-RewriteRuleSet would leave new values without type and shape, which later rules, the shadow and Q/DQ read, and number their names
-through the graph.) What no pattern says, e.g. a recursion, is a `NodeRule` or `Rule` by hand. Neither reads a weight.
+A rule is a class in one file of rules/, which ends in `RULE = <the class>`; its docstring opens with the algebra, its name is
+the file's. Most are `PatternRule`s: left of the arrow a pattern of onnxscript's rewriter, right of it nodes that a GraphEditor
+writes. (onnxscript's RewriteRuleSet would leave new values without type and shape, which later rules, the shadow and Q/DQ read,
+and number their names through the graph.) What no pattern says, e.g. a recursion, is a `NodeRule` or `Rule` by hand. Neither
+reads a weight.
 
 Every rule says how often it fired. A network says how often it computes what a rule `serves` (`Component.forms`); a rule that
 fired less often met a graph in another form, e.g. of a newer torch. That ends the export where the target requires the rule,
@@ -25,6 +26,7 @@ from onnxscript.rewriter.pattern import RewriteRule
 from sprint_export.errors import InputError, MachineError
 from sprint_export.export.to_onnx.graph_editor import GraphEditor, replace
 from sprint_export.export.to_onnx.passes import remove_unused
+from sprint_export.nouns.bundle import RuleCount
 from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import Target
 
@@ -33,7 +35,10 @@ Pattern = Callable[..., Any]  # (op, variables) -> the value they make, as onnxs
 
 
 class Rule(ABC):
-    """A graph edit that suits one target's kernels; it leaves alone what it does not fit, and pulls no large weight."""
+    """A graph edit that suits one target's kernels, made for one graph.
+
+    It leaves alone what it does not fit, and pulls no large weight.
+    """
 
     serves = ""  # the word in Component.forms for what it must rewrite every time; empty: it may be silent
 
@@ -94,8 +99,8 @@ class PatternRule(NodeRule):
         return (self.pattern,)
 
     def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
-        """Rewrite the first pattern that ends in a node."""
-        for rule in self._rules:
+        """Rewrite the first pattern that ends in a node; what the graph returns keeps its name, so it stays."""
+        for rule in () if node.outputs[0].is_graph_output() else self._rules:
             if match := rule.match(model, model.graph, node, check_nodes_are_removable=self.removes):
                 value = self.rewrite(GraphEditor(model.graph, node, str(match.outputs[0].name)), **match.bindings)
                 if value is not None:
@@ -113,16 +118,15 @@ def _remove_unread(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
 
 
 def load_rule(name: str) -> Rule:
-    """The rule of a file of rules/, which alone is imported.
+    """A new rule of the class in a file of rules/, which alone is imported.
 
     Raises:
         InputError: there is no such file.
     """
     if importlib.util.find_spec(f"{RULES}.{name}") is None:
         raise InputError(f"a target names the rewrite rule {name!r}; there is no file {name}.py in export/to_onnx/rules/")
-    rule = importlib.import_module(f"{RULES}.{name}").RULE
-    assert isinstance(rule, Rule)
-    return rule
+    kind: type[Rule] = importlib.import_module(f"{RULES}.{name}").RULE
+    return kind()
 
 
 def apply_rules(model: ir.Model, names: Sequence[str]) -> dict[str, int]:
@@ -130,7 +134,7 @@ def apply_rules(model: ir.Model, names: Sequence[str]) -> dict[str, int]:
     return {name: load_rule(name).apply(model) for name in names}
 
 
-def rewrite_graph(model: ir.Model, component: Component, target: Target) -> tuple[dict[str, int], tuple[str, ...]]:
+def rewrite_graph(model: ir.Model, component: Component, target: Target) -> tuple[dict[str, RuleCount], tuple[str, ...]]:
     """Run a target's rules on the graph of a component, in place.
 
     Returns:
@@ -139,15 +143,15 @@ def rewrite_graph(model: ir.Model, component: Component, target: Target) -> tupl
     Raises:
         MachineError: one of those is required by the target.
     """
-    counts = apply_rules(model, target.rewrites)
-    fired = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    rules = {name: load_rule(name) for name in target.rewrites}
+    counts = {name: RuleCount(rule.apply(model), rule.expected(component)) for name, rule in rules.items()}
+    fired = ", ".join(f"{name} {count.fired}" for name, count in counts.items() if count.fired)
     notes = [f"rules: {fired}"] if fired else []
     for name, count in counts.items():
-        rule = load_rule(name)
-        if count < (expected := rule.expected(component)):
+        if count.fired < count.expected:
             silent = (
-                f"rule {name} fired {count} times, {component.role} has {expected} of what it serves ({rule.serves}): torch "
-                f"{torch.__version__} writes another form, with slower kernels on {target.name}"
+                f"rule {name} fired {count.fired} times, {component.role} has {count.expected} of what it serves "
+                f"({rules[name].serves}): torch {torch.__version__} writes another form, with slower kernels on {target.name}"
             )
             if name in target.required_rules:
                 raise MachineError(f"{silent}; install the torch of constraints.txt, or adapt export/to_onnx/rules/{name}.py")

@@ -33,7 +33,7 @@ from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.tensors import lazy_tensor
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.recipe import FLOAT_DTYPES
-from sprint_export.nouns.student import Component
+from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.nouns.target import Options, Target
 
 OPSET = 22  # the first whose Conv takes bfloat16; from 23 on attention is one op, which few runtimes can quantize
@@ -90,7 +90,19 @@ def capture_graph(component: Component, dtype: str) -> ir.Model:
     if not component.inputs:
         raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
     module = _cast(component.module, getattr(torch, FLOAT_DTYPES[dtype]))
-    example, free = make_example(component.inputs)
+    model = translate_module(module, component.inputs, component.outputs)
+    name_axes(model, component)
+    _bind(model, component)
+    run_passes(model)
+    insert_qdq(model, component.layers)
+    model.graph.name = component.role
+    model.producer_name, model.producer_version = "sprint-export", None
+    return model
+
+
+def translate_module(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
+    """A module on `meta` as a graph whose initializers have no values, as torch writes it."""
+    example, free = make_example(inputs)
     with _quiet(), torch.no_grad():
         program = torch.export.export(module, example, dynamic_shapes=free, strict=False)
         exported = torch.onnx.export(
@@ -102,17 +114,11 @@ def capture_graph(component: Component, dtype: str) -> ir.Model:
             optimize=False,
             verify=False,
             verbose=False,
-            input_names=[spec.name for spec in component.inputs],
-            output_names=[spec.name for spec in component.outputs],
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
         )
     assert exported is not None
     model: ir.Model = exported.model
-    name_axes(model, component)
-    _bind(model, component)
-    run_passes(model)
-    insert_qdq(model, component.layers)
-    model.graph.name = component.role
-    model.producer_name, model.producer_version = "sprint-export", None
     return model
 
 

@@ -27,10 +27,10 @@ from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.rule import rewrite_graph
 from sprint_export.export.to_onnx.shadow import widen_graph
 from sprint_export.export.to_onnx.writer import capture_graph, write_graph
+from sprint_export.libraries import require
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
-from sprint_export.registry import require
 
 GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 KINDS = {GRAPH: "graph", WEIGHTS: "weights"}

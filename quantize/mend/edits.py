@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sprint_export.errors import BundleError
 from sprint_export.files import write_whole
 from sprint_export.nouns.student import Component, Migration
-from sprint_export.weights import Handle, LazyHandle
+from sprint_export.weights import Handle, LazyHandle, widen_dtype
 
 Edits = Mapping[str, torch.Tensor]
 EDITS_FILE = "quantization.safetensors"  # in the component's folder of a bundle
@@ -111,7 +111,7 @@ def join_edits(first: Edits, second: Edits) -> dict[str, torch.Tensor]:
 
 
 def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
-    dtype = torch.float64 if handle.dtype == torch.float64 else torch.float32
+    dtype = widen_dtype(handle.dtype)
     tail = (1,) * (len(handle.shape) - 1)
 
     def compute() -> torch.Tensor:

@@ -82,9 +82,9 @@ def search_bits(
     """The recipe with the least picture error whose weights take at most `budget_bytes`.
 
     Args:
-        student: specialized, with all three networks.
+        student: specialized, with all its networks.
         target: its groups and graph type say how a weight is rounded.
-        budget_bytes: for the weights of all three networks, tables and scales included.
+        budget_bytes: for the weights of all networks, tables and scales included.
         choices: schemes that the target can give a layer and that leave activations alone, float being always one more; default:
             those that precisions of the target mean.
         prompts: draw these; default: a few of the student's calibration prompts.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError
 from sprint_export.json_forms import from_json, to_json
-from sprint_export.registry import require
+from sprint_export.libraries import require
 from sprint_export.strict_json import parse_json
 
 if TYPE_CHECKING:

@@ -76,7 +76,7 @@ def search_recipe(
     """The cheapest recipe whose measured mean PSNR is at least `min_psnr_db`, with a margin.
 
     Args:
-        student: specialized, with all three networks.
+        student: specialized, with all its networks.
         deployment: its target says how layers are rounded and what they can be given, its precision what float layers are in,
             and the peaks of its device price time.
         min_psnr_db: mean over the search's prompts of the picture's PSNR against float32.

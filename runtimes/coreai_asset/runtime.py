@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.files import temporary_folder
-from sprint_export.libraries import is_installed
+from sprint_export.libraries import is_installed, require
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import NEURAL_ENGINE, UNIT_KEY
-from sprint_export.registry import require
 from sprint_export.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:

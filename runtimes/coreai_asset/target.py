@@ -58,6 +58,7 @@ TARGET = CoreAITarget(
     panel=apple.PANEL,
     needs=("coreai_torch", "coreai"),
     exporter="to_coreai",
+    files=r"model\.aimodel/.+",
     runtimes=("coreai",),
     options=(apple.DEPLOYMENT_TARGET, apple.COMPUTE_UNIT),
     lacks={

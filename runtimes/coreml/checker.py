@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sprint_export.libraries import is_installed
+from sprint_export.libraries import hush, is_installed, require
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.registry import hush, require
 from sprint_export.runtimes.coreml.package import PACKAGE, package_of
 from sprint_export.runtimes.runtime import Runtime
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from sprint_export.export.bundle import locate
+from sprint_export.libraries import hush
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import fake_quantize, input_scale, round_weight
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.registry import hush
 from sprint_export.weights import Handle, LazyHandle
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sprint_export.errors import BundleError, MachineError
+from sprint_export.libraries import require
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import NEURAL_ENGINE, UNIT_KEY
-from sprint_export.registry import require
 from sprint_export.runtimes.coreml.package import PACKAGE, package_of
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import is_older

@@ -107,6 +107,7 @@ TARGET = CoreMLTarget(
     panel=apple.PANEL,
     needs=("coremltools",),
     exporter="to_coreml",
+    files=r"model(_\d+)?\.mlpackage/.+",
     runtimes=("coreml", "coreml-checker"),
     options=(apple.DEPLOYMENT_TARGET, PART_MEGABYTES, apple.COMPUTE_UNIT),
     lacks={

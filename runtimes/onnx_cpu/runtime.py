@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
-from sprint_export.libraries import is_installed, missing_library
+from sprint_export.libraries import is_installed, missing_library, require
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older

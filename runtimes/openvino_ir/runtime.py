@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
-from sprint_export.libraries import is_installed
+from sprint_export.libraries import is_installed, require
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import UNIT_KEY
-from sprint_export.registry import require
 from sprint_export.runtimes.interfaces import check_interface, check_results
 from sprint_export.runtimes.openvino_ir.target import UNITS
 from sprint_export.runtimes.runtime import Runtime

@@ -61,6 +61,7 @@ TARGET = OpenVinoTarget(
     panel="OpenVINO",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes", "openvino"),
     exporter="to_openvino",
+    files=r"openvino_model\.(xml|bin)",
     runtimes=("openvino",),
     rewrites=("tokens_last", "unsigned_inputs"),
     options=(COMPUTE_UNIT, FREE_SIZES),

@@ -11,8 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import MachineError
-from sprint_export.libraries import is_installed, missing_library
-from sprint_export.registry import require
+from sprint_export.libraries import is_installed, missing_library, require
 
 if TYPE_CHECKING:
     from types import ModuleType

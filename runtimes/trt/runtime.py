@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sprint_export.errors import BundleError, MachineError
-from sprint_export.libraries import is_installed
+from sprint_export.libraries import is_installed, require
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.registry import require
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import BUILDERS, find_version, load_library

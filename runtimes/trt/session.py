@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.libraries import require
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.registry import require
 from sprint_export.runtimes.trt.library import LOG_LOCK, join_messages, open_log
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError
-from sprint_export.files import write_whole
+from sprint_export.files import write_bytes
 from sprint_export.nouns.target import BuiltTarget, Device, Offer, Options, TargetOption
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
@@ -151,6 +151,7 @@ TARGET = TrtTarget(
     default_device="rtx-4090",
     extra="trt",
     panel="TensorRT",
+    built_files=r"model\.sm\d+\.(engine|layers\.txt)",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
     options=(BUILDER,),
@@ -242,7 +243,7 @@ def _write_whole(path: Path, data: bytes | memoryview) -> None:
     """
     advice = "make room or change its permissions, then build again"
     with clear_disk_errors(path, advice, MachineError):
-        write_whole(path, lambda part: part.write_bytes(data))
+        write_bytes(path, data)
 
 
 def _require_gpu(device: Device) -> None:

@@ -17,21 +17,20 @@ from typing import Any
 
 from sprint_export.errors import InputError
 from sprint_export.files import PART, list_tree, remove, sweep_parts
-from sprint_export.registry import list_members, load_member
+from sprint_export.registry import list_members, load_member, load_target
 
 MANIFEST = "bundle.json"
 REPORT, SHEET = "report.json", "contact_sheet.png"  # validation writes them beside the manifest
 LONGEST_MANIFEST = 1 << 28  # bytes
 SHOWN = 3  # foreign files in a message
 
-_BUILT = r"{role}/model\.sm\d+\.(engine|layers\.txt)"
+_BUILT = r"{role}/{built}"
 _UNNAMED = (  # validation's, a killed build's, and what bundles of format 4 and before did not name
     rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{_BUILT}"
     r"|{role}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
 )
 _GIVEN = (  # by exporters
-    r"{role}/(model\.onnx(\.data)?|model\.shadow\.onnx|openvino_model\.(xml|bin)|quantization\.safetensors"
-    r"|model(_\d+)?\.(mlpackage|aimodel)/.+)"
+    r"{role}/({exported}|quantization\.safetensors)"
     r"|tokenizer/(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json"
     r"|tokenizer/(tokenizer|spiece|sentencepiece\.bpe)\.model|tokenizer/(merges\.txt|chat_template\.jinja)"
     r"|frontier\.(json|png)"
@@ -44,9 +43,16 @@ def _list_roles() -> list[str]:
     return sorted({role for family in families for role in family.chain.roles})
 
 
-def _fits(name: str, pattern: str) -> bool:
-    """Whether a name is one of a pattern's, for one of the roles."""
-    return re.fullmatch(pattern.replace("{role}", f"({'|'.join(_list_roles())})"), name) is not None
+def _compile(pattern: str) -> re.Pattern[str]:
+    """A pattern of names, for the roles of any family and the files of any target."""
+    targets = [load_target(name) for name in list_members("target")]
+    for placeholder, names in (
+        ("{role}", _list_roles()),
+        ("{exported}", [target.files for target in targets]),
+        ("{built}", [target.built_files for target in targets if target.built_files]),
+    ):
+        pattern = pattern.replace(placeholder, f"({'|'.join(names)})")
+    return re.compile(pattern)
 
 
 @dataclass(frozen=True)
@@ -109,24 +115,25 @@ def sweep_bundle(folder: Path) -> None:
     manifest = _read_manifest(folder / MANIFEST)
     if not isinstance(manifest, dict) or not _is_ours(manifest):
         return
-    for path in folder.glob("*/model.sm*.*"):
+    built = _compile(_BUILT)
+    for path in folder.glob("*/*"):
         name = path.relative_to(folder).as_posix()
-        if _fits(name, _BUILT) and name not in _list_named(manifest):
+        if built.fullmatch(name) and name not in _list_named(manifest):
             remove(path)
 
 
 def _judge_names(folder: Path) -> Callable[[str], bool]:
     """Whether a name in this folder is a bundle's."""
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest, unnamed, given = _read_manifest(folder / MANIFEST), _compile(_UNNAMED), _compile(_GIVEN)
     if isinstance(manifest, dict):
         named = {MANIFEST, *_list_named(manifest)} if _is_ours(manifest) else set()
         if not named:
             return lambda name: False
-        return lambda name: name in named or _fits(name, _UNNAMED) or _is_part(name)
-    has_given = any(_fits(path.relative_to(folder).as_posix(), _GIVEN) for path, _ in list_tree(folder))
+        return lambda name: name in named or bool(unnamed.fullmatch(name)) or _is_part(name)
+    has_given = any(given.fullmatch(path.relative_to(folder).as_posix()) for path, _ in list_tree(folder))
     if manifest is not None or not has_given:
         return lambda name: False
-    return lambda name: name == MANIFEST or _fits(name, _UNNAMED) or _fits(name, _GIVEN) or _is_part(name)
+    return lambda name: name == MANIFEST or bool(unnamed.fullmatch(name) or given.fullmatch(name)) or _is_part(name)
 
 
 def _is_part(name: str) -> bool:

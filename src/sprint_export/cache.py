@@ -52,8 +52,8 @@ def open_cache(kind: str) -> Path:
     folder = cache_folder() / kind
     with clear_cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
-            sweep_parts(place)
+        for each in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            sweep_parts(each)
     return folder
 
 

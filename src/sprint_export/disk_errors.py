@@ -1,4 +1,4 @@
-"""What a disk refuses, as one line: a full one is the machine's, a place that cannot be written to is the user's choice.
+"""What a disk refuses, as one line: a full one is the machine's, a folder that cannot be written to is the user's choice.
 
 Libraries say "disk full" in many ways: an OSError with its number, numpy's count of what was written, safetensors' own error,
 a RuntimeError of C++ that quotes the system, or one that names the file and no reason while the disk has no byte left.
@@ -32,28 +32,28 @@ WRITE_WORDS = re.compile(r"writ|save|serializ|open|stream|truncat|ofstream|seri|
 
 
 @contextmanager
-def clear_disk_errors(place: Path, advice: str = OUT_ADVICE, refusal: type[SprintExportError] = InputError) -> Iterator[None]:
-    """Turn errors of the disk that holds `place` into one clear message; finished stages stay for the next run.
+def clear_disk_errors(output: Path, advice: str = OUT_ADVICE, refusal: type[SprintExportError] = InputError) -> Iterator[None]:
+    """Turn errors of the disk that holds `output` into one clear message; finished stages stay for the next run.
 
     Args:
-        place: the file or folder that is being written.
+        output: the file or folder that is being written.
         advice: what a user can do where it cannot be written to.
         refusal: what is raised then.
 
     Raises:
-        MachineError: the disk is full or fails. SprintExportError: `place` cannot be written to.
+        MachineError: the disk is full or fails. SprintExportError: `output` cannot be written to.
     """
     try:
         yield
     except SprintExportError:
         raise
     except Exception as error:  # libraries say it in errors of many types; what is none of the disk's is raised again
-        if is_disk_full(error) or (not isinstance(error, OSError) and _has_no_byte_left(place, error)):
-            raise MachineError(describe_full(place)) from error
+        if is_disk_full(error) or (not isinstance(error, OSError) and _has_no_byte_left(output, error)):
+            raise MachineError(describe_full(output)) from error
         if isinstance(error, OSError) and error.errno == errno.EIO:
-            raise MachineError(f"the disk failed at {_name(error, place)} ({error.strerror}); try another disk") from error
-        if isinstance(error, OSError) and _refuses(error, place):
-            raise refusal(f"cannot write to {_name(error, place)} ({error.strerror}); {advice}") from error
+            raise MachineError(f"the disk failed at {_name(error, output)} ({error.strerror}); try another disk") from error
+        if isinstance(error, OSError) and _refuses(error, output):
+            raise refusal(f"cannot write to {_name(error, output)} ({error.strerror}); {advice}") from error
         raise
 
 
@@ -71,11 +71,11 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def describe_full(place: Path) -> str:
+def describe_full(output: Path) -> str:
     """The message for a full disk, with what is free there."""
-    home = _nearest(place)
+    folder = _nearest(output)
     return (
-        f"the disk is full ({shutil.disk_usage(home).free / 1e6:.0f} MB free at {home}) while writing {place}; "
+        f"the disk is full ({shutil.disk_usage(folder).free / 1e6:.0f} MB free at {folder}) while writing {output}; "
         "free some space and run the same command again: it goes on where it stopped"
     )
 
@@ -90,34 +90,34 @@ def check_space(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def _nearest(place: Path) -> Path:
-    """The folder around `place` that is there."""
-    return next(p for p in place.absolute().parents if p.exists())
+def _nearest(output: Path) -> Path:
+    """The folder around `output` that is there."""
+    return next(p for p in output.absolute().parents if p.exists())
 
 
-def _has_no_byte_left(place: Path, error: Exception) -> bool:
+def _has_no_byte_left(output: Path, error: Exception) -> bool:
     """A library failed to write without a reason, on a disk without room."""
-    return WRITE_WORDS.search(str(error)) is not None and shutil.disk_usage(_nearest(place)).free < NO_BYTES
+    return WRITE_WORDS.search(str(error)) is not None and shutil.disk_usage(_nearest(output)).free < NO_BYTES
 
 
-def _name(error: OSError, place: Path) -> str:
+def _name(error: OSError, output: Path) -> str:
     """What could not be written: of a rename, where to."""
-    found = error.filename2 or error.filename or place
+    found = error.filename2 or error.filename or output
     return os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
 
 
-def _refuses(error: OSError, place: Path) -> bool:
+def _refuses(error: OSError, output: Path) -> bool:
     if error.errno in REFUSED:
         return True
-    return error.errno in SHAPE and (error.filename is None or _concerns(Path(os.fsdecode(error.filename)), place.absolute()))
+    return error.errno in SHAPE and (error.filename is None or _concerns(Path(os.fsdecode(error.filename)), output.absolute()))
 
 
-def _concerns(path: Path, place: Path) -> bool:
-    """Whether a path is the place, around it, in it, or a hidden one beside it that is made for it."""
+def _concerns(path: Path, output: Path) -> bool:
+    """Whether a path is the output, around it, in it, or a hidden one beside it that is made for it."""
     path = path.absolute()
-    if path in place.parents:
+    if path in output.parents:
         return True
-    if not path.is_relative_to(place.parent):
+    if not path.is_relative_to(output.parent):
         return False
-    beside = path.relative_to(place.parent).parts[0]
-    return beside == place.name or beside.startswith(f".{place.stem[:LONGEST_STEM]}.")
+    beside = path.relative_to(output.parent).parts[0]
+    return beside == output.name or beside.startswith(f".{output.stem[:LONGEST_STEM]}.")

@@ -49,7 +49,12 @@ def _write_once(path: Path, write: Callable[[Path], object]) -> None:
     try:
         with part.open("xb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        write(part)
+        try:
+            write(part)
+        except Exception as error:  # a library's own, where another run took the folder away
+            if part.exists():
+                raise
+            raise FileNotFoundError(f"{part.parent} was taken away") from error
         _settle_file(part, mode)
         part.replace(path)
         sync_folder(path.parent)
@@ -60,6 +65,11 @@ def _write_once(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file by this text, in one step."""
     write_whole(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Likewise by these bytes."""
+    write_whole(path, lambda part: part.write_bytes(data))
 
 
 def sign_text(content: str) -> str:
@@ -199,9 +209,9 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder among the system's temporary files, named like a part: what a killed run left of such is removed first."""
-    place = Path(tempfile.gettempdir())
-    sweep_parts(place)
-    folder = name_part(place / "sprint-export")
+    temporary = Path(tempfile.gettempdir())
+    sweep_parts(temporary)
+    folder = name_part(temporary / "sprint-export")
     folder.mkdir(mode=0o700)
     try:
         yield folder

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
+import io
+import logging
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from functools import cache
+from types import ModuleType
 
 from sprint_export.errors import MachineError
 
@@ -81,3 +87,36 @@ def check_installed(modules: Iterable[str]) -> None:
 def missing_library(*modules: str) -> MachineError:
     """The error for libraries that are not there; the first is named."""
     return MachineError(f"{modules[0]} is not installed; run: pip install {name_install(modules)}")
+
+
+@contextlib.contextmanager
+def hush() -> Iterator[None]:
+    """Keep a library's remarks about itself off the user's screen: warnings, log messages, what it prints."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def require(library: str, extra: str) -> ModuleType:
+    """Import a library that only one extra needs.
+
+    Raises:
+        MachineError: it, or a library behind it, is not installed; any other import failure passes through.
+    """
+    try:
+        with hush():  # some print what is behind an import that fails, traceback and all
+            return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not missing or missing == "sprint_export":
+            raise
+        wanted, named = (library, extra) if missing == library.partition(".")[0] else (missing, "")
+        install = f"'sprint-export[{named}]'" if named else name_install([wanted])
+        behind = "" if wanted == library else f", and {library} needs it"
+        raise MachineError(f"{wanted} is not installed{behind}; run: pip install {install}") from error

@@ -7,19 +7,13 @@ only the member that is asked for is imported.
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib
 import importlib.util
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from sprint_export.errors import MachineError, unknown_choice
-from sprint_export.libraries import name_install
+from sprint_export.errors import unknown_choice
 from sprint_export.nouns.target import Target
 
 KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
@@ -82,36 +76,3 @@ def load_target(name: str) -> Target:
     """
     target: Target = load_member("target", name).TARGET
     return target
-
-
-@contextlib.contextmanager
-def hush() -> Iterator[None]:
-    """Keep a library's remarks about itself off the user's screen: warnings, log messages, what it prints."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        nowhere = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-def require(library: str, extra: str) -> ModuleType:
-    """Import a library that only one extra needs.
-
-    Raises:
-        MachineError: it, or a library behind it, is not installed; any other import failure passes through.
-    """
-    try:
-        with hush():  # some print what is behind an import that fails, traceback and all
-            return importlib.import_module(library)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if not missing or missing == "sprint_export":
-            raise
-        wanted, named = (library, extra) if missing == library.partition(".")[0] else (missing, "")
-        install = f"'sprint-export[{named}]'" if named else name_install([wanted])
-        behind = "" if wanted == library else f", and {library} needs it"
-        raise MachineError(f"{wanted} is not installed{behind}; run: pip install {install}") from error

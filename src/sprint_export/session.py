@@ -5,9 +5,9 @@ Nothing here needs torch or the model's code: prompts are prepared from the Prom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor, make_noise
@@ -50,10 +50,17 @@ class Parts:
         return list(joined.values())
 
 
+@runtime_checkable
+class Noticing(Protocol):
+    """A session that notices something by itself while it runs, such as infinities; most do not."""
+
+    def findings(self) -> list[Finding]:
+        """What it noticed since it was opened."""
+
+
 def list_findings(session: Session) -> list[Finding]:
-    """What a session noticed by itself while it ran, such as infinities; most notice nothing."""
-    findings: list[Finding] = getattr(session, "findings", list)()
-    return findings
+    """What a session noticed; nothing where it is none that does."""
+    return session.findings() if isinstance(session, Noticing) else []
 
 
 @dataclass
@@ -135,19 +142,22 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         inputs: Mapping[str, Array] | None = None,
-    ) -> list[Values]:
-        """All that a call computes: a table of values for each prompt, with the picture, float [1, 3, H, W], among them."""
+    ) -> Iterator[Values]:
+        """What a call computes: a table of values for each prompt in turn, with the picture, float [1, 3, H, W], among them."""
         noise = self._check_noise(prompts, seed, noise, self._choose_latents(noise, height, width))
         ids, mask = self.reader.read(prompts)
         check_ids(ids, self.reader.plan.vocabulary)
         whole = self.executor.start(ids, mask, inputs)
         tables = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]
-        for group in self.executor.groups:
+        *groups, last = self.executor.groups
+        for group in groups:
             for i, table in enumerate(tables):
                 progress(Step("drawing", name_group(group)), i, len(tables))
                 tables[i] = self.executor.run(group, table, noise[:, i : i + 1])
-        progress(Step("drawing", name_group(group)), len(tables), len(tables))
-        return tables
+        for i, table in enumerate(tables):
+            progress(Step("drawing", name_group(last)), i, len(tables))
+            yield self.executor.run(last, table, noise[:, i : i + 1])
+        progress(Step("drawing", name_group(last)), len(tables), len(tables))
 
     def _choose_latents(self, noise: Array | None, height: int | None, width: int | None) -> tuple[int, ...]:
         """The shape of one picture's latents: of the size that is asked for, else of the noise's where it can be drawn."""

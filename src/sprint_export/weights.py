@@ -27,6 +27,11 @@ LARGEST_WEIGHT = 1e18  # norms square what weights make, and float32 holds 3e38
 LARGEST_INDEX = 64 << 20  # bytes
 
 
+def widen_dtype(dtype: torch.dtype) -> torch.dtype:
+    """At least float32, in which weights are folded and long sums are made; float64 stays what it is."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 class Handle(Protocol):
     """A tensor that is not in memory yet."""
 

@@ -27,7 +27,7 @@ from diffusers.models.transformers.sana_transformer import GLUMBConv
 from torch import nn
 from torch.nn import functional as F
 
-from sprint_export.weights import Handle, LazyHandle
+from sprint_export.weights import Handle, LazyHandle, widen_dtype
 
 _TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # M_a: [phase, tap of 2, tap of 3]
 
@@ -41,7 +41,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> the same."""
-        y = x * torch.rsqrt(x.to(_wide(x)).square().mean(1, keepdim=True) + self.eps)
+        y = x * torch.rsqrt(x.to(widen_dtype(x.dtype)).square().mean(1, keepdim=True) + self.eps)
         y = y.to(x.dtype)
         if self.weight is not None:
             y = y * self.weight[:, None, None]
@@ -82,7 +82,7 @@ class MultiscaleAttention(nn.Module):
         v = F.pad(v, (0, 0, 0, 1), value=1.0)  # [B, H, d + 1, N]
         # k is turned before its ReLU, which then is one pass with the split: a turn of its own would be another.
         y = (v @ k.transpose(2, 3).relu()) @ q.relu()  # [B, H, d + 1, N]
-        y = y.to(_wide(y))
+        y = y.to(widen_dtype(y.dtype))
         y = (y[:, :, :-1] / (y[:, :, -1:] + self.eps)).to(x.dtype).reshape(x.shape[0], -1, *x.shape[2:])
         out: torch.Tensor = self.norm_out(self.to_out(y))
         return out + x if self.residual else out
@@ -192,10 +192,6 @@ def _channel_norm(stock: nn.Module) -> nn.Module:
     return ChannelNorm(stock) if isinstance(stock, RMSNorm) else stock
 
 
-def _wide(x: torch.Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def fold_weights(decoder: nn.Module, weights: Mapping[str, Handle]) -> dict[str, Handle]:
     """The stock decoder's weights as a tree of these blocks wants them; both are named from the same root.
 
@@ -224,7 +220,7 @@ def _stack_pointwise(parts: list[Handle]) -> LazyHandle:
 
 def _sum_taps(weight: Handle) -> LazyHandle:
     """[D, C, 3, 3] -> K [4 D, C, 2, 2], phases outermost."""
-    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    dtype = widen_dtype(weight.dtype)
     taps = _TAPS.to(dtype)
 
     def compute() -> torch.Tensor:

@@ -39,7 +39,7 @@ from transformers.models.gemma2.modeling_gemma2 import (
     apply_rotary_pos_emb,
 )
 
-from sprint_export.weights import Handle, LazyHandle, constant
+from sprint_export.weights import Handle, LazyHandle, constant, widen_dtype
 
 ATTENTION = "eager"
 HIDDEN = -10000.0  # a bias that hides a position and that half precision can hold
@@ -116,7 +116,7 @@ def _scale(handle: Handle, factor: float) -> Handle:
 
 
 def _make_gain(handle: Handle, factor: float) -> Handle:
-    dtype = torch.float64 if handle.dtype == torch.float64 else torch.float32
+    dtype = widen_dtype(handle.dtype)
     factor *= math.sqrt(handle.shape[0])
     return LazyHandle(handle.shape, dtype, lambda: (1.0 + handle.load().to(dtype)) * factor)
 
@@ -130,7 +130,7 @@ class GainNorm(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., width] -> the same shape and dtype."""
-        wide = x if x.dtype == torch.float64 else x.float()
+        wide = x.to(widen_dtype(x.dtype))
         return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + self.floor) * self.weight).to(x.dtype)
 
 
@@ -189,9 +189,8 @@ class PromptAttention(torch.nn.Module):
         logits = q.reshape(batch, -1, self.groups * rows, self.head_dim) @ k.transpose(2, 3) * self.scaling
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
-        exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
         by_head = logits.reshape(batch, -1, rows, logits.shape[-1]) + bias
-        shares = torch.softmax(by_head, dim=-1, dtype=exact).to(v.dtype).reshape(logits.shape)
+        shares = torch.softmax(by_head, dim=-1, dtype=widen_dtype(logits.dtype)).to(v.dtype).reshape(logits.shape)
         joined = (shares @ v).reshape(batch, -1, rows, self.head_dim)
         result: torch.Tensor = self.o_proj(joined.transpose(1, 2).reshape(batch, rows, -1))
         return result

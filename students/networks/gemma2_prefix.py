@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from transformers import Gemma2Model
 
 from sprint_export.students.networks.gemma2 import PromptLayer, bias_handles, rotation_handles
-from sprint_export.weights import Handle, LazyHandle, materialize
+from sprint_export.weights import Handle, LazyHandle, materialize, widen_dtype
 
 Tensors = list[torch.Tensor]
 
@@ -37,8 +37,7 @@ class PrefixCache:
 
     def __init__(self, model: Gemma2Model, weights: Mapping[str, Handle], ids: Sequence[int], unused: int = 0) -> None:
         self._model, self._weights, self._ids, self._unused = model, weights, list(ids), unused
-        is_double = weights["norm.weight"].dtype == torch.float64
-        self._dtype = torch.float64 if is_double else torch.float32
+        self._dtype = widen_dtype(weights["norm.weight"].dtype)
 
     def handles(self) -> dict[str, Handle]:
         """Under the names PromptEncoder gives its buffers; nothing is computed yet."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
-from sprint_export.nouns.student import CHANNELS_FIRST, CHANNELS_LAST, Migration, StepPlan, Student
+from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
 from sprint_export.students.sana_sprint.published import HUB_IDS, PRESETS
@@ -26,7 +26,6 @@ class SanaSprint(Family):
         ValueNames("input_ids", "prompt_mask", "latents", "denoised", "image"),
     )
     guidance = 4.5  # SanaSprintPipeline.__call__'s default
-    layouts = (CHANNELS_LAST, CHANNELS_FIRST)
     text_layers = (
         "text_encoder.*",
         "transformer.caption_projection.*",

@@ -16,7 +16,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
 from sprint_export.nouns.student import Component, StepPlan, Student
 from sprint_export.students.folding import fold_gate, fold_scale_shift, tabulate
-from sprint_export.weights import Handle, constant, materialize
+from sprint_export.weights import Handle, constant, materialize, widen_dtype
 
 
 def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle], tuple[str, ...]]:
@@ -85,7 +85,7 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
     """
     prefix = "time_embed."
     handles = {k.removeprefix(prefix): v for k, v in component.weights.items() if k.startswith(prefix)}
-    dtype = torch.float64 if next(iter(handles.values())).dtype == torch.float64 else torch.float32
+    dtype = widen_dtype(next(iter(handles.values())).dtype)
     module = materialize(component.module.get_submodule("time_embed"), handles, dtype)
     scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
     with torch.no_grad():

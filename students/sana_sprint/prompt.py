@@ -16,9 +16,9 @@ import transformers
 from diffusers import SanaSprintPipeline
 
 from sprint_export.errors import InputError, SprintExportError
+from sprint_export.libraries import hush
 from sprint_export.nouns.student import PromptPlan, Student
 from sprint_export.prompt_reader import PromptReader, encode_text, open_tokenizer
-from sprint_export.registry import hush
 from sprint_export.students.covered import TEXT, one_of, show
 from sprint_export.students.folder import read_json
 from sprint_export.students.sana_sprint.configs import TOKENIZERS

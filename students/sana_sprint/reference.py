@@ -22,9 +22,9 @@ from diffusers.schedulers import scheduling_scm
 from transformers import Gemma2Model
 
 from sprint_export.errors import InputError
+from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet
-from sprint_export.registry import hush
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER

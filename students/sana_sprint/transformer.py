@@ -20,6 +20,8 @@ from diffusers.models.transformers.sana_transformer import GLUMBConv, PixArtAlph
 from torch import nn
 from torch.nn import functional as F
 
+from sprint_export.weights import widen_dtype
+
 
 class Gain(nn.Module):
     """Stands where a student has no norm of the keys: x weight, weight [D], which holds their range (folds.py)."""
@@ -77,7 +79,8 @@ class Block(nn.Module):
         """Self-attention at a cost linear in N."""
         attn = self.attn1
         q, k, v = attn.norm_q(attn.to_q(x)), attn.norm_k(attn.to_k(x)), attn.to_v(x)
-        q, k, v = (_widen(split_heads(part, self.heads)) for part in (q, k, v))
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        q, k, v = (part.to(widen_dtype(part.dtype)) for part in (q, k, v))  # what follows sums over all tokens
         q, k = F.relu(q), F.relu(k)
         summary = k.transpose(-1, -2) @ v  # [B, heads, d, d]
         total = k.sum(2, keepdim=True)  # [B, heads, 1, d]
@@ -170,8 +173,3 @@ def modulate(x: torch.Tensor, table: torch.Tensor | None, row: int) -> torch.Ten
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """[B, N, H d] -> [B, H, N, d]."""
     return cast(torch.Tensor, x.unflatten(2, (heads, -1))).transpose(1, 2)
-
-
-def _widen(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: linear attention sums over all tokens."""
-    return x if x.dtype == torch.float64 else x.float()

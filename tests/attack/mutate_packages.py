@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sprint_export.registry import hush
+from sprint_export.libraries import hush
 from sprint_export.runtimes.coreml.mil.evaluate import Evaluator
 from sprint_export.runtimes.coreml.mil.program import find_model, read_model
 from tests.attack.forks import run_forked

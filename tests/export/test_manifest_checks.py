@@ -203,6 +203,14 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     "an unknown device": (to("rtx-1", "device"), "device: found 'rtx-1'"),
     "an unknown family": (to("flux", "family"), "family: found 'flux'"),
     "an unknown layout": (to("zigzag", "layout"), "layout: found 'zigzag'"),
+    "a rewrite of another target": (
+        network({"fired": 1, "expected": 0}, "transformer", "rewrites", "gather_rows"),
+        "transformer.rewrites: found 'gather_rows', expected one of scale_after_conv, ",
+    ),
+    "fewer than no rewrites": (
+        network({"fired": -1, "expected": 0}, "transformer", "rewrites", "cross_attention"),
+        "transformer.rewrites.cross_attention.fired: found -1, expected 0 to ",
+    ),
     "a version that is none": (to("new", "runtimes", "onnxruntime"), "runtimes.onnxruntime: found 'new', expected a version"),
     "a version without end": (to("9" * 5000, "runtimes", "onnxruntime"), "runtimes.onnxruntime: found '999"),
     "runtimes without end": (to({f"r{i}": "1" for i in range(99)}, "runtimes"), "runtimes: found 99, expected at most 16"),

@@ -40,12 +40,7 @@ class ChannelsLast(NodeRule):
     serves = "tokens as a picture"
 
     def __init__(self) -> None:
-        self._twins: dict[ir.Value, ir.Value] = {}  # of one graph
-
-    def apply(self, model: ir.Model) -> int:
-        """Chains share the twins of what they share."""
-        self._twins.clear()
-        return super().apply(model)
+        self._twins: dict[ir.Value, ir.Value] = {}  # of all chains, which share some
 
     def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
         reshape = maker(node.inputs[0], "Reshape") if node.op_type == "Transpose" and permutation_of(node) == (0, 2, 1) else None
@@ -148,4 +143,4 @@ class _Twins:
         return GraphEditor(self.graph, self.before, f"{value.name}.last.{len(self.known)}")
 
 
-RULE = ChannelsLast()
+RULE = ChannelsLast

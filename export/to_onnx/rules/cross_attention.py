@@ -67,4 +67,4 @@ class CrossAttention(SoftmaxAttention):
         return op.reshape(op.transpose(op.MatMul(p, v), (1, 0, 2)), (1, queries, heads * wide))
 
 
-RULE = CrossAttention()
+RULE = CrossAttention

@@ -1,7 +1,7 @@
 """A depthwise 3x3 convolution as nine scaled shifts, which the builder fuses with what stands around it.
 
     y[c, i, j] = b[c] + sum over (u, v) of w[c, u, v] x[c, i + u - 1, j + v - 1],     x = 0 outside
-As a convolution it is a kernel of its own between two elementwise ones, each of which moves the 5760-wide tensor of SANA's
+As a convolution it is a kernel of its own between two elementwise ones, each of which moves the 5760-wide tensor of a
 feed-forward once more: SiLU 25.4, convolution 25.5, gate and Q 16.6 us on the price list for an RTX 4090. As shifts all three
 are one generated kernel of 17.5 us that writes one byte a value.
 
@@ -58,4 +58,4 @@ def _tap(weight: ir.Value, u: int, v: int) -> ir.LazyTensor:
     return view_tensor(weight.const_value, (1, shape_of(weight)[0], 1, 1), lambda array: array[:, :, u, v].reshape(1, -1, 1, 1))
 
 
-RULE = DepthwiseTaps()
+RULE = DepthwiseTaps

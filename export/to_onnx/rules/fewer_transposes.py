@@ -103,7 +103,8 @@ class FlattenPixels(PatternRule):
 class FewerTransposes(NodeRule):
     """The four in turn, until none fires."""
 
-    steps = (HoistAboveRounding(), SinkBelowSilu(), CancelInverse(), FlattenPixels())
+    def __init__(self) -> None:
+        self.steps = (HoistAboveRounding(), SinkBelowSilu(), CancelInverse(), FlattenPixels())
 
     def apply_to(self, model: ir.Model, node: ir.Node) -> bool:
         fired = [step.apply_to(model, node) for step in self.steps if node.graph is not None]
@@ -117,4 +118,4 @@ class FewerTransposes(NodeRule):
         return sum(counts[1:])
 
 
-RULE = FewerTransposes()
+RULE = FewerTransposes

@@ -36,4 +36,4 @@ class Float8Casts(PatternRule):
         return op.Mul(wide, scale, _like=restored, _name="scaled")
 
 
-RULE = Float8Casts()
+RULE = Float8Casts

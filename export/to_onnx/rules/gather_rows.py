@@ -1,7 +1,7 @@
 """Read a quantized embedding before restoring it, for runtimes that would restore the whole table at every run.
 
     Gather(DQ(W_q, s), ids)  =  Cast(Gather(W_q, ids)) Gather(s, ids)        one scale s a row
-The same arithmetic on the same values, for as many rows as there are ids. ONNX Runtime's CPU restores 2.4 GB of Gemma-2-2b's
+The same arithmetic on the same values, for as many rows as there are ids. ONNX Runtime's CPU restores the 2.4 GB of a large
 table otherwise; TensorRT fuses the form on the left and refuses the one on the right.
 
 Left alone: scales in blocks, and with them 4-bit tables, which an ONNX Gather cannot read.
@@ -40,4 +40,4 @@ class GatherRows(PatternRule):
         return op.Mul(wide, column, _like=rows, _name="rows.restored")
 
 
-RULE = GatherRows()
+RULE = GatherRows

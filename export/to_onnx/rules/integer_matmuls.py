@@ -56,4 +56,4 @@ def _put_bias_second(product: ir.Value) -> None:
         add.replace_input_with(1, bias)
 
 
-RULE = IntegerMatmuls()
+RULE = IntegerMatmuls

@@ -3,11 +3,11 @@
     S = k^T [v 1]  in R^(d x (d + 8))         [num den] = q S         y = num / (den + eps)
 for q, k >= 0 of each head. The eight ones (one would do; 16 bytes are a unit of memory) make S carry the sum of keys, so the
 denominator costs neither a reduction over tokens nor one over heads. Products run in the graph's 16-bit type, which is safe
-because keys carry 1 / N (sana_sprint/folds.py: sums are means) and a gemm accumulates in float32 whatever its operands are;
+because keys carry 1 / N (the family folds it: sums are means) and a gemm accumulates in float32 whatever its operands are;
 the graph before it holds q, k, v and S in float32. Heads are split at rank 3, [N, H, d] to [H, N, d]: at rank 4 with a batch of
 1 TensorRT for RTX copies each operand instead of reading it with strides.
 
-Covered: batch 1, the form of students/sana_sprint/transformer.py, tokens whose number is known. Other forms are left alone.
+Covered: batch 1, the form below, tokens whose number is known. Other forms are left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ONES = 8  # columns of ones: 16 bytes in a 16-bit type
 
 
 class LinearAttention(PatternRule):
-    """The form of students/sana_sprint/transformer.py: q, k before ReLU and v are [1, N, D], and so is what comes out."""
+    """The form: q, k before ReLU and v are [1, N, D], and so is what comes out."""
 
     serves = "linear attention"
 
@@ -82,4 +82,4 @@ def _widened_heads(op: Any, x: Any) -> Any:
     return OrValue([op.Cast(heads), heads])
 
 
-RULE = SixteenBits()
+RULE = SixteenBits

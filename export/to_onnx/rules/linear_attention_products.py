@@ -36,4 +36,4 @@ class Products(LinearAttention):
         return op.reshape(op.transpose(y, (1, 0, 2)), (1, tokens, width))
 
 
-RULE = Products()
+RULE = Products

@@ -7,7 +7,7 @@ With k m the hidden rows' scores are exactly b', so their weight against the bes
 the best score of a query is above -32, and normal while it is below 27. sprint-tiny's best scores lie between -1.1 and 14.4 (64
 captions); for a student whose scores lie elsewhere, validation's comparison with torch says so.
 
-Covered: the attentions of rules/cross_attention.py whose bias is computed from a mask as sana_sprint/transformer.py does.
+Covered: the attentions of rules/cross_attention.py whose bias is computed from a mask, (1 - mask) * -10000.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MaskedKeys(SoftmaxAttention):
 
     def __init__(self) -> None:
         super().__init__()
-        self._biases: dict[ir.Value, ir.Value] = {}  # of one graph: (1 - m) b -> (1 - m) b'
+        self._biases: dict[ir.Value, ir.Value] = {}  # (1 - m) b -> (1 - m) b', which all attentions share that read one mask
 
     def pattern(self, op: Any, q: Any, k: Any, v: Any, one: Any, mask: Any, number: Any) -> Any:
         scaled = op.Mul(op.Sub(one, mask, _outputs=["hidden"]), number, _outputs=["scaled"])
@@ -39,11 +39,6 @@ class MaskedKeys(SoftmaxAttention):
     def check(self, *args: Any, **values: Any) -> bool:
         number, is_mask = number_of(values["number"]), number_of(values["one"]) == 1.0 and shape_of(values["mask"])[:1] == (1,)
         return super().check(**values) and is_mask and number is not None and number < BIAS
-
-    def apply(self, model: ir.Model) -> int:
-        """Attentions that read one mask share its new bias."""
-        self._biases.clear()
-        return super().apply(model)
 
     def rewrite(
         self, op: GraphEditor, k: ir.Value, mask: ir.Value, scaled: ir.Value, biased: ir.Value, k_heads: ir.Value, **values: Any
@@ -67,4 +62,4 @@ def _producer(value: ir.Value | None) -> ir.Node:
     return node
 
 
-RULE = MaskedKeys()
+RULE = MaskedKeys

@@ -106,4 +106,4 @@ def _join(values: Sequence[ir.Value | None], widths: Sequence[int]) -> ir.LazyTe
     return ir.LazyTensor(compute, dtype=first.dtype, shape=ir.Shape([*sizes(first)[:-1], sum(widths)]))
 
 
-RULE = MergedProjections()
+RULE = MergedProjections

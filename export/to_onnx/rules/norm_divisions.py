@@ -33,4 +33,4 @@ class NormDivisions(PatternRule):
         return op.Div(x, root, _like=quotient, _name="divided")
 
 
-RULE = NormDivisions()
+RULE = NormDivisions

@@ -59,4 +59,4 @@ def is_pointwise(node: ir.Node | None) -> bool:
     return plain and shape_of(node.inputs[0]) != () and shape_of(node.inputs[1])[2:] == (1, 1)
 
 
-RULE = PointwiseMatmuls()
+RULE = PointwiseMatmuls

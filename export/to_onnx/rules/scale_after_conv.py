@@ -68,4 +68,4 @@ def _single(op: GraphEditor, value: ir.Value, number: float) -> ir.Value:
     return op.shared(f"{value.name}.single", np.full((), number, value.dtype.numpy()))
 
 
-RULE = ScaleAfterConv()
+RULE = ScaleAfterConv

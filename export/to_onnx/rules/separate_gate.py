@@ -121,4 +121,4 @@ def _rows(editor: GraphEditor, operand: ir.Value, part: _Part) -> ir.Value:
     return editor.view(name, operand, (part.width, *shape[1:]), lambda array: array[rows])
 
 
-RULE = SeparateGate()
+RULE = SeparateGate

@@ -38,4 +38,4 @@ class TokensLast(PatternRule):
         return op.Reshape(moved, shape, _shape=tokens, _name="tokens")
 
 
-RULE = TokensLast()
+RULE = TokensLast

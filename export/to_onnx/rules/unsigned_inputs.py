@@ -40,4 +40,4 @@ class UnsignedInputs(PatternRule):
         rounded.type = ir.TensorType(ir.DataType.UINT8)
 
 
-RULE = UnsignedInputs()
+RULE = UnsignedInputs

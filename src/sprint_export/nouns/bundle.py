@@ -38,10 +38,18 @@ class Part:
 
 
 @dataclass(frozen=True)
+class RuleCount:
+    """How often a rewrite rule fired in a network's graph; `expected`: how often the network computes what it serves."""
+
+    fired: int
+    expected: int = 0
+
+
+@dataclass(frozen=True)
 class ComponentRecord:
     """What a bundle remembers of a component: its interface, how many weight values have which type, how layers are rounded.
 
-    `rewrites` says how often each rewrite rule of the target fired in its graph.
+    `rewrites` counts every rewrite rule of the target, by name.
     """
 
     role: str
@@ -52,7 +60,7 @@ class ComponentRecord:
     layers: Mapping[str, QuantizedLayer]
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()  # of every layer that a recipe was asked about, those left float too
-    rewrites: Mapping[str, int] = field(default_factory=dict)
+    rewrites: Mapping[str, RuleCount] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ class Target(ABC):
     panel: str
     needs: tuple[str, ...] = ()  # modules that its exporter imports, beside what every export does
     exporter: str = "to_onnx"
+    files: str = r"model\.onnx(\.data)?|model\.shadow\.onnx"  # a pattern of their names in a network's folder
+    built_files: str = ""  # another, of what is built there
     runtimes: tuple[str, ...] = ()
     rounds_output: Callable[[str, LayerShape], bool] | None = None  # None: none does
     rewrites: tuple[str, ...] = ()  # rules of export/to_onnx/rules/ that shape the graph for its kernels, in this order

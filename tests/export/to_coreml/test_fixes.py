@@ -30,7 +30,7 @@ from sprint_export.export.to_coreml.fixes import (
     rsqrt_adds_nothing,
 )
 from sprint_export.export.to_coreml.weights import PASS, make_pipeline
-from sprint_export.registry import hush
+from sprint_export.libraries import hush
 from tests.made_student import Array
 
 DELETE = "coremltools does this right by itself now: delete the fix, its lines in coreml_fixes' docstring and this test"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,13 @@ from onnx import TensorProto
 from sprint_export.errors import InputError
 from sprint_export.export.to_onnx.passes import ORDER, SMALL
 from sprint_export.export.to_onnx.writer import INLINE_BYTES, OPSET, count_precisions, make_graph, write_graph
-from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
-from sprint_export.weights import Handle, LazyHandle
+from sprint_export.weights import LazyHandle
 from tests.export.to_onnx.graphs import HALF, Exported, initializers, producers, quantize_small, run_onnx, small_component
+from tests.export.to_onnx.meter import Meter
 from tests.made_student import Array, relative_error
 from tests.tree import ROLES, ROOT
 
@@ -136,31 +136,6 @@ def test_captured_twice_is_the_same_bytes(fp32_graphs: dict[str, Exported], tmp_
     write_graph(make_graph(graph.component, "fp32"), tmp_path / "model.onnx")
     for name in ("model.onnx", "model.onnx.data"):
         assert (tmp_path / name).read_bytes() == (graph.path.parent / name).read_bytes(), f"{name} differs"
-
-
-class Meter:
-    """Hands out weights as fresh arrays and counts how many are alive."""
-
-    def __init__(self) -> None:
-        self.live = self.peak = 0
-        self.loads: list[tuple[str, int]] = []
-
-    def wrap(self, name: str, handle: Handle) -> Handle:
-        def compute() -> torch.Tensor:
-            array = handle.load().numpy().copy()  # torch keeps this array, and only it, as the tensor's memory
-            self.live += 1
-            self.peak = max(self.peak, self.live)
-            self.loads.append((name, array.size))
-            weakref.finalize(array, self.forget)
-            return torch.from_numpy(array)
-
-        return LazyHandle(handle.shape, handle.dtype, compute)
-
-    def forget(self) -> None:
-        self.live -= 1
-
-    def watch(self, component: Component) -> Component:
-        return dataclasses.replace(component, weights={n: self.wrap(n, h) for n, h in component.weights.items()})
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [(None, "fp32"), (None, "bf16"), ("int8", "fp32"), ("fp8", "bf16")])

@@ -18,11 +18,11 @@ pytest.importorskip("coremltools")
 from sprint_export.conversion import convert
 from sprint_export.errors import BundleError
 from sprint_export.export.bundle import locate_kind, make_artifact, read_bundle, write_bundle
+from sprint_export.libraries import hush
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.mend.edits import edit_component, read_edits
-from sprint_export.registry import hush
 from sprint_export.runtimes.coreml.departures import search_component
 from sprint_export.runtimes.coreml.mil.allowance import half_unit
 from sprint_export.runtimes.coreml.mil.program import Op, read_program
@@ -30,7 +30,7 @@ from sprint_export.runtimes.coreml.package import package_of
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate import validate_bundle
-from tests.bundles import copy_bundle
+from tests.bundles import MAC, copy_bundle, shared_bundle
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import PROMPTS, Array
 from tests.runtimes.coreml.mil.mil_programs import change_literal, change_weight
@@ -73,6 +73,8 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
     @cache
     def make(precision: str) -> Bundle:
         device, roles = MADE[precision]
+        if roles == ROLES:
+            return read_bundle(shared_bundle(tmp_path_factory.getbasetemp(), f"coreml-{precision}", **MAC))
         folder = tmp_path_factory.mktemp("departures") / precision
         options = {"device": device, "components": roles, "prompts": PROMPTS, "validate": False}
         return convert("sprint-tiny", f"coreml-{precision}", folder, **options)  # type: ignore[arg-type]  # named options

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,11 @@ import pytest
 pytest.importorskip("coremltools")
 from coremltools.converters.mil import Builder as mb  # noqa: N813  # as Apple's documentation writes it
 
-from sprint_export.conversion import convert
-from sprint_export.export.bundle import make_artifact
+from sprint_export.export.bundle import make_artifact, read_bundle
 from sprint_export.nouns.bundle import Bundle, ComponentRecord, Part
 from sprint_export.nouns.report import Measurement
 from sprint_export.runtimes.coreml.neural_engine import MAX_AXIS, MAX_RANK, check_packages
+from tests.bundles import MAC, shared_bundle
 from tests.runtimes.coreml.mil.mil_programs import Spec, save_program
 
 CLEAN = {"ne_rank_above_4": 0.0, "ne_long_axis": 0.0, "ne_float32": 0.0, "ne_on_cpu": 0.0}
@@ -27,11 +26,13 @@ MANY = 40  # transposes of four blocks whose tokens stand last
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
     """The embedded student's transformer for a device."""
+    base = tmp_path_factory.getbasetemp()
 
-    @cache
     def make(device: str) -> Bundle:
-        folder = tmp_path_factory.mktemp("engine") / device
-        return convert("sprint-tiny", "coreml-fp16", folder, device=device, components=("transformer",), validate=False)
+        bundle = read_bundle(shared_bundle(base, "coreml-fp16", **(MAC if device == MAC["device"] else {})))
+        assert bundle.device == device
+        components = tuple(record for record in bundle.components if record.role == "transformer")
+        return dataclasses.replace(bundle, components=components)
 
     return make
 
@@ -48,7 +49,7 @@ def test_a_phone_gets_a_transformer_that_an_engine_can_take(made: Callable[[str]
     assert {metric: row.value for metric, row in rows.items() if metric != "largest_weight_file_mb"} == CLEAN | {"transposes": 1}
     assert {row.component for row in rows.values()} == {"transformer"}
     assert rows["ne_rank_above_4"].note == "values of rank above 4"
-    (weights,) = [a for a in bundle.artifacts if a.kind == "weights"]
+    (weights,) = [a for a in bundle.artifacts if (a.role, a.kind) == ("transformer", "weights")]
     largest = rows["largest_weight_file_mb"]
     assert (largest.value, largest.unit, largest.note) == (weights.bytes / 1e6, "MB", "1 package(s)")
 

@@ -15,10 +15,10 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.to_openvino.writer import EXPORTER
+from sprint_export.libraries import require
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.options import complete_options
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import require
 from sprint_export.runtimes import open_bundle
 from sprint_export.runtimes.openvino_ir.runtime import RUNTIME, OpenVinoSession
 from sprint_export.runtimes.openvino_ir.target import TARGET

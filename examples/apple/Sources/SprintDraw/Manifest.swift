@@ -1,9 +1,9 @@
 import CoreML
 import Foundation
 
-/// The fields of `bundle.json` that drawing needs, under their names in sprint_export/schema.py (snake case there).
+/// The fields of `bundle.json` that drawing needs, under their names in sprint_export/nouns (snake case there).
 public struct Manifest: Decodable, Sendable {
-    public static let readsFormat = 5
+    public static let readsFormat = 6
 
     public let format: Int
     public let target: String
@@ -41,8 +41,8 @@ public struct StepPlan: Decodable, Sendable {
     }
 }
 
-/// `prefix` + the prompt, padded right to `tokens`; the encoder keeps the first and the last `keep - 1` positions.
-/// Where `prefixIds` are given, it holds what it makes of them and is fed the ids after them. `cuts`: a longer text is cut.
+/// `prefix` + the prompt + `suffix`, padded right to `tokens`; the encoder keeps the last positions, `keep` of them with the first
+/// where `keepsFirst`. Where `prefixIds` are given, it holds what it makes of them and is fed the ids after them. `cuts`: a longer text is cut.
 public struct PromptPlan: Decodable, Sendable {
     public let prefix: String
     public let lower: Bool
@@ -52,6 +52,12 @@ public struct PromptPlan: Decodable, Sendable {
     public let prefixIds: [Int]
     public let cuts: Bool
     public let vocabulary: Int
+    public let suffix: String
+    public let strips: Bool
+    public let keepsFirst: Bool
+
+    /// How many of the last positions are kept.
+    var last: Int { keepsFirst ? keep - 1 : keep }
 }
 
 public struct TensorSpec: Decodable, Sendable {
@@ -107,6 +113,7 @@ public struct ModelBundle: Sendable {
         try check(manifest.target == "coreml", "target \(manifest.target)", "coreml")
         try check(!manifest.plan.times.isEmpty, "no sampling times", "one or more")
         try check(prompt.keep >= 1 && prompt.keep <= prompt.tokens, "keep \(prompt.keep)", "1 to \(prompt.tokens)")
+        try check(prompt.suffix.isEmpty && prompt.strips && prompt.keepsFirst, "a prompt of another family", "SANA-Sprint's")
         let held = prompt.prefixIds.count
         try check(held == 0 || held == prompt.tokens - prompt.keep + 1, "\(held) prefix_ids", "none, or all before those kept")
         let ids = prompt.prefixIds + [prompt.padId]

@@ -12,7 +12,7 @@ struct HubEncoder: TokenEncoder {
     func encode(_ text: String) -> [Int] { tokenizer.encode(text: text) }
 }
 
-/// Prompts to token ids, as `PromptReader` of sprint_export/session.py does it.
+/// Prompts to token ids, as `PromptReader` of sprint_export/prompt_reader.py does it.
 struct PromptReader {
     let plan: PromptPlan
     let encoder: any TokenEncoder
@@ -37,8 +37,9 @@ struct PromptReader {
 
     /// Token ids [tokens], or those after a prefix that is held, and the mask of the kept positions [keep].
     func read(_ prompt: String) throws -> (ids: [Int32], mask: [Int32]) {
-        let text = (plan.lower ? prompt.lowercased() : prompt).trimmingCharacters(in: .whitespacesAndNewlines)
-        let whole = encoder.encode(plan.prefix + text)
+        let cased = plan.lower ? prompt.lowercased() : prompt
+        let text = plan.strips ? cased.trimmingCharacters(in: .whitespacesAndNewlines) : cased
+        let whole = encoder.encode(plan.prefix + text + plan.suffix)
         let found = plan.cuts ? Array(whole.prefix(plan.tokens)) : whole
         guard found.starts(with: plan.prefixIds) else {
             throw DrawError(
@@ -48,11 +49,11 @@ struct PromptReader {
         let padding = plan.tokens - found.count
         guard padding >= 0 else {
             throw DrawError(
-                found: "a prompt of \(found.count - plan.tokens + plan.keep - 1) tokens", expected: "at most \(plan.keep - 1)",
+                found: "a prompt of \(found.count - plan.tokens + plan.last) tokens", expected: "at most \(plan.last)",
                 remedy: "shorten it, or export with a larger --prompt-tokens")
         }
         let ids = found.map { Int32($0) } + Array(repeating: Int32(plan.padId), count: padding)
         let mask = Array(repeating: Int32(1), count: found.count) + Array(repeating: Int32(0), count: padding)
-        return (Array(ids.dropFirst(plan.prefixIds.count)), [mask[0]] + mask.suffix(plan.keep - 1))
+        return (Array(ids.dropFirst(plan.prefixIds.count)), (plan.keepsFirst ? [mask[0]] : []) + mask.suffix(plan.last))
     }
 }

@@ -1,0 +1,42 @@
+"""The quick tier, for every save: `pytest -m quick` takes the cheapest test files whose CPU seconds fit in BUDGET together.
+
+    pytest --store-seconds        # the whole suite, once in a while: measures every file anew into seconds.json
+A file that is not in seconds.json is new, hence quick. Slow files are not even imported.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+SECONDS = Path(__file__).with_name("seconds.json")
+BUDGET = 100.0  # CPU seconds: 50 on two cores, beside which two processes import what tests share
+PROPERTY = "cpu_seconds"
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@cache
+def slow_files() -> frozenset[Path]:
+    """Those that do not fit."""
+    left, slow = BUDGET, []
+    for name, seconds in sorted(json.loads(SECONDS.read_text("utf-8")).items(), key=lambda row: row[1]):
+        left -= seconds
+        if left < 0:
+            slow.append(SECONDS.parent / name)
+    return frozenset(slow)
+
+
+def store_seconds(measured: Mapping[str, float]) -> None:
+    """Write what files of tests/ took, beside what others took before."""
+    rows = json.loads(SECONDS.read_text("utf-8"))
+    rows |= {name.removeprefix("tests/"): round(seconds, 1) for name, seconds in measured.items()}
+    rows = {name: seconds for name, seconds in sorted(rows.items()) if (SECONDS.parent / name).exists()}
+    SECONDS.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
