@@ -243,7 +243,7 @@ def test_an_embedding_in_less_than_a_byte_is_refused(tiny_special: Student) -> N
     recipe = Recipe("small", (Rule("*.embed_tokens", "int4"), Rule("*", "float")), tuple(PROMPTS))
     component = quantize_student(tiny_special, "int8", target, recipe).components["text_encoder"]
     with pytest.raises(
-        InputError, match=r"embed_tokens': an ONNX graph gathers an embedding in whole bytes, found int4; give it"
+        InputError, match=r"embed_tokens': an ONNX graph gathers an embedding in whole bytes, found w4a16; give it"
     ):
         make_graph(component, "fp32")
 
