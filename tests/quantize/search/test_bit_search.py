@@ -19,7 +19,6 @@ from sprint_export.nouns.target import Target
 from sprint_export.progress import Step
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.quantize.scales import round_weight
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search import bit_search
 from sprint_export.quantize.search import pictures as search_pictures
@@ -28,6 +27,7 @@ from sprint_export.quantize.search.costs import layer_bytes, student_bytes
 from sprint_export.quantize.search.knapsack import Knapsack
 from sprint_export.quantize.search.pictures import KeptErrors, Pictures
 from sprint_export.quantize.search.units import kind_of, round_layers
+from sprint_export.quantize.torch_session import round_layer
 from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
@@ -164,11 +164,11 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path))
     rounded: list[QuantizedLayer] = []
 
-    def count_rounding(weight: torch.Tensor, how: QuantizedLayer) -> torch.Tensor:
+    def count_rounding(module: torch.nn.Module, how: QuantizedLayer) -> Any:
         rounded.append(how)
-        return round_weight(weight, how)
+        return round_layer(module, how)
 
-    monkeypatch.setattr(search_pictures, "round_weight", count_rounding)
+    monkeypatch.setattr(search_pictures, "round_layer", count_rounding)
     budget = student_bytes(student, uniform(student, "w8a16"))
     killed_at = 11
 
@@ -295,7 +295,7 @@ def test_a_budget_below_the_smallest_says_the_smallest(student: Student) -> None
 @pytest.mark.parametrize("choice", ["int7", "w8a8", "fp8", "float"])
 def test_an_unknown_choice_lists_them(student: Student, choice: str) -> None:
     with pytest.raises(
-        InputError, match=rf"for coreml: '{choice}'; choose from: .*int4, int8, .*w4, w6.*leaves activations alone"
+        InputError, match=rf"for coreml: '{choice}'; choose from: .*int4, int8, .*w4, w4a16, w6.*leaves activations alone"
     ):
         search(student, 10**9, choices=["w4", choice])
 
@@ -307,7 +307,7 @@ def test_what_is_offered_by_default_is_what_the_target_has(student: Student) -> 
 
 
 def test_no_choice_and_no_prompts(student: Student) -> None:
-    with pytest.raises(InputError, match="for coreml and got none; choose from: int8, int4, "):
+    with pytest.raises(InputError, match="for coreml and got none; choose from: int8, w6, w4, int4"):
         search(student, 10**9, choices=[])
     with pytest.raises(InputError, match="got no prompts; give --prompts FILE"):
         search(student, 10**9, prompts=[])
