@@ -315,7 +315,7 @@ def test_no_choice_and_no_prompts(student: Student) -> None:
 
 def test_a_student_that_cannot_draw_is_refused(student: Student) -> None:
     part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
-    with pytest.raises(InputError, match="needs all of text_encoder, transformer, vae_decoder; this student has vae_decoder"):
+    with pytest.raises(InputError, match="needs text_encoder, transformer too; this student has vae_decoder"):
         search(part, 10**9)
     with pytest.raises(InputError, match=r"call specialize_student\(student\) first"):
         search(tiny(), 10**9)

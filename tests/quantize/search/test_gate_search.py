@@ -195,7 +195,7 @@ def test_a_searched_preset_or_mix_is_the_cheapest_that_meets(student: Student) -
 
 def test_what_cannot_be_searched_is_said(student: Student) -> None:
     part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
-    with pytest.raises(InputError, match="needs all of text_encoder, transformer, vae_decoder; this student has vae_decoder"):
+    with pytest.raises(InputError, match="needs text_encoder, transformer too; this student has vae_decoder"):
         search(part, 30)
     with pytest.raises(InputError, match=r"call specialize_student\(student\) first"):
         search(tiny(), 30)
