@@ -5,6 +5,3 @@ program reads, constants decompress, the op files compute, evaluate runs, depart
 It proves that the file says what the student computes. It does not predict a device bit by bit: accumulation order, 16-bit
 accumulation on the Neural Engine and a runtime's own decompression bugs stay invisible.
 """
-
-if __name__ != "sprint_export.runtimes.coreml.mil":
-    raise ImportError("import sprint_export.runtimes.coreml.mil, not the bare folder 'mil'")
