@@ -16,7 +16,7 @@ from filelock import FileLock
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
-from tests.captures import run_folder
+from tests.quick import run_folder
 
 COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.captures import keep_captures, run_folder
-from tests.quick import PROPERTY, cpu_seconds, slow_files, store_seconds
+from sprint_export.export.captures import Captures, keep_captures
+from tests.quick import PROPERTY, cpu_seconds, run_folder, slow_files, store_seconds
 
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Student
 
+CAPTURES = Captures(most=60)
 STARTED = pytest.StashKey[float]()
 _seconds: dict[str, float] = defaultdict(float)
 
@@ -50,10 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """What a test took, its fixtures included; captures are kept from before they are made."""
-    keep_captures()
+    """What a test took, its fixtures included; captures are kept for the next that translates an equal network."""
     item.stash[STARTED] = cpu_seconds()
-    return (yield)
+    with keep_captures(CAPTURES):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ A file that is not in seconds.json is new, hence quick. Slow files are not even 
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,11 @@ def cpu_seconds() -> float:
     """Of this process and of its children that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def run_folder(base: Path) -> Path:
+    """What all processes of this run of pytest share: xdist gives each worker a folder of its own in it."""
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @cache

@@ -24,6 +24,7 @@ import torch
 from onnx_ir import external_data
 
 from sprint_export.errors import InputError, SprintExportError
+from sprint_export.export.captures import recall_capture
 from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.passes import run_passes
@@ -101,7 +102,11 @@ def capture_graph(component: Component, dtype: str) -> ir.Model:
 
 
 def translate_module(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
-    """A module on `meta` as a graph whose initializers have no values, as torch writes it."""
+    """A module on `meta` as a graph whose initializers have no values, as torch writes it; the caller's own."""
+    return recall_capture(lambda: _translate(module, inputs, outputs), module, inputs, outputs)
+
+
+def _translate(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
     example, free = make_example(inputs)
     with _quiet(), torch.no_grad():
         program = torch.export.export(module, example, dynamic_shapes=free, strict=False)
