@@ -20,6 +20,7 @@ VERBS = (
     "open_bundle",
     "validate_bundle",
     "convert",
+    "convert_targets",
 )
 ERRORS = ("SprintExportError", "InputError", "RefusedError", "BundleError", "MachineError")
 

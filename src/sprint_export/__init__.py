@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, SprintExportError
 
 if TYPE_CHECKING:
-    from sprint_export.conversion import convert
+    from sprint_export.conversion import convert, convert_targets
     from sprint_export.export import export_student
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle, open_bundle
@@ -26,6 +26,7 @@ __version__ = "0.2.0"
 
 __all__ = [  # noqa: RUF022 grouped: the whole, its stages in order, the errors
     "convert",
+    "convert_targets",
     "open_bundle",
     # stages
     "load_student",
@@ -51,6 +52,7 @@ _HOMES = {
     "open_bundle": "runtimes",
     "validate_bundle": "validate",
     "convert": "conversion",
+    "convert_targets": "conversion",
 }
 
 

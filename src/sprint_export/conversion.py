@@ -8,21 +8,24 @@ again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sprint_export.clear_errors import explain_error
 from sprint_export.disk_errors import clear_disk_errors
-from sprint_export.errors import InputError, unknown_choice
+from sprint_export.errors import InputError, SprintExportError, unknown_choice
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Order
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import DYNAMIC
-from sprint_export.options import list_options
+from sprint_export.options import keep_asked, list_options
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.progress import Progress, quiet
 from sprint_export.recipe_choice import add_frontier, choose_recipe
-from sprint_export.run_checks import check_order, load_libraries
+from sprint_export.run_checks import check_order, check_orders, load_libraries
 from sprint_export.work_folder import claim_bundle, find_work_folder
 
 Say = Callable[[str], None]
@@ -55,35 +58,143 @@ def convert(
         InputError, RefusedError: the input is wrong or the pair cannot work; nothing was written.
         MachineError: a library, a GPU or disk space is missing; what was finished is kept for the next run.
     """
+    return convert_order(_write_order(student, target, out, asked), progress, say)
+
+
+def convert_targets(
+    student: str | Path | Student,
+    targets: str | Sequence[str],
+    out: str | Path | None = None,
+    *,
+    progress: Progress = quiet,
+    say: Say = lambda text: None,
+    **asked: Any,
+) -> list[Bundle]:
+    """As `convert`, for several targets: what they share is done once, and each bundle is what `convert` makes.
+
+    Args:
+        student: as in `convert`.
+        targets: e.g. "trt-fp8,onnx-int8", or a list; all are checked before anything is loaded.
+        out: each bundle is `<out>/<target>`; default `<student>-<target>` in the working directory.
+        progress: as in `convert`; its steps name the target.
+        say: as in `convert`.
+        asked: the other fields of `Order`. An option of some targets is given to those that have it, of none is refused.
+
+    Returns:
+        The finished bundles, in this order.
+
+    Raises:
+        InputError, RefusedError, MachineError: the worst that befell a target; the others were gone on with, and are kept.
+    """
+    joined = targets if isinstance(targets, str) else ",".join(targets)
+    return list(convert_each(_write_order(student, joined, out, asked), progress, say))
+
+
+def _write_order(student: str | Path | Student, target: str, out: str | Path | None, asked: dict[str, Any]) -> Order:
     names, of_targets = [field.name for field in dataclasses.fields(Order)], list_options()
     for name in asked:
         if name not in names and name not in of_targets:
             raise unknown_choice("option of convert", name, [*names, *of_targets, "progress", "say"])
     options = {name: asked.pop(name) for name in of_targets if name in asked} | (asked.pop("options", None) or {})
-    return convert_order(Order(student, target, out, options=options, **asked), progress, say)
+    return Order(student, target, out, options=options, **asked)
 
 
 def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda text: None) -> Bundle:
     """As `convert`, for an order that is written already."""
     checked = check_order(order)
     load_libraries(progress)
+    with claim_bundle(_find_out(checked)):  # another run that works there is met before the student is loaded
+        return _convert_loaded(_load([checked], say), checked, progress, say)
+
+
+def convert_each(order: Order, progress: Progress = quiet, say: Say = lambda text: None) -> Iterator[Bundle]:
+    """The bundles of an order for one target or several, each when it is finished.
+
+    Raises:
+        InputError, RefusedError, MachineError: of several targets the worst, once all were tried; the message names all.
+    """
+    if len(order.targets) == 1:
+        yield convert_order(order, progress, say)
+        return
+    orders = check_orders(order)
+    load_libraries(progress)
+    from sprint_export.export.captures import Captures, keep_captures
+
+    loaded, captures, finished = _load(orders, say), Captures(), []
+    failures: dict[str, SprintExportError] = {}
+    for checked in orders:
+        name = checked.deployment.name
+        for option in sorted(set(keep_asked(order.options or {})) - set(checked.order.options or {})):
+            say(f"{name}: has no option {option} and is made without")
+        try:
+            with keep_captures(captures):
+                bundle = _convert_loaded(loaded, checked, *_name_target(name, progress, say))
+        except Exception as error:
+            known = explain_error(error)
+            if known is None:
+                raise
+            traceback.clear_frames(error.__traceback__)  # what it held goes before the next begins
+            failures[name] = known
+            say(f"{name}: {known}")
+        else:
+            finished.append(name)
+            yield bundle
+    if failures:
+        said = "; ".join(f"{name}: {error}" for name, error in failures.items())
+        worst = max(failures.values(), key=lambda error: error.exit_status)
+        raise type(worst)(f"{said}. Finished and kept: {', '.join(finished) or 'none'}; the same command goes on") from worst
+
+
+def _name_target(name: str, progress: Progress, say: Say) -> tuple[Progress, Say]:
+    """Both, with the target's name before what they say."""
+    return (
+        lambda step, done, total: progress(dataclasses.replace(step, target=name), done, total),
+        lambda text: say(f"{name}: {text}"),
+    )
+
+
+def _find_out(checked: CheckedOrder) -> Path:
+    with clear_disk_errors(checked.out):
+        return check_out(checked.out, checked.order.overwrite)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What the targets of a run share: the student, and by layout as it is specialized. Weights are read when used."""
+
+    student: Student
+    specialized: Mapping[str, Student]
+
+
+def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
     from sprint_export.students import load_student
     from sprint_export.students.family import load_family
 
-    with clear_disk_errors(checked.out):
-        out = check_out(checked.out, order.overwrite)
-    with claim_bundle(out):  # another run that works there is met before the student is loaded
-        student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
-        if checked.deployment.options.get(DYNAMIC):
-            load_family(student.family).check_free_sizes(student)
-        if order.prompts is not None:
-            prompts = tuple(order.prompts)
-            student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
-        if checked.is_validated:
-            from sprint_export.validate.bundle import check_gates
+    order = orders[0].order  # all but target, out and options are the same in all
+    student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
+    if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
+        load_family(student.family).check_free_sizes(student)
+    if order.prompts is not None:
+        prompts = tuple(order.prompts)
+        student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
+    if any(checked.is_validated for checked in orders):
+        from sprint_export.validate.bundle import check_gates
 
-            check_gates(student, checked.gates, order.count)
-        bundle = _make_bundle(student, checked, out, progress, say)
+        check_gates(student, orders[0].gates, order.count)
+    layouts = {checked.deployment.target.choose_layout(checked.deployment.options): checked for checked in orders}
+    specialized = {layout: _specialize(student, checked, layout) for layout, checked in layouts.items()}
+    networks = [network for each in specialized.values() for network in each.components.values()]
+    for line in dict.fromkeys(f"{network.role}: {note}" for network in networks for note in network.notes):
+        say(line)
+    return _Loaded(student, specialized)
+
+
+def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, say: Say) -> Bundle:
+    order, student = checked.order, loaded.student
+    out = _find_out(checked)
+    with claim_bundle(out):
+        layout = checked.deployment.target.choose_layout(checked.deployment.options)
+        bundle = _make_bundle(loaded.specialized[layout], checked, out, progress, say)
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
@@ -94,6 +205,7 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
 
 
 def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
+    """The bundle of a specialized student, published at `out`."""
     from sprint_export.export import export_student
     from sprint_export.export.publishing import discard_work, publish_bundle
     from sprint_export.export.student import bundle_key
@@ -102,10 +214,6 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
 
     order, deployment = checked.order, checked.deployment
     present = read_present(out, order.overwrite)
-    student = _specialize(student, checked)
-    for role, component in student.components.items():
-        for note in component.notes:
-            say(f"{role}: {note}")
     recipe, frontier = choose_recipe(student, checked, progress, say)
     student = quantize_student(student, deployment.precision, deployment.target, recipe, progress)
     key = bundle_key(student, deployment)
@@ -121,12 +229,11 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
     return publish_bundle(bundle, out)
 
 
-def _specialize(student: Student, checked: CheckedOrder) -> Student:
+def _specialize(student: Student, checked: CheckedOrder, layout: str) -> Student:
     """The student at the order's steps and guidance, with the networks it asks for."""
     from sprint_export.specialize import specialize_student
 
     order = checked.order
-    layout = checked.deployment.target.choose_layout(checked.deployment.options)
     specialized = specialize_student(student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens)
     return keep_components(specialized, checked.components or tuple(specialized.components))
 

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """Where a run is: a stage, and which network, library or device of it; printed as `exporting: transformer`."""
+    """Where a run is: a stage, and which network, library or device of it; printed as `exporting: transformer`.
+
+    In a run for several targets, for which of them too: `onnx-int8, exporting: transformer`.
+    """
 
     stage: str
     detail: str = ""
+    target: str = ""
 
     def __str__(self) -> str:
-        return f"{self.stage}: {self.detail}" if self.detail else self.stage
+        text = f"{self.stage}: {self.detail}" if self.detail else self.stage
+        return f"{self.target}, {text}" if self.target else text
 
 
 Progress = Callable[[Step, int, int], None]

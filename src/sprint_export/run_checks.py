@@ -6,11 +6,13 @@ import importlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.clear_errors import check_space
 from sprint_export.devices import find_device
 from sprint_export.disk_errors import clear_disk_errors
-from sprint_export.errors import InputError, MachineError, RefusedError, unknown_choice
+from sprint_export.errors import InputError, MachineError, RefusedError, SprintExportError, unknown_choice
 from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Deployment, Order
@@ -20,7 +22,7 @@ from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import BuiltTarget, Target
 from sprint_export.options import complete_options
 from sprint_export.out_folder import check_out, name_bundle
-from sprint_export.paths import resolve_path
+from sprint_export.paths import is_file, resolve_path
 from sprint_export.progress import Progress, Step
 from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
@@ -65,6 +67,49 @@ def check_order(order: Order) -> CheckedOrder:
         folder = check_out(checked.out, order.overwrite)
     with claim_bundle(folder):  # says now what cannot be written to, and who works there
         return checked
+
+
+def check_orders(order: Order) -> list[CheckedOrder]:
+    """As `check_order`, for every target of an order, before anything is done for one of them.
+
+    Raises:
+        InputError, RefusedError, MachineError: as `check_order`; of several targets the message says which cannot do it.
+    """
+    checked = []
+    for each in split_order(order):
+        try:
+            checked.append(check_order(each))
+        except SprintExportError as error:
+            if each is order or each.target in str(error):
+                raise
+            raise type(error)(f"{each.target}: {error}") from error
+    return checked
+
+
+def split_order(order: Order) -> list[Order]:
+    """An order for each target: its own folder within `out`, and those of the options that it has, or that none has.
+
+    Raises:
+        InputError: no such target, the same twice, or `out` is a bundle itself. RefusedError: a pair known not to work.
+    """
+    names, asked = order.targets, order.options or {}
+    if len(names) == 1:
+        return [order]
+    declared = {name: {option.name for option in parse_target(name)[0].options} for name in names}
+    if len(declared) < len(names):
+        raise InputError(f"--target {order.target} names {max(names, key=names.count)} twice; expected each once")
+    if order.out is not None and is_file(Path(order.out) / MANIFEST):
+        raise InputError(f"--out {order.out} is a bundle; for several targets expected a folder for a bundle of each")
+    unowned = set(asked) - set().union(*declared.values())
+    return [
+        replace(
+            order,
+            target=name,
+            out=None if order.out is None else Path(order.out) / name,
+            options={option: value for option, value in asked.items() if option in declared[name] | unowned},
+        )
+        for name in names
+    ]
 
 
 def _resolve_order(order: Order) -> CheckedOrder:

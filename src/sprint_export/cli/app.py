@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 import typer
@@ -12,10 +11,12 @@ import typer
 from sprint_export.bundle_files import REPORT
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
-from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
+from sprint_export.cli.screen import note, show, stderr, verbosity
 from sprint_export.cli.signature import takes_options
-from sprint_export.cli.verbs import add_verbs, show_report
-from sprint_export.errors import InputError
+from sprint_export.cli.verbs import add_verbs, show_results
+from sprint_export.errors import InputError, SprintExportError
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.report import Report
 from sprint_export.options import merge_options
 from sprint_export.paths import is_file
 
@@ -47,24 +48,28 @@ def convert_command(context: typer.Context, **values: Any) -> None:
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
     order = o.read_order(values)
     if values["dry_run"]:
-        from sprint_export.run_checks import check_order, describe_order
+        from sprint_export.run_checks import check_orders, describe_order
 
-        for line in describe_order(check_order(order)):
-            show(line)
+        for checked in check_orders(order):
+            for line in describe_order(checked):
+                show(line)
         return
-    from sprint_export.conversion import convert_order
-
-    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        bundle = convert_order(order, progress, note)
-    if not order.validate or not is_file(bundle.folder / REPORT):
-        if values["as_json"]:
-            stdout.print_json(json.dumps({"bundle": str(bundle.folder)}))
-        else:
-            show(f"bundle: {bundle.folder} (not validated)")
-        return
+    from sprint_export.conversion import convert_each
     from sprint_export.validate.report_file import read_report
 
-    show_report(read_report(bundle.folder), values["as_json"])
+    results: list[Report | Bundle] = []
+    as_list = len(order.targets) > 1
+    try:
+        with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+            for bundle in convert_each(order, progress, note):
+                is_validated = order.validate and is_file(bundle.folder / REPORT)
+                results.append(read_report(bundle.folder) if is_validated else bundle)
+    except SprintExportError:
+        if results:
+            with suppress(typer.Exit):  # its status is not the worst
+                show_results(results, values["as_json"], as_list)
+        raise
+    show_results(results, values["as_json"], as_list)
 
 
 def print_help(context: typer.Context) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = Fal
 
         def tell(step: Step, done: int, total: int) -> None:
             _stop_if_asked()
-            bar = Step(step.stage) if step.stage in JOINED else step
+            bar = replace(step, detail="") if step.stage in JOINED else step
             if hidden and not is_quiet:
                 lines.tell(bar, done, total)
             if bar not in tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,20 +33,39 @@ def add_verbs(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def show_report(report: Report, as_json: bool) -> None:
-    """The report as tables or as JSON; leaves with status 1 where a gate was not met."""
-    from sprint_export.validate.report import name_failures, render_report
+def show_results(results: Sequence[Report | Bundle], as_json: bool, as_list: bool = False) -> None:
+    """Reports, and bundles without one, as tables or as JSON; leaves with status 1 where a gate was not met.
+
+    Args:
+        results: one, or several.
+        as_json: print JSON.
+        as_list: of several targets: JSON is a list, and a gate that is not met is said with the target's name.
+    """
+    from sprint_export.validate.report import name_failures
     from sprint_export.validate.report_file import describe_report
 
     if as_json:
-        stdout.print_json(json.dumps(describe_report(report), allow_nan=False))
+        values = [{"bundle": str(each.folder)} if isinstance(each, Bundle) else describe_report(each) for each in results]
+        stdout.print_json(json.dumps(values if as_list else values[0], allow_nan=False))
     else:
-        for table in render_report(report):
-            stdout.print(table)
-        show(f"bundle: {report.bundle}")
-    if not report.passed:
-        complain(f"gate not met: {name_failures(report)}. The bundle is kept.")
+        for each in results:
+            _show_result(each)
+    failed = [each for each in results if isinstance(each, Report) and not each.passed]
+    for report in failed:
+        complain(f"{report.target + ': ' if as_list else ''}gate not met: {name_failures(report)}. The bundle is kept.")
+    if failed:
         raise typer.Exit(1)
+
+
+def _show_result(result: Report | Bundle) -> None:
+    from sprint_export.validate.report import render_report
+
+    if isinstance(result, Bundle):
+        show(f"bundle: {result.folder} (not validated)")
+        return
+    for table in render_report(result):
+        stdout.print(table)
+    show(f"bundle: {result.bundle}")
 
 
 @takes_options()
@@ -199,7 +219,7 @@ def validate(
 
         loaded = None if student is None else load_student(student, variant)
         report = validate_bundle(bundle, loaded, given, count, gates, runtime, progress)
-    show_report(report, as_json)
+    show_results([report], as_json)
 
 
 @takes_options()
@@ -215,7 +235,7 @@ def bench(
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         report = time_bundle(bundle, runs, runtime, progress)
-    show_report(report, as_json)
+    show_results([report], as_json)
 
 
 @takes_options(*merge_options(is_for_building=True))

@@ -37,9 +37,11 @@ class Order:
         default="sprint-tiny", metadata=resolved("An embedded name, a diffusers folder, a hub id, or random:PRESET.")
     )
     target: str = field(
-        default="trt-fp8", metadata=resolved("Where to, e.g. trt-fp8, onnx-int8, coreml-int8; see: list targets.")
+        default="trt-fp8", metadata=resolved("Where to, e.g. trt-fp8, onnx-int8; several with commas; see: list targets.")
     )
-    out: str | Path | None = field(default=None, metadata=resolved("The bundle's folder; default STUDENT-TARGET here.", Path))
+    out: str | Path | None = field(
+        default=None, metadata=resolved("The bundle's folder, or that of several; default STUDENT-TARGET here.", Path)
+    )
     variant: str | None = field(
         default=None,
         metadata=resolved("Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones."),
@@ -99,6 +101,11 @@ class Order:
         default=True, metadata=resolved("Leave the validation out.", bool, VALIDATION, flags=("--no-validate",))
     )
     options: Options | None = None  # of the target, which declares them, e.g. {"deployment_target": "iOS17"}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets, of which there may be several with commas between them."""
+        return tuple(name.strip() for name in self.target.split(","))
 
     def list_hashed(self) -> dict[str, Any]:
         """The values that are part of the bundle's key as they stand."""
