@@ -73,16 +73,20 @@ def check_orders(order: Order) -> list[CheckedOrder]:
     """As `check_order`, for every target of an order, before anything is done for one of them.
 
     Raises:
-        InputError, RefusedError, MachineError: as `check_order`; of several targets the message says which cannot do it.
+        InputError, RefusedError, MachineError: as `check_order`; where not all targets fail alike the message says which does.
     """
-    checked = []
-    for each in split_order(order):
+    orders, checked, failures = split_order(order), [], []
+    for each in orders:
         try:
             checked.append(check_order(each))
         except SprintExportError as error:
-            if each is order or each.target in str(error):
-                raise
-            raise type(error)(f"{each.target}: {error}") from error
+            failures.append((each.target, error))
+    if failures:
+        name, failure = failures[0]
+        is_common = len(failures) == len(orders) and len({str(error) for _, error in failures}) == 1
+        if is_common or name in str(failure):
+            raise failure
+        raise type(failure)(f"{name}: {failure}") from failure
     return checked
 
 
