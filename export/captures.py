@@ -1,41 +1,38 @@
 """What torch makes of a network, most of an export's time, is kept while several targets are made, for the next equal one.
 
 Modules are equal where they pickle to the same bytes: classes, attributes, shapes, and the values that are not on `meta`. One
-that cannot be pickled is translated every time. Weights are bound afterwards, to a copy.
+that cannot be pickled is captured every time. Weights are bound afterwards, to a copy.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import io
 import pickle
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+Capture = TypeVar("Capture")
 
 
 @dataclass
 class Captures:
-    """Graphs without weights, by what decides them; beyond `most` the oldest goes."""
+    """Captures without weights, by what decides them; beyond `most` the oldest goes."""
 
     most: int = 12
-    graphs: dict[str, ir.Model] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
-    def recall(self, key: str, translate: Callable[[], ir.Model]) -> ir.Model:
-        """A copy of the graph that is kept, or is now."""
-        if key not in self.graphs:
-            if len(self.graphs) == self.most:
-                del self.graphs[next(iter(self.graphs))]
-            self.graphs[key] = translate()
-        copied = self.graphs[key].clone()
-        copied.graph._name_authority = copy.deepcopy(self.graphs[key].graph._name_authority)  # the same numbers for nodes to come
-        return copied
+    def recall(self, key: str, capture: Callable[[], Capture]) -> Capture:
+        """What is kept, or is now."""
+        if key not in self.kept:
+            if len(self.kept) == self.most:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = capture()
+        kept: Capture = self.kept[key]
+        return kept
 
 
 _current: ContextVar[Captures | None] = ContextVar("captures", default=None)
@@ -43,7 +40,7 @@ _current: ContextVar[Captures | None] = ContextVar("captures", default=None)
 
 @contextlib.contextmanager
 def keep_captures(captures: Captures) -> Iterator[None]:
-    """Within, graphs are kept in `captures`, or in those of an outer block."""
+    """Within, what is captured is kept in `captures`, or in those of an outer block."""
     token = _current.set(_current.get() or captures)
     try:
         yield
@@ -51,15 +48,15 @@ def keep_captures(captures: Captures) -> Iterator[None]:
         _current.reset(token)
 
 
-def recall_capture(translate: Callable[[], ir.Model], *parts: object) -> ir.Model:
-    """What `translate` gives; a copy of what is kept where graphs are, of the same parts."""
+def recall_capture(capture: Callable[..., Capture], copy: Callable[[Capture], Capture], *parts: object) -> Capture:
+    """What `capture` makes of the parts; where captures are kept a copy, which the caller may change."""
     captures = _current.get()
-    key = None if captures is None else hash_module(*parts)
-    return translate() if captures is None or key is None else captures.recall(key, translate)
+    key = None if captures is None else hash_module(capture.__name__, *parts)
+    return capture(*parts) if captures is None or key is None else copy(captures.recall(key, lambda: capture(*parts)))
 
 
 def hash_module(*parts: object) -> str | None:
-    """Of all that decides the graph; None where it cannot be pickled."""
+    """Of all that decides a capture; None where it cannot be pickled."""
     content = io.BytesIO()
     pickler = pickle.Pickler(content)
     pickler.fast = True  # what is there twice is written twice, whether it is one object or two

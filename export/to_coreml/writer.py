@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.export.captures import recall_capture
 from sprint_export.export.exporter import Exporter
 from sprint_export.export.narrow import check_fits
 from sprint_export.export.to_coreml.files import save_package
@@ -101,7 +102,7 @@ EXPORTER = CoreMLExporter()
 def make_parts(component: Component, dtype: str, options: Options) -> list[GraphPart]:
     """The component's graph on `meta`, cut where the options ask for it; the same every time, to the names of its nodes."""
     limit = float(options.get("part_megabytes", UNLIMITED)) * 1e6
-    program = capture_program(component.module, component.inputs)
+    program = recall_capture(capture_program, copy.deepcopy, component.module, component.inputs)
     drop_aliases(program)
     return cut_program(program, component.inputs, component.outputs, partial(stored_bytes, component, dtype), limit)
 

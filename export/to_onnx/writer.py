@@ -103,7 +103,14 @@ def capture_graph(component: Component, dtype: str) -> ir.Model:
 
 def translate_module(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
     """A module on `meta` as a graph whose initializers have no values, as torch writes it; the caller's own."""
-    return recall_capture(lambda: _translate(module, inputs, outputs), module, inputs, outputs)
+    return recall_capture(_translate, _copy_model, module, inputs, outputs)
+
+
+def _copy_model(model: ir.Model) -> ir.Model:
+    """A copy in which nodes to come get the same numbers."""
+    copied = model.clone()
+    copied.graph._name_authority = copy.deepcopy(model.graph._name_authority)
+    return copied
 
 
 def _translate(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import Context
 from pathlib import Path
 
-import onnx_ir as ir
+import pytest
 import torch
 
 from sprint_export.export.captures import Captures, hash_module, keep_captures, recall_capture
@@ -35,26 +35,44 @@ def test_a_kept_capture_gives_the_same_files(tiny_student: Student, tmp_path: Pa
     component, kept = specialize_student(tiny_student).components["vae_decoder"], Captures()
     fresh = write(component, tmp_path / "fresh")
     assert write(component, tmp_path / "first", kept) == fresh
-    assert len(kept.graphs) == 1
+    assert len(kept.kept) == 1
     assert write(component, tmp_path / "again", kept) == fresh
-    assert len(kept.graphs) == 1
+    assert len(kept.kept) == 1
+
+
+def test_a_kept_program_is_the_one_that_is_captured(tiny_student: Student) -> None:
+    pytest.importorskip("coremltools")
+    from sprint_export.export.to_coreml.writer import make_parts
+
+    component = specialize_student(tiny_student).components["transformer"]
+
+    def show() -> str:
+        return str(make_parts(component, "fp16", {})[0].program.graph)
+
+    def show_kept() -> list[str]:
+        with keep_captures(Captures()):
+            return [show(), show()]  # the second of a copy: the first was edited
+
+    assert Context().run(show_kept) == [Context().run(show)] * 2
 
 
 def test_the_oldest_goes_and_an_outer_block_keeps_all() -> None:
     outer, inner, translated = Captures(most=2), Captures(), []
 
-    def translate() -> ir.Model:
-        translated.append(1)
-        return ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
+    def translate(name: str) -> list[str]:
+        translated.append(name)
+        return [name]
 
-    def recall() -> list[int]:
+    def recall() -> list[list[str]]:
         with keep_captures(outer), keep_captures(inner):
-            return [id(recall_capture(translate, name)) for name in "aabbcca"]
+            return [recall_capture(translate, list, name) for name in "aabbcca"]
 
-    assert len(Context().run(recall)) == 7
-    assert len(translated) == 4, "a, b, c, and a again, which had gone"
-    assert (len(outer.graphs), len(inner.graphs)) == (2, 0)
-    Context().run(recall_capture, translate, "a")
+    graphs = Context().run(recall)
+    assert graphs == [[name] for name in "aabbcca"]
+    assert graphs[0] is not graphs[1], "a caller's own"
+    assert translated == list("abca"), "a had gone"
+    assert (len(outer.kept), len(inner.kept)) == (2, 0)
+    Context().run(lambda: recall_capture(translate, list, "a"))
     assert len(translated) == 5, "nothing is kept outside"
 
 
