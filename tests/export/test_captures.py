@@ -72,8 +72,13 @@ def test_the_oldest_goes_and_an_outer_block_keeps_all() -> None:
     assert graphs[0] is not graphs[1], "a caller's own"
     assert translated == list("abca"), "a had gone"
     assert (len(outer.kept), len(inner.kept)) == (2, 0)
-    Context().run(lambda: recall_capture(translate, list, "a"))
-    assert len(translated) == 5, "nothing is kept outside"
+    outer.kept.clear()
+
+    def capture() -> list[str]:
+        return recall_capture(translate, list, "a")
+
+    assert Context().run(capture) == ["a"]
+    assert not outer.kept, "nothing is kept outside"
 
 
 def test_what_decides_a_graph_decides_its_key() -> None:
