@@ -27,11 +27,8 @@ from sprint_export.json_forms import to_json
 from sprint_export.nouns.chain import Group
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
-from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.search.units import Layers, Unit
 from sprint_export.quantize.torch_session import TorchSession, open_torch, round_layer
 from sprint_export.students.family import load_family
 
@@ -108,19 +105,6 @@ class KeptPsnr(Kept):
     def _draw(self, student: Student, fake: bool, dtype: str) -> Array:
         inputs = load_family(student.family).make_inputs(student, len(self._prompts))
         return open_torch(student, fake, dtype)(self._prompts, seed=self._seed, inputs=inputs)
-
-
-def measure_units(kept: KeptErrors, units: Sequence[Unit], offered: Mapping[str, Layers], progress: Progress) -> list[Unit]:
-    """Every unit's error in every precision offered, alone."""
-    measured = []
-    for i, unit in enumerate(units):
-        errors = {FLOAT: 0.0}
-        for j, (choice, how) in enumerate(offered.items()):
-            progress(Step("measuring layers"), i * len(offered) + j, len(units) * len(offered))
-            errors[choice] = kept.measure({layer: how[layer] for layer in unit.layers})
-        measured.append(dataclasses.replace(unit, errors=errors))
-    progress(Step("measuring layers"), len(units) * len(offered), len(units) * len(offered))
-    return measured
 
 
 class Pictures:

@@ -6,6 +6,7 @@ got the same, single layers elsewhere, and end with what most weights got.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,10 @@ from fnmatch import fnmatchcase
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.recipe import QuantizedLayer, Rule
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Target
 from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.recipes import list_weight_schemes
 from sprint_export.quantize.search.costs import find_shape
-from sprint_export.quantize.student import quantize_student
 
 Layers = Mapping[str, QuantizedLayer]  # by role.module
 Price = Callable[[str, QuantizedLayer | None], int]  # of a layer rounded so, or in float
@@ -35,27 +33,16 @@ class Unit:
     values: int
     precision: str
     costs: Mapping[str, int]
-    errors: Mapping[str, float]
+    errors: dict[str, float]
 
-    @property
-    def role(self) -> str:
-        """The network it belongs to."""
-        return self.name.partition(".")[0]
+    def give(self, precision: str) -> Unit:
+        """The same with this precision chosen."""
+        return dataclasses.replace(self, precision=precision)
 
 
 def kind_of(layer: str) -> str:
     """`transformer.transformer_blocks.3.attn1.to_out.0` -> `transformer.transformer_blocks.*.attn1.to_out.*`."""
     return ".".join("*" if part.isdigit() else part for part in layer.split("."))
-
-
-def round_layers(student: Student, target: Target, recipe: Recipe, precision: str | None = None) -> dict[str, QuantizedLayer]:
-    """How a recipe rounds each layer, by `role.module`, as the exporter will.
-
-    `precision` names the graph; None is one of the target's that compresses weights alone.
-    """
-    alone = list_weight_schemes(target)
-    precision = precision or next(name for name in target.precisions if target.offers[name].scheme in alone)
-    return gather_layers(quantize_student(student, precision, target, recipe))
 
 
 def gather_layers(quantized: Student) -> dict[str, QuantizedLayer]:
@@ -100,7 +87,7 @@ def _make_unit(student: Student, offered: Mapping[str, Layers], price: Price, na
     found = {choice: sum(price(layer, how[layer]) for layer in layers) for choice, how in offered.items()}
     found[FLOAT] = sum(price(layer, None) for layer in layers)
     values = sum(math.prod(find_shape(student, layer)) for layer in layers)
-    return Unit(name, tuple(layers), values, FLOAT, found, {})
+    return Unit(name, tuple(layers), values, FLOAT, found, {FLOAT: 0.0})
 
 
 def write_rules(student: Student, units: Sequence[Unit], rest: str) -> tuple[Rule, ...]:
