@@ -7,8 +7,6 @@ the last one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sprint_export.cache import open_cache
+from sprint_export.cache import hash_question, open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
@@ -46,9 +44,8 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     """
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
-    how = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
-    key = json.dumps([CACHE_FORMAT, student.fingerprint, *how])
-    path = open_cache("calibration") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
+    path = open_cache("calibration") / f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
     unfinished = path.with_suffix(".chunks")
     kept = load_records(path)
     if kept is None:  # or damaged: it is measured anew, and replaced

@@ -14,7 +14,6 @@ say so. Smoothing and bias correction, where the preset has them, are in the who
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -24,30 +23,17 @@ from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Target
 from sprint_export.progress import Progress, Step, quiet
-from sprint_export.psnr import CAP_DB
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import DEFAULT, list_weight_schemes, read_preset
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.pictures import KeptErrors, KeptPsnr
-from sprint_export.quantize.search.search import (
-    LARGE_PROMPTS,
-    PROMPTS,
-    SEED,
-    SQUARED_RANGE,
-    Draw,
-    Mix,
-    Search,
-    SearchResult,
-    choose_prompts,
-    is_large,
-)
+from sprint_export.quantize.search.search import SEED, Draw, Mix, Search, SearchResult, choose_prompts, count_prompts, error_to_db
 from sprint_export.quantize.search.units import gather_layers, write_rules
 from sprint_export.recipe_toml import AUTO
 from sprint_export.thread_count import fixed_threads
 
 MAX_DEPARTURE = 1.5  # of the whole from the sum, as a factor; the embedded student's is 1.05 with 8 prompts, 1.7 with 2
-WHOLE_PROMPTS = 32  # small students; a large one's pictures take minutes, it draws LARGE_PROMPTS
 LEAST_MARGIN_DB = 0.2  # where few pictures happen to agree
 MIXES = 12  # measured at most; a bisection of that many steps is as fine as 1 / 4096 of the range
 FINE = 4e-3  # of the range of costs: closer bounds differ by less than prompts do
@@ -72,8 +58,7 @@ def search_bits(
     Raises:
         InputError: as `Search`, or the student cannot draw, a choice is none of the target's, or no mix fits the budget.
     """
-    count = LARGE_PROMPTS if is_large(student) else PROMPTS
-    prompts = choose_prompts(student, prompts, student.calibration_prompts[:count], "a bit search")
+    prompts = choose_prompts(student, prompts, student.calibration_prompts[: count_prompts(student)[0]], "a bit search")
     schemes = _choose_schemes(deployment.target, choices)
     recipes = {scheme: Recipe(scheme, (Rule("*", scheme),)) for scheme in schemes}
     search = Search(student, deployment, "bytes", recipes, max_measurements, progress)
@@ -119,11 +104,6 @@ def _choose_schemes(target: Target, choices: Sequence[str] | None) -> tuple[str,
     return tuple(dict.fromkeys(known[choice] for choice in choices))
 
 
-def error_to_db(error: float) -> float:
-    """A mean squared error of pictures as PSNR in dB, at most 100."""
-    return min(CAP_DB, 10 * math.log10(SQUARED_RANGE / max(error, 1e-12)))
-
-
 def _find_departure(error: float, summed: float) -> tuple[str, ...]:
     """Says so where the whole is not the sum of its layers."""
     low, high = sorted((error, summed))
@@ -155,7 +135,7 @@ def search_recipe(
         InputError: as `Search`, or the student cannot draw.
         RefusedError: no mix meets the gate; the message says what comes nearest.
     """
-    alone, whole = (LARGE_PROMPTS, LARGE_PROMPTS) if is_large(student) else (PROMPTS, WHOLE_PROMPTS)
+    alone, whole = count_prompts(student)
     prompts = choose_prompts(student, prompts, student.calibration_prompts[-whole:], "--recipe auto")
     target, precision, device = deployment.target, deployment.precision, deployment.device
     schemes = offer_choices(target, precision, device)

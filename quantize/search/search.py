@@ -33,7 +33,7 @@ from sprint_export.quantize.search.units import Unit, gather_layers, make_units
 from sprint_export.quantize.student import quantize_student
 
 LARGE_SIDE = 128  # pixels; beyond, one picture takes seconds to a minute on a CPU
-PROMPTS, LARGE_PROMPTS = 8, 2  # that layers alone are drawn with
+PROMPTS, LARGE_PROMPTS = (8, 32), (2, 2)  # that layers alone and whole mixes are drawn with; a large picture takes minutes
 LARGE_MEASUREMENTS = 200  # beyond, a large student's layers of a kind share a precision and a measurement
 SEED = 1  # of the noise
 CURVE = 100  # points of the predicted frontier
@@ -172,6 +172,11 @@ def is_large(student: Student) -> bool:
     return picture is not None and max(size for size in picture.shape if isinstance(size, int)) > LARGE_SIDE
 
 
+def count_prompts(student: Student) -> tuple[int, int]:
+    """How many prompts layers alone and whole mixes are drawn with by default."""
+    return LARGE_PROMPTS if is_large(student) else PROMPTS
+
+
 def choose_prompts(student: Student, prompts: Sequence[str] | None, default: Sequence[str], searcher: str) -> tuple[str, ...]:
     """What a search draws: its caller's prompts, or else the default ones.
 
@@ -187,3 +192,8 @@ def choose_prompts(student: Student, prompts: Sequence[str] | None, default: Seq
     if not (chosen := tuple(default if prompts is None else prompts)):
         raise InputError(f"{searcher} draws pictures and got no prompts; give --prompts FILE with one prompt a line")
     return chosen
+
+
+def error_to_db(error: float) -> float:
+    """A mean squared error of pictures as PSNR in dB, at most 100."""
+    return min(CAP_DB, 10 * math.log10(SQUARED_RANGE / max(error, 1e-12)))

@@ -25,9 +25,9 @@ from sprint_export.quantize.search import objectives
 from sprint_export.quantize.search import pictures as search_pictures
 from sprint_export.quantize.search.costs import layer_bytes, student_bytes
 from sprint_export.quantize.search.knapsack import Knapsack
-from sprint_export.quantize.search.objectives import error_to_db, search_bits
+from sprint_export.quantize.search.objectives import search_bits
 from sprint_export.quantize.search.pictures import KeptErrors, Pictures
-from sprint_export.quantize.search.search import SearchResult
+from sprint_export.quantize.search.search import SearchResult, error_to_db
 from sprint_export.quantize.search.units import gather_layers, kind_of
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import round_layer
