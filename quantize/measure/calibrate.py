@@ -47,16 +47,17 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
     path = open_cache("calibration") / f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
     unfinished = path.with_suffix(".chunks")
-    kept = load_records(path)
-    if kept is None:  # or damaged: it is measured anew, and replaced
+    if (saved := load_records(path)) is not None:
+        records = saved[0]
+    else:  # or damaged: it is measured anew, and replaced
         free_large_tensors_at_once()
         recorder = _Recorder(unfinished, progress)
         walk_networks(student, prompts, seed, recorder)
         progress(Step("calibrating"), recorder.total, recorder.total)
-        kept = recorder.merge(), {}
-        save_records(path, kept[0])
+        records = recorder.merge()
+        save_records(path, records)
     shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
-    return kept[0]
+    return records
 
 
 class _Recorder:
@@ -64,7 +65,7 @@ class _Recorder:
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self.folder, self.progress, self.total = folder, progress, 0
-        self._found: dict[str, list[Record]] = {}
+        self._records: dict[str, list[Record]] = {}
 
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
@@ -72,23 +73,19 @@ class _Recorder:
         path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
-        kept = _load_chunk(path)
-        if kept is None:
+        if (saved := load_records(path)) is not None:
+            records, output = saved[0], {name: value.numpy() for name, value in saved[1].items()}
+        else:
             output = run(watcher.listen)
-            kept = watcher.gather(), output
-            save_records(path, kept[0], {name: torch.from_numpy(value) for name, value in output.items()})
-        for layer, record in kept[0].items():
-            self._found.setdefault(layer, []).append(record)
-        return kept[1]
+            records = watcher.gather()
+            save_records(path, records, {name: torch.from_numpy(value) for name, value in output.items()})
+        for layer, record in records.items():
+            self._records.setdefault(layer, []).append(record)
+        return output
 
     def merge(self) -> dict[str, Record]:
         """By `role.layer`, of all chunks."""
-        return {layer: merge_records(records) for layer, records in self._found.items()}
-
-
-def _load_chunk(path: Path) -> tuple[dict[str, Record], Values] | None:
-    kept = load_records(path)
-    return None if kept is None else (kept[0], {name: value.numpy() for name, value in kept[1].items()})
+        return {layer: merge_records(records) for layer, records in self._records.items()}
 
 
 class _Watcher:

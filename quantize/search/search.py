@@ -22,7 +22,7 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, Step
+from sprint_export.progress import Progress, Step, track
 from sprint_export.psnr import CAP_DB
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.search.costs import Prices, choose_cost
@@ -104,21 +104,14 @@ class Search:
     def measure_layers(self, kept: KeptErrors) -> None:
         """Every unit's error in every scheme, alone, and with them the best mix of every cost."""
         pairs = [(unit, scheme) for unit in self.units for scheme in self._offered]
-        for i, (unit, scheme) in enumerate(pairs):
-            self.progress(Step("measuring layers"), i, len(pairs))
+        for unit, scheme in track(pairs, Step("measuring layers"), self.progress):
             unit.errors[scheme] = kept.measure({layer: self._offered[scheme][layer] for layer in unit.layers})
-        self.progress(Step("measuring layers"), len(pairs), len(pairs))
         self._sack = Knapsack([[(unit.costs[p], unit.errors[p]) for p in unit.costs] for unit in self.units])
         self._cells = [0, *(np.flatnonzero(np.diff(self._sack.least) < 0) + 1).tolist()]
 
     def measure(self, stage: str, recipes: Mapping[str, Recipe], draw: Draw) -> list[Mix]:
         """Whole students, by the names of their recipes."""
-        mixes = []
-        for i, (name, recipe) in enumerate(recipes.items()):
-            self.progress(Step(stage), i, len(recipes))
-            mixes.append(self.measure_mix(name, recipe, draw))
-        self.progress(Step(stage), len(recipes), len(recipes))
-        return mixes
+        return [self.measure_mix(*named, draw) for named in track(recipes.items(), Step(stage), self.progress)]
 
     def measure_mix(self, name: str, recipe: Recipe, draw: Draw) -> Mix:
         """A whole student as the exporter makes it, priced and drawn."""
