@@ -26,8 +26,21 @@ def test_a_kept_capture_gives_the_same_files(tiny_student: Student, tmp_path: Pa
     captures.keep_captures()
     write(component, tmp_path / "first")
     kept = write(component, tmp_path / "kept")
-    monkeypatch.setattr(writer, captures.NAME, vars(writer)["_" + captures.NAME])
+    monkeypatch.setattr(writer, "translate_module", vars(writer)["_translate_module"])
     assert kept == write(component, tmp_path / "fresh")
+
+
+def test_a_kept_program_is_the_one_that_is_captured(tiny_student: Student) -> None:
+    pytest.importorskip("coremltools")
+    from sprint_export.export.to_coreml import fixes
+    from sprint_export.export.to_coreml import writer as coreml
+
+    component = specialize_student(tiny_student).components["transformer"]
+    captures.keep_captures()
+    parts = [coreml.make_parts(component, "fp16", {}) for _ in range(2)]  # the second of a copy: the first was edited
+    fresh = vars(coreml)["_capture_program"](component.module, component.inputs)
+    fixes.drop_aliases(fresh)
+    assert str(parts[0][0].program.graph) == str(parts[1][0].program.graph) == str(fresh.graph)
 
 
 def test_what_decides_a_graph_decides_its_key() -> None:

@@ -31,8 +31,8 @@ from sprint_export.export.to_coreml.fixes import (
     gelu_keeps_its_form,
     rsqrt_adds_nothing,
 )
+from sprint_export.export.to_coreml.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.export.to_coreml.weights import make_pipeline
-from sprint_export.export.to_onnx.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.files import temporary_files_in
 from sprint_export.libraries import hush, require
 from sprint_export.nouns.bundle import ComponentRecord, Part

@@ -134,7 +134,8 @@ def _check_numbers(order: Order) -> None:
 
 def _check_components(roles: Sequence[str] | None, family: Family | None) -> None:
     if roles is not None and not roles:
-        raise InputError("no component chosen; name one, or leave components out for all")
+        choices = "name one" if family is None else f"choose from: {', '.join(family.chain.roles)}"
+        raise InputError(f"no component chosen; {choices}, or leave components out for all")
     for role in roles or ():
         if family is not None and role not in family.chain.roles:
             raise unknown_choice("component", role, family.chain.roles)

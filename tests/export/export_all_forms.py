@@ -24,7 +24,7 @@ def main(out: Path) -> None:
     for form, options in FORMS.items():
         name, precision = form.split("-")[:2]
         target = load_target(name)
-        component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0)
+        component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0, target=name)
         (out / form).mkdir(parents=True)
         load_exporter(target).write_component(component, target, precision, options, out / form)
 

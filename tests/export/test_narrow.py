@@ -44,7 +44,7 @@ def test_a_weight_beyond_half_precision_is_refused_by_every_exporter(
 
     pytest.importorskip(EXTRAS.get(target, "onnx"))
     known = load_target(target)
-    component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0)
+    component = small_component() if precision == "fp16" else quantize_small(precision, "fp16", 0, target=target)
     options: Options = {"deployment_target": "iOS18", "compute_unit": "cpu"}
     with pytest.raises(InputError, match=rf"^weight {name} has magnitude 7e\+04, a float16 graph holds at most 65504; choose an"):
         load_exporter(known).write_component(with_value(component, name, 70_000.0), known, precision, options, tmp_path)

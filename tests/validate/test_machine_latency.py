@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.errors import InputError
+from sprint_export.progress import Step
 from sprint_export.validate.latency import time_bundle
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import time_components
@@ -23,7 +24,7 @@ def test_the_machine_is_named_with_its_cores_and_system() -> None:
 
 
 def test_every_component_and_the_whole_picture_are_timed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    seen: list[tuple[str, int, int]] = []
+    seen: list[tuple[Step, int, int]] = []
     folder = shared_bundle(tmp_path_factory.getbasetemp(), "trt-fp8")
     report = time_bundle(folder, runs=3, progress=lambda *step: seen.append(step))
     found = {(row.component, row.metric): row.value for row in report.rows}
@@ -33,7 +34,7 @@ def test_every_component_and_the_whole_picture_are_timed(tmp_path_factory: pytes
     assert found["whole picture", "latency_p50_ms"] > max(found[role, "latency_p50_ms"] for role in ROLES)
     assert (report.prompts, report.passed, report.target) == (3, True, "trt-fp8")
     assert "fp32-compute shadow" in report.runtime
-    assert seen == [("timing", i, 3) for i in range(4)]
+    assert seen == [(Step("timing"), i, 3) for i in range(4)]
 
 
 def test_fewer_than_one_run_is_refused(tmp_path: Path) -> None:

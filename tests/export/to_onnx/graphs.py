@@ -22,6 +22,7 @@ from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
+from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import make_options
@@ -91,8 +92,10 @@ def small_component() -> Component:
     )
 
 
-def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, rounded: Sequence[str] = ()) -> Component:
-    """All its layers but the depthwise one, at the ranges its own input takes; the output of those in `rounded` too."""
+def quantize_small(
+    precision: str, scale_dtype: str, conv_axis: int | None, rounded: Sequence[str] = (), target: str = "onnx"
+) -> Component:
+    """All its layers but the depthwise one, as a target means a precision; the output of those in `rounded` too."""
     component = small_component()
     amaxes: dict[str, float] = {}
 
@@ -100,11 +103,11 @@ def quantize_small(precision: str, scale_dtype: str, conv_axis: int | None, roun
         amaxes[name.removeprefix(f"{component.role}.")] = x.abs().max().item()
 
     StreamedNetwork(component, listen).run(small_feeds())
-    scheme = load_target("onnx").find_offer(precision).scheme
+    scheme = load_target(target).find_offer(precision).scheme
     layers = {
         name: QuantizedLayer(
             scheme,
-            amaxes[name],
+            None if load_scheme(scheme).inputs is None else amaxes[name],
             conv_axis if name in ("conv", "point") else 0,
             scale_dtype,
             output_amax=amaxes[name + OUTPUT] if name in rounded else None,

@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from sprint_export.export.to_onnx.graph_parts import INNER, GraphPart, capture_program, cut_program
+from sprint_export.export.to_coreml.graph_parts import INNER, GraphPart, capture_program, cut_program
 from sprint_export.nouns.student import Component, Student
 
 UNLIMITED = float("inf")
