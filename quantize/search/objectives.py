@@ -140,7 +140,7 @@ def search_recipe(
     target, precision, device = deployment.target, deployment.precision, deployment.device
     schemes = offer_choices(target, precision, device)
     presets = {name: read_preset(name, precision, student, target) for name in list_presets(student.family)}
-    base = _sign(presets[DEFAULT], min_psnr_db)
+    base = _sign(read_preset(DEFAULT, precision, student, target), min_psnr_db)
     plain = {scheme: _give_all(base, scheme) for scheme in (FLOAT, *schemes)}
     recipes = {scheme: dataclasses.replace(plain[scheme], smooth=0.0, correct_bias=False) for scheme in schemes}
     search = Search(student, deployment, cost, recipes, max_measurements, progress)
