@@ -1,4 +1,4 @@
-"""The whole road in process: what is refused before any work, what an interrupted run leaves, what a second run takes over."""
+"""`convert` in process: what is refused before any work, what an interrupted run leaves, what a second run takes over."""
 
 from __future__ import annotations
 

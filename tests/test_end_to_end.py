@@ -1,4 +1,4 @@
-"""The road from end to end: a student nobody made for it, and sprint-tiny to engines, read from the reports they leave."""
+"""`convert` from end to end: a student nobody made for it, and sprint-tiny to engines, read from the reports they leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The road beside other people's files, damaged bundles and other runs: nothing is lost, and what is wrong is said at once."""
+"""`convert` beside other people's files, damaged bundles and other runs: nothing is lost, and what is wrong is said at once."""
 
 from __future__ import annotations
 

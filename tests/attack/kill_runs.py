@@ -188,7 +188,7 @@ def make_publishing(folder: Path, bundle: Bundle, old: Path | None) -> Attack:
 
 
 def make_run(student: Student, run: dict[str, Any], folder: Path, old: Path | None = None) -> Attack:
-    """A whole run of the road."""
+    """A whole run of `convert`."""
 
     def act(out: Path) -> None:
         convert(student, out=out, validate=False, overwrite=old is not None, **run)

@@ -40,7 +40,7 @@ def check_drawing(family: Family, steps: int) -> None:
 
 
 def check_conversion(family: Family, target: str, folder: Path, least_db: float) -> dict[tuple[str, str], float]:
-    """The whole road: each exported network is what torch computes with the same rounding, and the pictures stay near."""
+    """The whole way: each exported network is what torch computes with the same rounding, and the pictures stay near."""
     student = family.tiny()
     bundle = convert(student, target, folder, count=PROMPTS)
     rows = {name: row["value"] for name, row in read_rows(folder).items()}

@@ -1,4 +1,4 @@
-"""The contract of every family: found by its name without a library, and its tiny twin goes the whole road."""
+"""The contract of every family: found by its name without a library, and its tiny twin goes the whole way."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The toy at a precision: (precision, package, PyTorch's values)."""
     package = tmp_path_factory.mktemp(request.param) / "toy.mlpackage"
     exported = save_module(package, Toy(), (draw_input(),), request.param)
-    change_literal(package, find_operand(package, "gelu", "mode"), "TANH_APPROXIMATION")  # coremltools drops it on this road
+    change_literal(package, find_operand(package, "gelu", "mode"), "TANH_APPROXIMATION")  # coremltools drops it on this way
     return request.param, package, record_values(exported, (draw_input(),))
 
 

@@ -23,7 +23,7 @@ def test_a_converted_module_computes_what_torch_does(precision: str, tmp_path: P
     module, x = Toy(), draw_input()
     package = tmp_path / "toy.mlpackage"
     save_module(package, module, (x,), precision)
-    change_literal(package, find_operand(package, "gelu", "mode"), "TANH_APPROXIMATION")  # coremltools drops it on this road
+    change_literal(package, find_operand(package, "gelu", "mode"), "TANH_APPROXIMATION")  # coremltools drops it on this way
     (found,) = Evaluator(package).run({"x": x.numpy()}).values()
     wanted = module(x).detach().numpy()
     error = np.abs(found - wanted).max() / np.abs(wanted).max()
