@@ -8,17 +8,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
 
+from sprint_export.devices import find_device
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.quantize.search.bit_search import BitSearch, search_bits
 from sprint_export.quantize.search.costs import student_bytes
-from sprint_export.quantize.search.units import round_layers
+from sprint_export.quantize.search.objectives import search_bits
+from sprint_export.quantize.search.search import SearchResult
+from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.registry import load_target
@@ -38,18 +42,22 @@ def draw(student: Student, count: int, dtype: str = "fp32") -> UInt8:
 
 def judge(student: Student, recipe: Recipe, wanted: UInt8) -> dict[str, float]:
     """Bytes of the weights, and mean and worst PSNR against the float pictures."""
-    size = student_bytes(student, round_layers(student, COREML, recipe))
-    psnr = psnr_images(draw(quantize_student(student, "w4", COREML, recipe), len(wanted), "fp16"), wanted)
-    return {"bytes": size, "psnr_db": round(float(psnr.mean()), 2), "psnr_worst_db": round(float(psnr.min()), 2)}
+    quantized = quantize_student(student, "w4", COREML, recipe)
+    psnr = psnr_images(draw(quantized, len(wanted), "fp16"), wanted)
+    return {
+        "bytes": student_bytes(student, gather_layers(quantized)),
+        "psnr_db": round(float(psnr.mean()), 2),
+        "psnr_worst_db": round(float(psnr.min()), 2),
+    }
 
 
-def describe(found: BitSearch, seconds: float) -> dict[str, object]:
+def describe(found: SearchResult, seconds: float) -> dict[str, object]:
     """What the search says of itself: on its own prompts, unlike the PSNR above."""
-    counts: dict[str, int] = {}
-    for unit in found.layers:
-        counts[unit.precision] = counts.get(unit.precision, 0) + len(unit.layers)
-    errors = {"summed_error": found.chosen.summed, "measured_error": found.chosen.error}
-    return {**errors, "layers": counts, "rules": len(found.recipe.rules), "search_s": round(seconds, 1), "notes": found.notes}
+    counts = Counter(unit.precision for unit in found.units for _ in unit.layers)
+    summed, decibels = sum(unit.errors[unit.precision] for unit in found.units), found.frontier.chosen.psnr_db
+    errors = {"summed_error": summed, "measured_error": 4 * 10 ** (-decibels / 10)}
+    notes = found.frontier.notes
+    return {**errors, "layers": counts, "rules": len(found.recipe.rules), "search_s": round(seconds, 1), "notes": notes}
 
 
 def main() -> None:
@@ -71,7 +79,7 @@ def main() -> None:
     }
     for name, budget in budgets.items():
         start = time.perf_counter()
-        search = search_bits(student, COREML, budget)
+        search = search_bits(student, Deployment(COREML, "w4", find_device(COREML.default_device)), budget)
         seconds = time.perf_counter() - start  # the first measures all layers, the others take them from the cache
         found[f"searched, size of {name}"] = {**judge(student, search.recipe, wanted), **describe(search, seconds)}
     for name, row in found.items():

@@ -27,7 +27,8 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize.preset_files import list_presets
 from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.search.costs import Prices, choose_cost
-from sprint_export.quantize.search.gate_search import GateSearch, search_recipe
+from sprint_export.quantize.search.objectives import search_recipe
+from sprint_export.quantize.search.search import SearchResult
 from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import open_torch
@@ -76,7 +77,7 @@ def measure_row(options: argparse.Namespace, name: str) -> dict[str, Any]:
     return row if found is None else row | describe_search(found, seconds)
 
 
-def describe_search(found: GateSearch, seconds: float) -> dict[str, Any]:
+def describe_search(found: SearchResult, seconds: float) -> dict[str, Any]:
     """What the search said of itself, on its own prompts."""
     chosen = found.frontier.chosen
     return {

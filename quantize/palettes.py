@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from sprint_export.nouns.recipe import QuantizedLayer
-from sprint_export.quantize.graph_types import round_to_graph
+from sprint_export.quantize.scales import round_to_graph
 from sprint_export.quantize.schemes.scheme import load_scheme
 
 STEPS = 30  # Lloyd's steps; the error has settled to within a percent of the exact optimum (tests/quantize/test_palettes.py)

@@ -17,7 +17,6 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
-from sprint_export.quantize.graph_types import round_to_graph
 from sprint_export.quantize.schemes.formats import Format
 from sprint_export.quantize.schemes.scheme import load_scheme
 
@@ -137,6 +136,11 @@ def round_scale(scale: torch.Tensor, dtype: str) -> torch.Tensor:
     if not torch.isfinite(rounded).all():
         raise InputError(f"a scale of {scale.max().item():.4g} is beyond {FLOAT_DTYPES[dtype]}; choose a target of another type")
     return rounded
+
+
+def round_to_graph(value: torch.Tensor, dtype: str) -> torch.Tensor:
+    """float32 values that a graph of `dtype` ("fp32", "fp16", "bf16") holds exactly."""
+    return value.to(getattr(torch, FLOAT_DTYPES[dtype])).float()
 
 
 def find_lift(scale: torch.Tensor, dtype: str) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
@@ -31,7 +30,6 @@ from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
-Value = TypeVar("Value")
 ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
@@ -74,14 +72,9 @@ def quantize_student(
     components = {}
     for role in student.components:
         mine = [decision for decision in explained if decision.layer.startswith(f"{role}.")]
-        seen = _select(role, records)
+        seen = {name.removeprefix(f"{role}."): record for name, record in records.items() if name.startswith(f"{role}.")}
         components[role] = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
     return dataclasses.replace(student, recipe=recipe, components=components)
-
-
-def _select(role: str, by_layer: Mapping[str, Value]) -> dict[str, Value]:
-    """The entries of one role, by the layer's name within it."""
-    return {name.removeprefix(f"{role}."): value for name, value in by_layer.items() if name.startswith(f"{role}.")}
 
 
 def _quantize_component(

@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component, Student
-from sprint_export.quantize.measure.streaming import name_outputs
+from sprint_export.quantize.measure.streaming import run_module
 from sprint_export.quantize.scales import (
     fake_quantize,
     input_format,
@@ -41,18 +41,12 @@ class TorchSession:
         rounding = {name: getattr(torch, FLOAT_DTYPES[dtype]) for name in component.weights if name not in exact}
         self.module = materialize(component.module, component.weights, rounding=rounding if fake else None)
         self.description = f"PyTorch {torch.__version__} CPU, float32" + (", fake-quantized" if fake else "")
-        if fake:
-            self._fake_quantize()
+        for name, layer in component.layers.items() if fake else ():
+            round_layer(self.module.get_submodule(name), layer)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name."""
-        arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in self.component.inputs]
-        with torch.no_grad():
-            return name_outputs(self.component, self.module(*arguments))
-
-    def _fake_quantize(self) -> None:
-        for name, layer in self.component.layers.items():
-            round_layer(self.module.get_submodule(name), layer)
+        return run_module(self.component, self.module, feeds)
 
 
 def open_torch(student: Student, fake: bool = False, dtype: str = "fp32") -> Pipeline:

@@ -7,8 +7,6 @@ the last one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sprint_export.cache import open_cache
+from sprint_export.cache import hash_question, open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
@@ -46,20 +44,20 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     """
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
-    how = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
-    key = json.dumps([CACHE_FORMAT, student.fingerprint, *how])
-    path = open_cache("calibration") / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
+    asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
+    path = open_cache("calibration") / f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
     unfinished = path.with_suffix(".chunks")
-    kept = load_records(path)
-    if kept is None:  # or damaged: it is measured anew, and replaced
+    if (saved := load_records(path)) is not None:
+        records = saved[0]
+    else:  # or damaged: it is measured anew, and replaced
         free_large_tensors_at_once()
         recorder = _Recorder(unfinished, progress)
         walk_networks(student, prompts, seed, recorder)
         progress(Step("calibrating"), recorder.total, recorder.total)
-        kept = recorder.merge(), {}
-        save_records(path, kept[0])
+        records = recorder.merge()
+        save_records(path, records)
     shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
-    return kept[0]
+    return records
 
 
 class _Recorder:
@@ -67,7 +65,7 @@ class _Recorder:
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self.folder, self.progress, self.total = folder, progress, 0
-        self._found: dict[str, list[Record]] = {}
+        self._records: dict[str, list[Record]] = {}
 
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
@@ -75,23 +73,19 @@ class _Recorder:
         path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
-        kept = _load_chunk(path)
-        if kept is None:
+        if (saved := load_records(path)) is not None:
+            records, output = saved[0], {name: value.numpy() for name, value in saved[1].items()}
+        else:
             output = run(watcher.listen)
-            kept = watcher.gather(), output
-            save_records(path, kept[0], {name: torch.from_numpy(value) for name, value in output.items()})
-        for layer, record in kept[0].items():
-            self._found.setdefault(layer, []).append(record)
-        return kept[1]
+            records = watcher.gather()
+            save_records(path, records, {name: torch.from_numpy(value) for name, value in output.items()})
+        for layer, record in records.items():
+            self._records.setdefault(layer, []).append(record)
+        return output
 
     def merge(self) -> dict[str, Record]:
         """By `role.layer`, of all chunks."""
-        return {layer: merge_records(records) for layer, records in self._found.items()}
-
-
-def _load_chunk(path: Path) -> tuple[dict[str, Record], Values] | None:
-    kept = load_records(path)
-    return None if kept is None else (kept[0], {name: value.numpy() for name, value in kept[1].items()})
+        return {layer: merge_records(records) for layer, records in self._records.items()}
 
 
 class _Watcher:

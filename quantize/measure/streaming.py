@@ -7,6 +7,7 @@ Small tensors and tables stay: norms and biases are little, and some are read by
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,16 +59,17 @@ class StreamedNetwork:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name, all with the same number of rows."""
-        arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in self.component.inputs]
-        with torch.no_grad():
-            return name_outputs(self.component, self.module(*arguments))
+        return run_module(self.component, self.module, feeds)
 
     def _tell(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
         self.listen(f"{self.component.role}.{name}", layer, x)
 
 
-def name_outputs(component: Component, result: torch.Tensor | tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
-    """What a component's module gives, by the names of its outputs."""
+def run_module(component: Component, module: torch.nn.Module, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a module that has a component's inputs and outputs: arrays by name -> arrays by name."""
+    arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in component.inputs]
+    with torch.no_grad():
+        result = module(*arguments)
     values = result if isinstance(result, tuple) else (result,)
     return {spec.name: value.contiguous().numpy() for spec, value in zip(component.outputs, values, strict=True)}
 
@@ -92,23 +94,25 @@ def count_layers(component: Component) -> int:
     return sum(isinstance(module, LISTENED) for module in component.module.modules())
 
 
-def count_rows_at_once(component: Component) -> int:
-    """How many prompts a chunk has: found by sending one through the meta module."""
-    sizes = [1]
+def watch_shapes(component: Component, note: Callable[[str, torch.nn.Module, tuple[Any, ...], Any], None]) -> None:
+    """Run a network on the `meta` device; `note` is told of every innermost module, by name, its inputs and its output."""
     hooks = [
-        module.register_forward_hook(lambda _, given, output: sizes.append(getattr(output, "numel", int)()))
-        for module in component.module.modules()
+        module.register_forward_hook(functools.partial(note, name))
+        for name, module in component.module.named_modules()
         if not list(module.children())
     ]
+    sizes = ([int(size) for size in spec.shape] for spec in component.inputs)
+    dtypes = (getattr(torch, spec.dtype) for spec in component.inputs)
     try:
         with torch.no_grad():
-            component.module(
-                *(
-                    torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype), device="meta")
-                    for spec in component.inputs
-                )
-            )
+            component.module(*(torch.zeros(size, dtype=dtype, device="meta") for size, dtype in zip(sizes, dtypes, strict=True)))
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def count_rows_at_once(component: Component) -> int:
+    """How many prompts a chunk has: found by sending one through the meta module."""
+    sizes = [1]
+    watch_shapes(component, lambda _, __, ___, output: sizes.append(getattr(output, "numel", int)()))
     return max(1, CHUNK_VALUES // max(sizes))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 
 from sprint_export.nouns.student import Component
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.scales import find_error
 
 
@@ -30,8 +30,7 @@ def correct_biases(
         progress: is told (step, done, total).
     """
     edits = {}
-    for i, (name, layer) in enumerate(component.layers.items()):
-        progress(Step("correcting biases", component.role), i, len(component.layers))
+    for name, layer in track(component.layers.items(), Step("correcting biases", component.role), progress):
         if f"{name}.bias" not in component.weights or name not in means:
             continue
         weight = component.weights[f"{name}.weight"].load().float()
@@ -40,5 +39,4 @@ def correct_biases(
         mean = means[name].reshape(groups, 1, -1)
         shift = (error.unflatten(0, (groups, -1)) * mean).sum(2).flatten()
         edits[f"{name}.bias/added"] = -shift.float()
-    progress(Step("correcting biases", component.role), len(component.layers), len(component.layers))
     return edits

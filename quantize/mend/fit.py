@@ -10,15 +10,13 @@ Covered: Linear layers and dense 1x1 convolutions. Embeddings and wide convoluti
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from sprint_export.cache import open_cache
+from sprint_export.cache import hash_question, open_cache
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.chain import EACH_STEP
@@ -93,7 +91,7 @@ def _hash_question(student: Student, prompts: Sequence[str], seed: int) -> str:
     """All that decides what the layers of a network read."""
     edits = {role: hash_tensors(component.edits) for role, component in student.components.items()}
     parts = [CACHE_FORMAT, student.fingerprint, to_json(student.plan), to_json(student.prompt), list(prompts), seed, edits]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return hash_question(parts)
 
 
 class _Fitter:
@@ -129,7 +127,7 @@ class _Fitter:
         if self.load(name) is None:
             weight: torch.Tensor = layer.weight  # type: ignore[assignment]  # a Linear's or Conv2d's
             codes, scales = fit_weight(weight.flatten(1), total + self._square(chunk, name, layer, x), self.layers[name])
-            self._save(name, {"codes": pack_codes(codes), "scales": scales.reshape(len(codes), -1)})
+            save_tensors(self._path(name), {"codes": pack_codes(codes), "scales": scales.reshape(len(codes), -1)})
         self.done += 1
 
     def _square(self, chunk: Chunk, name: str, layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -148,6 +146,3 @@ class _Fitter:
     def _path(self, name: str) -> Path:
         layer = self.layers[name]
         return self.folder / f"{self.role}.{name}.{layer.scheme}.{layer.group}.{layer.scale_dtype}.safetensors"
-
-    def _save(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
-        save_tensors(self._path(name), tensors)

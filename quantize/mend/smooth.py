@@ -15,7 +15,7 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Migration
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.measure.records import Record
 from sprint_export.quantize.mend.edits import list_channels, scale_channels
 
@@ -54,15 +54,13 @@ def smooth_component(
         The component with edited weights, and by layer name what its input's channels are divided by, float32 [C].
     """
     divisors: dict[str, torch.Tensor] = {}
-    for i, migration in enumerate(migrations):
-        progress(Step("smoothing", component.role), i, len(migrations))
+    for migration in track(migrations, Step("smoothing", component.role), progress):
         if not any(layer in quantized for layer in migration.consumers):
             continue
         factors = _choose_factors(component, migration, records[migration.consumers[0]].amax, alpha)
         component = scale_channels(component, migration, 1 / factors)
         read = factors[list_channels(migration, len(factors))]
         divisors |= dict.fromkeys(migration.consumers, read)
-    progress(Step("smoothing", component.role), len(migrations), len(migrations))
     return component, divisors
 
 

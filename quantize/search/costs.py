@@ -15,17 +15,14 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.recipe import QuantizedLayer
-from sprint_export.nouns.student import Component, Student
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device
 from sprint_export.quantize.schemes.scheme import load_scheme
-
-if TYPE_CHECKING:
-    import torch
 
 COSTS = ("time", "bytes")
 FLOAT_BYTES = 2  # of graphs in 16 bits
@@ -66,42 +63,27 @@ class Work:
 
 
 def measure_work(student: Student) -> dict[str, Work]:
-    """Work by `role.module`, from the shapes that pass through the specialized student; no weight is loaded."""
-    assert student.plan is not None
-    found: dict[str, Work] = {}
-    when = {stage.role: stage.when for stage in student.chain.stages}
-    for role, component in student.components.items():
-        times = student.plan.steps if when[role] == EACH_STEP else 1
-        noted = _watch_shapes(component)
-        found |= {f"{role}.{name}": Work(*(times * count for count in counts)) for name, counts in noted.items()}
-    return found
+    """Work of every Linear and Conv2d by `role.module`, from the shapes that pass through the specialized student.
 
-
-def _watch_shapes(component: Component) -> dict[str, tuple[int, int, int]]:
-    """Inputs, outputs and multiplications of every Linear and Conv2d in one run on the `meta` device."""
+    No weight is loaded; a layer that runs several times for a picture is counted as often.
+    """
     import torch
 
-    noted: dict[str, tuple[int, int, int]] = {}
+    from sprint_export.quantize.measure.streaming import watch_shapes
 
-    def note(name: str, layer: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        products = output.numel() * layer.get_parameter("weight")[0].numel()
-        before = noted.get(name, (0, 0, 0))
-        noted[name] = (before[0] + arguments[0].numel(), before[1] + output.numel(), before[2] + products)
+    assert student.plan is not None
+    work: dict[str, Work] = {}
+    times = {stage.role: student.plan.steps if stage.when == EACH_STEP else 1 for stage in student.chain.stages}
 
-    hooks = [
-        module.register_forward_hook(functools.partial(note, name))
-        for name, module in component.module.named_modules()
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
-    ]
-    try:
-        with torch.no_grad():
-            component.module(
-                *(torch.zeros([int(n) for n in s.shape], dtype=getattr(torch, s.dtype), device="meta") for s in component.inputs)
-            )
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return noted
+    def note(role: str, name: str, layer: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            before, read, written = work.get(f"{role}.{name}", Work()), inputs[0].numel(), times[role] * output.numel()
+            products = before.multiplications + written * layer.weight[0].numel()
+            work[f"{role}.{name}"] = Work(before.inputs + times[role] * read, before.outputs + written, products)
+
+    for role, component in student.components.items():
+        watch_shapes(component, functools.partial(note, role))
+    return work
 
 
 def price_layer(work: Work, shape: Sequence[int], how: QuantizedLayer | None, dtype: str, device: Device) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sprint_export.cache import open_cache, write_cached
+from sprint_export.cache import hash_question, open_cache, write_cached
 from sprint_export.errors import InputError
 from sprint_export.executor import Values, make_executor, make_noise
 from sprint_export.files import read_signed, sign_text
@@ -27,11 +28,8 @@ from sprint_export.json_forms import to_json
 from sprint_export.nouns.chain import Group
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, Step
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
-from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.search.units import Layers, Unit
 from sprint_export.quantize.torch_session import TorchSession, open_torch, round_layer
 from sprint_export.students.family import load_family
 
@@ -52,8 +50,8 @@ class Kept:
 
     def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
         self._student, self._prompts, self._seed = student, prompts, seed
-        key = json.dumps([CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed])
-        self.path = open_cache("search") / f"{self.kind}-{hashlib.sha256(key.encode()).hexdigest()}.json"
+        asked = [CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed]
+        self.path = open_cache("search") / f"{self.kind}-{hash_question(asked)}.json"
         self._found: dict[str, Any] = {}
         if self.path.is_file():
             with contextlib.suppress(ValueError):  # a damaged cache is measured anew, and replaced
@@ -73,24 +71,24 @@ class KeptErrors(Kept):
     """Picture errors of layers rounded alone. Nothing is drawn before something is missing."""
 
     kind = "errors"
-    _pictures: Pictures | None = None
+
+    @functools.cached_property
+    def _pictures(self) -> Pictures:
+        return Pictures(self._student, self._prompts, self._seed)
 
     def measure(self, layers: Mapping[str, QuantizedLayer]) -> float:
         """The error with these layers, by `role.module`, rounded and all others float32."""
-
-        def draw() -> float:
-            if self._pictures is None:
-                self._pictures = Pictures(self._student, self._prompts, self._seed)
-            return self._pictures.measure_error(layers)
-
-        return float(self.recall(to_json(layers), draw))
+        return float(self.recall(to_json(layers), lambda: self._pictures.measure_error(layers)))
 
 
 class KeptPsnr(Kept):
     """PSNR in dB of what a whole quantized student draws, against float32. Nothing is drawn before something is missing."""
 
     kind = "psnr"
-    _wanted: Array | None = None
+
+    @functools.cached_property
+    def _reference(self) -> Array:
+        return self._draw(self._student, fake=False, dtype="fp32")
 
     def measure(self, quantized: Student, dtype: str) -> list[float]:
         """One figure a prompt; weights that are not quantized are rounded to `dtype`, the graph's type."""
@@ -98,29 +96,14 @@ class KeptPsnr(Kept):
         layers = {role: to_json(component.layers) for role, component in quantized.components.items()}
 
         def draw() -> list[float]:
-            if self._wanted is None:
-                self._wanted = self._draw(self._student, fake=False, dtype="fp32")
-            return [float(db) for db in psnr_images(self._draw(quantized, fake=True, dtype=dtype), self._wanted)]
+            return [float(db) for db in psnr_images(self._draw(quantized, fake=True, dtype=dtype), self._reference)]
 
-        found: list[float] = self.recall({"whole": layers, "dtype": dtype, "recipe": to_json(recipe)}, draw)
-        return found
+        psnr: list[float] = self.recall({"whole": layers, "dtype": dtype, "recipe": to_json(recipe)}, draw)
+        return psnr
 
     def _draw(self, student: Student, fake: bool, dtype: str) -> Array:
         inputs = load_family(student.family).make_inputs(student, len(self._prompts))
         return open_torch(student, fake, dtype)(self._prompts, seed=self._seed, inputs=inputs)
-
-
-def measure_units(kept: KeptErrors, units: Sequence[Unit], offered: Mapping[str, Layers], progress: Progress) -> list[Unit]:
-    """Every unit's error in every precision offered, alone."""
-    measured = []
-    for i, unit in enumerate(units):
-        errors = {FLOAT: 0.0}
-        for j, (choice, how) in enumerate(offered.items()):
-            progress(Step("measuring layers"), i * len(offered) + j, len(units) * len(offered))
-            errors[choice] = kept.measure({layer: how[layer] for layer in unit.layers})
-        measured.append(dataclasses.replace(unit, errors=errors))
-    progress(Step("measuring layers"), len(units) * len(offered), len(units) * len(offered))
-    return measured
 
 
 class Pictures:

@@ -6,7 +6,9 @@ got the same, single layers elsewhere, and end with what most weights got.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,13 +16,10 @@ from fnmatch import fnmatchcase
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
+from sprint_export.nouns.recipe import QuantizedLayer, Rule
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Target
-from sprint_export.quantize.patterns import FLOAT
-from sprint_export.quantize.recipes import list_weight_schemes
+from sprint_export.quantize.patterns import FLOAT, list_layers
 from sprint_export.quantize.search.costs import find_shape
-from sprint_export.quantize.student import quantize_student
 
 Layers = Mapping[str, QuantizedLayer]  # by role.module
 Price = Callable[[str, QuantizedLayer | None], int]  # of a layer rounded so, or in float
@@ -35,27 +34,16 @@ class Unit:
     values: int
     precision: str
     costs: Mapping[str, int]
-    errors: Mapping[str, float]
+    errors: dict[str, float]
 
-    @property
-    def role(self) -> str:
-        """The network it belongs to."""
-        return self.name.partition(".")[0]
+    def give(self, precision: str) -> Unit:
+        """The same with this precision chosen."""
+        return dataclasses.replace(self, precision=precision)
 
 
 def kind_of(layer: str) -> str:
     """`transformer.transformer_blocks.3.attn1.to_out.0` -> `transformer.transformer_blocks.*.attn1.to_out.*`."""
     return ".".join("*" if part.isdigit() else part for part in layer.split("."))
-
-
-def round_layers(student: Student, target: Target, recipe: Recipe, precision: str | None = None) -> dict[str, QuantizedLayer]:
-    """How a recipe rounds each layer, by `role.module`, as the exporter will.
-
-    `precision` names the graph; None is one of the target's that compresses weights alone.
-    """
-    alone = list_weight_schemes(target)
-    precision = precision or next(name for name in target.precisions if target.offers[name].scheme in alone)
-    return gather_layers(quantize_student(student, precision, target, recipe))
 
 
 def gather_layers(quantized: Student) -> dict[str, QuantizedLayer]:
@@ -68,22 +56,17 @@ def make_units(
 ) -> tuple[list[Unit], tuple[str, ...]]:
     """Layers, or with more than `bound` layer x precision pairs kinds, with their costs; and what to say about it.
 
-    Args:
-        student: has the weights.
-        offered: by precision, how it rounds every layer.
-        bound: on the number of measurements; None is none.
-        price: of a layer.
+    `offered` says by precision how it rounds every layer.
 
     Raises:
         InputError: kinds are still too many.
     """
     layers = tuple(next(iter(offered.values())))
-    if bound is None or len(layers) * len(offered) <= bound:
-        return [_make_unit(student, offered, price, layer, [layer]) for layer in layers], ()
+    is_by_kind = bound is not None and len(layers) * len(offered) > bound
     groups: dict[str, list[str]] = {}
     for layer in layers:
-        groups.setdefault(kind_of(layer), []).append(layer)
-    if len(groups) * len(offered) > bound:
+        groups.setdefault(kind_of(layer) if is_by_kind else layer, []).append(layer)
+    if bound is not None and len(groups) * len(offered) > bound:
         raise InputError(
             f"max_measurements={bound}: even with layers of a kind taken together, {len(groups)} kinds in {len(offered)} "
             f"precisions are {len(groups) * len(offered)} measurements; allow that many, or offer fewer precisions"
@@ -92,15 +75,15 @@ def make_units(
         f"{len(layers)} layers were measured as {len(groups)} kinds, and all layers of a kind get one precision: "
         f"{len(layers) * len(offered)} measurements are more than {bound}"
     )
-    return [_make_unit(student, offered, price, *group) for group in groups.items()], (note,)
+    return [_make_unit(student, offered, price, *group) for group in groups.items()], (note,) if is_by_kind else ()
 
 
 def _make_unit(student: Student, offered: Mapping[str, Layers], price: Price, name: str, layers: Sequence[str]) -> Unit:
-    """Nothing measured, nothing chosen. The order of precisions is the order in which equally good ones are taken."""
-    found = {choice: sum(price(layer, how[layer]) for layer in layers) for choice, how in offered.items()}
-    found[FLOAT] = sum(price(layer, None) for layer in layers)
+    """Nothing measured but float, nothing chosen. The order of precisions is the order in which equally good ones are taken."""
+    costs = {choice: sum(price(layer, how[layer]) for layer in layers) for choice, how in offered.items()}
+    costs[FLOAT] = sum(price(layer, None) for layer in layers)
     values = sum(math.prod(find_shape(student, layer)) for layer in layers)
-    return Unit(name, tuple(layers), values, FLOAT, found, {})
+    return Unit(name, tuple(layers), values, FLOAT, costs, {FLOAT: 0.0})
 
 
 def write_rules(student: Student, units: Sequence[Unit], rest: str) -> tuple[Rule, ...]:
@@ -121,14 +104,12 @@ def write_rules(student: Student, units: Sequence[Unit], rest: str) -> tuple[Rul
 
 def _find_most(student: Student, chosen: Mapping[str, Unit]) -> str:
     """The catch-all's precision: that of the most values, but float where an embedding is: no rule can name one for float."""
-    values: dict[str, int] = {}
-    for layer, unit in chosen.items():
-        role, _, module = layer.partition(".")
-        is_embedding = isinstance(student.components[role].module.get_submodule(module), torch.nn.Embedding)
-        if is_embedding and unit.precision == FLOAT:
-            return FLOAT
+    embeddings = [name for name, layer in list_layers(student) if isinstance(layer, torch.nn.Embedding)]
+    if any(chosen[name].precision == FLOAT for name in embeddings if name in chosen):
+        return FLOAT
+    values = Counter[str]()
     for unit in {unit.name: unit for unit in chosen.values()}.values():
-        values[unit.precision] = values.get(unit.precision, 0) + unit.values
+        values[unit.precision] += unit.values
     return max(values, key=lambda precision: values[precision])
 
 

@@ -5,6 +5,8 @@ Runs share the cache without locks: two that measure the same thing write the sa
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -55,6 +57,11 @@ def open_cache(kind: str) -> Path:
         for each in (folder, *(path for path in folder.iterdir() if path.is_dir())):
             sweep_parts(each)
     return folder
+
+
+def hash_question(parts: object) -> str:
+    """sha256 of the JSON values that decide a figure, to name its file by."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def write_cached(path: Path, write: Callable[[Path], object]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,3 +30,11 @@ Progress = Callable[[Step, int, int], None]
 
 def quiet(step: Step, done: int, total: int) -> None:
     """Say nothing; the default for library use."""
+
+
+def track(items: Collection[T], step: Step, progress: Progress) -> Iterator[T]:
+    """The items one by one, each told before it is taken, and the end."""
+    for i, item in enumerate(items):
+        progress(step, i, len(items))
+        yield item
+    progress(step, len(items), len(items))

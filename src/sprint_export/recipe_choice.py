@@ -123,44 +123,33 @@ def choose_recipe(
     Raises:
         InputError, RefusedError: a search has nothing to draw, or no mix within its limit.
     """
-    target, precision = checked.deployment.target, checked.deployment.precision
-    if checked.order.max_mb is not None:
-        return _search_bits(student, target, checked.order.max_mb, progress, say), None
-    if checked.recipe == AUTO:
-        return _search_gate(student, checked, progress, say)
-    if isinstance(checked.recipe, str):
+    order, deployment = checked.order, checked.deployment
+    if order.max_mb is None and checked.recipe != AUTO:
+        if not isinstance(checked.recipe, str):
+            return checked.recipe, None
         from sprint_export.quantize.recipes import read_preset
 
-        return read_preset(checked.recipe, precision, student, target), None
-    return checked.recipe, None
+        return read_preset(checked.recipe, deployment.precision, student, deployment.target), None
+    from sprint_export.quantize.search.objectives import search_bits, search_recipe
 
-
-def _search_bits(student: Student, target: Target, max_mb: float, progress: Progress, say: Callable[[str], None]) -> Recipe:
-    from sprint_export.quantize.search.bit_search import search_bits
-
-    stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
-    found = search_bits(student, target, int(max_mb * 1e6) - stored * target.tensor_header, progress=progress)
-    for note in found.notes:
+    if order.max_mb is None:
+        found = search_recipe(student, deployment, checked.min_psnr_db, cost=order.cost, progress=progress)
+    else:
+        stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
+        budget = int(order.max_mb * 1e6) - stored * deployment.target.tensor_header
+        found = search_bits(student, deployment, budget, progress=progress)
+    frontier = found.frontier
+    for note in frontier.notes:
         say(note)
-    say(f"{found.chosen.bytes / 1e6:.2f} MB of weights, {found.chosen.psnr_db:.1f} dB on the prompts of the search")
-    return found.recipe
-
-
-def _search_gate(
-    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None]
-) -> tuple[Recipe, Frontier]:
-    from sprint_export.quantize.search.gate_search import search_recipe
-
-    found = search_recipe(student, checked.deployment, checked.min_psnr_db, cost=checked.order.cost, progress=progress)
-    chosen = found.frontier.chosen
-    for note in found.frontier.notes:
-        say(note)
-    layers = ", ".join(f"{count} {name}" for name, count in found.frontier.layers.items())
+    if order.max_mb is not None:
+        say(f"{frontier.chosen.cost / 1e6:.2f} MB of weights, {frontier.chosen.psnr_db:.1f} dB on the prompts of the search")
+        return found.recipe, None
+    layers = ", ".join(f"{count} {name}" for name, count in frontier.layers.items())
     say(
-        f"recipe auto: {chosen.psnr_db:.1f} dB on the {found.frontier.prompts} prompts of the search at a cost of "
-        f"{found.frontier.show_cost(chosen)}; layers: {layers}"
+        f"recipe auto: {frontier.chosen.psnr_db:.1f} dB on the {frontier.prompts} prompts of the search at a cost of "
+        f"{frontier.show_cost(frontier.chosen)}; layers: {layers}"
     )
-    return found.recipe, found.frontier
+    return found.recipe, frontier
 
 
 def add_frontier(bundle: Bundle, frontier: Frontier | None) -> Bundle:

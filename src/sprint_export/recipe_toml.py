@@ -25,7 +25,7 @@ from sprint_export.json_forms import from_json
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.paths import read_user_text
 
-AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/search/gate_search.py)
+AUTO = "auto"  # the name that is no file: the recipe is searched (quantize/search/objectives.py)
 ASKED, CONVOLUTION, GENTLER = "{precision}", "{convolution}", "{gentler}"  # in place of a rule's precision
 _DEFAULTS = {
     "name": "",

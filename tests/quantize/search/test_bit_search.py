@@ -12,21 +12,24 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.devices import find_device
 from sprint_export.errors import InputError
+from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import Target
 from sprint_export.progress import Step
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.quantize.search import bit_search
+from sprint_export.quantize.search import objectives
 from sprint_export.quantize.search import pictures as search_pictures
-from sprint_export.quantize.search.bit_search import BitSearch, Mix, search_bits
 from sprint_export.quantize.search.costs import layer_bytes, student_bytes
 from sprint_export.quantize.search.knapsack import Knapsack
+from sprint_export.quantize.search.objectives import search_bits
 from sprint_export.quantize.search.pictures import KeptErrors, Pictures
-from sprint_export.quantize.search.units import kind_of, round_layers
+from sprint_export.quantize.search.search import SearchResult, error_to_db
+from sprint_export.quantize.search.units import gather_layers, kind_of
+from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import round_layer
 from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import load_target
@@ -35,7 +38,7 @@ from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.weights import LazyHandle
 
-COREML: Target = load_target("coreml")
+COREML, CPU = load_target("coreml"), find_device("cpu")
 PROMPTS = ("a red circle above a blue square", "a green square")
 CHOICES = ("p4a16", "w8a16")
 
@@ -53,11 +56,25 @@ def student() -> Student:
 
 
 def uniform(student: Student, choice: str) -> dict[str, QuantizedLayer]:
-    return round_layers(student, COREML, Recipe("uniform", (Rule("*", choice),)))
+    return round_layers(student, Recipe("uniform", (Rule("*", choice),)))
 
 
-def search(student: Student, budget: int, **more: Any) -> BitSearch:
-    return search_bits(student, COREML, budget, **({"choices": CHOICES, "prompts": PROMPTS} | more))
+def round_layers(student: Student, recipe: Recipe) -> dict[str, QuantizedLayer]:
+    return gather_layers(quantize_student(student, "w4", COREML, recipe))
+
+
+def search(student: Student, budget: int, **more: Any) -> SearchResult:
+    asked = {"choices": CHOICES, "prompts": PROMPTS} | more
+    return search_bits(student, Deployment(COREML, "w4", CPU), budget, **asked)
+
+
+def errors_of(found: SearchResult) -> tuple[float, float]:
+    """The sum of the layers' errors, each measured alone, and the error of the whole."""
+    return sum(unit.errors[unit.precision] for unit in found.units), 4 * 10 ** (-found.frontier.chosen.psnr_db / 10)
+
+
+def costs_of(found: SearchResult) -> dict[str, float]:
+    return {point.name: point.cost for point in found.frontier.uniform}
 
 
 def count_packed(weight: torch.Tensor, how: QuantizedLayer) -> int:
@@ -118,46 +135,47 @@ def test_budgets_are_kept_and_more_bytes_never_draw_worse(student: Student) -> N
     low, high = (student_bytes(student, uniform(student, choice)) for choice in CHOICES)
     full = student_bytes(student, {})
     assert low == stored_bytes(student, uniform(student, "p4a16"))
-    errors = []
+    decibels = []
     for budget in (low, low + (high - low) // 3, high, high + (full - high) // 2, full - 100, full, 10 * full):
         found = search(student, budget)
-        layers = round_layers(student, COREML, found.recipe)
-        assert found.chosen.bytes == stored_bytes(student, layers) <= budget
+        layers = round_layers(student, found.recipe)
+        assert found.frontier.chosen.cost == stored_bytes(student, layers) <= budget
         assert {layer: how.scheme for layer, how in layers.items()} == {
-            layer: unit.precision for unit in found.layers for layer in unit.layers if unit.precision != FLOAT
+            layer: unit.precision for unit in found.units for layer in unit.layers if unit.precision != FLOAT
         }, "the recipe says what was chosen"
-        assert set(CHOICES) == set(found.uniform)
+        assert set(CHOICES) == set(costs_of(found))
         assert all(rule.reason for rule in found.recipe.rules)
         assert found.recipe.prompts == PROMPTS
-        errors.append(found.chosen.error)
-    assert errors == sorted(errors, reverse=True)
-    assert errors[0] > 10 * errors[2] > 0
-    assert errors[-1] == errors[-2] == 0
+        decibels.append(found.frontier.chosen.psnr_db)
+    assert decibels == sorted(decibels)
+    assert decibels[0] + 10 < decibels[2] < 100
+    assert decibels[-1] == decibels[-2] == 100
     assert search(student, full).recipe.rules[0].precision == FLOAT, "float everywhere: one rule"
 
 
 def test_a_mix_never_draws_worse_than_a_uniform_precision_that_fits(student: Student) -> None:
     found = search(student, student_bytes(student, uniform(student, "w8a16")), choices=("w4", "w6", "int8"))
-    assert all(found.chosen.error <= mix.error for mix in found.uniform.values())
-    sizes, errors = zip(*found.frontier, strict=True)
+    assert all(found.frontier.chosen.psnr_db >= point.psnr_db for point in found.frontier.uniform)
+    sizes, decibels = zip(*found.frontier.predicted, strict=True)
     assert list(sizes) == sorted(set(sizes))
-    assert list(errors) == sorted(errors, reverse=True)
-    assert errors[-1] == 0
-    assert sizes[0] == found.uniform["p4a16"].bytes
+    assert list(decibels) == sorted(decibels)
+    assert decibels[-1] == pytest.approx(100)
+    assert sizes[0] == costs_of(found)["p4a16"]
     assert sizes[-1] == pytest.approx(student_bytes(student, {}), rel=1e-3)
 
 
 def test_a_mix_beats_the_default_of_its_size_on_other_prompts() -> None:
     student = specialize_student(load_student("sprint-tiny"))
-    layers = round_layers(student, COREML, default_recipe("w4", student, COREML))
+    layers = round_layers(student, default_recipe("w4", student, COREML))
     size = student_bytes(student, layers)
-    found = search_bits(student, COREML, size, choices=("w4", "w6"), prompts=student.calibration_prompts[:2])
+    found = search(student, size, choices=("w4", "w6"), prompts=student.calibration_prompts[:2])
     pictures = Pictures(student, student.validation_prompts[:4], 7)
-    searched = pictures.measure_error(round_layers(student, COREML, found.recipe))
+    searched = pictures.measure_error(round_layers(student, found.recipe))
     even = pictures.measure_error(layers)
-    assert found.chosen.bytes <= size
+    assert found.frontier.chosen.cost <= size
     assert searched < 0.75 * even, f"picture error {searched:.2e}, uniform {even:.2e}"
-    assert found.chosen.error < 3 * found.chosen.summed, "the layers' errors add on a trained student, roughly with 2 prompts"
+    summed, measured = errors_of(found)
+    assert measured < 3 * summed, "the layers' errors add on a trained student, roughly with 2 prompts"
 
 
 def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +205,7 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         counts.append(len(rounded))
 
     found = search(student, budget, progress=note)
-    total = 2 * len(found.layers)
+    total = 2 * len(found.units)
     at_mixes = next(i for i, (step, _, _) in enumerate(told) if step == Step("measuring mixes"))
     assert counts[at_mixes] == total, "every layer in every precision, once over both runs"
     assert told[at_mixes - 1] == (Step("measuring layers"), total, total)
@@ -251,7 +269,7 @@ def test_only_what_a_layer_reaches_is_drawn_again(student: Student) -> None:
 def test_several_steps(made: Student) -> None:
     student = specialize_student(made, 2)
     found = search(student, student_bytes(student, uniform(student, "w8a16")), prompts=PROMPTS[:1])
-    assert 0 < found.chosen.error < found.uniform["p4a16"].error
+    assert 100 > found.frontier.chosen.psnr_db > next(p.psnr_db for p in found.frontier.uniform if p.name == "p4a16")
 
 
 def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student) -> None:
@@ -260,28 +278,29 @@ def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student)
     assert len(kinds) < len(layers)
     budget = student_bytes(student, layers) + 40_000
     found = search(student, budget, max_measurements=2 * len(kinds))
-    assert {unit.name for unit in found.layers} == kinds
-    assert {layer for unit in found.layers for layer in unit.layers} == set(layers)
-    assert found.notes[0].startswith(f"{len(layers)} layers were measured as {len(kinds)} kinds")
-    assert f"{2 * len(layers)} measurements are more than {2 * len(kinds)}" in found.notes[0]
-    rounded = round_layers(student, COREML, found.recipe)
-    assert found.chosen.bytes == stored_bytes(student, rounded) <= budget
-    for unit in found.layers:
+    assert {unit.name for unit in found.units} == kinds
+    assert {layer for unit in found.units for layer in unit.layers} == set(layers)
+    assert found.frontier.notes[0].startswith(f"{len(layers)} layers were measured as {len(kinds)} kinds")
+    assert f"{2 * len(layers)} measurements are more than {2 * len(kinds)}" in found.frontier.notes[0]
+    rounded = round_layers(student, found.recipe)
+    assert found.frontier.chosen.cost == stored_bytes(student, rounded) <= budget
+    for unit in found.units:
         assert {rounded[layer].scheme if layer in rounded else FLOAT for layer in unit.layers} == {unit.precision}
     with pytest.raises(InputError, match=rf"max_measurements=9: even .* {len(kinds)} kinds in 2 precisions are {2 * len(kinds)}"):
         search(student, budget, max_measurements=9)
 
 
 def test_a_whole_that_is_not_the_sum_is_reported(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bit_search, "MAX_DEPARTURE", 1.0)
+    monkeypatch.setattr(objectives, "MAX_DEPARTURE", 1.0)
     found = search(student, student_bytes(student, uniform(student, "p4a16")))
-    assert found.chosen.error != found.chosen.summed
-    assert f"sum to {found.chosen.summed:.2e} and the whole measures {found.chosen.error:.2e}" in found.notes[-1]
+    summed, measured = errors_of(found)
+    assert measured != pytest.approx(summed, rel=1e-6)
+    assert f"sum to {summed:.2e} and the whole measures {measured:.2e}" in found.frontier.notes[-1]
 
 
 def test_psnr_is_of_the_range_from_minus_one_to_one() -> None:
-    assert Mix(1, 0.0, 0.04).psnr_db == pytest.approx(20)
-    assert Mix(1, 0.0, 0.0).psnr_db == 100
+    assert error_to_db(0.04) == pytest.approx(20)
+    assert error_to_db(0.0) == 100
 
 
 def test_a_budget_below_the_smallest_says_the_smallest(student: Student) -> None:
@@ -301,9 +320,9 @@ def test_an_unknown_choice_lists_them(student: Student, choice: str) -> None:
 
 
 def test_what_is_offered_by_default_is_what_the_target_has(student: Student) -> None:
-    assert set(search(student, 10**9, prompts=PROMPTS[:1], choices=None).uniform) == {"p4a16", "p6a16", "w8a16"}
+    assert set(costs_of(search(student, 10**9, prompts=PROMPTS[:1], choices=None))) == {"p4a16", "p6a16", "w8a16"}
     with pytest.raises(InputError, match=r"for onnx and got none; choose from: w8a16, int4"):
-        search_bits(student, load_target("onnx"), 10**9)
+        search_bits(student, Deployment(load_target("onnx"), "int8", CPU), 10**9)
 
 
 def test_no_choice_and_no_prompts(student: Student) -> None:

@@ -20,9 +20,10 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.search.costs import Prices
-from sprint_export.quantize.search.gate_search import GateSearch, offer_choices, search_recipe
+from sprint_export.quantize.search.objectives import offer_choices, search_recipe
 from sprint_export.quantize.search.pictures import KeptErrors, KeptPsnr, Pictures
-from sprint_export.quantize.search.units import gather_layers, round_layers
+from sprint_export.quantize.search.search import SearchResult
+from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
@@ -47,7 +48,7 @@ def student() -> Student:
     return dataclasses.replace(specialize_student(tiny()), calibration_prompts=PROMPTS)
 
 
-def search(student: Student, gate: float, **more: Any) -> GateSearch:
+def search(student: Student, gate: float, **more: Any) -> SearchResult:
     return search_recipe(student, Deployment(ONNX, "int8", CPU), gate, **more)
 
 
@@ -143,7 +144,7 @@ def test_inputs_are_rounded_as_the_graph_rounds_them(student: Student) -> None:
     sides = [open_student(student, each).draw(PROMPTS, seed=1) for each in (sessions, pictures._sessions)]
     pairs = [[table["image"].clip(-1, 1) for table in tables] for tables in sides]
     wanted = np.mean([np.square(a - b).mean() for a, b in zip(*pairs, strict=True)])
-    again = pictures.measure_error(round_layers(student, ONNX, recipe, "int8"))
+    again = pictures.measure_error(gather_layers(alone))
     assert again == pytest.approx(wanted, rel=1e-6)
 
 
