@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from sprint_export import conversion
+from sprint_export import conversion, specialize
 from sprint_export.cli.screen import stdout
 from sprint_export.cli.verbs import show_results
 from sprint_export.conversion import convert, convert_each, convert_targets
@@ -31,13 +31,13 @@ def test_each_bundle_is_what_the_single_run_makes(tiny_student: Student, tmp_pat
     """Byte for byte, the manifest too: quantized, in both layouts, and of a translation that two share."""
     pytest.importorskip("openvino")
     pytest.importorskip("coremltools")
-    layouts, steps, specialize = [], [], conversion._specialize
+    layouts, steps, specialize_student = [], [], specialize.specialize_student
 
     def note_layout(*arguments: Any) -> Student:
-        layouts.append(arguments[-1])
-        return specialize(*arguments)
+        layouts.append(arguments[3])
+        return specialize_student(*arguments)
 
-    monkeypatch.setattr(conversion, "_specialize", note_layout)
+    monkeypatch.setattr(specialize, "specialize_student", note_layout)
     targets, asked = (
         ["onnx-int8", "onnx-fp32", "openvino-int8", "coreml-fp16", "coreml-int8"],
         {**ONE, "prompts": ["a red circle"]},

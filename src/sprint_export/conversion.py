@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +122,8 @@ def convert_each(order: Order, progress: Progress = quiet, say: Say = lambda tex
     loaded, captures, finished = _load(orders, say), Captures(), []
     failures: dict[str, SprintExportError] = {}
     for checked in orders:
+        loaded.specialize(checked)  # what is wrong with the student is wrong for every target
+    for checked in orders:
         name = checked.deployment.name
         for option in sorted(set(keep_asked(order.options or {})) - set(checked.order.options or {})):
             say(f"{name}: has no option {option} and is made without")
@@ -158,12 +159,29 @@ def _find_out(checked: CheckedOrder) -> Path:
         return check_out(checked.out, checked.order.overwrite)
 
 
-@dataclass(frozen=True)
 class _Loaded:
     """What the targets of a run share: the student, and by layout as it is specialized. Weights are read when used."""
 
-    student: Student
-    specialized: Mapping[str, Student]
+    def __init__(self, student: Student, say: Say) -> None:
+        self.student, self._say = student, say
+        self._specialized: dict[str, Student] = {}
+
+    def specialize(self, checked: CheckedOrder) -> Student:
+        """The student at the order's steps and guidance, with the networks it asks for; notes are said once."""
+        from sprint_export.specialize import specialize_student
+
+        order, deployment = checked.order, checked.deployment
+        layout = deployment.target.choose_layout(deployment.options)
+        if layout not in self._specialized:
+            student = specialize_student(
+                self.student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens
+            )
+            student = keep_components(student, checked.components or tuple(student.components))
+            self._specialized[layout] = student
+            for role, network in student.components.items():
+                for note in network.notes:
+                    self._say(f"{role}: {note}")
+        return self._specialized[layout]
 
 
 def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
@@ -181,20 +199,14 @@ def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
         from sprint_export.validate.bundle import check_gates
 
         check_gates(student, orders[0].gates, order.count)
-    layouts = {checked.deployment.target.choose_layout(checked.deployment.options): checked for checked in orders}
-    specialized = {layout: _specialize(student, checked, layout) for layout, checked in layouts.items()}
-    networks = [network for each in specialized.values() for network in each.components.values()]
-    for line in dict.fromkeys(f"{network.role}: {note}" for network in networks for note in network.notes):
-        say(line)
-    return _Loaded(student, specialized)
+    return _Loaded(student, say)
 
 
 def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, say: Say) -> Bundle:
     order, student = checked.order, loaded.student
     out = _find_out(checked)
     with claim_bundle(out):
-        layout = checked.deployment.target.choose_layout(checked.deployment.options)
-        bundle = _make_bundle(loaded.specialized[layout], checked, out, progress, say)
+        bundle = _make_bundle(loaded, checked, out, progress, say)
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
@@ -204,8 +216,8 @@ def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, 
     return bundle
 
 
-def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
-    """The bundle of a specialized student, published at `out`."""
+def _make_bundle(loaded: _Loaded, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
+    """The bundle of a loaded student, published at `out`; a damaged one there is said before any work."""
     from sprint_export.export import export_student
     from sprint_export.export.publishing import discard_work, publish_bundle
     from sprint_export.export.student import bundle_key
@@ -214,6 +226,7 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
 
     order, deployment = checked.order, checked.deployment
     present = read_present(out, order.overwrite)
+    student = loaded.specialize(checked)
     recipe, frontier = choose_recipe(student, checked, progress, say)
     student = quantize_student(student, deployment.precision, deployment.target, recipe, progress)
     key = bundle_key(student, deployment)
@@ -227,15 +240,6 @@ def _make_bundle(student: Student, checked: CheckedOrder, out: Path, progress: P
     bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, deployment.device.name, progress=progress)
     return publish_bundle(bundle, out)
-
-
-def _specialize(student: Student, checked: CheckedOrder, layout: str) -> Student:
-    """The student at the order's steps and guidance, with the networks it asks for."""
-    from sprint_export.specialize import specialize_student
-
-    order = checked.order
-    specialized = specialize_student(student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens)
-    return keep_components(specialized, checked.components or tuple(specialized.components))
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:
