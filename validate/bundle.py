@@ -106,6 +106,9 @@ def _validate_claimed(
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
             "give the right one with --student, or export again"
         )
+    found, wanted = bundle.prompt.vocabulary, student.prompt.vocabulary
+    if found != wanted:
+        raise BundleError(f"the manifest says prompt.vocabulary={found}, the student has {wanted}; export the student again")
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
     check_judged([gate.metric for gate in gates], prompts, student_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError
-from sprint_export.export.bundle import locate_kind
+from sprint_export.export.bundle import locate_kind, read_bundle, write_bundle
 from sprint_export.json_forms import from_json
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.report import Report
@@ -21,7 +22,7 @@ from sprint_export.students import load_student
 from sprint_export.students.family import Draws
 from sprint_export.validate import side_by_side, validate_bundle
 from sprint_export.validate.side_by_side import compare_components, draw_rounded
-from tests.bundles import list_files, read_rows
+from tests.bundles import copy_bundle, list_files, read_rows
 from tests.made_student import PROMPTS
 from tests.tree import ROLES
 
@@ -67,6 +68,15 @@ def test_wrong_questions_are_refused_before_any_picture(folder: Path, made: Stud
     ):
         with pytest.raises(InputError, match=message):
             validate_bundle(folder, **({"student": made} | named))
+
+
+def test_a_vocabulary_that_is_not_the_students_is_said(folder: Path, made: Student, tmp_path: Path) -> None:
+    """Else an id beyond the table would be torch's to stumble over."""
+    other = copy_bundle(folder, tmp_path / "other")
+    bundle = read_bundle(other)
+    write_bundle(replace(bundle, prompt=replace(bundle.prompt, vocabulary=2**21, pad_id=2**20)))
+    with pytest.raises(BundleError, match=r"says prompt\.vocabulary=2097152, the student has \d+; export the student again"):
+        validate_bundle(other, made, prompts=PROMPTS, count=1)
 
 
 def test_a_folder_that_a_bundle_names_is_not_opened_by_itself(folder: Path, made_folder: Path) -> None:
