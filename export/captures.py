@@ -62,6 +62,6 @@ def hash_module(*parts: object) -> str | None:
     pickler.fast = True  # what is there twice is written twice, whether it is one object or two
     try:
         pickler.dump(parts)
-    except (pickle.PicklingError, AttributeError, TypeError, ValueError, NotImplementedError):
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError, NotImplementedError):  # each is how one kind says no
         return None
     return hashlib.sha256(content.getvalue()).hexdigest()

@@ -56,6 +56,11 @@ def test_each_bundle_is_what_the_single_run_makes(tiny_student: Student, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"all", *targets}
 
 
+def test_one_bundle_is_of_one_target() -> None:
+    with pytest.raises(InputError, match="expected one target; convert_targets makes a bundle of each"):
+        convert("sprint-tiny", "onnx-fp32,onnx-fp16")
+
+
 @pytest.mark.parametrize(
     ("target", "asked", "error", "message"),
     [

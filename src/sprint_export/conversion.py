@@ -100,6 +100,8 @@ def _write_order(student: str | Path | Student, target: str, out: str | Path | N
 
 def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda text: None) -> Bundle:
     """As `convert`, for an order that is written already."""
+    if len(order.targets) > 1:
+        raise InputError(f"target={order.target!r}: expected one target; convert_targets makes a bundle of each")
     checked = check_order(order)
     load_libraries(progress)
     with claim_bundle(_find_out(checked)):  # another run that works there is met before the student is loaded
@@ -130,7 +132,7 @@ def convert_each(order: Order, progress: Progress = quiet, say: Say = lambda tex
         try:
             with keep_captures(captures):
                 bundle = _convert_loaded(loaded, checked, *_name_target(name, progress, say))
-        except Exception as error:
+        except Exception as error:  # of libraries too, where it is the disk's, the memory's or the input's; else raised again
             known = explain_error(error)
             if known is None:
                 raise
