@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
@@ -37,12 +38,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Draws:
-    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name."""
+    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name; where."""
 
     prompts: Sequence[str]
     noise: npt.NDArray[np.float32]
     guidance: float
     inputs: Mapping[str, Array] = field(default_factory=dict)
+    compute: Compute = CPU
 
     def take(self, rows: Sequence[int]) -> Draws:
         """Some of them."""

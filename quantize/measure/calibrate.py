@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sprint_export.cache import hash_question, open_cache
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 CACHE_FORMAT = 5
 
 
-def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
+def calibrate(
+    student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet, compute: Compute = CPU
+) -> dict[str, Record]:
     """Records of inputs by `role.layer`, and of outputs by `role.layer:output` where streaming.py tells of them.
 
     Args:
@@ -40,6 +43,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         prompts: texts typical for the student; the first of them, until the ranges of all networks have settled.
         seed: of the noise.
         progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
+        compute: where networks run; what was measured on one device serves all (docs/decisions/0028).
 
     Raises:
         InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
@@ -54,7 +58,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     else:  # or damaged: it is measured anew, and replaced
         free_large_tensors_at_once()
         recorder = _Recorder(student, unfinished, progress)
-        walk_rounds(student, prompts, seed, recorder, list_rounds(len(prompts)))
+        walk_rounds(student, prompts, seed, recorder, list_rounds(len(prompts)), compute)
         progress(Step("calibrating"), recorder.total, recorder.total)
         records = recorder.records
         save_records(path, records)
@@ -64,6 +68,8 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
 
 class _Recorder:
     """The visitor that gathers records by layer, until they settle; a chunk whose file is there is not run again."""
+
+    is_divisible = True
 
     def __init__(self, student: Student, folder: Path, progress: Progress) -> None:
         self.folder, self.progress, self.total = folder, progress, 0
@@ -82,7 +88,7 @@ class _Recorder:
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
         self.total = chunk.total
-        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
+        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}-{chunk.stop}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
         if (saved := load_records(path)) is not None:

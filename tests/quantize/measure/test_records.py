@@ -71,7 +71,8 @@ def lay_out(rows: torch.Tensor, layout: str) -> torch.Tensor:
 def find_bins(magnitudes: Array) -> Array:
     """Four bins an octave, the first one at 2^-127."""
     octave = np.floor(np.log2(magnitudes))  # of Gaussian values none is zero
-    return (4 * (octave + 127) + np.floor(4 * (magnitudes / 2**octave - 1))).astype(int)
+    bins: Array = (4 * (octave + 127) + np.floor(4 * (magnitudes / 2**octave - 1))).astype(int)
+    return bins
 
 
 @pytest.mark.parametrize("layout", ["rows", "channels first"])
