@@ -102,7 +102,16 @@ def walk_networks(
 def walk_rounds(
     student: Student, prompts: Sequence[str], seed: int, visitor: RoundsVisitor, rounds: Sequence[Round], compute: Compute = CPU
 ) -> None:
-    """As `walk_networks`, round after round, each up to the last network that the visitor wants more of."""
+    """As `walk_networks`, round after round, each up to the last network that the visitor wants more of.
+
+    Args:
+        student: specialized.
+        prompts: texts.
+        seed: of the noise.
+        visitor: sees every chunk, and is asked before each round.
+        rounds: of all prompts; no chunk has prompts of two slices.
+        compute: where networks run.
+    """
     walk = _Walk(student, prompts, seed, visitor, compute, shows_parts=True)
     for parts in rounds:
         here = ((i, group) for i, group in enumerate(walk.groups) if {stage.role for stage in group} & set(student.components))
