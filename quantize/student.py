@@ -18,6 +18,7 @@ from sprint_export.quantize.left_float import correct_decisions, describe_left, 
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.observers import check_observer, choose_range
 from sprint_export.quantize.measure.records import Record
+from sprint_export.quantize.measure.settling import FEWEST
 from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.mend.bias import correct_biases
 from sprint_export.quantize.mend.edits import edit_component
@@ -30,8 +31,6 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
-
-ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
 @fixed_threads()
@@ -174,6 +173,6 @@ def _round_layer(
 def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
     """What a reader of the bundle should know of its ranges."""
     count = len(recipe.prompts)
-    if not divisors or count >= ENOUGH_PROMPTS:
+    if not divisors or count >= FEWEST:
         return []
-    return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
+    return [f"calibration: smoothed by {count} prompts; fewer than {FEWEST} may leave ranges too narrow for others"]

@@ -143,7 +143,7 @@ class _Fitter:
     def _square(self, chunk: Chunk, name: str, layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         """X^T X of the rows that count, float32 [in, in]."""
         if self._last is None or self._last[0] is not x:
-            rows = chunk.select_rows(f"{self.role}.{name}", layer, x).float()
+            rows = chunk.select_rows(f"{self.role}.{name}", layer, x).flatten(0, -2).float()
             self._last = x, rows.t() @ rows
         square = self._last[1]
         if not torch.isfinite(square.diagonal()).all():
