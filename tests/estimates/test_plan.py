@@ -67,6 +67,14 @@ def test_a_disk_or_a_memory_that_is_too_small_is_said(order: Order) -> None:
     assert f"the disk is too small: 3.00 GB are needed at {place.folder.parent}, 2.00 GB are free" in lines
 
 
+def test_nothing_is_downloaded_for_a_plan(order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    plan = make_plan(replace(order, student="owner/name", validate=False))
+    assert list(describe_plan(plan)) == ["not estimated: owner/name is not downloaded yet; a run does that first"]
+
+
 def test_a_plan_as_data_has_whole_bytes_and_all_stages(order: Order) -> None:
     plan = make_plan(order)
     data = json.loads(json.dumps(tabulate_plan(plan)))

@@ -22,9 +22,11 @@ from sprint_export.estimates.jobs import Planned, Shared, plan_job
 from sprint_export.estimates.machine import TYPICAL, Machine, measure_machine
 from sprint_export.estimates.stages import Estimate, estimate_job
 from sprint_export.nouns.order import CheckedOrder
+from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.recipe_choice import is_searched
 from sprint_export.run_checks import load_libraries
+from sprint_export.students.source import is_at_hand
 
 BEFORE = (Step("loading"), READING, SPECIALIZING)  # stages that a dry run goes through itself
 WORTH_MEASURING_S = 60.0  # a run that takes less is not held up to measure the machine
@@ -44,10 +46,10 @@ class Place:
 class Plan:
     """Stages in order; `memory` and `free_memory` in bytes, None where the system does not say; places on disks; remarks."""
 
-    stages: tuple[Estimate, ...]
-    memory: float
-    free_memory: int | None
-    places: tuple[Place, ...]
+    stages: tuple[Estimate, ...] = ()
+    memory: float = 0.0
+    free_memory: int | None = None
+    places: tuple[Place, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -57,11 +59,14 @@ class Plan:
 
 
 def plan_run(orders: Sequence[CheckedOrder], progress: Progress = quiet) -> Plan:
-    """What a run for checked orders will take; nothing is written.
+    """What a run for checked orders will take; nothing is written, and nothing is downloaded.
 
     Raises:
         InputError, RefusedError: the student is not there or cannot be taken, as in the run itself. MachineError: likewise.
     """
+    source = orders[0].order.student
+    if not (isinstance(source, Student) or is_at_hand(source)):
+        return Plan(notes=(f"not estimated: {source} is not downloaded yet; a run does that first",))
     clock = [time.perf_counter()]
     load_libraries(progress)
     clock.append(time.perf_counter())
@@ -108,7 +113,15 @@ def _find_place(what: str, folder: Path, needed: int) -> Place:
 
 
 def describe_plan(plan: Plan) -> Iterator[str]:
-    """The plan as lines: a table of stages, then memory and disk."""
+    """The plan as lines: a table of stages, then memory and disk; remarks alone where there is no estimate."""
+    yield from _tabulate_stages(plan) if plan.stages else ()
+    for place in plan.places:
+        yield f"disk: {place.needed / 1e9:.2f} GB, {place.what}, {place.folder}; {place.free / 1e9:.1f} GB free"
+    yield from (f"the disk is too small: {line}" for line in _list_short(plan))
+    yield from plan.notes
+
+
+def _tabulate_stages(plan: Plan) -> Iterator[str]:
     names = [str(each.step) for each in plan.stages]
     width = max(map(len, [*names, "stage"]))
     yield f"{'stage':<{width}}  expected"
@@ -120,10 +133,6 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     yield f"memory: {plan.memory / 1e9:.1f} GB at most, {peak.step}{free}"
     if plan.free_memory is not None and plan.memory > plan.free_memory:
         yield "memory is too small: end other programs, or take a machine with more"
-    for place in plan.places:
-        yield f"disk: {place.needed / 1e9:.2f} GB, {place.what}, {place.folder}; {place.free / 1e9:.1f} GB free"
-    yield from (f"the disk is too small: {line}" for line in _list_short(plan))
-    yield from plan.notes
 
 
 def _list_short(plan: Plan) -> Iterator[str]:
