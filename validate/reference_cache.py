@@ -61,7 +61,7 @@ def recall_reference(student: Student, draws: Draws, progress: Progress = quiet,
 
 def list_paths(student: Student, draws: Draws) -> list[Path]:
     """Where each picture is kept, once it was drawn."""
-    drawing = _describe_drawing(student, len(draws.noise), draws.guidance)
+    drawing = _describe_drawing(student, draws)
     return [reference_folder() / _hash_picture(drawing, draws.take([i])) for i, _ in enumerate(draws.prompts)]
 
 
@@ -75,13 +75,14 @@ def reference_folder() -> Path:
     return cache_folder() / "reference"
 
 
-def _describe_drawing(student: Student, steps: int, guidance: float) -> str:
+def _describe_drawing(student: Student, draws: Draws) -> str:
     """All that decides a picture beside its prompt and noise."""
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
     own = load_family(student.family).folder
     files = sorted(own.glob("*.py"), key=lambda path: path.name)
     code = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-    cpu = torch.backends.cpu.get_cpu_capability()
+    steps, guidance = len(draws.noise), draws.guidance
+    cpu = torch.backends.cpu.get_cpu_capability() if draws.compute.is_cpu else draws.compute.title
     return json.dumps([student.fingerprint, student.source, steps, guidance, "float32", versions, code, cpu])
 
 

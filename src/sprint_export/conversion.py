@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.clear_errors import explain_error
+from sprint_export.compute import Compute, choose_compute
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, SprintExportError, unknown_choice
 from sprint_export.nouns.bundle import Bundle
@@ -172,17 +173,21 @@ def _find_out(checked: CheckedOrder) -> Path:
 
 
 class Loaded:
-    """What the targets of a run share: the student, and by layout as it is specialized. Weights are read when used."""
+    """What the targets of a run share: where torch computes, the student, and by layout as it is specialized.
+
+    Weights are read when used.
+    """
 
     def __init__(
         self,
         student: Student,
+        compute: Compute,
         orders: Sequence[CheckedOrder],
         progress: Progress = quiet,
         say: Say = ignore,
         expect: Expect | None = None,
     ) -> None:
-        self.student, self.orders = student, orders
+        self.student, self.compute, self.orders = student, compute, orders
         self._progress, self._say, self._expect = progress, say, expect
         self._specialized: dict[str, Student] = {}
 
@@ -226,6 +231,7 @@ def load_orders(
     from sprint_export.students.family import load_family
 
     order = orders[0].order
+    compute = choose_compute(order.compute, say)
     progress(READING, 0, 1)
     student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
     progress(READING, 1, 1)
@@ -238,7 +244,7 @@ def load_orders(
         from sprint_export.validate.bundle import check_gates
 
         check_gates(student, orders[0].gates, order.count)
-    return Loaded(student, orders, progress, say, expect)
+    return Loaded(student, compute, orders, progress, say, expect)
 
 
 def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, say: Say) -> Bundle:
@@ -249,7 +255,7 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
-            validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress)
+            validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress, compute=loaded.compute)
         elif order.validate:
             say("not validated: without all networks there is no picture to compare")
     return bundle
@@ -267,8 +273,8 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     present = read_present(out, order.overwrite)
     student = loaded.specialize(checked)
     loaded.announce()
-    recipe, frontier = choose_recipe(student, checked, progress, say)
-    student = quantize_student(student, deployment.precision, deployment.target, recipe, progress)
+    recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
+    student = quantize_student(student, deployment.precision, deployment.target, recipe, progress, loaded.compute)
     key = bundle_key(student, deployment)
     if present is not None and present.key == key:
         say(f"{out} was made from the same inputs; nothing to do but validate it")

@@ -20,6 +20,7 @@ from sprint_export.nouns.target import BuiltTarget
 from sprint_export.quantize.measure.calibrate import name_records
 from sprint_export.quantize.measure.records import count_bytes
 from sprint_export.quantize.measure.streaming import count_rows_at_once
+from sprint_export.quantize.measure.walk import shows_quarter
 from sprint_export.quantize.mend.fit import count_runs
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.schemes.scheme import load_scheme
@@ -128,6 +129,7 @@ def _plan_network(
         steps=student.plan.steps if when[role] == EACH_STEP else 1,
         stock=_compare_rows(student, component),
         rows=count_rows_at_once(component),
+        shown=0.25 if shows_quarter(student, [role]) else 1.0,
         smoothed=_count_smoothed(student, role, mine) if recipe is not None and recipe.smooth else 0,
         layers=len(mine),
         graph=student_bytes(alone, layers, float_bytes),

@@ -48,6 +48,7 @@ class Network:
         steps: runs for one picture.
         stock: what the stock module takes of the specialized one's time.
         rows: prompts that pass it together.
+        shown: share of a picture that a calibration shows it.
         smoothed: values of weights that smoothing looks at.
         layers: that are rounded.
         graph: bytes of its files, engines apart.
@@ -58,6 +59,7 @@ class Network:
     steps: int = 1
     stock: float = 1.0
     rows: int = 1
+    shown: float = 1.0
     smoothed: int = 0
     layers: int = 0
     graph: int = 0
@@ -176,7 +178,7 @@ class _Stages:
         prompts = self.job.prompts
         chunks = -(-prompts // network.rows)
         each = self._forward(network) + self._pass(network.count.heard, HEARING)
-        return network.runs * (prompts * each + chunks * self._pass(network.count.values * FLOAT, LOADING))
+        return network.runs * (prompts * network.shown * each + chunks * self._pass(network.count.values * FLOAT, LOADING))
 
     def _export(self, network: Network) -> float:
         weights = self._pass(network.count.values * FLOAT, WRITING) + network.graph / self.machine.disk
@@ -194,7 +196,7 @@ class _Stages:
     def _stream(self, network: Network) -> float:
         """Activations of a chunk, and the largest weight as it is stored and widened."""
         rows = min(network.rows, self.job.prompts)
-        return rows * network.count.live + TENSORS_STREAMING * network.count.largest * FLOAT
+        return rows * network.shown * network.count.live + TENSORS_STREAMING * network.count.largest * FLOAT
 
     def _hold(self, network: Network) -> float:
         """A whole network in float32, and what one picture makes of it."""
