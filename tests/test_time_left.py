@@ -34,6 +34,15 @@ def test_a_stage_that_was_passed_over_is_done() -> None:
     assert run.left_behind() == 0.0
 
 
+def test_parts_that_the_estimate_has_are_their_own_and_others_are_the_stage() -> None:
+    run = RunTime([(Step("exported", "a"), 3.0), (Step("exported", "b"), 4.0), (DRAWING, 10.0)])
+    run.tell(Step("exported", "a"), 0.0)
+    assert (run.left_of(Step("exported", "a"), 1.0), run.left_behind()) == (2.0, 14.0)
+    run.tell(Step("drawing", "prompts"), 3.0)
+    run.tell(Step("drawing", "pictures"), 5.0)
+    assert run.left_of(Step("drawing", "pictures"), 9.0) == 4.0, "both are one stage of ten seconds"
+
+
 def test_stages_without_an_estimate_say_nothing() -> None:
     run = RunTime(STAGES)
     run.tell(Step("searching"), 0.0)

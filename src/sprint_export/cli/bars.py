@@ -39,7 +39,7 @@ class TimeLeft(rich_progress.ProgressColumn):
             left = self.run.left_of(step, now)
         if task.finished or left is None or left < LEAST_LEFT_S:
             return Text("")
-        behind = self.run.left_behind() if step == self.run.now else 0.0
+        behind = self.run.left_behind() if step is not None and self.run.name(step) == self.run.now else 0.0
         whole = f", of all {timedelta(seconds=int(left + behind))}" if behind > LEAST_LEFT_S else ""
         return Text(f"about {timedelta(seconds=int(left))} left{whole}", style="progress.remaining")
 

@@ -8,7 +8,7 @@ that have passed are said. A stage that was passed over (kept from an earlier ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sprint_export.progress import Step
 
@@ -17,9 +17,9 @@ TRUSTED_S = 5.0  # of finished stages that correct the others; seconds of less s
 
 @dataclass
 class RunTime:
-    """The stages of a run in order, as `(step, expected seconds)`; networks of a stage that is told without them are one.
+    """The stages of a run in order, as `(step, expected seconds)`, a network's part each or the whole; `now` is the one that runs.
 
-    `now` is the stage that runs.
+    A stage is told whole, or by parts. Those that the estimate has not are all the same stage to it.
     """
 
     expected: Sequence[tuple[Step, float]] = ()
@@ -31,30 +31,35 @@ class RunTime:
 
     def tell(self, step: Step, now: float) -> None:
         """A step was reported at this time, in seconds of a clock."""
+        step = self.name(step)
         if step in self._begun:
             return
-        if self.now is not None and (planned := self.find(self.now)):
+        if self.now is not None and (planned := self._sum(self.now)):
             self._taken += now - self._begun[self.now]
             self._planned += planned
         self.now, self._begun[step] = step, now
         rows = [i for i, (each, _) in enumerate(self.expected) if _is_part(each, step)]
         self._place = max([self._place, *(i + 1 for i in rows)])
 
-    def find(self, step: Step) -> float:
-        """Expected seconds of a stage as it is told; 0 where none are known."""
-        return sum(seconds for each, seconds in self.expected if _is_part(each, step))
+    def name(self, step: Step) -> Step:
+        """The step as the estimate knows it: by its part, or whole."""
+        return step if any(each == step for each, _ in self.expected) else replace(step, detail="")
 
     def left_of(self, step: Step, now: float) -> float:
-        """Of a stage that runs, by the estimate."""
-        return max(0.0, self._correct(self.find(step)) - (now - self._begun.get(step, now)))
+        """Of a stage that runs, by the estimate; 0 where there is none."""
+        step = self.name(step)
+        return max(0.0, self._correct(self._sum(step)) - (now - self._begun.get(step, now)))
 
     def left_behind(self) -> float:
         """Of all stages behind the one that runs."""
         return self._correct(sum(seconds for _, seconds in self.expected[self._place :]))
 
+    def _sum(self, step: Step) -> float:
+        return sum(seconds for each, seconds in self.expected if _is_part(each, step))
+
     def _correct(self, seconds: float) -> float:
         return seconds * (self._taken / self._planned if self._planned > TRUSTED_S else 1.0)
 
 
-def _is_part(row: Step, told: Step) -> bool:
-    return (row.stage, row.target) == (told.stage, told.target) and told.detail in ("", row.detail)
+def _is_part(row: Step, named: Step) -> bool:
+    return row == named or (row.stage, row.target, named.detail) == (named.stage, named.target, "")
