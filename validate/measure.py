@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from sprint_export.export.bundle import find_file, locate
 from sprint_export.nouns.bundle import Bundle
@@ -14,38 +14,54 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
 from sprint_export.validate.images import ssim_images
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    UInt8 = npt.NDArray[np.uint8]
+UInt8 = npt.NDArray[np.uint8]
 
 
-def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -> list[Measurement]:
-    """Whole pictures: exported against PyTorch float32, and where there is rounding, its two parts."""
+def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: bool = False) -> list[Measurement]:
+    """Whole pictures: exported against PyTorch float32, and its two parts.
+
+    Args:
+        exported: [B, H, W, 3].
+        rounded: of torch with the same rounding; of the first prompts, if not of all.
+        reference: [B, H, W, 3].
+        is_fed: the rounded networks were fed what the exported ones were.
+    """
+    few = len(rounded)
     total = psnr_images(exported, reference)
-    rows = [
-        Measurement("psnr_db", float(total.mean()), "dB", note="exported vs PyTorch float32, mean over pictures"),
+    fed = "; each network was fed what the exported one was" if is_fed else ""
+    return [
+        _average("psnr_db", total, "dB", "exported vs PyTorch float32, mean over {}"),
         Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
-        Measurement("ssim", float(ssim_images(exported, reference).mean()), "", note="exported vs PyTorch float32"),
+        _average("ssim", ssim_images(exported, reference), "", "exported vs PyTorch float32, {}"),
+        _average(
+            "converter_image_psnr_db",
+            psnr_images(exported[:few], rounded),
+            "dB",
+            "exported vs fake-quantized torch, {}: " + (f"the last network's part{fed}" if is_fed else "the converter's part"),
+        ),
+        _average(
+            "recipe_image_psnr_db",
+            psnr_images(rounded, reference[:few]),
+            "dB",
+            f"fake-quantized torch vs float32, {{}}: the recipe's part{fed}",
+        ),
     ]
-    if rounded is not None:
-        rows.append(
-            Measurement(
-                "converter_image_psnr_db",
-                float(psnr_images(exported, rounded).mean()),
-                "dB",
-                note="exported vs fake-quantized torch: the converter's part",
-            )
-        )
-        rows.append(
-            Measurement(
-                "recipe_image_psnr_db",
-                float(psnr_images(rounded, reference).mean()),
-                "dB",
-                note="fake-quantized torch vs float32: the recipe's part",
-            )
-        )
-    return rows
+
+
+def _average(metric: str, values: npt.NDArray[np.float64], unit: str, note: str) -> Measurement:
+    """A mean over pictures with its interval; `{}` in the note becomes how many they are."""
+    count = "1 picture" if len(values) == 1 else f"{len(values)} pictures"
+    return Measurement(metric, float(values.mean()), unit, note=note.format(count), interval=mean_interval(values))
+
+
+def mean_interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    """Where the mean over all prompts lies with 95 % confidence, by Student's t; None of one value, or where one is no number."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()) - reach, float(values.mean()) + reach
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:

@@ -200,7 +200,7 @@ def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
     if any(checked.is_validated for checked in orders):
         from sprint_export.validate.bundle import check_gates
 
-        check_gates(student, orders[0].gates, order.count)
+        check_gates(student, orders[0].gates, order.count, order.budget)
     return _Loaded(student, say)
 
 
@@ -212,7 +212,8 @@ def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, 
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
-            validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress)
+            asked: dict[str, Any] = {"count": order.count, "budget": order.budget, "gates": checked.gates}
+            validate_bundle(bundle, student, progress=progress, **asked)
         elif order.validate:
             say("not validated: without all networks there is no picture to compare")
     return bundle

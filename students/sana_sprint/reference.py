@@ -8,9 +8,10 @@ applies Gemma-2's soft cap in every version of transformers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from transformers import Gemma2Model
 from sprint_export.errors import InputError
 from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
@@ -32,6 +33,7 @@ from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.weights import choose_variant, materialize
 
+STAGE = "PyTorch reference"  # of progress
 FOLDERS = {
     "text_encoder": ("text_encoder", "model"),
     "transformer": ("transformer", "diffusion_pytorch_model"),
@@ -82,23 +84,21 @@ def _make_scheduler(folder: Path | None) -> SCMScheduler:
 def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
     """Run the stock pipeline, one prompt at a time, in float32.
 
-    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights.
+    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights. What is
+    kept of an earlier run needs no text encoder.
     """
-    prompts, noise = draws.prompts, draws.noise
+    noise, steps = draws.noise, len(draws.noise)
     seconds: dict[str, list[float]] = {}
-    total = 2 * len(prompts)
-    texts = _encode_prompts(student, prompts, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
+    texts = _encode_prompts(student, draws, seconds, progress)
     pipeline = make_reference(student, ("transformer", "vae_decoder"))
     pipeline.set_progress_bar_config(disable=True)
     time_calls(pipeline.transformer, seconds.setdefault("transformer", []), time.perf_counter)
     time_calls(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []), time.perf_counter)
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
-    steps = len(noise)
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
-    for i, (embeds, mask) in enumerate(texts):
-        progress(Step("PyTorch reference"), len(prompts) + i, total)
+    for i, (embeds, mask) in enumerate(track(texts, Step(STAGE, "pictures"), progress)):
         with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
             image = pipeline(
                 prompt=None,
@@ -114,22 +114,31 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
                 output_type="np",
             ).images
         pictures.append(np.rint(image * 255).astype(np.uint8))
-    progress(Step("PyTorch reference"), total, total)
+        draws.hand_over(i, pictures[-1][0], latents[-1][0])
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 
 def _encode_prompts(
-    student: Student, prompts: Sequence[str], seconds: dict[str, list[float]], tell: Callable[[int], None]
+    student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Embeddings and mask of each prompt, as the pipeline's call makes them."""
-    pipeline = make_reference(student, ("text_encoder",))
-    time_calls(pipeline.text_encoder, seconds.setdefault("text_encoder", []), time.perf_counter)
-    instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
-    texts = []
-    for i, prompt in enumerate(prompts):
-        tell(i)
+    instruction = inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default
+
+    @functools.cache
+    def load() -> SanaSprintPipeline:
+        pipeline = make_reference(student, ("text_encoder",))
+        time_calls(pipeline.text_encoder, seconds.setdefault("text_encoder", []), time.perf_counter)
+        return pipeline
+
+    def encode(prompt: str) -> dict[str, npt.NDArray[Any]]:
         with torch.no_grad():
-            texts.append(pipeline.encode_prompt(prompt, complex_human_instruction=instruction))
+            embeds, mask = load().encode_prompt(prompt, complex_human_instruction=instruction)
+        return {"embeds": embeds.numpy(), "mask": mask.numpy()}
+
+    texts = []
+    for prompt in track(draws.prompts, Step(STAGE, "prompts"), progress):
+        text = draws.recall(["text", prompt], functools.partial(encode, prompt))
+        texts.append((torch.from_numpy(text["embeds"]), torch.from_numpy(text["mask"])))
     return texts
 
 

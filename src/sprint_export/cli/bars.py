@@ -84,7 +84,7 @@ def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = Fal
                 lines.tell(bar, done, total)
             if bar not in tasks:
                 tasks[bar] = display.add_task(str(step), total=total)
-            display.update(tasks[bar], completed=done, description=str(step))
+            display.update(tasks[bar], completed=done, total=total, description=str(step))
 
         yield tell
         _stop_if_asked()
