@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,29 +30,22 @@ def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: 
     few = len(rounded)
     total = psnr_images(exported, reference)
     fed = "; each network was fed what the exported one was" if is_fed else ""
+    part = f"the last network's part{fed}" if is_fed else "the converter's part"
+    converter = Measurement("converter_image_psnr_db", 0.0, "dB", note=f"exported vs fake-quantized torch, mean over {{}}: {part}")
+    recipe = Measurement("recipe_image_psnr_db", 0.0, "dB", note=f"fake-quantized torch vs float32, mean over {{}}: the recipe's{fed}")
     return [
-        _average("psnr_db", total, "dB", "exported vs PyTorch float32, mean over {}"),
+        _average(Measurement("psnr_db", 0.0, "dB", note="exported vs PyTorch float32, mean over {}"), total),
         Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
-        _average("ssim", ssim_images(exported, reference), "", "exported vs PyTorch float32, {}"),
-        _average(
-            "converter_image_psnr_db",
-            psnr_images(exported[:few], rounded),
-            "dB",
-            "exported vs fake-quantized torch, {}: " + (f"the last network's part{fed}" if is_fed else "the converter's part"),
-        ),
-        _average(
-            "recipe_image_psnr_db",
-            psnr_images(rounded, reference[:few]),
-            "dB",
-            f"fake-quantized torch vs float32, {{}}: the recipe's part{fed}",
-        ),
+        _average(Measurement("ssim", 0.0, "", note="exported vs PyTorch float32"), ssim_images(exported, reference)),
+        _average(converter, psnr_images(exported[:few], rounded)),
+        _average(recipe, psnr_images(rounded, reference[:few])),
     ]
 
 
-def _average(metric: str, values: npt.NDArray[np.float64], unit: str, note: str) -> Measurement:
-    """A mean over pictures with its interval; `{}` in the note becomes how many they are."""
+def _average(row: Measurement, values: npt.NDArray[np.float64]) -> Measurement:
+    """The row with the mean over pictures and its interval; `{}` in its note becomes how many they are."""
     count = "1 picture" if len(values) == 1 else f"{len(values)} pictures"
-    return Measurement(metric, float(values.mean()), unit, note=note.format(count), interval=mean_interval(values))
+    return replace(row, value=float(values.mean()), note=row.note.format(count), interval=mean_interval(values))
 
 
 def mean_interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
