@@ -70,15 +70,21 @@ def measure_scale(weight: torch.Tensor, layer: QuantizedLayer, format: Format) -
 
 def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
     """q(x) in the format's storage type; scales belong to axis 0, or [rows, blocks] to axes 0 and 1."""
-    scaled = value.float() / spread_scale(scale, value)
-    if not format.is_float:
-        scaled = scaled.round()
-    return scaled.clamp(format.qmin, format.qmax).to(getattr(torch, format.storage))
+    return _round_scaled(value, scale, format).to(getattr(torch, format.storage))
 
 
 def fake_quantize(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
     """x' = q(x) scale, in the value's own dtype."""
-    return (quantize_tensor(value, scale, format).float() * spread_scale(scale, value)).to(value.dtype)
+    rounded = _round_scaled(value, scale, format)
+    if format.is_float:  # whole numbers are what their storage holds
+        rounded = rounded.to(getattr(torch, format.storage)).float()
+    return rounded.mul_(spread_scale(scale, value)).to(value.dtype)
+
+
+def _round_scaled(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
+    """x / scale in float32, clipped, and rounded where q is a whole number; in place: a picture's activations are half a GB."""
+    scaled = value.float() / spread_scale(scale, value)
+    return (scaled if format.is_float else scaled.round_()).clamp_(format.qmin, format.qmax)
 
 
 def round_dynamically(value: torch.Tensor, layer: QuantizedLayer, axis: int) -> torch.Tensor:

@@ -31,14 +31,18 @@ def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: 
     total = psnr_images(exported, reference)
     fed = "; each network was fed what the exported one was" if is_fed else ""
     part = f"the last network's part{fed}" if is_fed else "the converter's part"
-    converter = Measurement("converter_image_psnr_db", 0.0, "dB", note=f"exported vs fake-quantized torch, mean over {{}}: {part}")
-    recipe = Measurement("recipe_image_psnr_db", 0.0, "dB", note=f"fake-quantized torch vs float32, mean over {{}}: the recipe's{fed}")
+    converter = Measurement(
+        "converter_image_psnr_db", 0.0, "dB", note=f"exported vs fake-quantized torch, mean over {{}}: {part}"
+    )
+    recipe = Measurement(
+        "recipe_image_psnr_db", 0.0, "dB", note=f"fake-quantized torch vs float32, mean over {{}}: the recipe's{fed}"
+    )
     return [
         _average(Measurement("psnr_db", 0.0, "dB", note="exported vs PyTorch float32, mean over {}"), total),
         Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
         _average(Measurement("ssim", 0.0, "", note="exported vs PyTorch float32"), ssim_images(exported, reference)),
-        _average(converter, psnr_images(exported[:few], rounded)),
-        _average(recipe, psnr_images(rounded, reference[:few])),
+        _average(Measurement("converter_image_psnr_db", 0.0, "dB", note=converter), psnr_images(exported[:few], rounded)),
+        _average(Measurement("recipe_image_psnr_db", 0.0, "dB", note=recipe), psnr_images(rounded, reference[:few])),
     ]
 
 

@@ -143,7 +143,9 @@ def test_a_component_that_misses_its_gate_is_named() -> None:
     assert "61" in shown
 
 
-@pytest.mark.parametrize(("limit", "passed", "is_open"), [(25, True, False), (29, True, True), (31, False, True), (36, False, False)])
+@pytest.mark.parametrize(
+    ("limit", "passed", "is_open"), [(25, True, False), (29, True, True), (31, False, True), (36, False, False)]
+)
 def test_a_limit_within_the_interval_leaves_the_gate_open(limit: float, passed: bool, is_open: bool) -> None:
     row = Measurement("psnr_db", 30.0, "dB", note="the mean", interval=(26.0, 34.0))
     (judged,) = apply_gates([row], [Gate("psnr_db", ">=", limit, "why")])

@@ -105,4 +105,4 @@ def test_rows_of_pictures_say_on_how_many_they_stand() -> None:
     assert rows["recipe_image_psnr_db"].value == 100.0
     assert rows["converter_image_psnr_db"].value == psnr_images(exported[:1], reference[:1])[0]
     assert rows["converter_image_psnr_db"].interval is None
-    assert "mean over 1 picture: the last network's part; each network was fed" in rows["converter_image_psnr_db"].note
+    assert "1 picture: the last network's part; each network was fed" in rows["converter_image_psnr_db"].note
