@@ -30,13 +30,8 @@ def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: 
     few = len(rounded)
     total = psnr_images(exported, reference)
     fed = "; each network was fed what the exported one was" if is_fed else ""
-    part = f"the last network's part{fed}" if is_fed else "the converter's part"
-    converter = Measurement(
-        "converter_image_psnr_db", 0.0, "dB", note=f"exported vs fake-quantized torch, mean over {{}}: {part}"
-    )
-    recipe = Measurement(
-        "recipe_image_psnr_db", 0.0, "dB", note=f"fake-quantized torch vs float32, mean over {{}}: the recipe's{fed}"
-    )
+    converter = "exported vs fake-quantized torch, {}: the " + ("last network's" if is_fed else "converter's") + f" part{fed}"
+    recipe = f"fake-quantized torch vs float32, {{}}: the recipe's part{fed}"
     return [
         _average(Measurement("psnr_db", 0.0, "dB", note="exported vs PyTorch float32, mean over {}"), total),
         Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
