@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
@@ -57,7 +58,7 @@ def keep_nothing(row: int, picture: npt.NDArray[np.uint8], latents: npt.NDArray[
 
 @dataclass(frozen=True)
 class Draws:
-    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name.
+    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name; where.
 
     A killed run loses little where a reference tells what it has: `hand_over(row, picture [H, W, 3], latents)` takes each picture
     when it is drawn, `recall(question, make)` gives what `make` made of the question before, e.g. a prompt's embeddings.
@@ -67,6 +68,7 @@ class Draws:
     noise: npt.NDArray[np.float32]
     guidance: float
     inputs: Mapping[str, Array] = field(default_factory=dict)
+    compute: Compute = CPU
     hand_over: Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None] = keep_nothing
     recall: Callable[[object, Callable[[], Made]], Made] = make_anew
 
@@ -197,8 +199,14 @@ def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | Non
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:
-    """Note how long each call of a torch module takes."""
-    module.register_forward_pre_hook(lambda *_: seconds.append(-clock()))
+    """Note how long each call of a torch module takes, but for those that end in an error."""
+
+    def start(*_: Any) -> None:
+        if seconds and seconds[-1] < 0:  # of a call that ended in an error
+            seconds.pop()
+        seconds.append(-clock())
+
+    module.register_forward_pre_hook(start)
 
     def stop(*_: Any) -> None:
         seconds[-1] += clock()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sprint_export.bundle_files import REPORT, SHEET
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
@@ -61,6 +62,7 @@ class Inquiry:
             128 px or where `count` or prompts are given, else 3m.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
+        compute: where torch draws both of its sides: the reference, and what the bundle's graphs are compared with.
     """
 
     prompts: Sequence[str] | None = None
@@ -68,6 +70,7 @@ class Inquiry:
     budget: float | str | None = None
     gates: Sequence[str | Gate] = ()
     runtime: str | None = None
+    compute: Compute = CPU
 
 
 def validate_bundle(
@@ -86,7 +89,7 @@ def validate_bundle(
         student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         progress: is told (step, done, total).
-        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime.
+        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute.
 
     Returns:
         The report; `report.passed` says whether all gates were met.
@@ -122,7 +125,8 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     check_judged([gate.metric for gate in gates], prompts, picture_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     kept, pace = keep_unfinished(bundle), Pace(len(prompts), budget)
-    sides = Drawing(bundle, student, inquiry.runtime, is_timed, kept, progress).draw_sides(prompts, pace)
+    drawing = Drawing(bundle, student, inquiry.runtime, is_timed, kept, progress, inquiry.compute)
+    sides = drawing.draw_sides(prompts, pace)
     prompts = prompts[: len(sides.exported.pictures)]
     rows = _compare(bundle, student, prompts, sides) + recall_search(bundle) + weigh_files(bundle)
     rows += count_silent_rules(bundle) + target.read_rows(bundle)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement
@@ -65,6 +66,7 @@ class Drawing:
         is_timed: draw all of the reference's pictures, for their seconds.
         kept: where what a network gave is kept until the report is written.
         progress: is told (step, done, total).
+        compute: where torch draws its sides.
     """
 
     bundle: Bundle
@@ -73,11 +75,12 @@ class Drawing:
     is_timed: bool
     kept: Kept
     progress: Progress
+    compute: Compute = CPU
     _told: dict[Step, int] = field(default_factory=dict)
 
     def draw_sides(self, prompts: Sequence[str], pace: Pace) -> Sides:
         """As many of the prompts as the pace allows, the first ones."""
-        draws = make_draws(self.bundle, self.student, prompts)
+        draws = make_draws(self.bundle, self.student, prompts, self.compute)
         versions: dict[str, Callable[[Draws], Reference | Drawn]] = {"reference": self._recall_reference}
         if self.is_small:
             versions["rounded"] = self._draw_rounded
@@ -117,7 +120,7 @@ class Drawing:
     def _compare(self, found: Mapping[str, Drawn]) -> tuple[list[Measurement], Array]:
         """Single components on the first chunk; pictures of torch with the same rounding."""
         if not self.is_small:
-            return compare_rounded(self.bundle, self.student, found["exported"], self._tell, self.kept)
+            return compare_rounded(self.bundle, self.student, found["exported"], self._tell, self.kept, self.compute)
         rounded = found["rounded"]
         rows = compare_components(self.bundle, self.runtime, rounded)
         paired = pair_components(self.bundle, self.student, rounded)
@@ -131,13 +134,13 @@ class Drawing:
             self._told[step] = before + total
 
 
-def make_draws(bundle: Bundle, student: Student, prompts: Sequence[str]) -> Draws:
+def make_draws(bundle: Bundle, student: Student, prompts: Sequence[str], compute: Compute = CPU) -> Draws:
     """The prompts with their noise, and with what optional networks take; those of a prompt depend on its place alone."""
     networks = {record.role: record for record in bundle.components}
     noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
     samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
     inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
-    return Draws(prompts, noise, bundle.plan.guidance, inputs)
+    return Draws(prompts, noise, bundle.plan.guidance, inputs, compute)
 
 
 def picture_side(bundle: Bundle) -> int:

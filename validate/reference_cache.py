@@ -39,7 +39,7 @@ def recall_reference(
         is_fresh: draw all of them, for their seconds; they are kept.
         unfinished: where to keep what a picture is made of until it is drawn.
     """
-    kept, drawing = Kept(KIND), _describe_drawing(student, len(draws.noise), draws.guidance)
+    kept, drawing = Kept(KIND), _describe_drawing(student, draws)
     paths = [kept.locate([drawing, *one.prompts], {"noise": one.noise, **one.inputs}) for one in draws.split()]
     found = [None if is_fresh else kept.read(path) for path in paths]
     missing = [i for i, values in enumerate(found) if values is None]
@@ -76,9 +76,9 @@ def _describe_code(family: str) -> list[list[str]]:
     return [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
 
 
-def _describe_drawing(student: Student, steps: int, guidance: float) -> str:
+def _describe_drawing(student: Student, draws: Draws) -> str:
     """All that decides a picture beside its prompt and noise."""
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
-    cpu = torch.backends.cpu.get_cpu_capability()
-    code = _describe_code(student.family)
+    code, steps, guidance = _describe_code(student.family), len(draws.noise), draws.guidance
+    cpu = torch.backends.cpu.get_cpu_capability() if draws.compute.is_cpu else draws.compute.title
     return json.dumps([student.fingerprint, student.source, steps, guidance, "float32", versions, code, cpu])

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from sprint_export.cache import hash_question
+from sprint_export.compute import CPU, Compute
 from sprint_export.export.bundle import locate_kind
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
@@ -162,12 +163,12 @@ def draw_exported(
 
 def draw_rounded(bundle: Bundle, student: Student, draws: Draws, progress: Progress, kept: Kept | None = None) -> Drawn:
     """In torch, float32 arithmetic, with inputs and weights rounded as the bundle's manifest says."""
-    pipeline = chain_sessions(bundle, open_rounded(bundle, student))
-    return _draw(pipeline, draws, progress, _watch_rounded(bundle, kept, ROLE_SAMPLES))
+    pipeline = chain_sessions(bundle, open_rounded(bundle, student, draws.compute))
+    return _draw(pipeline, draws, progress, _watch_rounded(bundle, kept, draws.compute, ROLE_SAMPLES))
 
 
-def _watch_rounded(bundle: Bundle, kept: Kept | None, samples: int = 0) -> Watching:
-    return Watching(ROUNDED, _describe_bundle(bundle, ROUNDED), kept or keep_unfinished(bundle), samples)
+def _watch_rounded(bundle: Bundle, kept: Kept | None, compute: Compute, samples: int = 0) -> Watching:
+    return Watching(ROUNDED, _describe_bundle(bundle, f"{ROUNDED}, {compute.title}"), kept or keep_unfinished(bundle), samples)
 
 
 def keep_unfinished(bundle: Bundle) -> Kept:
@@ -188,14 +189,14 @@ def list_installed() -> tuple[str, ...]:
     return tuple(sorted(f"{each.name} {each.version}" for each in importlib.metadata.distributions()))
 
 
-def open_rounded(bundle: Bundle, student: Student) -> OneAtATime:
+def open_rounded(bundle: Bundle, student: Student, compute: Compute = CPU) -> OneAtATime:
     """Sessions of torch's networks, rounded as the bundle's are."""
     specialized = specialize_like(student, bundle)
     dtype = load_target(bundle.target).graph_dtype[bundle.precision]
     records = {record.role: record for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype)
+        return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype, compute=compute)
 
     return OneAtATime(bundle.chain.group(list(records)), open_session)
 
@@ -251,10 +252,10 @@ def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> l
 
 
 def compare_rounded(
-    bundle: Bundle, student: Student, exported: Drawn, progress: Progress, kept: Kept | None = None
+    bundle: Bundle, student: Student, exported: Drawn, progress: Progress, kept: Kept | None = None, compute: Compute = CPU
 ) -> tuple[list[Measurement], Array]:
     """The same on the inputs that the exported graphs were given, and the pictures that torch's last network makes of those."""
-    sessions, watching = open_rounded(bundle, student), _watch_rounded(bundle, kept)
+    sessions, watching = open_rounded(bundle, student, compute), _watch_rounded(bundle, kept, compute)
     rows: list[Measurement] = []
     pictures: list[Array] = []
     for role, trace in exported.traces.items():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sprint_export.cache import hash_question, open_cache
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 CACHE_FORMAT = 4
 
 
-def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
+def calibrate(
+    student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet, compute: Compute = CPU
+) -> dict[str, Record]:
     """Records of inputs by `role.layer`, and of outputs by `role.layer:output` where streaming.py tells of them.
 
     Args:
@@ -38,6 +41,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
         prompts: texts typical for the student; 16 to 64 suffice for the maximum.
         seed: of the noise.
         progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
+        compute: where networks run; what was measured on one device serves all (docs/decisions/0028).
 
     Raises:
         InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
@@ -52,7 +56,7 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
     else:  # or damaged: it is measured anew, and replaced
         free_large_tensors_at_once()
         recorder = _Recorder(unfinished, progress)
-        walk_networks(student, prompts, seed, recorder)
+        walk_networks(student, prompts, seed, recorder, compute=compute)
         progress(Step("calibrating"), recorder.total, recorder.total)
         records = recorder.merge()
         save_records(path, records)
@@ -63,6 +67,8 @@ def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Pro
 class _Recorder:
     """The visitor that gathers records by layer; a chunk whose file is there is not run again."""
 
+    is_divisible = True
+
     def __init__(self, folder: Path, progress: Progress) -> None:
         self.folder, self.progress, self.total = folder, progress, 0
         self._records: dict[str, list[Record]] = {}
@@ -70,7 +76,7 @@ class _Recorder:
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
         self.total = chunk.total
-        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
+        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}-{chunk.stop}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
         if (saved := load_records(path)) is not None:

@@ -62,9 +62,9 @@ def record_rows(rows: torch.Tensor) -> Record:
     top = int(bin_index(amax.max())) + 1
     counted = rows[:: -(-len(rows) // COUNTED_ROWS)].abs().float()
     columns = (bin_index(counted) - (top - BINS)).clamp_(0, BINS - 1)
-    places = columns + BINS * torch.arange(channels, dtype=torch.int32)
+    places = columns + BINS * torch.arange(channels, dtype=torch.int32, device=rows.device)
     counts = torch.bincount(places.flatten(), minlength=channels * BINS).reshape(channels, BINS)
-    return Record(counts.to(torch.int32), top, amax, rows.sum(0, dtype=torch.float64), len(rows))
+    return Record(counts.to(torch.int32).cpu(), top, amax.cpu(), rows.sum(0, dtype=torch.float64).cpu(), len(rows))
 
 
 def merge_records(records: Iterable[Record]) -> Record:

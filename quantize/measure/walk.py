@@ -8,8 +8,8 @@ take is the family's choice (`make_inputs`), so that they run too.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.executor import Executor, OneAtATime, Values, make_executor, make_noise
 from sprint_export.nouns.chain import Group, is_loop, name_group
-from sprint_export.nouns.student import Student, TensorSpec
+from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.measure.streaming import Listener, StreamedNetwork, count_layers, count_rows_at_once
 from sprint_export.sampler import sample
@@ -55,13 +56,17 @@ class Chunk:
 
 
 class Visitor(Protocol):
-    """What is done with a chunk."""
+    """What is done with a chunk; `is_divisible`: whether prompts that a device's memory is too small for may come in parts."""
+
+    is_divisible: bool
 
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """The chunk's outputs, [prompts, ...] by name: what `run(listen)` returns, or what it returned before."""
 
 
-def walk_networks(student: Student, prompts: Sequence[str], seed: int, visitor: Visitor, last: str | None = None) -> None:
+def walk_networks(
+    student: Student, prompts: Sequence[str], seed: int, visitor: Visitor, last: str | None = None, compute: Compute = CPU
+) -> None:
     """Take all prompts through the networks up to `last`; one that is missing gives unit noise to the next.
 
     Args:
@@ -70,19 +75,53 @@ def walk_networks(student: Student, prompts: Sequence[str], seed: int, visitor: 
         seed: of the noise.
         visitor: sees every chunk.
         last: the role that ends the walk; default: all networks.
+        compute: where networks run. Short of memory there, chunks are halved down to one prompt, then a group goes to the CPU.
     """
-    walk = _Walk(student, prompts, seed, visitor)
+    walk = _Walk(student, prompts, seed, visitor, compute)
     for group in walk.groups:
         walk.go(group)
         if last in [stage.role for stage in group]:
             break
 
 
+class _Place:
+    """Where a group runs and how many prompts at once; both give way where the device's memory is short."""
+
+    def __init__(self, compute: Compute, size: int, components: Mapping[str, Component]) -> None:
+        self.compute, self.size, self._components = compute, size, components
+        self._networks: dict[str, StreamedNetwork] = {}
+
+    def open_network(self, role: str) -> StreamedNetwork:
+        """Opened when asked for: not where every chunk is on disk."""
+        if role not in self._networks:
+            self._networks[role] = StreamedNetwork(self._components[role], compute=self.compute)
+        return self._networks[role]
+
+    @contextlib.contextmanager
+    def give_way(self, chunk: Chunk, is_divisible: bool) -> Iterator[None]:
+        """Where the block ends for want of memory: the next chunk is half as large, or the group goes on on the CPU."""
+        count = chunk.stop - chunk.start
+        try:
+            yield
+        except RuntimeError as error:
+            if not self.compute.is_short(error):
+                raise
+            if count > 1 and is_divisible:
+                self.size = count // 2
+                self.compute.say(
+                    f"{chunk.name}: {count} prompts at once are too large for {self.compute.title}; {self.size} are tried"
+                )
+            else:
+                self.compute = self.compute.leave(chunk.name, count)
+                self._networks.clear()
+
+
 class _Walk:
     """Tables of values so far: one for all numbers of steps before the loop, then one for each."""
 
-    def __init__(self, student: Student, prompts: Sequence[str], seed: int, visitor: Visitor) -> None:
+    def __init__(self, student: Student, prompts: Sequence[str], seed: int, visitor: Visitor, compute: Compute) -> None:
         assert student.plan is not None
+        self.compute = compute
         self.student, self.seed, self.visitor, self.count = student, seed, visitor, len(prompts)
         self.family, self.chain, self.components = load_family(student.family), student.chain, student.components
         self.groups = self.chain.group({*self.components, *self.chain.list_missing(self.components)})
@@ -109,22 +148,23 @@ class _Walk:
             names = self.chain.names
             times = [self.student.plan.times[row] for row in self.student.plan.rows(steps)] if self.student.plan else []
             return {names.state: sample(lambda x, _: x, list(noise), times).astype(np.float32)} if is_loop(group) else {}
-        open_network = functools.cache(lambda role: StreamedNetwork(self.components[role]))  # not where every chunk is on disk
-        executor = make_executor(self.student, OneAtATime((group,), open_network))
         table = self._complete(group, table)
-        size = min(count_rows_at_once(self.components[stage.role]) for stage in present)
-        outputs = []
-        for start in range(0, self.count, size):
-            rows = slice(start, min(start + size, self.count))
+        place = _Place(self.compute, min(count_rows_at_once(self.components[stage.role]) for stage in present), self.components)
+        outputs, start = [], 0
+        while start < self.count:
+            rows = slice(start, min(start + place.size, self.count))
 
             def run(listen: Listener, rows: slice = rows) -> Values:
                 for stage in present:
-                    open_network(stage.role).listen = listen
-                mine = {name: value[rows] for name, value in table.items()}
-                return self._keep(group, executor, mine, noise[:, rows])
+                    place.open_network(stage.role).tell(listen)
+                executor = make_executor(self.student, OneAtATime((group,), place.open_network))
+                return self._keep(group, executor, {name: value[rows] for name, value in table.items()}, noise[:, rows])
 
-            outputs.append(self.visitor.visit(self._describe(group, steps, rows), run))
-            self.done += rows.stop - rows.start
+            chunk = self._describe(group, steps, rows)
+            with place.give_way(chunk, self.visitor.is_divisible):
+                outputs.append(self.visitor.visit(chunk, run))
+                start = rows.stop
+                self.done += chunk.stop - chunk.start
         return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
 
     def _keep(self, group: Group, executor: Executor, table: Values, noise: Array) -> Values:

@@ -27,18 +27,16 @@ Runtime = Annotated[
 ]
 
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
-
-
-def pick_options(*names: str) -> tuple[Option, ...]:
-    """Options of an order that another command takes as well; it has no panels."""
-    return tuple(replace(option, panel=None) for option in ORDER_OPTIONS if option.name in names)
-
-
 COMMAND_OPTIONS = (
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
     Option("as_json", "Print JSON on stdout.", bool, False, OUTPUT, ("--json",)),
     Option("version", "Print the version.", bool, False, OUTPUT),
 )
+
+
+def pick_options(*names: str) -> tuple[Option, ...]:
+    """Those of an order that a verb takes too, without the panels of the command's help."""
+    return tuple(replace(option, panel=None) for option in ORDER_OPTIONS if option.name in names)
 
 
 def read_order(values: Mapping[str, Any]) -> Order:

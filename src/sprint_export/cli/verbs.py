@@ -14,6 +14,7 @@ from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.compute import check_compute, choose_compute
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
@@ -185,7 +186,7 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
-@takes_options(*o.pick_options("variant", "gates", "count", "budget"))
+@takes_options(*o.pick_options("variant", "gates", "count", "budget", "compute"))
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -208,6 +209,7 @@ def validate(
     demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime)
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
+    check_compute(asked["compute"])
     if student is not None:
         check_source(student)
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
@@ -217,7 +219,8 @@ def validate(
         from sprint_export.validate import validate_bundle
 
         loaded = None if student is None else load_student(student, variant)
-        report = validate_bundle(bundle, loaded, given, progress, gates=demands, runtime=runtime, **asked)
+        asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
+        report = validate_bundle(bundle, loaded, given, progress, **asked)
     show_results([report], as_json)
 
 
