@@ -13,11 +13,12 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import LayerShape, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.left_float import correct_decisions, describe_left, find_reason
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.observers import check_observer, choose_range
 from sprint_export.quantize.measure.records import Record
+from sprint_export.quantize.measure.settling import FEWEST
 from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.mend.bias import correct_biases
 from sprint_export.quantize.mend.edits import edit_component
@@ -30,8 +31,6 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
-
-ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
 
 
 @fixed_threads()
@@ -66,15 +65,9 @@ def quantize_student(
     if not target.offers[precision].is_quantized:
         return student
     free_large_tensors_at_once()
-    if recipe is None:
-        recipe = default_recipe(precision, student, target)
-    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
-    recipe = fit_recipe(recipe, precision, student, target)
+    recipe, explained, is_measured = decide_layers(student, precision, target, recipe)
     check_observer(recipe.observer)
     check_smooth(recipe.smooth)
-    explained = explain_recipe(recipe, student)
-    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
-    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
     records = calibrate(student, recipe.prompts, recipe.seed, progress, compute) if is_measured else {}
     components = {}
     for role in student.components:
@@ -83,6 +76,18 @@ def quantize_student(
         component, divisors = _round_component(student, role, precision, target, recipe, mine, seen, progress)
         components[role] = _mend_component(student, component, recipe, seen, divisors, progress, compute)
     return dataclasses.replace(student, recipe=recipe, components=components)
+
+
+def decide_layers(student: Student, precision: str, target: Target, recipe: Recipe | None) -> tuple[Recipe, list[Decision], bool]:
+    """The recipe as it fits a specialized student, what it decides of every layer, and whether that takes measured ranges."""
+    if recipe is None:
+        recipe = default_recipe(precision, student, target)
+    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
+    recipe = fit_recipe(recipe, precision, student, target)
+    explained = explain_recipe(recipe, student)
+    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
+    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
+    return recipe, explained, is_measured
 
 
 def _round_component(
@@ -106,7 +111,7 @@ def _round_component(
     find = _Ranges(records, divisors, recipe.observer)
     scale_dtype = target.scale_dtype or target.graph_dtype[precision]
     layers, left = {}, {}
-    for name, scheme in decisions.items():
+    for name, scheme in track(decisions.items(), Step("choosing ranges", role), progress):
         layer = _round_layer(component, name, scheme, target, scale_dtype, find)
         reason = find_reason(component, name, layer)
         if reason is None:
@@ -174,6 +179,6 @@ def _round_layer(
 def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
     """What a reader of the bundle should know of its ranges."""
     count = len(recipe.prompts)
-    if not divisors or count >= ENOUGH_PROMPTS:
+    if not divisors or count >= FEWEST:
         return []
-    return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
+    return [f"calibration: smoothed by {count} prompts; fewer than {FEWEST} may leave ranges too narrow for others"]

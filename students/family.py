@@ -90,6 +90,7 @@ class Family(Protocol):
     chain: Chain
     guidance: float  # the default
     text_layers: tuple[str, ...] = ()  # patterns of `role.layer` that read rows of the prompt: padded ones are not looked at
+    local_roles: tuple[str, ...] = ()  # whose layers read in a quarter of a large picture what they read in the whole
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
     hub_ids: Mapping[str, str] = {}  # known students on the hub -> title
     holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix

@@ -18,7 +18,7 @@ from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Measurement, Report
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_target
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from sprint_export.session import Array
 
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
+CHECKING = Step("checking files")
 WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
 
@@ -107,7 +108,9 @@ def validate_bundle(
 
 
 def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, progress: Progress) -> Report:
+    progress(CHECKING, 0, 1)
     bundle = read_bundle(folder)
+    progress(CHECKING, 1, 1)
     target = load_target(bundle.target)
     gates = read_gates(inquiry.gates)
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.chain import Interface
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step
@@ -80,7 +81,8 @@ class Drawing:
 
     def draw_sides(self, prompts: Sequence[str], pace: Pace) -> Sides:
         """As many of the prompts as the pace allows, the first ones."""
-        draws = make_draws(self.bundle, self.student, prompts, self.compute)
+        networks = {record.role: record for record in self.bundle.components}
+        draws = make_draws(specialize_like(self.student, self.bundle), networks, prompts, self.compute)
         versions: dict[str, Callable[[Draws], Reference | Drawn]] = {"reference": self._recall_reference}
         if self.is_small:
             versions["rounded"] = self._draw_rounded
@@ -122,7 +124,7 @@ class Drawing:
         if not self.is_small:
             return compare_rounded(self.bundle, self.student, found["exported"], self._tell, self.kept, self.compute)
         rounded = found["rounded"]
-        rows = compare_components(self.bundle, self.runtime, rounded)
+        rows = compare_components(self.bundle, self.runtime, rounded, self._tell)
         paired = pair_components(self.bundle, self.student, rounded)
         return rows + load_target(self.bundle.target).compare_rows(self.bundle, paired), rounded.pictures
 
@@ -134,13 +136,16 @@ class Drawing:
             self._told[step] = before + total
 
 
-def make_draws(bundle: Bundle, student: Student, prompts: Sequence[str], compute: Compute = CPU) -> Draws:
-    """The prompts with their noise, and with what optional networks take; those of a prompt depend on its place alone."""
-    networks = {record.role: record for record in bundle.components}
-    noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
-    samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
-    inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
-    return Draws(prompts, noise, bundle.plan.guidance, inputs, compute)
+def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts: Sequence[str], compute: Compute = CPU) -> Draws:
+    """What all versions draw of a specialized student with these networks: prompts, noise, what optional networks take.
+
+    Noise and inputs of a prompt depend on its place alone.
+    """
+    assert specialized.plan is not None
+    noise = make_noise(NOISE_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
+    samples = load_family(specialized.family).make_inputs(specialized, len(prompts))
+    inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
+    return Draws(prompts, noise, specialized.plan.guidance, inputs, compute)
 
 
 def picture_side(bundle: Bundle) -> int:

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ def recall_reference(
         is_fresh: draw all of them, for their seconds; they are kept.
         unfinished: where to keep what a picture is made of until it is drawn.
     """
-    kept, drawing = Kept(KIND), _describe_drawing(student, draws)
-    paths = [kept.locate([drawing, *one.prompts], {"noise": one.noise, **one.inputs}) for one in draws.split()]
+    kept = Kept(KIND)
+    drawing, paths = _describe_drawing(student, draws), list_paths(student, draws, kept)
     found = [None if is_fresh else kept.read(path) for path in paths]
     missing = [i for i, values in enumerate(found) if values is None]
     seconds: dict[str, list[float]] = {}
@@ -63,6 +64,12 @@ def recall_reference(
     whole = [values for values in found if values is not None]
     pictures, latents = (np.stack([values[name] for values in whole]) for name in ("picture", "latents"))
     return Reference(pictures, latents, seconds)
+
+
+def list_paths(student: Student, draws: Draws, kept: Kept | None = None) -> list[Path]:
+    """Where each picture is kept, once it was drawn."""
+    drawing, kept = _describe_drawing(student, draws), kept or Kept(KIND)
+    return [kept.locate([drawing, *one.prompts], {"noise": one.noise, **one.inputs}) for one in draws.split()]
 
 
 def draw_reference(student: Student, draws: Draws, progress: Progress) -> Reference:

@@ -29,7 +29,7 @@ from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.chain import is_loop
 from sprint_export.nouns.report import Finding, Measurement
 from sprint_export.nouns.student import Component, Student, TensorSpec
-from sprint_export.progress import Progress, Step, track
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
@@ -239,11 +239,11 @@ def _draw(pipeline: Pipeline, draws: Draws, progress: Progress, watching: Watchi
     return Drawn(pictures, latents, mask, traces, pipeline.description)
 
 
-def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> list[Measurement]:
+def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn, progress: Progress = quiet) -> list[Measurement]:
     """Converter error: each exported graph against torch with the same rounding, on the inputs torch was given."""
     sessions = open_bundle(bundle.folder, runtime, verify=False, one_at_a_time=True).sessions
     rows = []
-    for role, trace in rounded.traces.items():
+    for role, trace in track(rounded.traces.items(), Step("comparing"), progress):
         if trace.feeds:  # an optional network may not have run
             found = [sessions[role].run(feed) for feed in trace.feeds]
             rows += _compare_outputs(bundle, role, found, trace.outputs, rounded.mask)
