@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sprint_export.estimates.counting import Count
-from sprint_export.estimates.machine import Machine
+from sprint_export.estimates.machine import Machine, Rates
 from sprint_export.progress import Step
 
 FLOAT = 4  # bytes
@@ -156,20 +156,24 @@ class _Stages:
         return Estimate(Step(stage, role, self.job.target), seconds, memory)
 
     def _pass(self, size: float, times: float) -> float:
-        """Bytes that are read and written so many times."""
-        return 2 * size * times / self.machine.memory
+        """Bytes that are read and written so many times, in the processor's memory."""
+        return 2 * size * times / self.machine.host.memory
+
+    def _watch(self, network: Network, times: float) -> float:
+        """Seconds of so many passes over what layers read for one prompt, where they read it."""
+        return 2 * network.count.heard * times / self.machine.device.memory
 
     def _call(self, operators: float) -> float:
-        return operators * self.machine.operator
+        return operators * self.machine.host.operator
 
-    def _forward(self, network: Network) -> float:
+    def _forward(self, network: Network, rates: Rates) -> float:
         """One prompt, once, in torch."""
-        count, machine = network.count, self.machine
-        products = count.matmul / machine.matmul + count.conv / machine.conv
-        return products + count.moved / machine.memory + count.cached / machine.cache + self._call(count.operators * CALL)
+        count = network.count
+        products = count.matmul / rates.matmul + count.conv / rates.conv
+        return products + count.moved / rates.memory + count.cached / rates.cache + CALL * count.operators * rates.operator
 
-    def _draw(self, network: Network, pictures: int) -> float:
-        return pictures * network.steps * self._forward(network)
+    def _draw(self, network: Network, pictures: int, rates: Rates) -> float:
+        return pictures * network.steps * self._forward(network, rates)
 
     def _load(self) -> float:
         return sum(self._pass(each.count.values * FLOAT, LOADING) for each in self.job.networks.values())
@@ -177,7 +181,7 @@ class _Stages:
     def _calibrate(self, network: Network) -> float:
         prompts = self.job.prompts
         chunks = -(-prompts // network.rows)
-        each = self._forward(network) + self._pass(network.count.heard, HEARING)
+        each = self._forward(network, self.machine.device) + self._watch(network, HEARING)
         return network.runs * (prompts * network.shown * each + chunks * self._pass(network.count.values * FLOAT, LOADING))
 
     def _export(self, network: Network) -> float:
@@ -191,7 +195,7 @@ class _Stages:
     def _run(self, pictures: int) -> float:
         networks = self.job.networks.values()
         opening = sum(self._pass(each.count.values * FLOAT, OPENING) for each in networks)
-        return opening + RUNTIME * sum(self._draw(each, pictures) for each in networks)
+        return opening + RUNTIME * sum(self._draw(each, pictures, self.machine.host) for each in networks)
 
     def _stream(self, network: Network) -> float:
         """Activations of a chunk, and the largest weight as it is stored and widened."""
