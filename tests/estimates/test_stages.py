@@ -50,6 +50,14 @@ def test_seconds_are_work_over_rates() -> None:
     }
 
 
+def test_large_pictures_are_compared_in_the_pass_that_draws_them() -> None:
+    job = Job({"a": Network(COUNT, graph=50)}, pictures=4, drawn=4, samples=1, is_fed=True)
+    found = by_stage(job)
+    assert list(found) == ["checking files", "PyTorch reference", "exported", "torch, rounded"]
+    reading = 2 * 9 * 4 / 4
+    assert (found["exported"], found["torch, rounded"]) == (4 * FORWARD + reading, FORWARD + reading)
+
+
 def test_what_python_costs_is_counted_in_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "CAPTURE", 100)
     monkeypatch.setattr(stages, "RANGE", 10)

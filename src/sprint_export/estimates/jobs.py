@@ -28,9 +28,11 @@ from sprint_export.quantize.search.costs import student_bytes
 from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
 from sprint_export.students.family import load_family
-from sprint_export.validate.bundle import TIMED, choose_prompts, make_draws
+from sprint_export.validate.bundle import TIMED, Inquiry, choose_prompts
+from sprint_export.validate.drawing import make_draws
+from sprint_export.validate.pace import FEWEST, SMALL_PICTURE
 from sprint_export.validate.reference_cache import list_paths
-from sprint_export.validate.side_by_side import ROLE_SAMPLES
+from sprint_export.validate.side_by_side import LARGE_SAMPLES, ROLE_SAMPLES
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 EARLIER, BEFORE = "kept from an earlier run", "done for the target before"
@@ -159,7 +161,8 @@ def _plan_validation(job: Job, checked: CheckedOrder, student: Student, speciali
     spec = specialized.chain.find_spec(specialized.chain.names.picture, specialized.components)
     assert spec is not None
     side = int(spec.shape[3])
-    prompts = choose_prompts(student, None, checked.order.count, side)
+    prompts, budget = choose_prompts(student, Inquiry(count=checked.order.count, budget=checked.order.budget), side)
+    prompts = prompts if budget is None else prompts[:FEWEST]  # what they take decides how many more
     paths = list_paths(student, make_draws(specialized, specialized.components, prompts))
     is_timed = any(gate.metric.startswith(TIMED) for gate in checked.gates)
     missing = [path for path in paths if is_timed or not path.is_file()]
@@ -168,5 +171,7 @@ def _plan_validation(job: Job, checked: CheckedOrder, student: Student, speciali
     if not drawn:
         kept["PyTorch reference"] = BEFORE if missing else EARLIER
     picture = 3 * side * side + 4 * math.prod(student.latent_shape)
-    job = replace(job, pictures=len(prompts), drawn=len(drawn), samples=min(ROLE_SAMPLES, len(prompts)), kept=kept)
+    is_fed = side > SMALL_PICTURE
+    samples = min(LARGE_SAMPLES if is_fed else ROLE_SAMPLES, len(prompts))
+    job = replace(job, pictures=len(prompts), drawn=len(drawn), samples=samples, is_fed=is_fed, kept=kept)
     return job, len(drawn) * picture

@@ -75,6 +75,7 @@ class Job:
         pictures: that are validated; 0 where nothing is.
         drawn: pictures of these that the reference has to draw.
         samples: prompts on which networks are compared alone.
+        is_fed: torch's rounded networks run on these only, fed what the exported ones were.
         is_rounded: whether layers are quantized.
         built_for: the device that engines are built for; "" where none are.
         target: its name in a run for several, else "".
@@ -86,6 +87,7 @@ class Job:
     pictures: int = 0
     drawn: int = 0
     samples: int = 0
+    is_fed: bool = False
     is_rounded: bool = False
     built_for: str = ""
     target: str = ""
@@ -139,14 +141,15 @@ class _Stages:
         reference = sum(self._draw(each, self.job.drawn) * each.stock for each in networks)
         yield self._one("PyTorch reference", "", reference + self._load() * bool(self.job.drawn), hold)
         rounding = ROUNDING * self.job.is_rounded
-        twin = sum(
-            self._draw(each, self.job.pictures) + self._pass(self.job.pictures * each.steps * each.count.heard, rounding)
-            for each in networks
-        )
+        rounded = self.job.samples if self.job.is_fed else self.job.pictures
+        twin = sum(self._draw(each, rounded) + self._pass(rounded * each.steps * each.count.heard, rounding) for each in networks)
         twin += self._load() + sum(self._pass(each.count.values * FLOAT, rounding) for each in networks)
-        yield self._one("torch, rounded", "", twin, hold)
-        yield self._one("exported", "", self._run(self.job.pictures), hold)
-        yield self._one("comparing", "", self._run(self.job.samples), hold)
+        sides = [
+            self._one("torch, rounded", "", twin, hold),
+            self._one("exported", "", self._run(self.job.pictures), hold),
+            self._one("comparing", "", self._run(self.job.samples), hold),
+        ]
+        yield from (sides[1], sides[0]) if self.job.is_fed else sides
 
     def _each(self, stage: str, seconds: Measure, memory: Measure) -> Iterator[Estimate]:
         for role, network in self.job.networks.items():
