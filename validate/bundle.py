@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sprint_export.bundle_files import REPORT, SHEET
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
@@ -62,6 +63,7 @@ def validate_bundle(
     gates: Sequence[str | Gate] = (),
     runtime: str | None = None,
     progress: Progress = quiet,
+    compute: Compute = CPU,
 ) -> Report:
     """Measure a bundle against the student it was made from and write `report.json` and `contact_sheet.png` into it.
 
@@ -73,6 +75,7 @@ def validate_bundle(
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
         progress: is told (step, done, total).
+        compute: where torch draws both of its sides: the reference, and what the bundle's graphs are compared with.
 
     Returns:
         The report; `report.passed` says whether all gates were met.
@@ -84,7 +87,7 @@ def validate_bundle(
     """
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     with claim_bundle(folder, WRITE_ADVICE):
-        return _validate_claimed(folder, student, prompts, count, read_gates(gates), runtime, progress)
+        return _validate_claimed(folder, student, prompts, count, read_gates(gates), runtime, progress, compute)
 
 
 def _validate_claimed(
@@ -95,6 +98,7 @@ def _validate_claimed(
     gates: Sequence[Gate],
     runtime: str | None,
     progress: Progress,
+    compute: Compute,
 ) -> Report:
     bundle = read_bundle(folder)
     target = load_target(bundle.target)
@@ -112,7 +116,7 @@ def _validate_claimed(
     prompts = _choose_prompts(student, prompts, count, student_side(bundle))
     check_judged([gate.metric for gate in gates], prompts, student_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
-    rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed)
+    rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed, compute)
     rows += recall_search(bundle) + weigh_files(bundle) + count_silent_rules(bundle) + target.read_rows(bundle)
     is_whole = bundle.recipe is None or bundle.recipe.is_whole
     all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, target.gates)
@@ -173,14 +177,20 @@ def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int 
 
 
 def _compare(
-    bundle: Bundle, student: Student, prompts: list[str], runtime: str | None, progress: Progress, is_timed: bool
+    bundle: Bundle,
+    student: Student,
+    prompts: list[str],
+    runtime: str | None,
+    progress: Progress,
+    is_timed: bool,
+    compute: Compute,
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
     noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
     networks = {record.role: record for record in bundle.components}
     samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
     inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
-    draws = Draws(prompts, noise, bundle.plan.guidance, inputs)
+    draws = Draws(prompts, noise, bundle.plan.guidance, inputs, compute)
     reference = recall_reference(student, draws, progress, is_timed)
     rounded = draw_rounded(bundle, student, draws, progress)
     exported = draw_exported(bundle, runtime, draws, progress)

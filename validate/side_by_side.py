@@ -74,7 +74,7 @@ def draw_rounded(bundle: Bundle, student: Student, draws: Draws, progress: Progr
     records = {record.role: record for record in bundle.components}
 
     def open_session(role: str) -> Session:
-        return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype)
+        return TorchSession(take_component(bundle, specialized, records[role]), fake=True, dtype=dtype, compute=draws.compute)
 
     pipeline = chain_sessions(bundle, OneAtATime(bundle.chain.group(list(records)), open_session))
     return _draw(pipeline, "torch, rounded", draws, progress)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.clear_errors import explain_error
+from sprint_export.compute import Compute, choose_compute
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, SprintExportError, unknown_choice
 from sprint_export.nouns.bundle import Bundle
@@ -162,10 +163,13 @@ def _find_out(checked: CheckedOrder) -> Path:
 
 
 class _Loaded:
-    """What the targets of a run share: the student, and by layout as it is specialized. Weights are read when used."""
+    """What the targets of a run share: where torch computes, the student, and by layout as it is specialized.
 
-    def __init__(self, student: Student, say: Say) -> None:
-        self.student, self._say = student, say
+    Weights are read when used.
+    """
+
+    def __init__(self, student: Student, compute: Compute, say: Say) -> None:
+        self.student, self.compute, self._say = student, compute, say
         self._specialized: dict[str, Student] = {}
 
     def specialize(self, checked: CheckedOrder) -> Student:
@@ -191,6 +195,7 @@ def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
     from sprint_export.students.family import load_family
 
     order = orders[0].order  # all but target, out and options are the same in all
+    compute = choose_compute(order.compute, say)
     student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
     if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
         load_family(student.family).check_free_sizes(student)
@@ -201,7 +206,7 @@ def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
         from sprint_export.validate.bundle import check_gates
 
         check_gates(student, orders[0].gates, order.count)
-    return _Loaded(student, say)
+    return _Loaded(student, compute, say)
 
 
 def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, say: Say) -> Bundle:
@@ -212,7 +217,7 @@ def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, 
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
-            validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress)
+            validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress, compute=loaded.compute)
         elif order.validate:
             say("not validated: without all networks there is no picture to compare")
     return bundle
@@ -229,8 +234,8 @@ def _make_bundle(loaded: _Loaded, checked: CheckedOrder, out: Path, progress: Pr
     order, deployment = checked.order, checked.deployment
     present = read_present(out, order.overwrite)
     student = loaded.specialize(checked)
-    recipe, frontier = choose_recipe(student, checked, progress, say)
-    student = quantize_student(student, deployment.precision, deployment.target, recipe, progress)
+    recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
+    student = quantize_student(student, deployment.precision, deployment.target, recipe, progress, loaded.compute)
     key = bundle_key(student, deployment)
     if present is not None and present.key == key:
         say(f"{out} was made from the same inputs; nothing to do but validate it")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Deployment, Order
@@ -116,7 +117,7 @@ def find_psnr_gate(gates: Sequence[Gate], scheme: str) -> float:
 
 
 def choose_recipe(
-    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None]
+    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None], compute: Compute = CPU
 ) -> tuple[Recipe | None, Frontier | None]:
     """The recipe for a specialized student, and what a search has to show; None leaves the choice to the precision.
 
@@ -133,11 +134,11 @@ def choose_recipe(
     from sprint_export.quantize.search.objectives import search_bits, search_recipe
 
     if order.max_mb is None:
-        found = search_recipe(student, deployment, checked.min_psnr_db, cost=order.cost, progress=progress)
+        found = search_recipe(student, deployment, checked.min_psnr_db, cost=order.cost, progress=progress, compute=compute)
     else:
         stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
         budget = int(order.max_mb * 1e6) - stored * deployment.target.tensor_header
-        found = search_bits(student, deployment, budget, progress=progress)
+        found = search_bits(student, deployment, budget, progress=progress, compute=compute)
     frontier = found.frontier
     for note in frontier.notes:
         say(note)
