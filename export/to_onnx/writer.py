@@ -97,7 +97,7 @@ def capture_graph(component: Component, dtype: str) -> ir.Model:
     name_axes(model, component)
     _bind(model, component)
     run_passes(model)
-    insert_qdq(model, component.layers)
+    insert_qdq(model, component)
     model.graph.name = component.role
     model.producer_name, model.producer_version = "sprint-export", None
     return model
