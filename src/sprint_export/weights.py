@@ -65,7 +65,8 @@ class FileHandle:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self.path}: cannot read tensor {self.key!r} ({error}); download the file again") from error
         if tensor.is_floating_point() and tensor.numel():
-            largest = tensor.abs().max().item()  # NaN where one is
+            low, high = tensor.aminmax()  # NaN where one is; magnitudes would be another copy
+            largest = max(-low.item(), high.item())
             if not math.isfinite(largest):
                 raise InputError(f"{self.path}: tensor {self.key!r} holds NaN or infinite values; the checkpoint is damaged")
             if largest > LARGEST_WEIGHT:
