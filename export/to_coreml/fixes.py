@@ -10,8 +10,8 @@
   nothing; every norm has its eps.
 * The search for weights beyond half precision makes two 64-bit indices a weight: 10 GB for a large embedding. Done here with a
   mask (no issue reported yet).
-* After each of a hundred passes the whole program is checked, and what depends on compressed constants marked anew: a third of a
-  conversion (no issue reported yet). Checked once here, and marked where there is such a constant.
+* After each of a hundred passes the whole program is checked, and what depends on compressed constants marked anew: over half
+  of a conversion (no issue reported yet). Checked once here, and marked where there is such a constant.
 Delete a fix when its test in tests/export/to_coreml/test_fixes.py passes without it.
 """
 

@@ -104,10 +104,7 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda te
         raise InputError(f"target={order.target!r}: expected one target; convert_targets makes a bundle of each")
     checked = check_order(order)
     load_libraries(progress)
-    from sprint_export.export.captures import Captures, keep_captures
-
-    # another run that works there is met before the student is loaded; validation may ask for what the export captured
-    with claim_bundle(_find_out(checked)), keep_captures(Captures()):
+    with claim_bundle(_find_out(checked)):  # another run that works there is met before the student is loaded
         return _convert_loaded(_load([checked], say), checked, progress, say)
 
 
