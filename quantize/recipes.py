@@ -22,6 +22,7 @@ from fnmatch import fnmatchcase
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
+from sprint_export.quantize.measure.walk import LARGE_LATENTS
 from sprint_export.quantize.patterns import FLOAT, list_layers, place_pattern
 from sprint_export.quantize.preset_files import find_preset
 from sprint_export.quantize.schemes.scheme import load_scheme
@@ -29,7 +30,7 @@ from sprint_export.recipe_toml import ASKED, CONVOLUTION, GENTLER, read_recipe
 
 DEFAULT = "balanced"
 CALIBRATION_PROMPTS = 32
-LARGE_LATENTS, LARGE_PROMPTS = 1 << 13, 8  # values; above that a picture takes a minute or more on a CPU; a maximum settles early
+LARGE_PROMPTS = 8  # where pictures are large: each has a million rows, and takes a minute on a CPU
 
 
 def read_preset(name: str, precision: str, student: Student, target: Target) -> Recipe:
@@ -47,7 +48,7 @@ def read_preset(name: str, precision: str, student: Student, target: Target) -> 
 
 
 def choose_prompts(student: Student) -> tuple[str, ...]:
-    """The student's own prompts to calibrate on, fewer where pictures are large."""
+    """The student's own prompts to calibrate on at most, fewer where pictures are large."""
     count = CALIBRATION_PROMPTS if math.prod(student.latent_shape) <= LARGE_LATENTS else LARGE_PROMPTS
     return student.calibration_prompts[:count]
 

@@ -20,6 +20,7 @@ from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.quantize.schemes.formats import Format
 from sprint_export.quantize.schemes.scheme import load_scheme
 
+LACK_FLOAT8 = ("mps",)
 MOST_LIFT = {"fp16": 2.0**14}  # 2^-e is a normal number too; steps of 2^-28 are finer than half precision's own, 2^-24
 
 
@@ -69,16 +70,19 @@ def measure_scale(weight: torch.Tensor, layer: QuantizedLayer, format: Format) -
 
 
 def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
-    """q(x) in the format's storage type; scales belong to axis 0, or [rows, blocks] to axes 0 and 1."""
+    """q(x) in the format's storage type, on the CPU where the device has none; scales are as `spread_scale` takes them."""
     scaled = value.float() / spread_scale(scale, value)
     if not format.is_float:
         scaled = scaled.round()
-    return scaled.clamp(format.qmin, format.qmax).to(getattr(torch, format.storage))
+    scaled = scaled.clamp(format.qmin, format.qmax)
+    scaled = scaled.cpu() if format.is_float and scaled.device.type in LACK_FLOAT8 else scaled
+    return scaled.to(getattr(torch, format.storage))
 
 
 def fake_quantize(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
     """x' = q(x) scale, in the value's own dtype."""
-    return (quantize_tensor(value, scale, format).float() * spread_scale(scale, value)).to(value.dtype)
+    rounded = quantize_tensor(value, scale, format).float().to(value.device)
+    return (rounded * spread_scale(scale, value)).to(value.dtype)
 
 
 def round_dynamically(value: torch.Tensor, layer: QuantizedLayer, axis: int) -> torch.Tensor:
@@ -87,7 +91,7 @@ def round_dynamically(value: torch.Tensor, layer: QuantizedLayer, axis: int) -> 
     assert inputs is not None and inputs.is_dynamic
     blocks = value.float().movedim(axis, -1).unflatten(-1, (-1, inputs.block or value.shape[axis]))
     scale = (blocks.abs().amax(-1, keepdim=True) / inputs.format.qmax).clamp_min(smallest_normal(layer.scale_dtype))
-    rounded: torch.Tensor = quantize_tensor(blocks / scale, torch.ones(()), inputs.format).float() * scale
+    rounded: torch.Tensor = fake_quantize(blocks / scale, torch.ones(()), inputs.format) * scale
     return rounded.flatten(-2).movedim(-1, axis).to(value.dtype)
 
 
@@ -114,7 +118,11 @@ def find_error(weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
 
 
 def spread_scale(scale: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Scales in a shape that broadcasts with the value."""
+    """Scales of axis 0, or [rows, blocks] of axes 0 and 1, in a shape that broadcasts with the value, and on its device.
+
+    A GPU would multiply by the reciprocal of a number that lies on the CPU.
+    """
+    scale = scale.to(value.device)
     if scale.ndim == 2:
         scale = scale.repeat_interleave(value.shape[1] // scale.shape[1], dim=1)
     return scale.reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim)) if scale.ndim else scale

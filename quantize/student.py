@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import torch
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import LayerShape, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.left_float import correct_decisions, describe_left, find_reason
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.observers import check_observer, choose_range
 from sprint_export.quantize.measure.records import Record
+from sprint_export.quantize.measure.settling import FEWEST
 from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.mend.bias import correct_biases
 from sprint_export.quantize.mend.edits import edit_component
@@ -30,12 +32,15 @@ from sprint_export.students.family import load_family
 from sprint_export.thread_count import fixed_threads
 from sprint_export.weights import free_large_tensors_at_once
 
-ENOUGH_PROMPTS = 4  # from one, smoothed ranges cut others' values: 26.6 dB where four give 34.6 (benchmarks/results/README.md)
-
 
 @fixed_threads()
 def quantize_student(
-    student: Student, precision: str, target: Target, recipe: Recipe | None = None, progress: Progress = quiet
+    student: Student,
+    precision: str,
+    target: Target,
+    recipe: Recipe | None = None,
+    progress: Progress = quiet,
+    compute: Compute = CPU,
 ) -> Student:
     """Attach to every layer how it is quantized.
 
@@ -45,6 +50,7 @@ def quantize_student(
         target: says what the precision means; its graph type rounds the scales, its kernels decide whose outputs are rounded too.
         recipe: which layers; default: the preset `balanced`, all but the entry and exit layers.
         progress: is told (step, done, total).
+        compute: where networks run to be measured, and GPTQ fits weights; all else is computed on the CPU.
 
     Raises:
         InputError: the student is not specialized, or the recipe does not fit it or the target.
@@ -59,25 +65,32 @@ def quantize_student(
     if not target.offers[precision].is_quantized:
         return student
     free_large_tensors_at_once()
-    if recipe is None:
-        recipe = default_recipe(precision, student, target)
-    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
-    recipe = fit_recipe(recipe, precision, student, target)
+    recipe, explained, is_measured = decide_layers(student, precision, target, recipe)
     check_observer(recipe.observer)
     check_smooth(recipe.smooth)
-    explained = explain_recipe(recipe, student)
-    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
-    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
-    records = calibrate(student, recipe.prompts, recipe.seed, progress) if is_measured else {}
+    records = calibrate(student, recipe.prompts, recipe.seed, progress, compute) if is_measured else {}
     components = {}
     for role in student.components:
         mine = [decision for decision in explained if decision.layer.startswith(f"{role}.")]
         seen = {name.removeprefix(f"{role}."): record for name, record in records.items() if name.startswith(f"{role}.")}
-        components[role] = _quantize_component(student, role, precision, target, recipe, mine, seen, progress)
+        component, divisors = _round_component(student, role, precision, target, recipe, mine, seen, progress)
+        components[role] = _mend_component(student, component, recipe, seen, divisors, progress, compute)
     return dataclasses.replace(student, recipe=recipe, components=components)
 
 
-def _quantize_component(
+def decide_layers(student: Student, precision: str, target: Target, recipe: Recipe | None) -> tuple[Recipe, list[Decision], bool]:
+    """The recipe as it fits a specialized student, what it decides of every layer, and whether that takes measured ranges."""
+    if recipe is None:
+        recipe = default_recipe(precision, student, target)
+    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
+    recipe = fit_recipe(recipe, precision, student, target)
+    explained = explain_recipe(recipe, student)
+    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
+    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
+    return recipe, explained, is_measured
+
+
+def _round_component(
     student: Student,
     role: str,
     precision: str,
@@ -86,8 +99,8 @@ def _quantize_component(
     explained: Sequence[Decision],
     records: Mapping[str, Record],
     progress: Progress,
-) -> Component:
-    """Smooth, choose ranges of what is then seen, fit weights to it, and correct the biases for what is then rounded."""
+) -> tuple[Component, dict[str, torch.Tensor]]:
+    """Smooth, and choose ranges of what is then seen; with what each layer's input channels are divided by then."""
     component = student.components[role]
     decisions = {d.layer.removeprefix(f"{role}."): d.precision for d in explained if d.precision != FLOAT}
     divisors: dict[str, torch.Tensor] = {}
@@ -98,7 +111,7 @@ def _quantize_component(
     find = _Ranges(records, divisors, recipe.observer)
     scale_dtype = target.scale_dtype or target.graph_dtype[precision]
     layers, left = {}, {}
-    for name, scheme in decisions.items():
+    for name, scheme in track(decisions.items(), Step("choosing ranges", role), progress):
         layer = _round_layer(component, name, scheme, target, scale_dtype, find)
         reason = find_reason(component, name, layer)
         if reason is None:
@@ -107,10 +120,23 @@ def _quantize_component(
             left[name] = reason
     notes = (*component.notes, *_doubt(recipe, divisors), *describe_left(left))
     corrected = correct_decisions(explained, role, left)
-    component = dataclasses.replace(component, layers=layers, notes=notes, decisions=corrected)
+    return dataclasses.replace(component, layers=layers, notes=notes, decisions=corrected), divisors
+
+
+def _mend_component(
+    student: Student,
+    component: Component,
+    recipe: Recipe,
+    records: Mapping[str, Record],
+    divisors: Mapping[str, torch.Tensor],
+    progress: Progress,
+    compute: Compute,
+) -> Component:
+    """Fit weights to what layers read, and correct the biases for what is then rounded."""
+    role = component.role
     if recipe.gptq:
         so_far = dataclasses.replace(student, components={**student.components, role: component})
-        component = edit_component(component, fit_component(so_far, role, recipe.prompts, recipe.seed, progress))
+        component = edit_component(component, fit_component(so_far, role, recipe.prompts, recipe.seed, progress, compute))
     if recipe.correct_bias:
         means = {name: record.mean / divisors.get(name, torch.ones(1)) for name, record in records.items()}
         component = edit_component(component, correct_biases(component, means, progress))
@@ -153,6 +179,6 @@ def _round_layer(
 def _doubt(recipe: Recipe, divisors: Mapping[str, torch.Tensor]) -> list[str]:
     """What a reader of the bundle should know of its ranges."""
     count = len(recipe.prompts)
-    if not divisors or count >= ENOUGH_PROMPTS:
+    if not divisors or count >= FEWEST:
         return []
-    return [f"calibration: smoothed by {count} prompts; fewer than {ENOUGH_PROMPTS} may leave ranges too narrow for others"]
+    return [f"calibration: smoothed by {count} prompts; fewer than {FEWEST} may leave ranges too narrow for others"]

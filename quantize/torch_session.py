@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from sprint_export.compute import CPU, Compute, Place
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.measure.streaming import run_module
@@ -33,36 +34,49 @@ class TorchSession:
         fake: round the inputs, weights and, where told, outputs of its quantized layers, and all other weights to `dtype`, as its
             graph does.
         dtype: what the graph computes in: "fp32", "fp16" or "bf16". Arithmetic is float32 here in any case.
+        compute: where it runs; where its memory is too small the network goes to the CPU, for good, and that is said.
     """
 
-    def __init__(self, component: Component, fake: bool = False, dtype: str = "fp32") -> None:
-        self.component = component
-        exact = {"times", *(f"{layer}.weight" for layer in component.layers)}  # what the graph does not store in `dtype`
-        rounding = {name: getattr(torch, FLOAT_DTYPES[dtype]) for name in component.weights if name not in exact}
-        self.module = materialize(component.module, component.weights, rounding=rounding if fake else None)
-        self.description = f"PyTorch {torch.__version__} CPU, float32" + (", fake-quantized" if fake else "")
-        for name, layer in component.layers.items() if fake else ():
-            round_layer(self.module.get_submodule(name), layer)
+    def __init__(self, component: Component, fake: bool = False, dtype: str = "fp32", compute: Compute = CPU) -> None:
+        self.component, self.fake, self.dtype, self.place = component, fake, dtype, Place(compute, component.role)
+        self.module = self.place.attempt(self._load)
+
+    @property
+    def description(self) -> str:
+        """What runs it and where."""
+        return self.place.compute.description + (", fake-quantized" if self.fake else "")
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name."""
-        return run_module(self.component, self.module, feeds)
+        return self.place.attempt(lambda: run_module(self.component, self.module, feeds, self.place.compute), self.module)
+
+    def _load(self) -> torch.nn.Module:
+        component = self.component
+        exact = {"times", *(f"{layer}.weight" for layer in component.layers)}  # what the graph does not store in `dtype`
+        rounding = {name: getattr(torch, FLOAT_DTYPES[self.dtype]) for name in component.weights if name not in exact}
+        device = self.place.compute.device
+        module = materialize(component.module, component.weights, rounding=rounding if self.fake else None, device=device)
+        for name, layer in component.layers.items() if self.fake else ():
+            round_layer(module.get_submodule(name), layer)
+        return module
 
 
-def open_torch(student: Student, fake: bool = False, dtype: str = "fp32") -> Pipeline:
+def open_torch(student: Student, fake: bool = False, dtype: str = "fp32", compute: Compute = CPU) -> Pipeline:
     """A specialized student's pipeline in torch, with one group of networks in memory at a time; as TorchSession."""
     groups = student.chain.group(student.components)
-    return open_student(student, OneAtATime(groups, lambda role: TorchSession(student.components[role], fake, dtype)))
+    return open_student(student, OneAtATime(groups, lambda role: TorchSession(student.components[role], fake, dtype, compute)))
 
 
 def round_layer(module: torch.nn.Module, layer: QuantizedLayer) -> list[RemovableHandle]:
     """Let a module compute as its quantized layer does: its weight for good, the rest until the handles are removed.
 
+    The weight is rounded on the CPU, to the last digit as files have it, wherever the module lies.
     What goes into the module is rounded; what it gives gets the branch's share, and is rounded where the kernel rounds it.
     """
     weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
-    branch, inputs = split_weight(weight.data, layer)[1], load_scheme(layer.scheme).inputs
-    module.weight = torch.nn.Parameter(round_weight(weight.data, layer), False)
+    here = weight.data.cpu()
+    branch, inputs = split_weight(here, layer)[1], load_scheme(layer.scheme).inputs
+    module.weight = torch.nn.Parameter(round_weight(here, layer).to(weight.device), False)
     axis = 1 if isinstance(module, torch.nn.Conv2d) else -1  # of the channels
     handles = [] if branch is None else _add_branch(module, branch, axis)
     if layer.input_amax is not None:
@@ -82,7 +96,7 @@ def _add_branch(module: torch.nn.Module, branch: tuple[torch.Tensor, torch.Tenso
     inputs: list[torch.Tensor] = []
 
     def add(_: object, __: object, result: torch.Tensor) -> torch.Tensor:
-        product = inputs.pop().movedim(axis, -1) @ down.T @ up.T
+        product = inputs.pop().movedim(axis, -1) @ down.T.to(result.device) @ up.T.to(result.device)
         return result + product.movedim(-1, axis)
 
     return [module.register_forward_pre_hook(lambda _, given: inputs.append(given[0])), module.register_forward_hook(add)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
@@ -37,12 +38,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Draws:
-    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name."""
+    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name; where."""
 
     prompts: Sequence[str]
     noise: npt.NDArray[np.float32]
     guidance: float
     inputs: Mapping[str, Array] = field(default_factory=dict)
+    compute: Compute = CPU
 
     def take(self, rows: Sequence[int]) -> Draws:
         """Some of them."""
@@ -58,6 +60,7 @@ class Family(Protocol):
     chain: Chain
     guidance: float  # the default
     text_layers: tuple[str, ...] = ()  # patterns of `role.layer` that read rows of the prompt: padded ones are not looked at
+    local_roles: tuple[str, ...] = ()  # whose layers read in a quarter of a large picture what they read in the whole
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
     hub_ids: Mapping[str, str] = {}  # known students on the hub -> title
     holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix
@@ -167,8 +170,14 @@ def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | Non
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:
-    """Note how long each call of a torch module takes."""
-    module.register_forward_pre_hook(lambda *_: seconds.append(-clock()))
+    """Note how long each call of a torch module takes, but for those that end in an error."""
+
+    def start(*_: Any) -> None:
+        if seconds and seconds[-1] < 0:  # of a call that ended in an error
+            seconds.pop()
+        seconds.append(-clock())
+
+    module.register_forward_pre_hook(start)
 
     def stop(*_: Any) -> None:
         seconds[-1] += clock()

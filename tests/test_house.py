@@ -23,7 +23,7 @@ LONGEST_FUNCTION = 75  # lines, with its docstring
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("__main__", "cli", "inspection"),
-    ("conversion", "run_checks", "recipe_choice", "out_folder"),
+    ("conversion", "run_checks", "recipe_choice", "out_folder", "estimates"),
     ("validate",),
     ("runtimes",),
     ("export",),
@@ -31,7 +31,7 @@ ORDER = (
     ("specialize",),
     ("students",),
     ("session", "executor", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "options"),
-    ("cache", "work_folder", "thread_count"),
+    ("cache", "work_folder", "thread_count", "compute"),
     ("bundle_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),

@@ -43,8 +43,7 @@ def recall_reference(student: Student, draws: Draws, progress: Progress = quiet,
         progress: is told (step, done, total).
         is_fresh: draw all of them, for their seconds; they are kept.
     """
-    folder, drawing = reference_folder(), _describe_drawing(student, len(draws.noise), draws.guidance)
-    paths = [folder / _hash_picture(drawing, draws.take([i])) for i, _ in enumerate(draws.prompts)]
+    folder, paths = reference_folder(), list_paths(student, draws)
     pictures = [None if is_fresh else _read_picture(path) for path in paths]
     missing = [i for i, picture in enumerate(pictures) if picture is None]
     seconds: dict[str, list[float]] = {}
@@ -60,6 +59,12 @@ def recall_reference(student: Student, draws: Draws, progress: Progress = quiet,
     return Reference(np.stack([picture for picture, _ in whole]), np.stack([latents for _, latents in whole]), seconds)
 
 
+def list_paths(student: Student, draws: Draws) -> list[Path]:
+    """Where each picture is kept, once it was drawn."""
+    drawing = _describe_drawing(student, draws)
+    return [reference_folder() / _hash_picture(drawing, draws.take([i])) for i, _ in enumerate(draws.prompts)]
+
+
 def draw_reference(student: Student, draws: Draws, progress: Progress) -> Reference:
     """What the family's original implementation draws."""
     return load_family(student.family).draw_reference(student, draws, progress)
@@ -70,13 +75,14 @@ def reference_folder() -> Path:
     return cache_folder() / "reference"
 
 
-def _describe_drawing(student: Student, steps: int, guidance: float) -> str:
+def _describe_drawing(student: Student, draws: Draws) -> str:
     """All that decides a picture beside its prompt and noise."""
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
     own = load_family(student.family).folder
     files = sorted(own.glob("*.py"), key=lambda path: path.name)
     code = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-    cpu = torch.backends.cpu.get_cpu_capability()
+    steps, guidance = len(draws.noise), draws.guidance
+    cpu = torch.backends.cpu.get_cpu_capability() if draws.compute.is_cpu else draws.compute.title
     return json.dumps([student.fingerprint, student.source, steps, guidance, "float32", versions, code, cpu])
 
 

@@ -2,7 +2,7 @@
 
 What is kept are records (records.py), not decisions: cached on disk under a hash of (weights, plan, prompts, seed), they
 serve every recipe. Each chunk of the walk (walk.py) is written when it is done, so a run that was killed goes on after
-the last one.
+the last one. Prompts go in rounds, and no more of them than it takes for a network's ranges to settle (settling.py).
 """
 
 from __future__ import annotations
@@ -15,77 +15,99 @@ from typing import TYPE_CHECKING
 import torch
 
 from sprint_export.cache import hash_question, open_cache
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.measure.records import Record, load_records, merge_records, record_rows, save_records
-from sprint_export.quantize.measure.streaming import OUTPUT, Listener
-from sprint_export.quantize.measure.walk import Chunk, walk_networks
+from sprint_export.quantize.measure.settling import Maxima, has_settled, list_rounds
+from sprint_export.quantize.measure.streaming import OUTPUT, Listener, ignore
+from sprint_export.quantize.measure.walk import Chunk, walk_rounds
+from sprint_export.students.family import load_family
 from sprint_export.weights import free_large_tensors_at_once
 
 if TYPE_CHECKING:
     from sprint_export.executor import Values
 
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 
 
-def calibrate(student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet) -> dict[str, Record]:
+def calibrate(
+    student: Student, prompts: Sequence[str], seed: int, progress: Progress = quiet, compute: Compute = CPU
+) -> dict[str, Record]:
     """Records of inputs by `role.layer`, and of outputs by `role.layer:output` where streaming.py tells of them.
 
     Args:
         student: specialized; components that are missing are skipped with what feeds them replaced by unit noise.
-        prompts: texts typical for the student; 16 to 64 suffice for the maximum.
+        prompts: texts typical for the student; the first of them, until the ranges of all networks have settled.
         seed: of the noise.
         progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
+        compute: where networks run; what was measured on one device serves all (docs/decisions/0028).
 
     Raises:
         InputError: no prompts, or an activation is NaN or infinite. MachineError: the cache cannot be written to.
     """
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
-    asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
-    path = open_cache("calibration") / f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
+    path = open_cache("calibration") / name_records(student, prompts, seed)
     unfinished = path.with_suffix(".chunks")
     if (saved := load_records(path)) is not None:
         records = saved[0]
     else:  # or damaged: it is measured anew, and replaced
         free_large_tensors_at_once()
-        recorder = _Recorder(unfinished, progress)
-        walk_networks(student, prompts, seed, recorder)
+        recorder = _Recorder(student, unfinished, progress)
+        walk_rounds(student, prompts, seed, recorder, list_rounds(len(prompts)), compute)
         progress(Step("calibrating"), recorder.total, recorder.total)
-        records = recorder.merge()
+        records = recorder.records
         save_records(path, records)
     shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
     return records
 
 
-class _Recorder:
-    """The visitor that gathers records by layer; a chunk whose file is there is not run again."""
+def name_records(student: Student, prompts: Sequence[str], seed: int) -> str:
+    """The file's name in the cache's folder `calibration`."""
+    asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
+    return f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+
+class _Recorder:
+    """The visitor that gathers records by layer, until they settle; a chunk whose file is there is not run again."""
+
+    is_divisible = True
+
+    def __init__(self, student: Student, folder: Path, progress: Progress) -> None:
         self.folder, self.progress, self.total = folder, progress, 0
-        self._records: dict[str, list[Record]] = {}
+        self.records: dict[str, Record] = {}  # by `role.layer`, of all chunks
+        self._maxima: dict[str, list[Maxima]] = {}  # of each chunk, by group
+        self._settled: set[str] = set()  # groups that only run, for what others read of them
+        migrations, roles = load_family(student.family).list_migrations, student.components
+        self._smoothed = {f"{role}.{layer}" for role in roles for each in migrations(student, role) for layer in each.consumers}
+
+    def wants(self, name: str) -> bool:
+        """Whether the ranges of a group's layers still grow."""
+        if name not in self._settled and has_settled(self._maxima.get(name, ()), self._smoothed):
+            self._settled.add(name)
+        return name not in self._settled
 
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
         """Read the chunk from the disk where an earlier run wrote it, else measure and write it."""
         self.total = chunk.total
-        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}.safetensors"
+        path = self.folder / f"{chunk.name}.{chunk.steps}.{chunk.start}-{chunk.stop}.safetensors"
         watcher = _Watcher(chunk, self.progress)
         watcher.tell()
         if (saved := load_records(path)) is not None:
             records, output = saved[0], {name: value.numpy() for name, value in saved[1].items()}
         else:
-            output = run(watcher.listen)
+            output = run(ignore if chunk.name in self._settled else watcher.listen)
             records = watcher.gather()
             save_records(path, records, {name: torch.from_numpy(value) for name, value in output.items()})
+        self._maxima.setdefault(chunk.name, []).append(
+            Maxima(chunk.stop, {name: record.amax for name, record in records.items()})
+        )
         for layer, record in records.items():
-            self._records.setdefault(layer, []).append(record)
+            self.records[layer] = merge_records([self.records[layer], record] if layer in self.records else [record])
         return output
-
-    def merge(self) -> dict[str, Record]:
-        """By `role.layer`, of all chunks."""
-        return {layer: merge_records(records) for layer, records in self._records.items()}
 
 
 class _Watcher:

@@ -21,6 +21,7 @@ from sprint_export.quantize.tensor_files import load_tensors, save_tensors
 BINS = 64
 MANTISSA_SHIFT = 21  # of float32's 23 mantissa bits two are kept
 COUNTED_ROWS = 4096  # of one call; a 1024 px decoder has a million a picture
+COUNTED_VALUES = 1 << 20  # of one call, where rows are wide: a hundred of them lie beyond 99.99 %
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Record:
         return self.total / max(self.rows, 1)
 
 
+def count_bytes(channels: int) -> int:
+    """Of the records of layers that read so many channels in all, as they lie in a file."""
+    return channels * (BINS * 4 + 4 + 8)
+
+
 def bin_index(magnitude: torch.Tensor) -> torch.Tensor:
     """Bins of float32 magnitudes, int32 of the same shape."""
     return magnitude.contiguous().view(torch.int32) >> MANTISSA_SHIFT
@@ -53,18 +59,24 @@ def bin_start(index: torch.Tensor) -> torch.Tensor:
 
 
 def record_rows(rows: torch.Tensor) -> Record:
-    """The record of float rows [n, C]; where a value is NaN or infinite, so is that channel's largest."""
-    channels = rows.shape[1]
-    if not len(rows):
+    """The record of float rows [..., C] in any layout and on any device, itself on the CPU.
+
+    Where a value is NaN or infinite, so is that channel's largest.
+    """
+    channels = rows.shape[-1]
+    if not rows.numel():
         empty = torch.zeros(channels)
         return Record(torch.zeros(channels, BINS, dtype=torch.int32), 0, empty, empty.double(), 0)
-    amax = torch.maximum(rows.amax(0), -rows.amin(0)).float()
+    before, count = tuple(range(rows.dim() - 1)), rows.numel() // channels
+    amax = torch.maximum(rows.amax(before), -rows.amin(before)).float().cpu()  # fast in any layout, `aminmax` in none
+    total = rows.sum(before, dtype=torch.float32).cpu().double()  # a sum in float64 copies all rows first
     top = int(bin_index(amax.max())) + 1
-    counted = rows[:: -(-len(rows) // COUNTED_ROWS)].abs().float()
+    step = -(-count // min(COUNTED_ROWS, max(1, COUNTED_VALUES // channels)))
+    counted = rows[..., :: step | 1, :].abs().float()  # odd, so that no column of a picture is counted more than others
     columns = (bin_index(counted) - (top - BINS)).clamp_(0, BINS - 1)
-    places = columns + BINS * torch.arange(channels, dtype=torch.int32)
+    places = columns + BINS * torch.arange(channels, dtype=torch.int32, device=rows.device)
     counts = torch.bincount(places.flatten(), minlength=channels * BINS).reshape(channels, BINS)
-    return Record(counts.to(torch.int32), top, amax, rows.sum(0, dtype=torch.float64), len(rows))
+    return Record(counts.to(torch.int32).cpu(), top, amax, total, count)
 
 
 def merge_records(records: Iterable[Record]) -> Record:

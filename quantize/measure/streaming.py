@@ -2,7 +2,8 @@
 
 Memory is then the largest tensor plus activations, whatever the size of the network. All prompts of a chunk go through a module
 together, so a chunk costs one load of each weight; a chunk is as many prompts as keep the largest activation within a bound.
-Small tensors and tables stay: norms and biases are little, and some are read by the module around theirs.
+Small tensors and tables stay: norms and biases are little, and some are read by the module around theirs. On another device than
+the CPU large ones stay too once they were read, as many as half of its free memory holds.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from sprint_export.compute import CPU, HELD_SHARE, Compute
 from sprint_export.nouns.student import Component
 from sprint_export.weights import Handle, materialize
 
@@ -37,52 +40,88 @@ class StreamedNetwork:
     Args:
         component: a specialized component.
         listen: is told of every Linear's and Conv2d's input before it is used, and of the output of dense convolutions beyond
-            1x1, which some kernels give in 8 bits; may be replaced between runs.
+            1x1, which some kernels give in 8 bits; `tell` replaces it between runs. Tensors lie where they were computed.
+        compute: where it runs.
     """
 
-    description = "PyTorch, float32, weights streamed"
-
-    def __init__(self, component: Component, listen: Listener = ignore) -> None:
-        self.component, self.listen = component, listen
+    def __init__(self, component: Component, listen: Listener = ignore, compute: Compute = CPU) -> None:
+        self.component, self.compute, self._ear = component, compute, _Ear(component.role, listen)
+        self.description = f"{compute.description}, weights streamed"
         parameters = [name for name, _ in component.module.named_parameters() if name in component.weights]
         large = {name for name in parameters if math.prod(component.weights[name].shape) > SMALL}
-        self.module = materialize(component.module, {k: v for k, v in component.weights.items() if k not in large})
+        small = {name: handle for name, handle in component.weights.items() if name not in large}
+        self.module = materialize(component.module, small, device=compute.device)
+        room = _Room(int(HELD_SHARE * compute.count_free()))
+        ear = self._ear  # hooks hold neither this object nor a module: what is in a circle is not freed at once
         for name, module in self.module.named_modules():
             prefix = f"{name}." if name else ""
             mine = {leaf: component.weights[prefix + leaf] for leaf in module._parameters if prefix + leaf in large}
             if mine:
-                _stream(module, mine)
+                _stream(module, mine, compute, room)
             if isinstance(module, LISTENED):
-                module.register_forward_pre_hook(lambda layer, given, name=name: self._tell(name, layer, given[0]))
+                module.register_forward_pre_hook(lambda layer, given, name=name: ear.tell(name, layer, given[0]))
             if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
-                module.register_forward_hook(lambda layer, _, given, name=name: self._tell(name + OUTPUT, layer, given))
+                module.register_forward_hook(lambda layer, _, given, name=name: ear.tell(name + OUTPUT, layer, given))
+
+    def tell(self, listen: Listener) -> None:
+        """Who is told from now on."""
+        self._ear.listen = listen
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name, all with the same number of rows."""
-        return run_module(self.component, self.module, feeds)
-
-    def _tell(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
-        self.listen(f"{self.component.role}.{name}", layer, x)
+        return run_module(self.component, self.module, feeds, self.compute)
 
 
-def run_module(component: Component, module: torch.nn.Module, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run a module that has a component's inputs and outputs: arrays by name -> arrays by name."""
-    arguments = [torch.from_numpy(np.ascontiguousarray(feeds[spec.name])) for spec in component.inputs]
-    with torch.no_grad():
+@dataclass
+class _Ear:
+    """Hears the layers of one network."""
+
+    role: str
+    listen: Listener
+
+    def tell(self, name: str, layer: torch.nn.Module, x: torch.Tensor) -> None:
+        self.listen(f"{self.role}.{name}", layer, x)
+
+
+def run_module(
+    component: Component, module: torch.nn.Module, feeds: Mapping[str, np.ndarray], compute: Compute = CPU
+) -> dict[str, np.ndarray]:
+    """Run a module that has a component's inputs and outputs, and lies on a device: arrays by name -> arrays by name."""
+    arguments = [compute.place(torch.from_numpy(np.ascontiguousarray(feeds[spec.name]))) for spec in component.inputs]
+    with torch.no_grad(), compute.exact():
         result = module(*arguments)
     values = result if isinstance(result, tuple) else (result,)
-    return {spec.name: value.contiguous().numpy() for spec, value in zip(component.outputs, values, strict=True)}
+    return {spec.name: value.contiguous().cpu().numpy() for spec, value in zip(component.outputs, values, strict=True)}
 
 
-def _stream(module: torch.nn.Module, handles: Mapping[str, Handle]) -> None:
-    """Load these parameters before each call of the module, and free them after it."""
+@dataclass
+class _Room:
+    """Bytes that weights of one network may still take for as long as it is open."""
+
+    size: int
+
+    def take(self, size: int) -> bool:
+        """Whether they are taken."""
+        if size > self.size:
+            return False
+        self.size -= size
+        return True
+
+
+def _stream(module: torch.nn.Module, handles: Mapping[str, Handle], compute: Compute, room: _Room) -> None:
+    """Load these parameters before each call of the module and free them after it, but for those that find room to stay."""
     absent = {leaf: module._parameters[leaf] for leaf in handles}
 
-    def load(*_: Any) -> None:
-        for leaf, handle in handles.items():
-            module._parameters[leaf] = torch.nn.Parameter(handle.load().float().contiguous(), requires_grad=False)
+    def load(module: torch.nn.Module, *_: Any) -> None:
+        for leaf in tuple(absent):
+            value = handles[leaf].load()
+            value = value.float() if value.dtype == torch.float64 else value  # which not every device has
+            value = compute.place(value).float().contiguous()  # moved as it is stored: 16 bits are half the bytes
+            module._parameters[leaf] = torch.nn.Parameter(value, requires_grad=False)
+            if room.take(value.nbytes):
+                del absent[leaf]
 
-    def free(*_: Any) -> None:
+    def free(module: torch.nn.Module, *_: Any) -> None:
         module._parameters.update(absent)
 
     module.register_forward_pre_hook(load)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sprint_export.cache import hash_question, open_cache
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.chain import EACH_STEP
@@ -39,7 +40,7 @@ CACHE_FORMAT = 2
 
 
 def fit_component(
-    student: Student, role: str, prompts: Sequence[str], seed: int, progress: Progress = quiet
+    student: Student, role: str, prompts: Sequence[str], seed: int, progress: Progress = quiet, compute: Compute = CPU
 ) -> dict[str, torch.Tensor]:
     """Edits that put fitted weights in place of the 4-bit layers' own; none where a network has no such layer.
 
@@ -49,6 +50,7 @@ def fit_component(
         prompts: texts typical for the student.
         seed: of the noise.
         progress: is told (step, done, total); what it raises ends the run, and the next call goes on from there.
+        compute: where networks run and weights are fitted. Codes depend on the last digits of X^T X, and so on the device.
 
     Raises:
         InputError: no prompts, or a layer reads NaN or infinity.
@@ -61,9 +63,9 @@ def fit_component(
         raise InputError("gptq needs calibration prompts and got none; give --prompts FILE with one prompt a line")
     prompts = prompts[: count_rows_at_once(component)]
     folder = open_cache("gptq") / _hash_question(student, prompts, seed)
-    fitter = _Fitter(role, layers, folder, progress, _count_runs(student, role))
+    fitter = _Fitter(role, layers, folder, progress, count_runs(student, role))
     if any(fitter.load(name) is None for name in layers):
-        walk_networks(student, prompts, seed, fitter, last=role)
+        walk_networks(student, prompts, seed, fitter, role, compute)
     fitter.tell(len(layers))
     return {f"{name}.weight/{kind}": value for name in layers for kind, value in (fitter.load(name) or {}).items()}
 
@@ -76,7 +78,7 @@ def is_fitted(component: Component, name: str, layer: QuantizedLayer) -> bool:
     return isinstance(module, Layer) and is_pointwise(module) and stores_few and is_alone
 
 
-def _count_runs(student: Student, role: str) -> int:
+def count_runs(student: Student, role: str) -> int:
     """How often a network runs for a picture, over all schedules."""
     assert student.plan is not None
     counts = student.plan.counts or (student.plan.steps,)
@@ -97,6 +99,8 @@ def _hash_question(student: Student, prompts: Sequence[str], seed: int) -> str:
 class _Fitter:
     """The visitor that fits the layers of one network as the prompts pass them."""
 
+    is_divisible = False  # each layer is fitted when it is heard, to all prompts
+
     def __init__(self, role: str, layers: Mapping[str, QuantizedLayer], folder: Path, progress: Progress, runs: int) -> None:
         self.role, self.layers, self.folder, self.progress, self.runs = role, layers, folder, progress, runs
         self.done = 0
@@ -104,8 +108,13 @@ class _Fitter:
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None  # Q, K and V read one tensor
 
     def visit(self, chunk: Chunk, run: Callable[[Listener], Values]) -> Values:
-        """Networks before it only run."""
-        return run(lambda *heard: self._listen(chunk, *heard))
+        """Networks before it only run. Where one ends for want of memory, sums are as they were before it."""
+        before = dict(self._sums), self.done
+        try:
+            return run(lambda *heard: self._listen(chunk, *heard))
+        except RuntimeError:
+            (self._sums, self.done), self._last = before, None
+            raise
 
     def load(self, name: str) -> dict[str, torch.Tensor] | None:
         """What an earlier run wrote of a layer; a damaged file counts as none."""
@@ -121,19 +130,20 @@ class _Fitter:
             return
         heard, total = self._sums.pop(name, (0, torch.zeros(())))
         if heard + 1 < self.runs:
-            self._sums[name] = heard + 1, total + self._square(chunk, name, layer, x)
+            self._sums[name] = heard + 1, (total.to(x.device) + self._square(chunk, name, layer, x)).cpu()
             return
         self.tell(self.done)
         if self.load(name) is None:
             weight: torch.Tensor = layer.weight  # type: ignore[assignment]  # a Linear's or Conv2d's
-            codes, scales = fit_weight(weight.flatten(1), total + self._square(chunk, name, layer, x), self.layers[name])
+            square = total.to(x.device) + self._square(chunk, name, layer, x)
+            codes, scales = fit_weight(weight.flatten(1), square, self.layers[name])
             save_tensors(self._path(name), {"codes": pack_codes(codes), "scales": scales.reshape(len(codes), -1)})
         self.done += 1
 
     def _square(self, chunk: Chunk, name: str, layer: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         """X^T X of the rows that count, float32 [in, in]."""
         if self._last is None or self._last[0] is not x:
-            rows = chunk.select_rows(f"{self.role}.{name}", layer, x).float()
+            rows = chunk.select_rows(f"{self.role}.{name}", layer, x).flatten(0, -2).float()
             self._last = x, rows.t() @ rows
         square = self._last[1]
         if not torch.isfinite(square.diagonal()).all():

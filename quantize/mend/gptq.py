@@ -20,6 +20,7 @@ from sprint_export.quantize.scales import spread_scale, weight_scale
 from sprint_export.quantize.schemes.scheme import load_scheme
 
 BLOCK = 128  # columns that are rounded before the rest of the matrix is told, as in the paper
+FACTORIZING = ("cpu", "cuda")
 DAMPINGS = (0.01, 0.1, 1.0)  # of H's mean diagonal, added to it: the paper's, and more where float32 finds no factor
 
 
@@ -27,29 +28,32 @@ def fit_weight(weight: torch.Tensor, hessian: torch.Tensor, layer: QuantizedLaye
     """Round one weight matrix.
 
     Args:
-        weight: [out, in].
-        hessian: X^T X, [in, in].
+        weight: [out, in], on any device, where it is rounded.
+        hessian: X^T X, [in, in], on the same.
         layer: says bits and groups; its inputs stay float.
 
     Returns:
-        Codes int8 [out, in] within +-qmax, and their scales float32 as `weight_scale` gives them.
+        Codes int8 [out, in] within +-qmax, and their scales float32 as `weight_scale` gives them, both on the CPU.
 
     Raises:
         InputError: the hessian is none.
     """
     weight = weight.float()
-    scale = weight_scale(weight, layer)
+    scale = weight_scale(weight.cpu(), layer)  # as files have it, to the last digit
     order = hessian.diagonal().argsort(descending=True)
     steps, largest = spread_scale(scale, weight).expand_as(weight), _find_largest(weight, layer)
     matrices = _Columns(*(matrix.t()[order] for matrix in (weight, steps, largest)))
-    codes = torch.empty(weight.shape, dtype=torch.int8)
+    codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     codes[:, order] = _round_columns(matrices, _factorize(hessian[order][:, order]), load_scheme(layer.scheme).weights.qmax).t()
-    return codes, scale
+    return codes.cpu(), scale
 
 
 def _factorize(hessian: torch.Tensor) -> torch.Tensor:
-    """U, upper, with U^T U = (H + damping)^-1."""
-    mean, identity = hessian.diagonal().mean() + torch.finfo(hessian.dtype).tiny, torch.eye(len(hessian))
+    """U, upper, with U^T U = (H + damping)^-1; on the CPU for devices that have no such routine."""
+    if hessian.device.type not in FACTORIZING:
+        return _factorize(hessian.cpu()).to(hessian.device)
+    mean = hessian.diagonal().mean() + torch.finfo(hessian.dtype).tiny
+    identity = torch.eye(len(hessian), device=hessian.device)
     for damping in DAMPINGS:
         lower, failed = torch.linalg.cholesky_ex(hessian + damping * mean * identity)
         if not failed:
@@ -71,11 +75,11 @@ class _Columns(NamedTuple):
 def _round_columns(matrices: _Columns, factor: torch.Tensor, qmax: float) -> torch.Tensor:
     """Codes int8 [in, out] of columns in order, which are used up."""
     columns, steps, largest = matrices
-    codes = torch.empty(columns.shape, dtype=torch.int8)
+    codes = torch.empty(columns.shape, dtype=torch.int8, device=columns.device)
     kept = columns.sign() * qmax
     for start in range(0, len(columns), BLOCK):
         stop = min(start + BLOCK, len(columns))
-        errors = torch.empty(stop - start, columns.shape[1])
+        errors = columns.new_empty(stop - start, columns.shape[1])
         for j in range(start, stop):
             code = (columns[j] / steps[j]).round().clamp(-qmax, qmax)
             code = torch.where(largest[j], kept[j], code)

@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NoReturn
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
@@ -49,6 +50,7 @@ def search_bits(
     prompts: Sequence[str] | None = None,
     max_measurements: int | None = None,
     progress: Progress = quiet,
+    compute: Compute = CPU,
 ) -> SearchResult:
     """The recipe with the least picture error whose weights, of all networks, tables and scales included, fit `budget_bytes`.
 
@@ -61,13 +63,13 @@ def search_bits(
     prompts = choose_prompts(student, prompts, student.calibration_prompts[: count_prompts(student)[0]], "a bit search")
     schemes = _choose_schemes(deployment.target, choices)
     recipes = {scheme: Recipe(scheme, (Rule("*", scheme),)) for scheme in schemes}
-    search = Search(student, deployment, "bytes", recipes, max_measurements, progress)
+    search = Search(student, deployment, "bytes", recipes, max_measurements, progress, compute)
     if budget_bytes < search.smallest:
         raise InputError(
             f"a budget of {budget_bytes:,} bytes is too small: the least that {', '.join(schemes)} can make of "
             f"{student.source!r} for {deployment.target.name} is {search.smallest:,}; raise it to that or more"
         )
-    kept = KeptErrors(student, prompts, SEED)
+    kept = KeptErrors(student, prompts, SEED, compute)
     search.measure_layers(kept)
     units = {"mix": search.choose(budget_bytes)} | {scheme: [unit.give(scheme) for unit in search.units] for scheme in schemes}
     name, rest = f"mixed-{budget_bytes / 1e6:.4g}mb", f"what most weights get within {budget_bytes:,} bytes"
@@ -125,6 +127,7 @@ def search_recipe(
     prompts: Sequence[str] | None = None,
     max_measurements: int | None = None,
     progress: Progress = quiet,
+    compute: Compute = CPU,
 ) -> SearchResult:
     """The cheapest recipe whose measured mean PSNR against float32 is at least `min_psnr_db`, with a margin.
 
@@ -143,9 +146,9 @@ def search_recipe(
     base = _sign(read_preset(DEFAULT, precision, student, target), min_psnr_db)
     plain = {scheme: _give_all(base, scheme) for scheme in (FLOAT, *schemes)}
     recipes = {scheme: dataclasses.replace(plain[scheme], smooth=0.0, correct_bias=False) for scheme in schemes}
-    search = Search(student, deployment, cost, recipes, max_measurements, progress)
-    search.measure_layers(KeptErrors(student, prompts[:alone], SEED))
-    kept = KeptPsnr(student, prompts, SEED)
+    search = Search(student, deployment, cost, recipes, max_measurements, progress, compute)
+    search.measure_layers(KeptErrors(student, prompts[:alone], SEED, compute))
+    kept = KeptPsnr(student, prompts, SEED, compute)
 
     def draw(quantized: Student) -> list[float]:
         return kept.measure(quantized, search.prices.dtype)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sprint_export.cache import hash_question, open_cache, write_cached
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.executor import Values, make_executor, make_noise
 from sprint_export.files import read_signed, sign_text
@@ -48,8 +49,8 @@ class Kept:
 
     kind = ""
 
-    def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
-        self._student, self._prompts, self._seed = student, prompts, seed
+    def __init__(self, student: Student, prompts: Sequence[str], seed: int, compute: Compute = CPU) -> None:
+        self._student, self._prompts, self._seed, self._compute = student, prompts, seed, compute
         asked = [CACHE_FORMAT, student.fingerprint, to_json(student.plan), student.layout, list(prompts), seed]
         self.path = open_cache("search") / f"{self.kind}-{hash_question(asked)}.json"
         self._found: dict[str, Any] = {}
@@ -74,7 +75,7 @@ class KeptErrors(Kept):
 
     @functools.cached_property
     def _pictures(self) -> Pictures:
-        return Pictures(self._student, self._prompts, self._seed)
+        return Pictures(self._student, self._prompts, self._seed, self._compute)
 
     def measure(self, layers: Mapping[str, QuantizedLayer]) -> float:
         """The error with these layers, by `role.module`, rounded and all others float32."""
@@ -103,7 +104,7 @@ class KeptPsnr(Kept):
 
     def _draw(self, student: Student, fake: bool, dtype: str) -> Array:
         inputs = load_family(student.family).make_inputs(student, len(self._prompts))
-        return open_torch(student, fake, dtype)(self._prompts, seed=self._seed, inputs=inputs)
+        return open_torch(student, fake, dtype, self._compute)(self._prompts, seed=self._seed, inputs=inputs)
 
 
 class Pictures:
@@ -113,15 +114,16 @@ class Pictures:
         student: specialized, with all its networks.
         prompts: one picture each.
         seed: picture i's noise is made from `seed + i`.
+        compute: where they are drawn.
 
     Raises:
         InputError: a picture holds NaN or infinite values.
     """
 
-    def __init__(self, student: Student, prompts: Sequence[str], seed: int) -> None:
+    def __init__(self, student: Student, prompts: Sequence[str], seed: int, compute: Compute = CPU) -> None:
         assert student.plan is not None
         self._components, self._picture = student.components, student.chain.names.picture
-        self._sessions = {role: TorchSession(component) for role, component in student.components.items()}
+        self._sessions = {role: TorchSession(component, compute=compute) for role, component in student.components.items()}
         self._executor = make_executor(student, self._sessions)
         ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
         self._noise = make_noise(seed, student.plan.steps, len(prompts), student.latent_shape)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe
@@ -72,6 +73,7 @@ class Search:
         max_measurements: with more layer x scheme pairs, layers of a kind (names that differ in numbers alone) go together; None
             is no bound, and 200 for pictures over 128 pixels.
         progress: is told (step, done, total); what it raises ends the search, and the next call goes on from there.
+        compute: where students are measured and drawn.
 
     Raises:
         InputError: no peaks to price time with, or max_measurements cannot be kept.
@@ -87,8 +89,9 @@ class Search:
         recipes: Mapping[str, Recipe],
         max_measurements: int | None,
         progress: Progress,
+        compute: Compute = CPU,
     ) -> None:
-        self.student, self.deployment, self.progress = student, deployment, progress
+        self.student, self.deployment, self.progress, self.compute = student, deployment, progress, compute
         dtype = deployment.target.graph_dtype[deployment.precision]
         self.prices = Prices(student, choose_cost(cost, deployment.device), deployment.device, dtype)
         self._offered = {scheme: gather_layers(self.quantize(recipe)) for scheme, recipe in recipes.items()}
@@ -99,7 +102,8 @@ class Search:
 
     def quantize(self, recipe: Recipe) -> Student:
         """The student as the exporter applies the recipe to it."""
-        return quantize_student(self.student, self.deployment.precision, self.deployment.target, recipe)
+        deployment = self.deployment
+        return quantize_student(self.student, deployment.precision, deployment.target, recipe, compute=self.compute)
 
     def measure_layers(self, kept: KeptErrors) -> None:
         """Every unit's error in every scheme, alone, and with them the best mix of every cost."""

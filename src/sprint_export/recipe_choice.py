@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Deployment, Order
@@ -115,8 +116,23 @@ def find_psnr_gate(gates: Sequence[Gate], scheme: str) -> float:
     return max(limits)
 
 
+def is_searched(checked: CheckedOrder) -> bool:
+    """Whether a search makes the recipe."""
+    return checked.order.max_mb is not None or checked.recipe == AUTO
+
+
+def find_recipe(student: Student, checked: CheckedOrder) -> Recipe | None:
+    """The recipe that is handed over or named; None leaves the choice to the precision, or to a search."""
+    from sprint_export.quantize.recipes import read_preset
+
+    if is_searched(checked):
+        return None
+    deployment, recipe = checked.deployment, checked.recipe
+    return read_preset(recipe, deployment.precision, student, deployment.target) if isinstance(recipe, str) else recipe
+
+
 def choose_recipe(
-    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None]
+    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None], compute: Compute = CPU
 ) -> tuple[Recipe | None, Frontier | None]:
     """The recipe for a specialized student, and what a search has to show; None leaves the choice to the precision.
 
@@ -124,20 +140,16 @@ def choose_recipe(
         InputError, RefusedError: a search has nothing to draw, or no mix within its limit.
     """
     order, deployment = checked.order, checked.deployment
-    if order.max_mb is None and checked.recipe != AUTO:
-        if not isinstance(checked.recipe, str):
-            return checked.recipe, None
-        from sprint_export.quantize.recipes import read_preset
-
-        return read_preset(checked.recipe, deployment.precision, student, deployment.target), None
+    if not is_searched(checked):
+        return find_recipe(student, checked), None
     from sprint_export.quantize.search.objectives import search_bits, search_recipe
 
     if order.max_mb is None:
-        found = search_recipe(student, deployment, checked.min_psnr_db, cost=order.cost, progress=progress)
+        found = search_recipe(student, deployment, checked.min_psnr_db, cost=order.cost, progress=progress, compute=compute)
     else:
         stored = 2 * sum(len(component.weights) for component in student.components.values())  # values, and tables or scales
         budget = int(order.max_mb * 1e6) - stored * deployment.target.tensor_header
-        found = search_bits(student, deployment, budget, progress=progress)
+        found = search_bits(student, deployment, budget, progress=progress, compute=compute)
     frontier = found.frontier
     for note in frontier.notes:
         say(note)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.clear_errors import check_space
+from sprint_export.compute import check_compute
 from sprint_export.devices import find_device
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError, SprintExportError, unknown_choice
@@ -124,6 +125,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     # None: a hub id that is not known; what it is, is seen when it is there
     family = load_family(order.student.family) if isinstance(order.student, Student) else check_source(order.student)
     _check_numbers(order)
+    check_compute(order.compute)
     if family is not None:
         plan_steps(family, order.steps)
     _check_components(order.components, family)

@@ -264,23 +264,25 @@ def materialize(
     handles: Mapping[str, Handle],
     dtype: torch.dtype = torch.float32,
     rounding: Mapping[str, torch.dtype] | None = None,
+    device: str = "cpu",
 ) -> torch.nn.Module:
-    """Put real values into a copy of a meta module: for calibration and reference runs, in `dtype`.
+    """Put real values into a copy of a meta module: for calibration and reference runs, in `dtype`, each on `device` at once.
 
     Values named in `rounding` are rounded to that type first, as a 16-bit graph stores them. Parameters and buffers that have
-    no handle stay on `meta`, so using one fails loudly.
+    no handle stay on `meta`, so using one fails loudly; those that have values keep them.
     """
     real = copy.deepcopy(module)
     for name, old in [*real.named_parameters(), *real.named_buffers()]:
-        if name not in handles:
+        if name not in handles and old.is_meta:
             continue
-        value = handles[name].load()
-        if value.is_floating_point():
+        value = handles[name].load() if name in handles else old.detach()
+        if name in handles and value.is_floating_point():
             value = value.to((rounding or {}).get(name, dtype)).to(dtype)
         owner = real.get_submodule(name.rpartition(".")[0])
         leaf = name.rpartition(".")[2]
+        value = value.contiguous().to(device)
         if isinstance(old, torch.nn.Parameter):
-            owner._parameters[leaf] = torch.nn.Parameter(value.contiguous(), requires_grad=False)
+            owner._parameters[leaf] = torch.nn.Parameter(value, requires_grad=False)
         else:
-            owner._buffers[leaf] = value.contiguous()
+            owner._buffers[leaf] = value
     return real.eval()

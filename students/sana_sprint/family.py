@@ -32,6 +32,7 @@ class SanaSprint(Family):
         "transformer.*.attn2.to_k",
         "transformer.*.attn2.to_v",
     )
+    local_roles = ("vae_decoder",)  # convolutions, and sums over positions that are divided by their number
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = HUB_IDS
     holds_prefix = True

@@ -8,11 +8,11 @@ applies Gemma-2's soft cap in every version of transformers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel,
 from diffusers.schedulers import scheduling_scm
 from transformers import Gemma2Model
 
+from sprint_export.compute import CPU, Compute, Place
 from sprint_export.errors import InputError
 from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
@@ -32,6 +33,7 @@ from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.weights import choose_variant, materialize
 
+Result = TypeVar("Result")
 FOLDERS = {
     "text_encoder": ("text_encoder", "model"),
     "transformer": ("transformer", "diffusion_pytorch_model"),
@@ -39,13 +41,13 @@ FOLDERS = {
 }
 
 
-def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS)) -> SanaSprintPipeline:
-    """The stock pipeline with the networks of these roles; the others are None.
+def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), device: str = CPU.device) -> SanaSprintPipeline:
+    """The stock pipeline with the networks of these roles on a device; the others are None.
 
     Raises:
         InputError: a stock class refuses what lies in the folder.
     """
-    parts: dict[str, Any] = {role: _make_network(student, role) if role in roles else None for role in FOLDERS}
+    parts: dict[str, Any] = {role: _make_network(student, role, device) if role in roles else None for role in FOLDERS}
     return SanaSprintPipeline(
         tokenizer=open_stock_tokenizer(student),
         text_encoder=parts["text_encoder"],
@@ -55,10 +57,10 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS)) -> S
     )
 
 
-def _make_network(student: Student, role: str) -> torch.nn.Module:
+def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
     if student.folder is None:
         component = student.components[role]
-        return materialize(component.module, component.weights)
+        return materialize(component.module, component.weights, device=device)
     name, stem = FOLDERS[role]
     cls: Any = {"text_encoder": Gemma2Model, "transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role]
     named = (
@@ -71,7 +73,7 @@ def _make_network(student: Student, role: str) -> torch.nn.Module:
             network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **named)
     except Exception as error:  # the stock classes raise all kinds
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
-    real: torch.nn.Module = network.eval()
+    real: torch.nn.Module = network.eval().to(device)
     return real
 
 
@@ -82,24 +84,26 @@ def _make_scheduler(folder: Path | None) -> SCMScheduler:
 def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
     """Run the stock pipeline, one prompt at a time, in float32.
 
-    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights.
+    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights. Where
+    the device's memory is too small for a pipeline, it goes on on the CPU.
     """
     prompts, noise = draws.prompts, draws.noise
     seconds: dict[str, list[float]] = {}
     total = 2 * len(prompts)
-    texts = _encode_prompts(student, prompts, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
-    pipeline = make_reference(student, ("transformer", "vae_decoder"))
-    pipeline.set_progress_bar_config(disable=True)
-    time_calls(pipeline.transformer, seconds.setdefault("transformer", []), time.perf_counter)
-    time_calls(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []), time.perf_counter)
+    texts = _encode_prompts(student, draws, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
+    stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute)
+    pipeline = stock.pipeline
+    stock.time(pipeline.transformer, seconds.setdefault("transformer", []))
+    stock.time(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
     steps = len(noise)
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
-    for i, (embeds, mask) in enumerate(texts):
-        progress(Step("PyTorch reference"), len(prompts) + i, total)
-        with _given_noise(noise[1:, i : i + 1]), torch.no_grad(), _keep_latents(pipeline.vae, latents):
+
+    def draw(i: int) -> npt.NDArray[np.uint8]:
+        embeds, mask, start = (stock.place.compute.place(value) for value in (*texts[i], torch.from_numpy(noise[0, i : i + 1])))
+        with _given_noise(noise[1:, i : i + 1]), _keep_latents(pipeline.vae, latents):
             image = pipeline(
                 prompt=None,
                 prompt_embeds=embeds,
@@ -109,38 +113,77 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
                 guidance_scale=draws.guidance,
                 height=side,
                 width=side,
-                latents=torch.from_numpy(noise[0, i : i + 1]),  # the pipeline itself multiplies by sigma_data
+                latents=start,  # the pipeline itself multiplies by sigma_data
                 use_resolution_binning=False,
                 output_type="np",
             ).images
-        pictures.append(np.rint(image * 255).astype(np.uint8))
+        picture: npt.NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
+        return picture
+
+    for i, _ in enumerate(texts):
+        progress(Step("PyTorch reference"), len(prompts) + i, total)
+        pictures.append(stock.run(functools.partial(draw, i)))
     progress(Step("PyTorch reference"), total, total)
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 
+class _Stock:
+    """The stock pipeline with the networks of these roles: on a device while its memory suffices, then on the CPU."""
+
+    def __init__(self, student: Student, roles: Sequence[str], compute: Compute) -> None:
+        self.place = Place(compute, f"PyTorch reference, {' and '.join(roles)}")
+        self.pipeline = self.place.attempt(lambda: make_reference(student, roles, self.place.compute.device))
+        self.pipeline.set_progress_bar_config(disable=True)
+        self._networks = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+
+    def time(self, network: Any, seconds: list[float]) -> None:
+        """Note how long each call of one of its networks takes, until the device has done it."""
+        place = self.place  # a hook that held the pipeline would be held by it, and neither be freed at once
+        time_calls(network, seconds, lambda: place.compute.read_clock())
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """What a call of the pipeline gives."""
+
+        def work() -> Result:
+            with torch.no_grad(), self.place.compute.exact():
+                return call()
+
+        return self.place.attempt(work, *self._networks)
+
+
 def _encode_prompts(
-    student: Student, prompts: Sequence[str], seconds: dict[str, list[float]], tell: Callable[[int], None]
+    student: Student, draws: Draws, seconds: dict[str, list[float]], tell: Callable[[int], None]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Embeddings and mask of each prompt, as the pipeline's call makes them."""
-    pipeline = make_reference(student, ("text_encoder",))
-    time_calls(pipeline.text_encoder, seconds.setdefault("text_encoder", []), time.perf_counter)
+    """Embeddings and mask of each prompt, as the pipeline's call makes them, on the CPU."""
+    stock = _Stock(student, ("text_encoder",), draws.compute)
+    pipeline = stock.pipeline
+    stock.time(pipeline.text_encoder, seconds.setdefault("text_encoder", []))
     instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
+
+    def encode(prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+        device = stock.place.compute.device
+        embeds, mask = pipeline.encode_prompt(prompt, device=device, complex_human_instruction=instruction)
+        return embeds.cpu(), mask.cpu()
+
     texts = []
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate(draws.prompts):
         tell(i)
-        with torch.no_grad():
-            texts.append(pipeline.encode_prompt(prompt, complex_human_instruction=instruction))
+        texts.append(stock.run(functools.partial(encode, prompt)))
     return texts
 
 
 @contextlib.contextmanager
 def _keep_latents(vae: Any, latents: list[npt.NDArray[np.float32]]) -> Iterator[None]:
-    """Note what the pipeline hands to its decoder, back at unit variance."""
+    """Note what the pipeline hands to its decoder, back at unit variance, of the pictures that were decoded."""
     decode = vae.decode
 
     def noting(z: torch.Tensor, *arguments: Any, **named: Any) -> Any:
-        latents.append((z * vae.config.scaling_factor).numpy())
-        return decode(z, *arguments, **named)
+        try:
+            image = decode(z, *arguments, **named)
+        except torch.OutOfMemoryError as error:  # which the pipeline would catch, and go on without a picture
+            raise RuntimeError(f"out of memory: {error}") from error
+        latents.append((z * vae.config.scaling_factor).cpu().numpy())
+        return image
 
     vae.decode = noting
     try:
@@ -155,9 +198,9 @@ def _given_noise(later: npt.NDArray[np.float32]) -> Iterator[None]:
     draws = iter([*torch.from_numpy(later), None])
     original = scheduling_scm.randn_tensor
 
-    def given(shape: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+    def given(shape: Any, *arguments: Any, device: Any = None, **named: Any) -> torch.Tensor:
         value = next(draws)
-        return torch.zeros(shape) if value is None else value
+        return torch.zeros(shape, device=device) if value is None else value.to(device)
 
     scheduling_scm.randn_tensor = given
     try:

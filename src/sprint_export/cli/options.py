@@ -34,6 +34,11 @@ COMMAND_OPTIONS = (
 )
 
 
+def pick_options(*names: str) -> tuple[Option, ...]:
+    """Those of an order that a verb takes too."""
+    return tuple(option for option in ORDER_OPTIONS if option.name in names)
+
+
 def read_order(values: Mapping[str, Any]) -> Order:
     """The order that was typed; options that were left out keep the order's defaults.
 

@@ -14,6 +14,7 @@ from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.compute import check_compute, choose_compute
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_whole
@@ -185,22 +186,19 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
-@takes_options()
+@takes_options(*o.pick_options("variant", "count", "compute"))
 def validate(
     bundle: o.Folder,
     student: Annotated[
         str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
     ] = None,
-    variant: Annotated[
-        str | None, typer.Option(help="Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones.")
-    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
     ] = None,
-    count: Annotated[int | None, typer.Option(help="How many prompts; default 64 (4 above 128 px).")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
+    **values: Any,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
     from sprint_export.export.bundle import read_bundle
@@ -209,6 +207,7 @@ def validate(
 
     gates = check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
     given = o.read_prompts(prompts)
+    check_compute(values["compute"])
     if student is not None:
         check_source(student)
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
@@ -217,8 +216,9 @@ def validate(
         from sprint_export.students import load_student
         from sprint_export.validate import validate_bundle
 
-        loaded = None if student is None else load_student(student, variant)
-        report = validate_bundle(bundle, loaded, given, count, gates, runtime, progress)
+        compute = choose_compute(values["compute"], note)
+        loaded = None if student is None else load_student(student, values["variant"])
+        report = validate_bundle(bundle, loaded, given, values["count"], gates, runtime, progress, compute)
     show_results([report], as_json)
 
 

@@ -48,6 +48,7 @@ class Order:
     )
     overwrite: bool = field(default=False, metadata=resolved("Replace a bundle made from other inputs.", bool))
     device: str | None = field(default=None, metadata=resolved("What to build for; see: list devices."))
+    compute: str = field(default="auto", metadata=resolved("What PyTorch computes on here: auto, cpu, cuda, mps or xpu."))
     steps: int | Sequence[int] = field(
         default=1, metadata=resolved("Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")
     )
