@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from sprint_export.compute import CPU, HELD_SHARE, Compute
+from sprint_export.linear_kernels import use_onednn
 from sprint_export.nouns.student import Component
 from sprint_export.weights import Handle, materialize
 
@@ -58,6 +59,8 @@ class StreamedNetwork:
             mine = {leaf: component.weights[prefix + leaf] for leaf in module._parameters if prefix + leaf in large}
             if mine:
                 _stream(module, mine, compute, room)
+                if compute.is_cpu:
+                    use_onednn(module)
             if isinstance(module, LISTENED):
                 module.register_forward_pre_hook(lambda layer, given, name=name: ear.tell(name, layer, given[0]))
             if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
