@@ -13,7 +13,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import LayerShape, Target
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.left_float import correct_decisions, describe_left, find_reason
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.observers import check_observer, choose_range
@@ -65,15 +65,9 @@ def quantize_student(
     if not target.offers[precision].is_quantized:
         return student
     free_large_tensors_at_once()
-    if recipe is None:
-        recipe = default_recipe(precision, student, target)
-    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
-    recipe = fit_recipe(recipe, precision, student, target)
+    recipe, explained, is_measured = decide_layers(student, precision, target, recipe)
     check_observer(recipe.observer)
     check_smooth(recipe.smooth)
-    explained = explain_recipe(recipe, student)
-    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
-    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
     records = calibrate(student, recipe.prompts, recipe.seed, progress, compute) if is_measured else {}
     components = {}
     for role in student.components:
@@ -82,6 +76,18 @@ def quantize_student(
         component, divisors = _round_component(student, role, precision, target, recipe, mine, seen, progress)
         components[role] = _mend_component(student, component, recipe, seen, divisors, progress, compute)
     return dataclasses.replace(student, recipe=recipe, components=components)
+
+
+def decide_layers(student: Student, precision: str, target: Target, recipe: Recipe | None) -> tuple[Recipe, list[Decision], bool]:
+    """The recipe as it fits a specialized student, what it decides of every layer, and whether that takes measured ranges."""
+    if recipe is None:
+        recipe = default_recipe(precision, student, target)
+    recipe = dataclasses.replace(recipe, prompts=recipe.prompts or choose_prompts(student))
+    recipe = fit_recipe(recipe, precision, student, target)
+    explained = explain_recipe(recipe, student)
+    schemes = [load_scheme(name) for name in {d.precision for d in explained} - {FLOAT}]
+    is_measured = bool(schemes) and (recipe.correct_bias or any(scheme.inputs is not None for scheme in schemes))
+    return recipe, explained, is_measured
 
 
 def _round_component(
@@ -105,7 +111,7 @@ def _round_component(
     find = _Ranges(records, divisors, recipe.observer)
     scale_dtype = target.scale_dtype or target.graph_dtype[precision]
     layers, left = {}, {}
-    for name, scheme in decisions.items():
+    for name, scheme in track(decisions.items(), Step("choosing ranges", role), progress):
         layer = _round_layer(component, name, scheme, target, scale_dtype, find)
         reason = find_reason(component, name, layer)
         if reason is None:

@@ -170,8 +170,14 @@ def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | Non
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:
-    """Note how long each call of a torch module takes."""
-    module.register_forward_pre_hook(lambda *_: seconds.append(-clock()))
+    """Note how long each call of a torch module takes, but for those that end in an error."""
+
+    def start(*_: Any) -> None:
+        if seconds and seconds[-1] < 0:  # of a call that ended in an error
+            seconds.pop()
+        seconds.append(-clock())
+
+    module.register_forward_pre_hook(start)
 
     def stop(*_: Any) -> None:
         seconds[-1] += clock()

@@ -115,6 +115,21 @@ def _find_family(folder: Path) -> Family:
     return found
 
 
+def is_at_hand(source: str | Path) -> bool:
+    """Whether what `check_source` lets through can be loaded without a download."""
+    name, hub = str(source), _HUB_ID.fullmatch(str(source))
+    if hub is None or name.startswith(RANDOM) or is_embedded(name) or is_folder(Path(source)):
+        return True
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=HUB_FILES, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
 def _download(repo: str, revision: str | None) -> Path:
     """Fetch (or find in the hub cache) the files a student needs."""
     from huggingface_hub import snapshot_download

@@ -63,9 +63,9 @@ def test_stages_are_lines_where_there_is_no_terminal() -> None:
 
 def test_quiet_says_nothing_and_verbose_says_the_seconds() -> None:
     said = {}
-    for name, options in (("quiet", {"is_quiet": True}), ("verbose", {"is_timed": True})):
+    for name in ("quiet", "verbose"):
         text = io.StringIO()
-        with progress_bars(Console(file=text), **options) as progress:
+        with progress_bars(Console(file=text), name == "quiet", name == "verbose") as progress:
             progress(Step("drawing"), 0, 1)
             progress(Step("drawing"), 1, 1)
         said[name] = text.getvalue().splitlines()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.chain import Interface
 from sprint_export.nouns.report import Gate, Measurement, Report
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_target
@@ -52,6 +53,7 @@ SMALL_PICTURE = 128  # pixels; up to this size SMALL_COUNT prompts are drawn, ab
 SMALL_COUNT, LARGE_COUNT = 64, 4
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
 NOISE_SEED = 0
+CHECKING = Step("checking files")
 WRITE_ADVICE = "a validation writes its report into the bundle; copy it to where you can write"
 
 
@@ -100,7 +102,9 @@ def _validate_claimed(
     progress: Progress,
     compute: Compute,
 ) -> Report:
+    progress(CHECKING, 0, 1)
     bundle = read_bundle(folder)
+    progress(CHECKING, 1, 1)
     target = load_target(bundle.target)
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
     choose_runtime(bundle, runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
@@ -113,7 +117,7 @@ def _validate_claimed(
     found, wanted = bundle.prompt.vocabulary, student.prompt.vocabulary
     if found != wanted:
         raise BundleError(f"the manifest says prompt.vocabulary={found}, the student has {wanted}; export the student again")
-    prompts = _choose_prompts(student, prompts, count, student_side(bundle))
+    prompts = choose_prompts(student, prompts, count, student_side(bundle))
     check_judged([gate.metric for gate in gates], prompts, student_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     rows, description = _compare(bundle, student, prompts, runtime, progress, is_timed, compute)
@@ -152,7 +156,7 @@ def check_gates(student: Student, gates: Sequence[Gate], count: int | None) -> N
     Raises:
         InputError: adherence is asked for where prompts are no captions, or there are no prompts.
     """
-    prompts = _choose_prompts(student, None, count, SMALL_PICTURE)
+    prompts = choose_prompts(student, None, count, SMALL_PICTURE)
     check_judged([gate.metric for gate in gates], prompts)
 
 
@@ -165,7 +169,12 @@ def student_side(bundle: Bundle) -> int:
     return find_sizes(bundle).pixels[1]
 
 
-def _choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:
+def choose_prompts(student: Student, prompts: Sequence[str] | None, count: int | None, side: int) -> list[str]:
+    """What is drawn: the prompts, default those that came with the student, of which `count` or what suits the pictures' side.
+
+    Raises:
+        InputError: there are none.
+    """
     chosen = list(student.validation_prompts if prompts is None else prompts)
     if count is None and prompts is None:
         count = SMALL_COUNT if side <= SMALL_PICTURE else LARGE_COUNT
@@ -186,15 +195,12 @@ def _compare(
     compute: Compute,
 ) -> tuple[list[Measurement], str]:
     """All rows that need pictures, and what ran the exported side."""
-    noise = make_noise(NOISE_SEED, bundle.plan.steps, len(prompts), bundle.latent_shape)
     networks = {record.role: record for record in bundle.components}
-    samples = load_family(student.family).make_inputs(specialize_like(student, bundle), len(prompts))
-    inputs = {name: samples[name] for name in bundle.chain.list_given(networks)}
-    draws = Draws(prompts, noise, bundle.plan.guidance, inputs, compute)
+    draws = make_draws(specialize_like(student, bundle), networks, prompts, compute)
     reference = recall_reference(student, draws, progress, is_timed)
     rounded = draw_rounded(bundle, student, draws, progress)
     exported = draw_exported(bundle, runtime, draws, progress)
-    rows = compare_components(bundle, runtime, rounded)
+    rows = compare_components(bundle, runtime, rounded, progress)
     if student_side(bundle) <= SMALL_PICTURE:
         rows += load_target(bundle.target).compare_rows(bundle, pair_components(bundle, student, rounded))
     error = relative_error(exported.latents, reference.latents)
@@ -210,6 +216,15 @@ def _compare(
     rows += time_components(exported.seconds, reference.seconds)
     _write_sheet(bundle, [("PyTorch float32", reference.pictures), (f"{bundle.target}-{bundle.precision}", exported.pictures)])
     return rows, exported.description
+
+
+def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts: Sequence[str], compute: Compute = CPU) -> Draws:
+    """What all three versions draw of a specialized student with these networks: prompts, noise, what optional networks take."""
+    assert specialized.plan is not None
+    noise = make_noise(NOISE_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
+    samples = load_family(specialized.family).make_inputs(specialized, len(prompts))
+    inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
+    return Draws(prompts, noise, specialized.plan.guidance, inputs, compute)
 
 
 def _write_sheet(bundle: Bundle, rows: list[tuple[str, Array]]) -> None:

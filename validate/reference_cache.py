@@ -43,8 +43,7 @@ def recall_reference(student: Student, draws: Draws, progress: Progress = quiet,
         progress: is told (step, done, total).
         is_fresh: draw all of them, for their seconds; they are kept.
     """
-    folder, drawing = reference_folder(), _describe_drawing(student, draws)
-    paths = [folder / _hash_picture(drawing, draws.take([i])) for i, _ in enumerate(draws.prompts)]
+    folder, paths = reference_folder(), list_paths(student, draws)
     pictures = [None if is_fresh else _read_picture(path) for path in paths]
     missing = [i for i, picture in enumerate(pictures) if picture is None]
     seconds: dict[str, list[float]] = {}
@@ -58,6 +57,12 @@ def recall_reference(student: Student, draws: Draws, progress: Progress = quiet,
         _bound_folder(folder)
     whole = [picture for picture in pictures if picture is not None]
     return Reference(np.stack([picture for picture, _ in whole]), np.stack([latents for _, latents in whole]), seconds)
+
+
+def list_paths(student: Student, draws: Draws) -> list[Path]:
+    """Where each picture is kept, once it was drawn."""
+    drawing = _describe_drawing(student, draws)
+    return [reference_folder() / _hash_picture(drawing, draws.take([i])) for i, _ in enumerate(draws.prompts)]
 
 
 def draw_reference(student: Student, draws: Draws, progress: Progress) -> Reference:

@@ -17,7 +17,7 @@ from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.chain import is_loop, name_group
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Component, Student, TensorSpec
-from sprint_export.progress import Progress, Step
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
@@ -116,11 +116,11 @@ def _draw(pipeline: Pipeline, stage: str, draws: Draws, progress: Progress) -> D
     return Drawn(pictures, latents, mask, feeds, outputs, pipeline.seconds, pipeline.description)
 
 
-def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn) -> list[Measurement]:
+def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn, progress: Progress = quiet) -> list[Measurement]:
     """Converter error: each exported graph against torch with the same rounding, on the inputs torch was given."""
     sessions = open_bundle(bundle.folder, runtime, verify=False, one_at_a_time=True).sessions
     rows = []
-    for role, feeds in rounded.feeds.items():
+    for role, feeds in track(rounded.feeds.items(), Step("comparing"), progress):
         if not feeds:
             continue  # an optional network that did not run
         found = _join(bundle, rounded, [sessions[role].run(feed) for feed in feeds])

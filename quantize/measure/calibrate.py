@@ -50,8 +50,7 @@ def calibrate(
     """
     if not prompts:
         raise InputError("calibration needs prompts and got none; give --prompts FILE with one prompt a line")
-    asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
-    path = open_cache("calibration") / f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
+    path = open_cache("calibration") / name_records(student, prompts, seed)
     unfinished = path.with_suffix(".chunks")
     if (saved := load_records(path)) is not None:
         records = saved[0]
@@ -64,6 +63,12 @@ def calibrate(
         save_records(path, records)
     shutil.rmtree(unfinished, ignore_errors=True)  # of this run, or of one that was killed here
     return records
+
+
+def name_records(student: Student, prompts: Sequence[str], seed: int) -> str:
+    """The file's name in the cache's folder `calibration`."""
+    asked = [to_json(student.plan), to_json(student.prompt), list(prompts), seed, sorted(student.components)]
+    return f"{hash_question([CACHE_FORMAT, student.fingerprint, *asked])}.safetensors"
 
 
 class _Recorder:

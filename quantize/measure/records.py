@@ -43,6 +43,11 @@ class Record:
         return self.total / max(self.rows, 1)
 
 
+def count_bytes(channels: int) -> int:
+    """Of the records of layers that read so many channels in all, as they lie in a file."""
+    return channels * (BINS * 4 + 4 + 8)
+
+
 def bin_index(magnitude: torch.Tensor) -> torch.Tensor:
     """Bins of float32 magnitudes, int32 of the same shape."""
     return magnitude.contiguous().view(torch.int32) >> MANTISSA_SHIFT

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
@@ -151,6 +151,11 @@ class _Place:
                 self._networks.clear()
 
 
+def shows_quarter(student: Student, roles: Collection[str]) -> bool:
+    """Whether a visitor that may have seen enough is shown a quarter of each picture in these networks, where they come last."""
+    return math.prod(student.latent_shape) > LARGE_LATENTS and set(roles) <= set(load_family(student.family).local_roles)
+
+
 class _Walk:
     """Tables of a round's values so far: one for all numbers of steps before the loop, then one for each."""
 
@@ -172,7 +177,7 @@ class _Walk:
         self.done = self.total = 0
         self.ids, self.mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
         self.start = make_executor(student, {}).start(self.ids, self.mask, self.family.make_inputs(student, self.count))
-        self.is_cut = shows_parts and math.prod(student.latent_shape) > LARGE_LATENTS
+        self.shows_parts = shows_parts
         self.tables: dict[int, Values] = {}
 
     def go_round(self, parts: Round, groups: Sequence[Group]) -> None:
@@ -224,7 +229,8 @@ class _Walk:
 
     def _show(self, group: Group, table: Values, start: int) -> Values:
         """Of a large state the quarter that a local network is shown, another for each prompt; of others all."""
-        if not (self.is_cut and group == self.groups[-1] and {stage.role for stage in group} <= set(self.family.local_roles)):
+        roles = [stage.role for stage in group]
+        if not (self.shows_parts and group == self.groups[-1] and shows_quarter(self.student, roles)):
             return table
         state = self.chain.names.state
         return table | {state: np.stack([cut_quarter(x, start + i) for i, x in enumerate(table[state])])}

@@ -63,7 +63,7 @@ def fit_component(
         raise InputError("gptq needs calibration prompts and got none; give --prompts FILE with one prompt a line")
     prompts = prompts[: count_rows_at_once(component)]
     folder = open_cache("gptq") / _hash_question(student, prompts, seed)
-    fitter = _Fitter(role, layers, folder, progress, _count_runs(student, role))
+    fitter = _Fitter(role, layers, folder, progress, count_runs(student, role))
     if any(fitter.load(name) is None for name in layers):
         walk_networks(student, prompts, seed, fitter, role, compute)
     fitter.tell(len(layers))
@@ -78,7 +78,7 @@ def is_fitted(component: Component, name: str, layer: QuantizedLayer) -> bool:
     return isinstance(module, Layer) and is_pointwise(module) and stores_few and is_alone
 
 
-def _count_runs(student: Student, role: str) -> int:
+def count_runs(student: Student, role: str) -> int:
     """How often a network runs for a picture, over all schedules."""
     assert student.plan is not None
     counts = student.plan.counts or (student.plan.steps,)

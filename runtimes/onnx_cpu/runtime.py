@@ -44,14 +44,18 @@ class OnnxRuntime(Runtime):
 RUNTIME = OnnxRuntime(name="onnx")
 
 
-def make_options() -> Any:
-    """How sessions are opened: onnxruntime.SessionOptions."""
+def make_options(is_shadow: bool = False) -> Any:
+    """How sessions are opened: onnxruntime.SessionOptions.
+
+    A shadow runs a few times, as a check: its memory goes back to the system at once. What ships keeps it for the next run.
+    """
     options = require(LIBRARY, EXTRA).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     # Else its kernels for weights in few bits round activations to 8 bits too, which no recipe asked for.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = not is_shadow
     return options
 
 
@@ -60,8 +64,9 @@ class OnnxRuntimeSession:
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         ort: Any = require(LIBRARY, EXTRA)
+        is_shadow = graph.name.endswith(".shadow.onnx")
         try:
-            self._session = ort.InferenceSession(str(graph), make_options(), providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(graph), make_options(is_shadow), providers=["CPUExecutionProvider"])
         except MemoryError as error:
             raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
@@ -72,8 +77,7 @@ class OnnxRuntimeSession:
         ):
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
         self._graph, self._outputs = graph, outputs
-        shadow = ", fp32-compute shadow" if graph.name.endswith(".shadow.onnx") else ""
-        self.description = f"ONNX Runtime {ort.__version__} CPU{shadow}"
+        self.description = f"ONNX Runtime {ort.__version__} CPU" + (", fp32-compute shadow" if is_shadow else "")
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""

@@ -107,10 +107,20 @@ def is_memory_short(error: BaseException) -> bool:
 def describe_memory() -> str:
     """What this process may have and what is free, as far as this system says."""
     found = [f"{limit / 1e6:,.0f} MB allowed to this process by {name}" for name, limit in _limits().items()]
-    free = _read_number("/proc/meminfo", "MemAvailable:", 1024)
+    free = find_free_memory()
     if free is not None:
         found.append(f"{free / 1e6:,.0f} MB free on this machine")
     return ", ".join(found) or "this system does not say how much there is"
+
+
+def find_free_memory() -> int | None:
+    """Bytes that are free on this machine; None where the system does not say."""
+    return _read_number("/proc/meminfo", "MemAvailable:", 1024)
+
+
+def find_used_memory() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    return _read_number("/proc/self/status", "VmRSS:", 1024) or 0
 
 
 def check_space(least: int, what: str) -> None:

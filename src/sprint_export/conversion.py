@@ -11,7 +11,7 @@ import dataclasses
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sprint_export.clear_errors import explain_error
 from sprint_export.compute import Compute, choose_compute
@@ -23,12 +23,21 @@ from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import DYNAMIC
 from sprint_export.options import keep_asked, list_options
 from sprint_export.out_folder import check_out, holds_anything, read_present
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.recipe_choice import add_frontier, choose_recipe
 from sprint_export.run_checks import check_order, check_orders, load_libraries
 from sprint_export.work_folder import claim_bundle, find_work_folder
 
+if TYPE_CHECKING:
+    from sprint_export.estimates.stages import Estimate
+
+READING, SPECIALIZING = Step("reading student"), Step("specializing")
 Say = Callable[[str], None]
+Expect = Callable[[Sequence["Estimate"]], None]
+
+
+def ignore(text: str) -> None:
+    """Say nothing; the default for library use."""
 
 
 def convert(
@@ -37,7 +46,7 @@ def convert(
     out: str | Path | None = None,
     *,
     progress: Progress = quiet,
-    say: Say = lambda text: None,
+    say: Say = ignore,
     **asked: Any,
 ) -> Bundle:
     """Load, specialize, quantize, export, build, validate.
@@ -67,7 +76,7 @@ def convert_targets(
     out: str | Path | None = None,
     *,
     progress: Progress = quiet,
-    say: Say = lambda text: None,
+    say: Say = ignore,
     **asked: Any,
 ) -> list[Bundle]:
     """As `convert`, for several targets: what they share is done once, and each bundle is what `convert` makes.
@@ -99,33 +108,34 @@ def _write_order(student: str | Path | Student, target: str, out: str | Path | N
     return Order(student, target, out, options=options, **asked)
 
 
-def convert_order(order: Order, progress: Progress = quiet, say: Say = lambda text: None) -> Bundle:
-    """As `convert`, for an order that is written already."""
+def convert_order(order: Order, progress: Progress = quiet, say: Say = ignore, expect: Expect | None = None) -> Bundle:
+    """As `convert`, for an order that is written already; `expect` is told what its stages will take once that is counted."""
     if len(order.targets) > 1:
         raise InputError(f"target={order.target!r}: expected one target; convert_targets makes a bundle of each")
     checked = check_order(order)
     load_libraries(progress)
     with claim_bundle(_find_out(checked)):  # another run that works there is met before the student is loaded
-        return _convert_loaded(_load([checked], say), checked, progress, say)
+        return _convert_loaded(load_orders([checked], progress, say, expect), checked, progress, say)
 
 
-def convert_each(order: Order, progress: Progress = quiet, say: Say = lambda text: None) -> Iterator[Bundle]:
-    """The bundles of an order for one target or several, each when it is finished.
+def convert_each(order: Order, progress: Progress = quiet, say: Say = ignore, expect: Expect | None = None) -> Iterator[Bundle]:
+    """The bundles of an order for one target or several, each when it is finished; arguments as in `convert_order`.
 
     Raises:
         InputError, RefusedError, MachineError: of several targets the worst, once all were tried; the message names all.
     """
     if len(order.targets) == 1:
-        yield convert_order(order, progress, say)
+        yield convert_order(order, progress, say, expect)
         return
     orders = check_orders(order)
     load_libraries(progress)
     from sprint_export.export.captures import Captures, keep_captures
 
-    loaded, captures, finished = _load(orders, say), Captures(), []
+    loaded, captures, finished = load_orders(orders, progress, say, expect), Captures(), []
     failures: dict[str, SprintExportError] = {}
     for checked in orders:
         loaded.specialize(checked)  # what is wrong with the student is wrong for every target
+    loaded.announce()
     for checked in orders:
         name = checked.deployment.name
         for option in sorted(set(keep_asked(order.options or {})) - set(checked.order.options or {})):
@@ -162,15 +172,32 @@ def _find_out(checked: CheckedOrder) -> Path:
         return check_out(checked.out, checked.order.overwrite)
 
 
-class _Loaded:
+class Loaded:
     """What the targets of a run share: where torch computes, the student, and by layout as it is specialized.
 
     Weights are read when used.
     """
 
-    def __init__(self, student: Student, compute: Compute, say: Say) -> None:
-        self.student, self.compute, self._say = student, compute, say
+    def __init__(
+        self,
+        student: Student,
+        compute: Compute,
+        orders: Sequence[CheckedOrder],
+        progress: Progress = quiet,
+        say: Say = ignore,
+        expect: Expect | None = None,
+    ) -> None:
+        self.student, self.compute, self.orders = student, compute, orders
+        self._progress, self._say, self._expect = progress, say, expect
         self._specialized: dict[str, Student] = {}
+
+    def announce(self) -> None:
+        """Tell once, where somebody listens, what the stages of all targets will take."""
+        expect, self._expect = self._expect, None
+        if expect is not None:
+            from sprint_export.estimates.plan import expect_stages
+
+            expect(expect_stages(self))
 
     def specialize(self, checked: CheckedOrder) -> Student:
         """The student at the order's steps and guidance, with the networks it asks for; notes are said once."""
@@ -179,6 +206,7 @@ class _Loaded:
         order, deployment = checked.order, checked.deployment
         layout = deployment.target.choose_layout(deployment.options)
         if layout not in self._specialized:
+            self._progress(SPECIALIZING, 0, 1)
             student = specialize_student(
                 self.student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens
             )
@@ -187,16 +215,26 @@ class _Loaded:
             for role, network in student.components.items():
                 for note in network.notes:
                     self._say(f"{role}: {note}")
+            self._progress(SPECIALIZING, 1, 1)
         return self._specialized[layout]
 
 
-def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
+def load_orders(
+    orders: Sequence[CheckedOrder], progress: Progress = quiet, say: Say = ignore, expect: Expect | None = None
+) -> Loaded:
+    """The student of a run's orders, which differ in target, folder and options alone.
+
+    Raises:
+        InputError: there is none, it is damaged, or its prompts are none to hold the gates on. RefusedError: --dynamic.
+    """
     from sprint_export.students import load_student
     from sprint_export.students.family import load_family
 
-    order = orders[0].order  # all but target, out and options are the same in all
+    order = orders[0].order
     compute = choose_compute(order.compute, say)
+    progress(READING, 0, 1)
     student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
+    progress(READING, 1, 1)
     if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
         load_family(student.family).check_free_sizes(student)
     if order.prompts is not None:
@@ -206,10 +244,10 @@ def _load(orders: Sequence[CheckedOrder], say: Say) -> _Loaded:
         from sprint_export.validate.bundle import check_gates
 
         check_gates(student, orders[0].gates, order.count)
-    return _Loaded(student, compute, say)
+    return Loaded(student, compute, orders, progress, say, expect)
 
 
-def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, say: Say) -> Bundle:
+def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, say: Say) -> Bundle:
     order, student = checked.order, loaded.student
     out = _find_out(checked)
     with claim_bundle(out):
@@ -223,7 +261,7 @@ def _convert_loaded(loaded: _Loaded, checked: CheckedOrder, progress: Progress, 
     return bundle
 
 
-def _make_bundle(loaded: _Loaded, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
+def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
     """The bundle of a loaded student, published at `out`; a damaged one there is said before any work."""
     from sprint_export.export import export_student
     from sprint_export.export.publishing import discard_work, publish_bundle
@@ -234,6 +272,7 @@ def _make_bundle(loaded: _Loaded, checked: CheckedOrder, out: Path, progress: Pr
     order, deployment = checked.order, checked.deployment
     present = read_present(out, order.overwrite)
     student = loaded.specialize(checked)
+    loaded.announce()
     recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
     student = quantize_student(student, deployment.precision, deployment.target, recipe, progress, loaded.compute)
     key = bundle_key(student, deployment)

@@ -116,6 +116,21 @@ def find_psnr_gate(gates: Sequence[Gate], scheme: str) -> float:
     return max(limits)
 
 
+def is_searched(checked: CheckedOrder) -> bool:
+    """Whether a search makes the recipe."""
+    return checked.order.max_mb is not None or checked.recipe == AUTO
+
+
+def find_recipe(student: Student, checked: CheckedOrder) -> Recipe | None:
+    """The recipe that is handed over or named; None leaves the choice to the precision, or to a search."""
+    from sprint_export.quantize.recipes import read_preset
+
+    if is_searched(checked):
+        return None
+    deployment, recipe = checked.deployment, checked.recipe
+    return read_preset(recipe, deployment.precision, student, deployment.target) if isinstance(recipe, str) else recipe
+
+
 def choose_recipe(
     student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None], compute: Compute = CPU
 ) -> tuple[Recipe | None, Frontier | None]:
@@ -125,12 +140,8 @@ def choose_recipe(
         InputError, RefusedError: a search has nothing to draw, or no mix within its limit.
     """
     order, deployment = checked.order, checked.deployment
-    if order.max_mb is None and checked.recipe != AUTO:
-        if not isinstance(checked.recipe, str):
-            return checked.recipe, None
-        from sprint_export.quantize.recipes import read_preset
-
-        return read_preset(checked.recipe, deployment.precision, student, deployment.target), None
+    if not is_searched(checked):
+        return find_recipe(student, checked), None
     from sprint_export.quantize.search.objectives import search_bits, search_recipe
 
     if order.max_mb is None:

@@ -273,12 +273,10 @@ def materialize(
     """
     real = copy.deepcopy(module)
     for name, old in [*real.named_parameters(), *real.named_buffers()]:
-        if name not in handles:
-            if not old.is_meta:
-                old.data = old.data.to(device)
+        if name not in handles and old.is_meta:
             continue
-        value = handles[name].load()
-        if value.is_floating_point():
+        value = handles[name].load() if name in handles else old.detach()
+        if name in handles and value.is_floating_point():
             value = value.to((rounding or {}).get(name, dtype)).to(dtype)
         owner = real.get_submodule(name.rpartition(".")[0])
         leaf = name.rpartition(".")[2]

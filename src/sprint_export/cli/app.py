@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sprint_export.bundle_files import REPORT
 from sprint_export.cli import options as o
-from sprint_export.cli.bars import progress_bars
-from sprint_export.cli.screen import note, show, stderr, verbosity
+from sprint_export.cli.bars import progress_bars, shows_bars
+from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.time_left import RunTime
 from sprint_export.cli.verbs import add_verbs, show_results
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import Order
 from sprint_export.nouns.report import Report
 from sprint_export.options import merge_options
 from sprint_export.paths import is_file
+from sprint_export.progress import Step
+
+if TYPE_CHECKING:
+    from sprint_export.estimates.stages import Estimate
 
 app = typer.Typer(
     name="sprint-export",
@@ -48,11 +56,7 @@ def convert_command(context: typer.Context, **values: Any) -> None:
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
     order = o.read_order(values)
     if values["dry_run"]:
-        from sprint_export.run_checks import check_orders, describe_order
-
-        for checked in check_orders(order):
-            for line in describe_order(checked):
-                show(line)
+        show_plan(order, values["as_json"])
         return
     from sprint_export.conversion import convert_each
     from sprint_export.validate.report_file import read_report
@@ -60,8 +64,14 @@ def convert_command(context: typer.Context, **values: Any) -> None:
     results: list[Report | Bundle] = []
     as_list = len(order.targets) > 1
     try:
-        with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-            for bundle in convert_each(order, progress, note):
+        run = RunTime()
+
+        def expect(stages: Sequence[Estimate]) -> None:
+            run.expected = [(each.step, each.seconds) for each in stages]
+
+        listens = expect if shows_bars(stderr, verbosity.is_quiet) else None
+        with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose, run) as progress:
+            for bundle in convert_each(order, progress, note, listens):
                 is_validated = order.validate and is_file(bundle.folder / REPORT)
                 results.append(read_report(bundle.folder) if is_validated else bundle)
     except SprintExportError:
@@ -70,6 +80,27 @@ def convert_command(context: typer.Context, **values: Any) -> None:
                 show_results(results, values["as_json"], as_list)
         raise
     show_results(results, values["as_json"], as_list)
+
+
+def show_plan(order: Order, as_json: bool) -> None:
+    """Print what a run would make and take, its choices first: they need no library."""
+    from sprint_export.run_checks import check_orders, describe_order
+
+    orders = check_orders(order)
+    choices = [line for checked in orders for line in describe_order(checked)]
+    if not as_json:
+        for line in choices:
+            show(line)
+    with progress_bars(stderr, verbosity.is_quiet or not stderr.is_terminal) as progress:
+        progress(Step("loading"), 0, 1)
+        from sprint_export.estimates.plan import describe_plan, plan_run, tabulate_plan
+
+        plan = plan_run(orders, progress)
+    if as_json:
+        stdout.print_json(json.dumps({"choices": choices, **tabulate_plan(plan)}))
+        return
+    for line in describe_plan(plan):
+        show(line)
 
 
 def print_help(context: typer.Context) -> None:

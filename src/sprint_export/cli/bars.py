@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich import progress as rich_progress
 from rich.text import Text
 
+from sprint_export.cli.time_left import RunTime
 from sprint_export.interrupts import stopped_by
 from sprint_export.progress import Progress, Step
 
@@ -24,14 +25,23 @@ LEAST_LEFT_S = 2.0
 
 
 class TimeLeft(rich_progress.ProgressColumn):
-    """What is left of a stage by its speed so far; nothing before a first step is done, and at the end."""
+    """What is left of a stage by its speed so far, before a first step is done by `run`; and behind it of the whole run."""
+
+    def __init__(self, run: RunTime | None = None) -> None:
+        super().__init__()
+        self.run = run or RunTime()
 
     def render(self, task: rich_progress.Task) -> Text:
-        """e.g. `about 0:01:20 left`."""
-        left = task.time_remaining
-        if task.finished or left is None or left < LEAST_LEFT_S or not task.completed:
+        """e.g. `about 0:01:20 left, of all 0:12:00`; nothing at the end."""
+        step, now = task.fields.get("step"), task.get_time()
+        left = task.time_remaining if task.completed else None
+        if left is None and step is not None:
+            left = self.run.left_of(step, now)
+        if task.finished or left is None or left < LEAST_LEFT_S:
             return Text("")
-        return Text(f"about {timedelta(seconds=int(left))} left", style="progress.remaining")
+        behind = self.run.left_behind() if step is not None and self.run.name(step) == self.run.now else 0.0
+        whole = f", of all {timedelta(seconds=int(left + behind))}" if behind > LEAST_LEFT_S else ""
+        return Text(f"about {timedelta(seconds=int(left))} left{whole}", style="progress.remaining")
 
 
 @dataclass
@@ -52,14 +62,22 @@ class StageLines:
             self.console.print(f"{step}: {seconds:.1f} s", markup=False, highlight=False)
 
 
+def shows_bars(console: Console, is_quiet: bool) -> bool:
+    """Whether there is somebody to show bars to."""
+    return console.is_terminal and not is_quiet
+
+
 @contextmanager
-def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = False) -> Iterator[Progress]:
+def progress_bars(
+    console: Console, is_quiet: bool = False, is_timed: bool = False, run: RunTime | None = None
+) -> Iterator[Progress]:
     """What stages report their progress to, while the block runs.
 
     Args:
         console: of stderr.
         is_quiet: show nothing.
         is_timed: where there is no terminal, say the seconds of each stage too.
+        run: what its stages are expected to take; may be filled while the block runs.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, if only at the next report or the end where a library swallowed it.
@@ -70,11 +88,11 @@ def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = Fal
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeElapsedColumn(),
-        TimeLeft(),
+        TimeLeft(run),
     )
     tasks: dict[Step, rich_progress.TaskID] = {}
     lines = StageLines(console, is_timed)
-    hidden = is_quiet or not console.is_terminal
+    hidden = not shows_bars(console, is_quiet)
     with rich_progress.Progress(*columns, console=console, disable=hidden, speed_estimate_period=SPEED_PERIOD_S) as display:
 
         def tell(step: Step, done: int, total: int) -> None:
@@ -83,7 +101,9 @@ def progress_bars(console: Console, is_quiet: bool = False, is_timed: bool = Fal
             if hidden and not is_quiet:
                 lines.tell(bar, done, total)
             if bar not in tasks:
-                tasks[bar] = display.add_task(str(step), total=total)
+                tasks[bar] = display.add_task(str(step), total=total, step=bar)
+                if run is not None:
+                    run.tell(bar, display.get_time())
             display.update(tasks[bar], completed=done, description=str(step))
 
         yield tell

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto
 
+from sprint_export.export.to_onnx import shadow
 from sprint_export.export.to_onnx.shadow import write_shadow
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import TorchSession
 from tests.export.to_onnx.graphs import (
     HALF,
     Exported,
     attributes,
     export_component,
+    producers,
     run_onnx,
     small_component,
     small_feeds,
@@ -112,3 +117,43 @@ def test_a_float16_graph_has_one(tmp_path: Path) -> None:
     wanted = TorchSession(graph.component, fake=True, dtype="fp16").run(small_feeds())["image"]
     found = snr_db(run_onnx(shadow_of(graph), small_feeds()), wanted)
     assert found >= 100, f"{found:.1f} dB, at least 100: the weights are the same and the arithmetic is float32"
+
+
+def test_large_weights_are_widened_when_their_layer_runs(
+    fp8_graphs: dict[str, Exported],
+    tiny_feeds: dict[str, dict[str, Array]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late, model = write_late_shadow(fp8_graphs["transformer"].path.parent, tmp_path, monkeypatch)
+    made, weights = producers(model), {tensor.name: tensor for tensor in model.graph.initializer}
+    large = {name for name, tensor in weights.items() if math.prod(tensor.dims) >= 256 and not name.endswith(".scale")}
+    widened = {node.input[0] for node in model.graph.node if node.op_type in ("Cast", "DequantizeLinear")}
+    delayed = [node for node in model.graph.node if node.op_type == "Reshape" and node.name.endswith(".late")]
+    assert len(delayed) > 20 and not widened & large
+    assert all(node.input[0] in weights and made[node.input[1]].op_type == "Where" for node in delayed)
+    feeds = tiny_feeds["transformer"]
+    found, wanted = (run_onnx(path, feeds, fuse=False) for path in (late, shadow_of(fp8_graphs["transformer"])))
+    assert (found == wanted).all()
+
+
+def test_rows_are_looked_up_in_a_table_as_it_is_stored(
+    tiny_special: Student, tiny_feeds: dict[str, dict[str, Array]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late").mkdir()
+    plain = export_component(tiny_special.components["text_encoder"], "bf16", tmp_path)
+    late, model = write_late_shadow(tmp_path, tmp_path / "late", monkeypatch)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    assert [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] in weights]
+    feeds = tiny_feeds["text_encoder"]
+    assert (run_onnx(late, feeds, fuse=False) == run_onnx(shadow_of(plain), feeds, fuse=False)).all()
+
+
+def write_late_shadow(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, onnx.ModelProto]:
+    """A shadow in which weights of 256 values and more count as large."""
+    for name in ("model.onnx", "model.onnx.data"):
+        shutil.copy(source / name, folder)
+    monkeypatch.setattr(shadow, "LARGE_VALUES", 256)
+    path = write_shadow(folder / "model.onnx")
+    assert path is not None
+    return path, onnx.load(str(path))

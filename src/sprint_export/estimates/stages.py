@@ -1,0 +1,203 @@
+"""Seconds and memory of every stage of a run, from counted work and a measured machine.
+
+    forward     products / rates  +  bytes / memory or caches  +  CALL x operators
+    a stage     prompts or pictures x forward x what it does beside  +  weights it reads  +  graphs it makes
+Work is counted (counting.py, jobs.py) and rates are measured (machine.py). What neither says is a handful of constants: how
+often a stage passes over its values, and what an operator costs torch and a builder. They were fitted by benchmarks/estimates.py,
+which prints estimate and actual side by side (docs/decisions/0031-estimates.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sprint_export.estimates.counting import Count
+from sprint_export.estimates.machine import Machine
+from sprint_export.progress import Step
+
+FLOAT = 4  # bytes
+# Passes over the values of weights or of what layers read, each a read and a write at the speed of memory.
+LOADING = 3  # weights from the disk: read, checked for NaN, widened
+HEARING = 6  # what a record looks at: largest values, sums, histograms
+SMOOTHING = 3
+ROUNDING = 5  # what a layer reads, and its weight, rounded to eight bits and back
+WRITING = 8  # a graph's weights: folded, rounded, written, hashed
+OPENING = 4  # by a runtime: read and folded to float32
+# In operators that have nothing to compute (Machine.operator): the rest of what Python and builders do.
+CALL = 4  # an operator in a network
+CAPTURE = 4000  # an operator that is captured, translated, rewritten, checked
+BUILD = 800  # the same by a builder of engines
+RANGE = 1000  # an observer's choice for one layer
+RUNTIME = 0.7  # of torch's seconds, by a runtime that fuses operators
+CHECKING_BYTES_S = 1e9  # read and hashed
+BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
+# Memory: tensors of the largest size that are held at once, and how much of a network a builder holds.
+TENSORS_EXPORTING = 3
+TENSORS_STREAMING = 2
+BUILDER_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a job.
+
+    Args:
+        count: of one prompt through it, specialized.
+        runs: of it for one prompt of a calibration, over all schedules.
+        steps: runs for one picture.
+        stock: what the stock module takes of the specialized one's time.
+        rows: prompts that pass it together.
+        shown: share of a picture that a calibration shows it.
+        smoothed: values of weights that smoothing looks at.
+        layers: that are rounded.
+        graph: bytes of its files, engines apart.
+    """
+
+    count: Count
+    runs: int = 1
+    steps: int = 1
+    stock: float = 1.0
+    rows: int = 1
+    shown: float = 1.0
+    smoothed: int = 0
+    layers: int = 0
+    graph: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one target's run does. `kept` is by stage what an earlier run, or the target before, has done of it.
+
+    Args:
+        networks: by role.
+        prompts: that are calibrated on; 0 where nothing is measured.
+        pictures: that are validated; 0 where nothing is.
+        drawn: pictures of these that the reference has to draw.
+        samples: prompts on which networks are compared alone.
+        is_rounded: whether layers are quantized.
+        built_for: the device that engines are built for; "" where none are.
+        target: its name in a run for several, else "".
+        kept: stage -> why it takes no time.
+    """
+
+    networks: Mapping[str, Network]
+    prompts: int = 0
+    pictures: int = 0
+    drawn: int = 0
+    samples: int = 0
+    is_rounded: bool = False
+    built_for: str = ""
+    target: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One stage, or one network's part of it: expected seconds, the most bytes it holds beside libraries, why it is skipped."""
+
+    step: Step
+    seconds: float
+    memory: float = 0.0
+    kept: str = ""
+
+
+def estimate_job(job: Job, machine: Machine) -> list[Estimate]:
+    """All stages of a job behind loading and specializing, in the order a run goes through them."""
+    found = list(_Stages(job, machine).list())
+    return [Estimate(each.step, 0.0, 0.0, job.kept[each.step.stage]) if each.step.stage in job.kept else each for each in found]
+
+
+Measure = Callable[[Network], float]
+
+
+class _Stages:
+    """The formulas, each a line or two."""
+
+    def __init__(self, job: Job, machine: Machine) -> None:
+        self.job, self.machine = job, machine
+
+    def list(self) -> Iterator[Estimate]:
+        job = self.job
+        if job.prompts:
+            yield from self._each("calibrating", self._calibrate, self._stream)
+        if job.is_rounded:
+            for role, network in job.networks.items():
+                if network.smoothed:
+                    yield self._one("smoothing", role, self._pass(network.smoothed * FLOAT, SMOOTHING), self._stream(network))
+                yield self._one("choosing ranges", role, self._call(network.layers * RANGE), 0.0)
+        yield from self._each("exporting", self._export, lambda each: TENSORS_EXPORTING * each.count.largest * FLOAT)
+        if job.built_for:
+            yield from self._each("building", self._build, lambda each: BUILDER_COPIES * each.graph)
+        if job.pictures:
+            yield from self._validate()
+
+    def _validate(self) -> Iterator[Estimate]:
+        files = sum(each.graph for each in self.job.networks.values()) * (2 if self.job.built_for else 1)
+        yield self._one("checking files", "", files / CHECKING_BYTES_S, 0.0)
+        networks, hold = self.job.networks.values(), max(map(self._hold, self.job.networks.values()))
+        reference = sum(self._draw(each, self.job.drawn) * each.stock for each in networks)
+        yield self._one("PyTorch reference", "", reference + self._load() * bool(self.job.drawn), hold)
+        rounding = ROUNDING * self.job.is_rounded
+        twin = sum(
+            self._draw(each, self.job.pictures) + self._pass(self.job.pictures * each.steps * each.count.heard, rounding)
+            for each in networks
+        )
+        twin += self._load() + sum(self._pass(each.count.values * FLOAT, rounding) for each in networks)
+        yield self._one("torch, rounded", "", twin, hold)
+        yield self._one("exported", "", self._run(self.job.pictures), hold)
+        yield self._one("comparing", "", self._run(self.job.samples), hold)
+
+    def _each(self, stage: str, seconds: Measure, memory: Measure) -> Iterator[Estimate]:
+        for role, network in self.job.networks.items():
+            yield self._one(stage, role, seconds(network), memory(network))
+
+    def _one(self, stage: str, role: str, seconds: float, memory: float) -> Estimate:
+        return Estimate(Step(stage, role, self.job.target), seconds, memory)
+
+    def _pass(self, size: float, times: float) -> float:
+        """Bytes that are read and written so many times."""
+        return 2 * size * times / self.machine.memory
+
+    def _call(self, operators: float) -> float:
+        return operators * self.machine.operator
+
+    def _forward(self, network: Network) -> float:
+        """One prompt, once, in torch."""
+        count, machine = network.count, self.machine
+        products = count.matmul / machine.matmul + count.conv / machine.conv
+        return products + count.moved / machine.memory + count.cached / machine.cache + self._call(count.operators * CALL)
+
+    def _draw(self, network: Network, pictures: int) -> float:
+        return pictures * network.steps * self._forward(network)
+
+    def _load(self) -> float:
+        return sum(self._pass(each.count.values * FLOAT, LOADING) for each in self.job.networks.values())
+
+    def _calibrate(self, network: Network) -> float:
+        prompts = self.job.prompts
+        chunks = -(-prompts // network.rows)
+        each = self._forward(network) + self._pass(network.count.heard, HEARING)
+        return network.runs * (prompts * network.shown * each + chunks * self._pass(network.count.values * FLOAT, LOADING))
+
+    def _export(self, network: Network) -> float:
+        weights = self._pass(network.count.values * FLOAT, WRITING) + network.graph / self.machine.disk
+        return self._call(network.count.operators * CAPTURE) + weights
+
+    def _build(self, network: Network) -> float:
+        writing = network.graph / BUILDING_BYTES_S + network.graph / self.machine.disk
+        return self._call(network.count.operators * BUILD) + writing
+
+    def _run(self, pictures: int) -> float:
+        networks = self.job.networks.values()
+        opening = sum(self._pass(each.count.values * FLOAT, OPENING) for each in networks)
+        return opening + RUNTIME * sum(self._draw(each, pictures) for each in networks)
+
+    def _stream(self, network: Network) -> float:
+        """Activations of a chunk, and the largest weight as it is stored and widened."""
+        rows = min(network.rows, self.job.prompts)
+        return rows * network.shown * network.count.live + TENSORS_STREAMING * network.count.largest * FLOAT
+
+    def _hold(self, network: Network) -> float:
+        """A whole network in float32, and what one picture makes of it."""
+        return network.count.values * FLOAT + network.count.live

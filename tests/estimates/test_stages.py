@@ -1,0 +1,73 @@
+"""Formulas: with rates that are whole numbers, seconds are too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sprint_export.estimates import stages
+from sprint_export.estimates.counting import Count
+from sprint_export.estimates.machine import Machine
+from sprint_export.estimates.stages import Job, Network, estimate_job
+from sprint_export.progress import Step
+
+MACHINE = Machine(matmul=10.0, conv=20.0, memory=4.0, cache=8.0, disk=5.0, operator=1.0)
+COUNT = Count(matmul=100, conv=40, moved=12, cached=16, live=7, operators=2, heard=6, channels=3, values=9, largest=8)
+FORWARD = 100 / 10 + 40 / 20 + 12 / 4 + 16 / 8
+
+
+@pytest.fixture(autouse=True)
+def plain_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass is one, calls cost nothing but where a test says so."""
+    for name in ("LOADING", "HEARING", "SMOOTHING", "ROUNDING", "WRITING", "OPENING", "RUNTIME"):
+        monkeypatch.setattr(stages, name, 1)
+    for name in ("CALL", "CAPTURE", "BUILD", "RANGE"):
+        monkeypatch.setattr(stages, name, 0)
+    monkeypatch.setattr(stages, "CHECKING_BYTES_S", 1.0)
+    monkeypatch.setattr(stages, "BUILDING_BYTES_S", 1.0)
+
+
+def by_stage(job: Job) -> dict[str, float]:
+    return {str(each.step): each.seconds for each in estimate_job(job, MACHINE)}
+
+
+def test_seconds_are_work_over_rates() -> None:
+    network = Network(COUNT, runs=2, steps=1, rows=2, smoothed=10, layers=5, graph=50)
+    job = Job({"a": network}, prompts=3, pictures=4, drawn=1, samples=2, is_rounded=True, built_for="rtx-4090")
+    reading = 2 * 9 * 4 / 4  # all weights as float32, read and written
+    assert by_stage(job) == {
+        "calibrating: a": 2 * (3 * (FORWARD + 2 * 6 / 4) + 2 * reading),
+        "smoothing: a": 2 * 10 * 4 / 4,
+        "choosing ranges: a": 0.0,
+        "exporting: a": reading + 50 / 5,
+        "building: a": 50 / 1 + 50 / 5,
+        "checking files": 2 * 50 / 1,
+        "PyTorch reference": FORWARD + reading,
+        "torch, rounded": 4 * (FORWARD + 2 * 6 / 4) + 2 * reading,
+        "exported": 4 * FORWARD + reading,
+        "comparing": 2 * FORWARD + reading,
+    }
+
+
+def test_what_python_costs_is_counted_in_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "CAPTURE", 100)
+    monkeypatch.setattr(stages, "RANGE", 10)
+    job = Job({"a": Network(replace(COUNT, values=0), layers=5)}, is_rounded=True)
+    assert by_stage(job) == {"choosing ranges: a": 50.0, "exporting: a": 200.0}
+
+
+def test_memory_is_what_a_stage_holds() -> None:
+    job = Job({"a": Network(COUNT, rows=5, graph=50)}, prompts=3, pictures=1, built_for="x")
+    memory = {str(each.step): each.memory for each in estimate_job(job, MACHINE)}
+    assert memory["calibrating: a"] == 3 * 7 + stages.TENSORS_STREAMING * 8 * 4, "all three prompts go together"
+    assert memory["exporting: a"] == stages.TENSORS_EXPORTING * 8 * 4
+    assert memory["PyTorch reference"] == 9 * 4 + 7
+
+
+def test_what_is_kept_takes_no_time_and_says_why() -> None:
+    job = Job({"a": Network(COUNT), "b": Network(COUNT)}, prompts=1, target="trt-fp8", kept={"calibrating": "there"})
+    kept = [each for each in estimate_job(job, MACHINE) if each.step.stage == "calibrating"]
+    assert [(each.step, each.seconds, each.kept) for each in kept] == [
+        (Step("calibrating", role, "trt-fp8"), 0.0, "there") for role in ("a", "b")
+    ]
