@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from sprint_export.compute import CPU, HELD_SHARE, Compute
+from sprint_export.linear_kernels import use_onednn
 from sprint_export.nouns.student import Component
 from sprint_export.weights import Handle, materialize
 
@@ -119,6 +120,8 @@ def stream_module(
         mine = {leaf: weights[prefix + leaf] for leaf in part._parameters if prefix + leaf in large}
         if mine:
             _stream(part, mine, compute, room)
+            if compute.is_cpu:
+                use_onednn(part)
     return real
 
 
