@@ -15,6 +15,7 @@ from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student, torch_session
 from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.calibrate import calibrate
+from sprint_export.quantize.measure.observers import round_range
 from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.schemes.formats import FP8, INT8, Format
@@ -63,9 +64,9 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             shape = student.components[role].weights[f"{layer}.weight"].shape
             grouped = shape[0] if isinstance(load_scheme(scheme), Palette) else shape[1]
             group = offer.group if offer.group and grouped % offer.group == 0 else 0
-            seen = None if alone else amax[f"{role}.{layer}"].amax.max().item()
+            seen = None if alone else round_range(amax[f"{role}.{layer}"].amax.max().item())
             is_rounded = (name, precision) == ("onnx", "int8") and is_conv and module.kernel_size != (1, 1)
-            given = amax[f"{role}.{layer}{OUTPUT}"].amax.max().item() if is_rounded else None
+            given = round_range(amax[f"{role}.{layer}{OUTPUT}"].amax.max().item()) if is_rounded else None
             assert found == QuantizedLayer(scheme, seen, 0, target.scale_dtype or target.graph_dtype[precision], group, given)
             kinds.add(is_conv)
     assert kinds == {False, True}
@@ -94,7 +95,7 @@ def test_an_own_recipe_decides_and_keeps_its_prompts(student: Student) -> None:
     assert not mine.components["vae_decoder"].layers
     amax = calibrate(student, PROMPTS[:1], 5)
     assert {name: layer.input_amax for name, layer in layers.items()} == {
-        name: amax[f"transformer.{name}"].amax.max().item() for name in layers
+        name: round_range(amax[f"transformer.{name}"].amax.max().item()) for name in layers
     }
 
 
