@@ -12,7 +12,8 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.nouns.target import Target
-from sprint_export.quantize import quantize_student
+from sprint_export.quantize import quantize_student, torch_session
+from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.observers import round_range
 from sprint_export.quantize.measure.streaming import OUTPUT
@@ -159,6 +160,23 @@ def test_sampling_times_keep_float32_in_a_16_bit_graph(student: Student) -> None
     assert fake.get_buffer("times").tolist() == student.components["transformer"].weights["times"].load().tolist()
     weight = fake.get_parameter("proj_out.weight")
     assert torch.equal(weight, weight.bfloat16().float())
+
+
+def test_large_rounded_weights_are_read_when_they_are_needed(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = quantize_student(student, "int8", ONNX).components["transformer"]
+    feeds = {
+        spec.name: np.random.default_rng(0).standard_normal([1, *map(int, spec.shape[1:])]).astype(spec.dtype)
+        for spec in component.inputs
+    }
+    whole = TorchSession(component, fake=True, dtype="bf16")
+    monkeypatch.setattr(streaming, "SMALL", 100)
+    monkeypatch.setattr(torch_session, "HELD_BYTES", 40_000)
+    streamed = TorchSession(component, fake=True, dtype="bf16")
+    for _ in range(2):
+        np.testing.assert_array_equal(streamed.run(feeds)["denoised"], whole.run(feeds)["denoised"])
+    large = [p for n, p in streamed.module.named_parameters() if component.weights[n].load().numel() > 100]
+    held = [parameter for parameter in large if not parameter.is_meta]
+    assert 0 < sum(parameter.nbytes for parameter in held) <= 40_000 and len(held) < len(large)
 
 
 @pytest.mark.parametrize(("precision", "least"), [("int8", 20.0), ("fp8", 20.0)])
