@@ -135,11 +135,12 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     rows += count_silent_rules(bundle) + target.read_rows(bundle)
     is_whole = bundle.recipe is None or bundle.recipe.is_whole
     all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, target.gates)
+    beside = "" if inquiry.compute.is_cpu else f"; {inquiry.compute.description}"
     report = Report(
         str(folder),
         f"{bundle.target}-{bundle.precision}",
         sides.exported.description,
-        describe_machine(),
+        describe_machine() + beside,
         len(prompts),
         apply_gates(rows, all_gates, gates),
         round(pace.spent_s, 1),

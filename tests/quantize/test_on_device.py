@@ -156,8 +156,7 @@ def test_short_of_memory_chunks_are_halved_and_then_a_network_goes_to_the_cpu(
             deviation = float((found[layer].mean - record.mean).abs().max() / record.amax.max().clamp_min(1e-9))
             assert deviation < 1e-6, f"{layer}: {deviation}"
     assert not said[24], "all fits"
-    lines = [
-        "{}: 4 prompts at once are too large for Fake GPU; 2 are tried",
+    lines = [  # prompts come in parts of two (settling.py)
         "{}: 2 prompts at once are too large for Fake GPU; 1 are tried",
         "{}: too large for the memory of Fake GPU; computed on the CPU",
     ]

@@ -23,6 +23,7 @@ from sprint_export.students.family import Draws
 from sprint_export.validate import side_by_side, validate_bundle
 from sprint_export.validate.side_by_side import compare_components, draw_rounded
 from tests.bundles import copy_bundle, list_files, read_rows
+from tests.fake_device import fake_device
 from tests.made_student import PROMPTS
 from tests.tree import ROLES
 
@@ -43,6 +44,19 @@ def test_any_number_of_prompts_will_do(folder: Path, made: Student, count: int) 
     found = read_rows(folder)
     assert {role for role in ROLES if (role, "converter_psnr_db") in found} == set(ROLES)
     assert found["", "psnr_worst_db"]["value"] <= found["", "psnr_db"]["value"]
+
+
+def test_torch_draws_its_sides_on_a_device_and_the_report_says_so(
+    folder: Path, made: Student, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wanted = validate_bundle(folder, made, prompts=PROMPTS[:1])
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "device"))
+    with fake_device() as (compute, said):
+        found = validate_bundle(folder, made, prompts=PROMPTS[:1], compute=compute)
+    assert found.machine == f"{wanted.machine}; {compute.description}"
+    assert not said
+    rows = {(row.component, row.metric): row.value for row in found.rows if "latency" not in row.metric}
+    assert rows == pytest.approx({key: row.value for row in wanted.rows if (key := (row.component, row.metric)) in rows}, 0.01)
 
 
 def test_the_report_on_disk_is_the_one_returned(folder: Path, made: Student) -> None:
