@@ -10,7 +10,7 @@ which prints estimate and actual side by side (docs/decisions/0031-estimates.md)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sprint_export.estimates.counting import Count
 from sprint_export.estimates.machine import Machine, Rates
@@ -193,7 +193,8 @@ class _Stages:
     def _calibrate(self, network: Network) -> float:
         prompts = self.job.prompts
         chunks = -(-prompts // network.rows)
-        each = self._forward(network, self.machine.device) + self._watch(network, HEARING)
+        rates = replace(self.machine.device, matmul=self.machine.device.linear)
+        each = self._forward(network, rates) + self._watch(network, HEARING)
         return network.runs * (prompts * network.shown * each + chunks * self._load(network))
 
     def _export(self, network: Network) -> float:
