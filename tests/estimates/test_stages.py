@@ -24,7 +24,7 @@ def plain_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass is one, calls cost nothing but where a test says so."""
     for name in ("LOADING", "HEARING", "SMOOTHING", "ROUNDING", "WRITING", "OPENING", "RUNTIME"):
         monkeypatch.setattr(stages, name, 1)
-    for name in ("CALL", "CAPTURE", "REWRITE", "OPEN", "BUILD", "RANGE"):
+    for name in ("CALL", "EXPORT", "CAPTURE", "REWRITE", "OPEN", "BUILD", "RANGE"):
         monkeypatch.setattr(stages, name, 0)
     monkeypatch.setattr(stages, "CHECKING_BYTES_S", 1.0)
     monkeypatch.setattr(stages, "BUILDING_BYTES_S", 1.0)
