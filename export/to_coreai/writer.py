@@ -24,6 +24,7 @@ from torch.export.graph_signature import InputKind
 from sprint_export.disk_errors import check_space
 from sprint_export.errors import InputError
 from sprint_export.export.exporter import Exporter
+from sprint_export.export.repeated_program import export_program
 from sprint_export.export.to_coreai.layers import load_values, make_module
 from sprint_export.export.to_coreai.names import fix_date, names_from_content
 from sprint_export.libraries import hush, require
@@ -126,9 +127,7 @@ def _capture(component: Component, dtype: str, decompositions: dict[Any, Any]) -
         torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype)) for spec in component.inputs
     )
     with torch.no_grad():
-        program = torch.export.export(module, example, strict=False)
-        decomposed: ExportedProgram = program.run_decompositions({**decompositions, torch.ops.aten.linear.default: _flat_linear})
-    return decomposed
+        return export_program(module, example, {**decompositions, torch.ops.aten.linear.default: _flat_linear})
 
 
 def _flat_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
