@@ -101,7 +101,9 @@ def _delay(graph: ir.Graph, widening: ir.Node, weight: ir.Value) -> None:
         shape = graph.initializers.get(f"{weight.name}.shape")
         if shape is None:
             sizes = ir.tensor([int(size) for size in weight.shape or ()], ir.DataType.INT64, f"{weight.name}.shape")
-            shape = ir.Value(name=sizes.name, type=ir.TensorType(ir.DataType.INT64), shape=sizes.shape, const_value=sizes)
+            shape = ir.Value(
+                name=sizes.name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(sizes.shape), const_value=sizes
+            )
             graph.register_initializer(shape)
         largest = ir.node("ReduceMax", [activation], attributes={"keepdims": 0})
         is_nan = ir.node("IsNaN", [largest.outputs[0]])

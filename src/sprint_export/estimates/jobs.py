@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from sprint_export.cache import cache_folder
 from sprint_export.estimates.counting import Count, count_network
 from sprint_export.estimates.stages import Job, Network
+from sprint_export.export.repeats import share_repeated
 from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.order import CheckedOrder
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
@@ -134,6 +135,7 @@ def _plan_network(
         shown=0.25 if shows_quarter(student, [role]) else 1.0,
         smoothed=_count_smoothed(student, role, mine) if recipe is not None and recipe.smooth else 0,
         layers=len(mine),
+        captured=count.operators * (1 - share_repeated(component.module)),
         graph=student_bytes(alone, layers, float_bytes),
     )
 
