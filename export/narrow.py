@@ -40,26 +40,29 @@ def narrow(value: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
     Raises:
         InputError: a finite value becomes infinite.
     """
-    cast = value.to(dtype)
-    if not cast.is_floating_point() or cast.element_size() == 1 or cast.dtype == value.dtype or not cast.numel():
-        return cast
-    if not torch.isfinite(cast).all():
-        limit = f"{torch.finfo(dtype).max:.6g}"
-        raise InputError(
-            f"weight {name} has magnitude {value.abs().max().item():.4g}, a {str(dtype).removeprefix('torch.')} graph holds at "
-            f"most {limit}; choose an fp32 or a bf16 target, or scale the weight in the student"
-        )
-    notes = _vanished.get()
-    if notes is not None and not cast.any() and value.any():
-        largest = value.abs().max().item()
-        notes[name] = f"{name} is at most {largest:.1g} and zero in {str(dtype).removeprefix('torch.')}"
-    return cast
+    check_fits(value, dtype, name)
+    return value.to(dtype)
 
 
 def check_fits(value: torch.Tensor, dtype: torch.dtype, name: str) -> None:
-    """Refuse a weight that `narrow` would; for weights that others cast.
+    """Refuse a weight that `narrow` would; for weights that others cast. Rounding keeps order, so the largest value tells.
 
     Raises:
         InputError: a finite value would become infinite.
     """
-    narrow(value, dtype, name)
+    if not (dtype.is_floating_point and value.is_floating_point() and value.numel()) or dtype.itemsize == 1:
+        return
+    if torch.promote_types(value.dtype, dtype) == dtype:  # it holds all that the value's holds
+        return
+    low, high = value.aminmax()
+    largest = torch.maximum(-low, high)
+    cast = largest.to(dtype)
+    if not torch.isfinite(cast):
+        limit = f"{torch.finfo(dtype).max:.6g}"
+        raise InputError(
+            f"weight {name} has magnitude {largest.item():.4g}, a {str(dtype).removeprefix('torch.')} graph holds at "
+            f"most {limit}; choose an fp32 or a bf16 target, or scale the weight in the student"
+        )
+    notes = _vanished.get()
+    if notes is not None and not cast and largest:
+        notes[name] = f"{name} is at most {largest.item():.1g} and zero in {str(dtype).removeprefix('torch.')}"

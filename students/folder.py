@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Container
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,17 @@ def fingerprint_folder(folder: Path, unused: Container[Path] = ()) -> str:
         InputError: as `check_file`.
     """
     total = hashlib.sha256()
-    for path in list_hashed(folder):
-        if path in unused:
-            continue
-        check_file(path, folder)
-        total.update(os.fsencode(path.relative_to(folder)))
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+    paths = [check_file(path, folder) for path in list_hashed(folder) if path not in unused]
+    with ThreadPoolExecutor() as pool:  # the weights are gigabytes, and hashing waits for no lock of Python's
+        for path, digest in zip(paths, pool.map(_hash, paths), strict=True):
+            total.update(os.fsencode(path.relative_to(folder)))
+            total.update(digest)
     return total.hexdigest()
+
+
+def _hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def read_text(path: Path, folder: Path) -> str:

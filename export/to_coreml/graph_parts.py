@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.export import ExportedProgram
 
+from sprint_export.export.repeated_program import export_program
 from sprint_export.nouns.student import TensorSpec
 
 INNER = "passed on to the next part"  # the meaning of a value between parts
@@ -33,7 +34,7 @@ def capture_program(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> Ex
         torch.zeros([int(size) for size in spec.shape], dtype=getattr(torch, spec.dtype), device="meta") for spec in inputs
     )
     with torch.no_grad():
-        program: ExportedProgram = torch.export.export(module, example, strict=False).run_decompositions({})
+        program = export_program(module, example)
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:  # insists on `meta`; the program will get weights
             program.graph.erase_node(node)

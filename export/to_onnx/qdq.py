@@ -15,7 +15,7 @@ Where they sit decides what kernels come out (measured with TensorRT for RTX on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -26,12 +26,15 @@ from sprint_export.export.narrow import check_fits
 from sprint_export.export.to_onnx.branches import add_branch
 from sprint_export.export.to_onnx.dynamic_inputs import round_dynamically
 from sprint_export.export.to_onnx.graph_editor import register
-from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORED_TYPES, TORCH_TYPES, sizes, to_ir, to_torch
+from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORED_TYPES, TORCH_TYPES, to_ir
 from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import input_format, input_scale, output_scale, split_weight
 from sprint_export.quantize.schemes.scheme import Inputs, Palette, Scheme, load_scheme
+from sprint_export.weights import Handle
 
 WHOLE_BYTE = 8
+SLICE = 1 << 24  # values that are rounded together
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
 
 Shared = dict[tuple[object, ...], ir.Value]  # source, scales, format -> what was rounded so
@@ -39,58 +42,66 @@ Shared = dict[tuple[object, ...], ir.Value]  # source, scales, format -> what wa
 
 @dataclass(frozen=True)
 class _Weight:
-    """An initializer of the graph that one node reads; a Linear's is transposed, [in, out]."""
+    """An initializer of the graph that one node reads, [out, in, ...] as torch stores it or, a Linear's, transposed."""
 
     name: str
     node: ir.Node
     place: int
-    tensor: ir.TensorProtocol
+    handle: Handle
     is_transposed: bool
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """As torch stores it, [out, in, ...]."""
-        shape = sizes(self.tensor)
-        return tuple(shape[::-1] if self.is_transposed else shape)
+    def stored_shape(self) -> list[int]:
+        """As the graph has it."""
+        return list(self.handle.shape[::-1] if self.is_transposed else self.handle.shape)
 
     def load(self) -> torch.Tensor:
-        """Its values, as torch stores them."""
-        value = to_torch(self.tensor)
-        return value.transpose(0, 1) if self.is_transposed else value
+        """Its values float32, as torch stores them."""
+        return self.handle.load().float()
+
+    def load_rows(self, layer: QuantizedLayer) -> Iterator[torch.Tensor]:
+        """What is stored, float32, in slices of rows where each row has scales of its own; what is cut off is refused.
+
+        A whole embedding would take its bytes in float32 several times over.
+        """
+        value, dtype = self.handle.load(), TORCH_TYPES[FLOAT_TYPES[layer.scale_dtype]]
+        check_fits(value, dtype, self.name.removesuffix(".transposed"))
+        is_whole = layer.weight_axis is None or load_scheme(layer.scheme).rank
+        for rows in (value,) if is_whole else value.split(max(1, SLICE * len(value) // max(value.numel(), 1))):
+            yield split_weight(rows.float(), layer)[0]
 
 
-def insert_qdq(model: ir.Model, layers: Mapping[str, QuantizedLayer]) -> None:
+def insert_qdq(model: ir.Model, component: Component) -> None:
     """Insert Q/DQ for every quantized layer, in place.
 
     Args:
         model: after the passes: a Linear is a MatMul with weight `<layer>.weight.transposed` [in, out], a Conv2d a Conv.
-        layers: by module name.
+        component: of which it is the graph.
 
     Raises:
         InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; an embedding has
             less than a byte a value; a weight is a palette.
     """
     graph, shared = model.graph, Shared()
-    for name, layer in layers.items():
-        scheme, weight = load_scheme(layer.scheme), _find(graph, name)
+    for name, layer in component.layers.items():
+        scheme, weight = load_scheme(layer.scheme), _find(graph, name, component.weights)
         _check_weight(name, weight, scheme)
         node, source = weight.node, weight.node.inputs[0]
         assert source is not None
         if scheme.inputs is not None:
             node.replace_input_with(0, _round_input(graph, weight, layer, scheme.inputs, shared))
         node.replace_input_with(weight.place, _dequantized_weight(graph, weight, layer, scheme))
-        last = add_branch(graph, node, source, layer, weight.shape, weight.load) if scheme.rank else node
+        last = add_branch(graph, node, source, layer, weight.handle.shape, weight.load) if scheme.rank else node
         if layer.output_amax is not None:
             _quantize_output(graph, last, layer)
 
 
-def _find(graph: ir.Graph, name: str) -> _Weight:
+def _find(graph: ir.Graph, name: str, handles: Mapping[str, Handle]) -> _Weight:
     for suffix, is_transposed in ((".weight.transposed", True), (".weight", False)):
         weight = graph.initializers.get(name + suffix)
         users = [] if weight is None else list(weight.uses())
         if weight is not None and len(users) == 1 and (users[0].node.op_type, users[0].idx) in READERS:
-            assert weight.const_value is not None
-            return _Weight(name + suffix, users[0].node, users[0].idx, weight.const_value, is_transposed)
+            return _Weight(name + suffix, users[0].node, users[0].idx, handles[f"{name}.weight"], is_transposed)
     raise InputError(
         f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather of the graph; leave the layer "
         "'float' in the recipe"
@@ -117,7 +128,7 @@ def _round_input(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, inputs
     if key not in shared:
         prefix = f"{source.name}.{inputs.format.name}.{len(shared)}"
         if scale is None:
-            shared[key] = round_dynamically(graph, node, layer, inputs, weight.shape[1], prefix)
+            shared[key] = round_dynamically(graph, node, layer, inputs, weight.handle.shape[1], prefix)
         else:
             nodes = _make_pair(graph, source, scale, layer, prefix)
             graph.insert_before(node, nodes)
@@ -167,20 +178,20 @@ def _store_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, schem
     name, dtype, stored_dtype = weight.name, FLOAT_TYPES[layer.scale_dtype], STORED_TYPES[scheme.weights.name]
 
     def quantized() -> ir.TensorProtocol:
-        value = weight.load()
-        check_fits(value, TORCH_TYPES[dtype], name.removesuffix(".transposed"))
-        result = scheme.pack(split_weight(value, layer)[0], layer)["stored"]
+        rows = [scheme.pack(rows, layer)["stored"] for rows in weight.load_rows(layer)]
+        result = rows[0] if len(rows) == 1 else torch.cat(rows)
         return to_ir(result.transpose(0, 1) if weight.is_transposed else result, stored_dtype, name)
 
     def scales() -> ir.TensorProtocol:
-        value = scheme.weight_scale(split_weight(weight.load(), layer)[0], layer)  # [out], [out, in / group] or a scalar
+        rows = [scheme.weight_scale(rows, layer) for rows in weight.load_rows(layer)]
+        value = rows[0] if len(rows) == 1 else torch.cat(rows)  # [out], [out, in / group] or a scalar
         if layer.group:
             tail = (1,) * (len(shape) - 2)
             value = value.t() if weight.is_transposed else value.reshape(*value.shape, *tail).expand(shape)
         return to_ir(value.reshape(shape), dtype, f"{name}.scale")
 
     shape = _scale_shape(weight, layer)
-    whole = ir.LazyTensor(quantized, dtype=stored_dtype, shape=ir.Shape(sizes(weight.tensor)))
+    whole = ir.LazyTensor(quantized, dtype=stored_dtype, shape=ir.Shape(weight.stored_shape))
     stored = register(graph, f"{name}.{scheme.weights.name}", whole)
     scale = register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=dtype, shape=ir.Shape(shape)))
     del graph.initializers[name]
@@ -192,9 +203,9 @@ def _scale_shape(weight: _Weight, layer: QuantizedLayer) -> list[int]:
     if layer.weight_axis is None:
         return []
     if not layer.group:
-        return [weight.shape[0]]
+        return [weight.handle.shape[0]]
     inner = 0 if weight.is_transposed else 1
-    return [size // layer.group if axis == inner else size for axis, size in enumerate(sizes(weight.tensor))]
+    return [size // layer.group if axis == inner else size for axis, size in enumerate(weight.stored_shape)]
 
 
 def _declare(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:

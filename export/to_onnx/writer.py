@@ -26,9 +26,11 @@ from onnx_ir import external_data
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.export.captures import recall_capture
 from sprint_export.export.exporter import Exporter
+from sprint_export.export.repeats import IrregularError, shorten
 from sprint_export.export.to_onnx.free_axes import make_example, name_axes
 from sprint_export.export.to_onnx.passes import run_passes
 from sprint_export.export.to_onnx.qdq import insert_qdq
+from sprint_export.export.to_onnx.repeated_graph import repeat_graph
 from sprint_export.export.to_onnx.rule import apply_rules, rewrite_graph
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.tensors import lazy_tensor
@@ -95,7 +97,7 @@ def capture_graph(component: Component, dtype: str) -> ir.Model:
     name_axes(model, component)
     _bind(model, component)
     run_passes(model)
-    insert_qdq(model, component.layers)
+    insert_qdq(model, component)
     model.graph.name = component.role
     model.producer_name, model.producer_version = "sprint-export", None
     return model
@@ -114,6 +116,15 @@ def _copy_model(model: ir.Model) -> ir.Model:
 
 
 def _translate(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
+    """With equal blocks translated once, where the graph repeats them as the module does."""
+    short, repeats = shorten(module, make_example(inputs)[0])
+    try:
+        return repeat_graph(_translate_whole(short, inputs, outputs), module, repeats)
+    except IrregularError:
+        return _translate_whole(module, inputs, outputs)
+
+
+def _translate_whole(module: torch.nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> ir.Model:
     example, free = make_example(inputs)
     with _quiet(), torch.no_grad():
         program = torch.export.export(module, example, dynamic_shapes=free, strict=False)

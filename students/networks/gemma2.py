@@ -234,7 +234,7 @@ class PromptModel(torch.nn.Module):
         vocabulary, width = stock.embed_tokens.weight.shape
         self.embed_tokens = torch.nn.Embedding(vocabulary, width, device="meta")
         layers = [PromptLayer(layer, prefix) for layer in stock.layers]
-        self.layers, self.kinds = torch.nn.ModuleList(layers), [layer.attention_type for layer in layers]
+        self.layers = torch.nn.ModuleList(layers)
         self.norm = stock.norm
         self.rotary_emb = FixedRotation(rows, stock.config.head_dim)
         for name, module in list(self.named_modules()):
@@ -248,9 +248,9 @@ class PromptModel(torch.nn.Module):
         x = self.embed_tokens(input_ids) * (1 / RESIDUAL)
         rotation = self.rotary_emb(x)
         x = x * torch.tensor(self.scale, dtype=x.dtype)
-        for layer, kind in zip(self.layers, self.kinds, strict=True):
+        for layer in self.layers:
             assert isinstance(layer, PromptLayer)
-            x = layer.finish(x, layer.project(x, rotation), biases[kind])
+            x = layer.finish(x, layer.project(x, rotation), biases[layer.attention_type])
         last: torch.Tensor = self.norm(x)
         return last
 
