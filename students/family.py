@@ -128,7 +128,7 @@ class Family(Protocol):
 
     @abstractmethod
     def draw_reference(self, student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
-        """What the original implementation draws in float32 with an unspecialized student."""
+        """What the original implementation draws in float32 with an unspecialized student; each picture is handed over."""
 
     @abstractmethod
     def tiny(self, seed: int = 0) -> Student:

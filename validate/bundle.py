@@ -101,7 +101,8 @@ def validate_bundle(
         MachineError: another run works on the bundle, or the disk is full.
     """
     inquiry = Inquiry(prompts, **asked)
-    read_gates(inquiry.gates), read_budget(inquiry.budget)  # a mistake in them is said before the bundle is claimed
+    read_gates(inquiry.gates)  # a mistake in them is said before the bundle is claimed
+    read_budget(inquiry.budget)
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     with claim_bundle(folder, WRITE_ADVICE):
         return _validate_claimed(folder, student, inquiry, progress)

@@ -105,5 +105,7 @@ class Kept:
                     path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the folder: what was kept there is finished."""
+        """Remove the owner's folder: what was kept there is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another's is there
+            self.folder.parent.rmdir()
