@@ -81,6 +81,12 @@ def test_memory_is_what_a_stage_holds() -> None:
     assert memory["PyTorch reference"] == stages.LATER + 9 * 4 + 7
 
 
+def test_a_large_network_is_streamed_to_draw() -> None:
+    count = replace(COUNT, values=2 * 10**9, largest=10**8)
+    memory = {str(each.step): each.memory for each in estimate_job(Job({"a": Network(count)}, pictures=1), MACHINE)}
+    assert memory["PyTorch reference"] == stages.LATER + stages.TENSORS_STREAMING * 4 * 10**8 + 7
+
+
 def test_what_is_kept_takes_no_time_and_says_why() -> None:
     job = Job({"a": Network(COUNT), "b": Network(COUNT)}, prompts=1, target="trt-fp8", kept={"calibrating": "there"})
     kept = [each for each in estimate_job(job, MACHINE) if each.step.stage == "calibrating"]

@@ -39,6 +39,7 @@ BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
 TENSORS_EXPORTING = 3
 TENSORS_STREAMING = 2
 BUILDER_COPIES = 2
+MOST_HELD = 4e9  # bytes of a network that torch holds whole to draw; larger ones are streamed
 LATER = 3e8  # bytes of libraries that come after torch: ONNX, runtimes, the builder
 
 
@@ -218,8 +219,9 @@ class _Stages:
         return rows * network.shown * network.count.live + TENSORS_STREAMING * network.count.largest * FLOAT
 
     def _hold(self, network: Network) -> float:
-        """A whole network in float32, and what one picture makes of it."""
-        return LATER + network.count.values * FLOAT + network.count.live
+        """A network in float32, streamed where it is large, and what one picture makes of it."""
+        whole, largest = network.count.values * FLOAT, TENSORS_STREAMING * network.count.largest * FLOAT
+        return LATER + (whole if whole <= MOST_HELD else largest) + network.count.live
 
     def _open(self, network: Network) -> float:
         """A network in a runtime: weights as stored, the largest widened, and what one picture makes of it."""
