@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from sprint_export.export.to_onnx import qdq
 from sprint_export.export.to_onnx.writer import make_graph
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
@@ -117,6 +118,19 @@ def test_a_bfloat16_graph_and_its_shadow(precision: str, tmp_path: Path) -> None
         TorchSession(graph.component, fake=True, dtype="bf16").run(FEEDS)["y"],
     )
     assert relative_error(found, rounded) <= EXACT
+
+
+@pytest.mark.parametrize("precision", ["w8a16", "w4a16"])
+def test_rows_are_rounded_in_slices_as_they_are_together(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = export_component(make_reader(precision), "fp32", tmp_path / "together").path.with_suffix(".onnx.data")
+    most: list[int] = []
+    split = qdq.split_weight
+    monkeypatch.setattr(qdq, "SLICE", 100)
+    monkeypatch.setattr(qdq, "split_weight", lambda rows, layer: most.append(rows.numel()) or split(rows, layer))
+    apart = export_component(make_reader(precision), "fp32", tmp_path / "apart").path.with_suffix(".onnx.data")
+    assert apart.read_bytes() == together.read_bytes()
+    assert len(most) > 8
+    assert max(most) <= 9 * 32, "a row has more than SLICE values"
 
 
 def test_making_the_graph_pulls_no_weight() -> None:
