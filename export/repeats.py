@@ -97,6 +97,16 @@ def shorten(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[to
     return module, repeats
 
 
+def share_repeated(module: torch.nn.Module) -> float:
+    """The share of a module's innermost modules that lie in blocks which are left out, if all lists of them are equal blocks."""
+
+    def count(each: torch.nn.Module) -> int:
+        return sum(not list(inner.children()) for inner in each.modules())
+
+    lists: list[Any] = [module.get_submodule(path) for path in _list_blocks(module)]
+    return sum(count(blocks) * (1 - GROUPS / len(blocks)) for blocks in lists) / count(module)
+
+
 def _list_blocks(module: torch.nn.Module) -> list[str]:
     """Paths of lists that are worth it, outermost only."""
     paths: list[str] = []

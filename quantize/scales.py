@@ -71,18 +71,24 @@ def measure_scale(weight: torch.Tensor, layer: QuantizedLayer, format: Format) -
 
 def quantize_tensor(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
     """q(x) in the format's storage type, on the CPU where the device has none; scales are as `spread_scale` takes them."""
-    scaled = value.float() / spread_scale(scale, value)
-    if not format.is_float:
-        scaled = scaled.round()
-    scaled = scaled.clamp(format.qmin, format.qmax)
+    scaled = _round_scaled(value, scale, format)
     scaled = scaled.cpu() if format.is_float and scaled.device.type in LACK_FLOAT8 else scaled
     return scaled.to(getattr(torch, format.storage))
 
 
 def fake_quantize(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
     """x' = q(x) scale, in the value's own dtype."""
-    rounded = quantize_tensor(value, scale, format).float().to(value.device)
-    return (rounded * spread_scale(scale, value)).to(value.dtype)
+    if format.is_float:
+        rounded = quantize_tensor(value, scale, format).float().to(value.device)
+    else:  # whole numbers are what their storage holds
+        rounded = _round_scaled(value, scale, format)
+    return rounded.mul_(spread_scale(scale, value)).to(value.dtype)
+
+
+def _round_scaled(value: torch.Tensor, scale: torch.Tensor, format: Format) -> torch.Tensor:
+    """x / scale in float32, clipped, and rounded where q is a whole number; in place: a picture's activations are half a GB."""
+    scaled = value.float() / spread_scale(scale, value)
+    return (scaled if format.is_float else scaled.round_()).clamp_(format.qmin, format.qmax)
 
 
 def round_dynamically(value: torch.Tensor, layer: QuantizedLayer, axis: int) -> torch.Tensor:

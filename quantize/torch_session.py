@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from sprint_export.compute import CPU, Compute, Place
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component, Student
-from sprint_export.quantize.measure.streaming import run_module
+from sprint_export.quantize.measure.streaming import run_module, stream_module
 from sprint_export.quantize.scales import (
     fake_quantize,
     input_format,
@@ -23,7 +23,9 @@ from sprint_export.quantize.scales import (
 )
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.session import OneAtATime, Pipeline, open_student
-from sprint_export.weights import materialize
+from sprint_export.weights import Handle, LazyHandle, materialize
+
+HELD_BYTES = 2 << 30  # of rounded weights that stay in the CPU's memory; the others are rounded anew for each call
 
 
 class TorchSession:
@@ -48,17 +50,39 @@ class TorchSession:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name."""
-        return self.place.attempt(lambda: run_module(self.component, self.module, feeds, self.place.compute), self.module)
+
+        def work() -> dict[str, np.ndarray]:
+            if self._loaded_for != self.place.compute:
+                self.module = self._load()
+            return run_module(self.component, self.module, feeds, self.place.compute)
+
+        return self.place.attempt(work)
 
     def _load(self) -> torch.nn.Module:
-        component = self.component
-        exact = {"times", *(f"{layer}.weight" for layer in component.layers)}  # what the graph does not store in `dtype`
-        rounding = {name: getattr(torch, FLOAT_DTYPES[self.dtype]) for name in component.weights if name not in exact}
-        device = self.place.compute.device
-        module = materialize(component.module, component.weights, rounding=rounding if self.fake else None, device=device)
-        for name, layer in component.layers.items() if self.fake else ():
-            round_layer(module.get_submodule(name), layer)
+        component, self._loaded_for = self.component, self.place.compute
+        if not self.fake:
+            return materialize(component.module, component.weights, device=self._loaded_for.device)
+        held = HELD_BYTES if self._loaded_for.is_cpu else None
+        module = stream_module(component.module, _round_weights(component, self.dtype), self._loaded_for, held)
+        for name, layer in component.layers.items():
+            is_branched = load_scheme(layer.scheme).rank > 0
+            branch = split_weight(component.weights[f"{name}.weight"].load().float(), layer)[1] if is_branched else None
+            _round_activations(module.get_submodule(name), layer, branch)
         return module
+
+
+def _round_weights(component: Component, dtype: str) -> dict[str, Handle]:
+    """All weights as the component's graph stores them, rounded on the CPU when they are loaded."""
+    stored = getattr(torch, FLOAT_DTYPES[dtype])
+
+    def wrap(name: str, handle: Handle) -> Handle:
+        layer = component.layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+        if layer is not None:
+            return LazyHandle(handle.shape, torch.float32, lambda: round_weight(handle.load().float(), layer))
+        is_exact = name == "times" or not handle.dtype.is_floating_point  # what the graph does not store in `dtype`
+        return handle if is_exact else LazyHandle(handle.shape, stored, lambda: handle.load().to(stored))
+
+    return {name: wrap(name, handle) for name, handle in component.weights.items()}
 
 
 def open_torch(student: Student, fake: bool = False, dtype: str = "fp32", compute: Compute = CPU) -> Pipeline:
@@ -71,13 +95,19 @@ def round_layer(module: torch.nn.Module, layer: QuantizedLayer) -> list[Removabl
     """Let a module compute as its quantized layer does: its weight for good, the rest until the handles are removed.
 
     The weight is rounded on the CPU, to the last digit as files have it, wherever the module lies.
-    What goes into the module is rounded; what it gives gets the branch's share, and is rounded where the kernel rounds it.
     """
     weight: torch.Tensor = module.weight  # type: ignore[assignment]  # a Linear's, Conv2d's or Embedding's
     here = weight.data.cpu()
-    branch, inputs = split_weight(here, layer)[1], load_scheme(layer.scheme).inputs
+    branch = split_weight(here, layer)[1]
     module.weight = torch.nn.Parameter(round_weight(here, layer).to(weight.device), False)
-    axis = 1 if isinstance(module, torch.nn.Conv2d) else -1  # of the channels
+    return _round_activations(module, layer, branch)
+
+
+def _round_activations(
+    module: torch.nn.Module, layer: QuantizedLayer, branch: tuple[torch.Tensor, torch.Tensor] | None
+) -> list[RemovableHandle]:
+    """What goes into a module is rounded; what it gives gets the branch's share, and is rounded where the kernel rounds it."""
+    inputs, axis = load_scheme(layer.scheme).inputs, 1 if isinstance(module, torch.nn.Conv2d) else -1  # of the channels
     handles = [] if branch is None else _add_branch(module, branch, axis)
     if layer.input_amax is not None:
         read = input_scale(layer)

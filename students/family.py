@@ -35,21 +35,51 @@ class Reference:
     latents: npt.NDArray[np.float32]
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
+    def join(self, later: Reference) -> Reference:
+        """Both; each network's first call is left out of the later's seconds: it was loaded anew."""
+        seconds = {role: [*each, *later.seconds.get(role, [])[1:]] for role, each in self.seconds.items()}
+        import numpy as np
+
+        pictures = np.concatenate([self.pictures, later.pictures])
+        return Reference(pictures, np.concatenate([self.latents, later.latents]), later.seconds | seconds)
+
+
+Made = Mapping[str, "Array"]
+
+
+def make_anew(question: object, make: Callable[[], Made]) -> Made:
+    """Recall nothing."""
+    return make()
+
+
+def keep_nothing(row: int, picture: npt.NDArray[np.uint8], latents: npt.NDArray[np.float32]) -> None:
+    """Heed no picture."""
+
 
 @dataclass(frozen=True)
 class Draws:
-    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name; where."""
+    """Prompts; noise, unit variance float32 [steps, B, *latents]; what optional networks take, [B, ...] by name; where.
+
+    A killed run loses little where a reference tells what it has: `hand_over(row, picture [H, W, 3], latents)` takes each picture
+    when it is drawn, `recall(question, make)` gives what `make` made of the question before, e.g. a prompt's embeddings.
+    """
 
     prompts: Sequence[str]
     noise: npt.NDArray[np.float32]
     guidance: float
     inputs: Mapping[str, Array] = field(default_factory=dict)
     compute: Compute = CPU
+    hand_over: Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None] = keep_nothing
+    recall: Callable[[object, Callable[[], Made]], Made] = make_anew
 
     def take(self, rows: Sequence[int]) -> Draws:
         """Some of them."""
         inputs = {name: value[list(rows)] for name, value in self.inputs.items()}
         return replace(self, prompts=[self.prompts[i] for i in rows], noise=self.noise[:, list(rows)], inputs=inputs)
+
+    def split(self) -> list[Draws]:
+        """Each of them."""
+        return [self.take([i]) for i in range(len(self.prompts))]
 
 
 class Family(Protocol):
@@ -98,7 +128,7 @@ class Family(Protocol):
 
     @abstractmethod
     def draw_reference(self, student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
-        """What the original implementation draws in float32 with an unspecialized student."""
+        """What the original implementation draws in float32 with an unspecialized student; each picture is handed over."""
 
     @abstractmethod
     def tiny(self, seed: int = 0) -> Student:

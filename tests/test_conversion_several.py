@@ -50,7 +50,7 @@ def test_each_bundle_is_what_the_single_run_makes(tiny_student: Student, tmp_pat
     assert [bundle.folder for bundle in bundles] == [tmp_path / "all" / target for target in targets]
     for target in targets:
         together, alone = tmp_path / "all" / target, tmp_path / target
-        Context().run(partial(convert, tiny_student, target, alone, **asked))
+        convert(tiny_student, target, alone, **asked)
         assert list_files(together) == list_files(alone)
         assert not [name for name in list_files(alone) if (together / name).read_bytes() != (alone / name).read_bytes()]
     assert {path.name for path in tmp_path.iterdir()} == {"all", *targets}

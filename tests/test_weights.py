@@ -218,16 +218,6 @@ def test_materialize_fills_a_copy() -> None:
     assert torch.equal(real.get_parameter("0.weight"), torch.full((4, 3), 0.1))
 
 
-def test_materialize_rounds_what_a_16_bit_graph_stores() -> None:
-    handles = {name: constant(torch.full(h.shape, 0.1)) for name, h in fitting().items()}
-    real = materialize(linear(), handles, rounding={"0.weight": torch.bfloat16, "1.weight": torch.float16})
-    values = {name: p.flatten()[0].item() for name, p in real.named_parameters()}
-    assert values["0.weight"] == 0.10009765625
-    assert values["1.weight"] == torch.tensor(0.1).half().item()
-    assert values["0.bias"] == torch.tensor(0.1).item()
-    assert {p.dtype for p in real.parameters()} == {torch.float32}
-
-
 def test_a_weight_without_a_handle_stays_unusable() -> None:
     handles = fitting()
     del handles["0.bias"]

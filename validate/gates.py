@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from sprint_export.quantize.schemes.gates import SHARE
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.validate.metrics import find_metric
 
+OPEN = "so few pictures leave the gate open"  # its limit lies within the row's interval
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _FORM = re.compile(r"\s*([a-z0-9_-]+?)\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*")
 
@@ -62,4 +64,6 @@ def _judge(row: Measurement, gates: Sequence[Gate]) -> Measurement:
     if not gates:
         return row
     passed = all(_OPERATORS[gate.sign](row.value, gate.limit) for gate in gates)
-    return replace(row, limit=" and ".join(gate.text for gate in gates), passed=bool(passed))
+    low, high = row.interval or (math.inf, -math.inf)
+    note = f"{row.note}; {OPEN}" if any(low <= gate.limit <= high for gate in gates) else row.note
+    return replace(row, limit=" and ".join(gate.text for gate in gates), passed=bool(passed), note=note)

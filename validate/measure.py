@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sprint_export.export.bundle import find_file, locate
 from sprint_export.nouns.bundle import Bundle
@@ -14,38 +15,46 @@ from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
 from sprint_export.validate.images import ssim_images
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    UInt8 = npt.NDArray[np.uint8]
+UInt8 = npt.NDArray[np.uint8]
 
 
-def compare_pictures(exported: UInt8, rounded: UInt8 | None, reference: UInt8) -> list[Measurement]:
-    """Whole pictures: exported against PyTorch float32, and where there is rounding, its two parts."""
+def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: bool = False) -> list[Measurement]:
+    """Whole pictures: exported against PyTorch float32, and its two parts.
+
+    Args:
+        exported: [B, H, W, 3].
+        rounded: of torch with the same rounding; of the first prompts, if not of all.
+        reference: [B, H, W, 3].
+        is_fed: the rounded networks were fed what the exported ones were.
+    """
+    few = len(rounded)
     total = psnr_images(exported, reference)
-    rows = [
-        Measurement("psnr_db", float(total.mean()), "dB", note="exported vs PyTorch float32, mean over pictures"),
+    fed = "; each network was fed what the exported one was" if is_fed else ""
+    converter = "exported vs fake-quantized torch, {}: the " + ("last network's" if is_fed else "converter's") + f" part{fed}"
+    recipe = f"fake-quantized torch vs float32, {{}}: the recipe's part{fed}"
+    return [
+        _average(Measurement("psnr_db", 0.0, "dB", note="exported vs PyTorch float32, mean over {}"), total),
         Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
-        Measurement("ssim", float(ssim_images(exported, reference).mean()), "", note="exported vs PyTorch float32"),
+        _average(Measurement("ssim", 0.0, "", note="exported vs PyTorch float32"), ssim_images(exported, reference)),
+        _average(Measurement("converter_image_psnr_db", 0.0, "dB", note=converter), psnr_images(exported[:few], rounded)),
+        _average(Measurement("recipe_image_psnr_db", 0.0, "dB", note=recipe), psnr_images(rounded, reference[:few])),
     ]
-    if rounded is not None:
-        rows.append(
-            Measurement(
-                "converter_image_psnr_db",
-                float(psnr_images(exported, rounded).mean()),
-                "dB",
-                note="exported vs fake-quantized torch: the converter's part",
-            )
-        )
-        rows.append(
-            Measurement(
-                "recipe_image_psnr_db",
-                float(psnr_images(rounded, reference).mean()),
-                "dB",
-                note="fake-quantized torch vs float32: the recipe's part",
-            )
-        )
-    return rows
+
+
+def _average(row: Measurement, values: npt.NDArray[np.float64]) -> Measurement:
+    """The row with the mean over pictures and its interval; `{}` in its note becomes how many they are."""
+    count = "1 picture" if len(values) == 1 else f"{len(values)} pictures"
+    return replace(row, value=float(values.mean()), note=row.note.format(count), interval=mean_interval(values))
+
+
+def mean_interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+    """Where the mean over all prompts lies with 95 % confidence, by Student's t; None of one value, or where one is no number."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    from scipy.stats import t
+
+    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()) - reach, float(values.mean()) + reach
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:

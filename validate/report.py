@@ -22,10 +22,10 @@ def render_report(report: Report) -> list[Table]:
 def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
     from rich.table import Table
 
-    table = Table(
-        title=f"{report.target}: {report.prompts} pictures on {report.runtime}", title_justify="left", caption=report.machine
-    )
-    for title in ("metric", "value", "gate", "what it is"):
+    took = f" in {report.seconds:.0f} s" if report.seconds else ""
+    title = f"{report.target}: {report.prompts} pictures{took} on {report.runtime}"
+    table = Table(title=title, title_justify="left", caption=report.machine)
+    for title in ("metric", "value", "95 %", "gate", "what it is"):
         table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
     for row in rows:
         gate = (
@@ -33,7 +33,7 @@ def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
             if row.passed is None
             else f"{'met' if row.passed else 'NOT MET'}: {row.limit.replace(row.metric, '') if row.limit else ''}"
         )
-        table.add_row(row.metric, _number(row.value), gate, row.note)
+        table.add_row(row.metric, _number(row.value), _range(row), gate, row.note)
     return table
 
 
@@ -60,6 +60,11 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 
+def _range(row: Measurement) -> str:
+    """Where the mean over all prompts lies, or nothing."""
+    return "" if row.interval is None else f"{row.interval[0]:.3g} to {row.interval[1]:.3g}"
+
+
 def _cell(row: Measurement) -> str:
     """A component's number, with its gate where that was not met."""
     return (
@@ -73,10 +78,14 @@ def _name_row(row: Measurement) -> str:
     return f"{row.metric} of {row.component}" if row.component else row.metric
 
 
+def _sure(row: Measurement) -> str:
+    return f" ({_range(row)} at 95 %)" if row.interval else ""
+
+
 def name_failures(report: Report) -> str:
     """The gates that were not met, with what was found, and what a searched recipe had promised."""
     failed = [row for row in report.rows if row.passed is False]
-    text = ", ".join(f"{_name_row(row)} is {row.value:.4g}, demanded {row.limit}" for row in failed)
+    text = ", ".join(f"{_name_row(row)} is {row.value:.4g}{_sure(row)}, demanded {row.limit}" for row in failed)
     searched = next((row for row in report.rows if row.metric == "searched_psnr_db"), None)
     if searched is not None and any(row.metric == "psnr_db" for row in failed):
         text += (

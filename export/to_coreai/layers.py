@@ -76,12 +76,6 @@ def load_values(component: Component, dtypes: Mapping[str, torch.dtype]) -> Iter
             yield name, narrow(input_scale(layer), dtype, name)
 
 
-def stored_type(layer: QuantizedLayer) -> torch.dtype:
-    """What a weight is kept as: torch.int8 or torch.float8_e4m3fn."""
-    dtype: torch.dtype = getattr(torch, load_scheme(layer.scheme).weights.storage)
-    return dtype
-
-
 def _find_lift(component: Component, name: str, layer: QuantizedLayer) -> torch.Tensor:
     """2^e of each scale of a layer, 1 where the type the graph computes in holds it."""
     if layer.scale_dtype not in MOST_LIFT:
@@ -123,7 +117,8 @@ class StoredLayer(torch.nn.Module):
     def __init__(self, module: torch.nn.Module, layer: QuantizedLayer, dtype: torch.dtype) -> None:
         super().__init__()
         weight: torch.Tensor = module.weight  # type: ignore[assignment]  # the three kinds have one
-        self.dtype, self.kind, self.quantizes_input = dtype, stored_type(layer), layer.input_amax is not None
+        self.dtype, self.quantizes_input = dtype, layer.input_amax is not None
+        self.kind: torch.dtype = getattr(torch, load_scheme(layer.scheme).weights.storage)  # int8 or float8_e4m3fn
         self.register_buffer(STORED, torch.empty(weight.shape, dtype=self.kind, device="meta"))
         self.register_buffer(SCALE, torch.empty(_scale_shape(weight, layer), dtype=dtype, device="meta"))
         self.register_buffer(LIFT, None)

@@ -151,8 +151,9 @@ def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: 
         palette = lowering._construct_constexpr_lut_op(indices.numpy(), table, name=replaced.name, before_op=before)
         return palette, torch.ones(1)
     assert layer.weight_axis == 0, "a scale per output channel, so that channels can be quantized apart"
-    rows = [quantize_rows(part, layer) for part in value.split(max(1, BATCH // value[0].numel()))]
-    stored, scale = np.concatenate([part for part, _ in rows]), torch.cat([part for _, part in rows])
+    # each output channel has scales of its own, so they need not all be in memory
+    rows = [scheme.pack(part, layer) for part in value.split(max(1, BATCH // value[0].numel()))]
+    stored, scale = np.concatenate([part["stored"].numpy() for part in rows]), torch.cat([part["scale"] for part in rows])
     if scheme.weights.bits == 4:
         from coremltools.converters.mil.mil import types
 
@@ -160,12 +161,6 @@ def _write_weight(handle: Handle, layer: QuantizedLayer, replaced: Any, before: 
     lift = find_lift(scale, layer.scale_dtype)
     wide = (scale * lift).numpy().astype(dtype).reshape(*scale.shape, *(1,) * (value.ndim - scale.ndim))
     return lowering._construct_constexpr_dequant_op(stored, None, wide, axis=0, name=replaced.name, before_op=before), lift
-
-
-def quantize_rows(weight: torch.Tensor, layer: QuantizedLayer) -> tuple[Any, torch.Tensor]:
-    """q int8 and its scales float32, of some output channels: each has scales of its own, so they need not all be in memory."""
-    packed = load_scheme(layer.scheme).pack(weight, layer)
-    return packed["stored"].numpy(), packed["scale"]
 
 
 def _round_input(source: Any, layer: QuantizedLayer, before: Any, shared: dict[tuple[str, float], Any]) -> Any:

@@ -29,6 +29,7 @@ from sprint_export.export.to_coreml.fixes import (
     TANH_FORM,
     drop_aliases,
     frugal_half_precision,
+    frugal_passes,
     gelu_keeps_its_form,
     rsqrt_adds_nothing,
 )
@@ -144,7 +145,7 @@ def _convert(
     types = ct.converters.mil.mil.types
     mil_types = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}
     given, wanted = ([ct.TensorType(name=spec.name, dtype=mil_types[spec.dtype]) for spec in side] for side in (inputs, outputs))
-    with gelu_keeps_its_form(), rsqrt_adds_nothing(), frugal_half_precision(), torch.no_grad():
+    with gelu_keeps_its_form(), rsqrt_adds_nothing(), frugal_half_precision(), frugal_passes(), torch.no_grad():
         model = ct.convert(
             program,
             inputs=given,
@@ -154,6 +155,7 @@ def _convert(
             pass_pipeline=make_pipeline(names, component.layers, component.weights),
             skip_model_load=True,
         )
+    model._mil_program.validate(check_essential_scope=True)
     _check_gelu(graph.program, model._mil_program)
     _check_folds(model._mil_program)
     model.user_defined_metadata[UNIT_KEY] = str(options["compute_unit"])

@@ -8,12 +8,17 @@
                  e = step(x)^2 / 12  elsewhere: an error anywhere within half a step is equally likely
 INT8 has one step, a / 127. FP8 E4M3 has 8 steps an octave, so a larger range costs nothing until values fall below its smallest
 normal number, and clipping costs much: `percentile` is for INT8. A channel that is divided by a smoothing factor counts at its
-divided magnitude. Sources: arXiv 2004.09602 section 5.2 (max, percentile), 1902.06822 (mse).
+divided magnitude.
+
+The range is then rounded to a few digits: in its last ones, what was measured differs from device to device and by the number
+of threads, and files and keys shall not (docs/decisions/0028-compute.md).
+Sources: arXiv 2004.09602 section 5.2 (max, percentile), 1902.06822 (mse).
 Not covered: ranges a channel, which no 8-bit matmul takes for its input.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +30,7 @@ from sprint_export.quantize.schemes.formats import Format
 
 PERCENTILE = 0.9999
 POINTS = 4  # a bin is up to a quarter of its start wide and stands for values spread evenly over it
+RANGE_BITS = 7  # of a range: it is moved by at most 0.8 %, one step of 127
 CANDIDATES = 160  # ranges that are tried
 CANDIDATES_PER_OCTAVE = 16  # down from the largest value: ten octaves, outliers of a thousand times the rest
 
@@ -51,7 +57,13 @@ def choose_range(record: Record, format: Format, observer: str, divisor: torch.T
         InputError: there is no such observer.
     """
     check_observer(observer)
-    return OBSERVERS[observer](_spread(record, divisor), format)
+    return round_range(OBSERVERS[observer](_spread(record, divisor), format))
+
+
+def round_range(amax: float) -> float:
+    """The nearest number of RANGE_BITS binary digits."""
+    mantissa, exponent = math.frexp(amax)
+    return math.ldexp(round(mantissa * 2**RANGE_BITS), exponent - RANGE_BITS)
 
 
 def check_observer(observer: str) -> None:

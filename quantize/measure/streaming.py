@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from sprint_export.compute import CPU, HELD_SHARE, Compute
+from sprint_export.linear_kernels import use_onednn
 from sprint_export.nouns.student import Component
 from sprint_export.weights import Handle, materialize
 
@@ -47,17 +48,9 @@ class StreamedNetwork:
     def __init__(self, component: Component, listen: Listener = ignore, compute: Compute = CPU) -> None:
         self.component, self.compute, self._ear = component, compute, _Ear(component.role, listen)
         self.description = f"{compute.description}, weights streamed"
-        parameters = [name for name, _ in component.module.named_parameters() if name in component.weights]
-        large = {name for name in parameters if math.prod(component.weights[name].shape) > SMALL}
-        small = {name: handle for name, handle in component.weights.items() if name not in large}
-        self.module = materialize(component.module, small, device=compute.device)
-        room = _Room(int(HELD_SHARE * compute.count_free()))
+        self.module = stream_module(component.module, component.weights, compute)
         ear = self._ear  # hooks hold neither this object nor a module: what is in a circle is not freed at once
         for name, module in self.module.named_modules():
-            prefix = f"{name}." if name else ""
-            mine = {leaf: component.weights[prefix + leaf] for leaf in module._parameters if prefix + leaf in large}
-            if mine:
-                _stream(module, mine, compute, room)
             if isinstance(module, LISTENED):
                 module.register_forward_pre_hook(lambda layer, given, name=name: ear.tell(name, layer, given[0]))
             if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
@@ -106,6 +99,30 @@ class _Room:
             return False
         self.size -= size
         return True
+
+
+def stream_module(
+    module: torch.nn.Module, weights: Mapping[str, Handle], compute: Compute, held_bytes: int | None = None
+) -> torch.nn.Module:
+    """A copy of a meta module that computes in float32 on a device and loads large weights when they are needed.
+
+    Args:
+        module: on `meta`.
+        weights: by name.
+        compute: the device.
+        held_bytes: of large weights that stay once they were read; default: what half of the device's free memory holds.
+    """
+    large = {name for name, _ in module.named_parameters() if name in weights and math.prod(weights[name].shape) > SMALL}
+    real = materialize(module, {k: v for k, v in weights.items() if k not in large}, device=compute.device)
+    room = _Room(int(HELD_SHARE * compute.count_free()) if held_bytes is None else held_bytes)
+    for name, part in real.named_modules():
+        prefix = f"{name}." if name else ""
+        mine = {leaf: weights[prefix + leaf] for leaf in part._parameters if prefix + leaf in large}
+        if mine:
+            _stream(part, mine, compute, room)
+            if compute.is_cpu:
+                use_onednn(part)
+    return real
 
 
 def _stream(module: torch.nn.Module, handles: Mapping[str, Handle], compute: Compute, room: _Room) -> None:

@@ -243,7 +243,7 @@ def load_orders(
     if any(checked.is_validated for checked in orders):
         from sprint_export.validate.bundle import check_gates
 
-        check_gates(student, orders[0].gates, order.count)
+        check_gates(student, orders[0].gates, order.count, order.budget)
     return Loaded(student, compute, orders, progress, say, expect)
 
 
@@ -255,7 +255,8 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
-            validate_bundle(bundle, student, count=order.count, gates=checked.gates, progress=progress, compute=loaded.compute)
+            asked: dict[str, Any] = {"count": order.count, "budget": order.budget, "gates": checked.gates}
+            validate_bundle(bundle, student, progress=progress, compute=loaded.compute, **asked)
         elif order.validate:
             say("not validated: without all networks there is no picture to compare")
     return bundle

@@ -175,12 +175,15 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
 
 
 def _check_numbers(order: Order) -> None:
+    from sprint_export.validate.pace import read_budget
+
     if order.guidance is not None and not math.isfinite(order.guidance):
         raise InputError(f"guidance={order.guidance}: expected a number, e.g. 4.5")
     if order.prompt_tokens is not None and order.prompt_tokens < 2:
         raise InputError(f"prompt_tokens={order.prompt_tokens}: expected at least 2 (BOS and one token)")
     if order.count is not None and order.count < 1:
         raise InputError(f"count={order.count}: expected at least one prompt to validate with")
+    read_budget(order.budget)
 
 
 def _check_components(roles: Sequence[str] | None, family: Family | None) -> None:

@@ -14,7 +14,7 @@ from sprint_export.executor import Executor, OneAtATime, Session, Values, check_
 from sprint_export.nouns.chain import name_group
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.sizes import PictureSizes
 
@@ -151,13 +151,10 @@ class Pipeline:
         tables = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]
         *groups, last = self.executor.groups
         for group in groups:
-            for i, table in enumerate(tables):
-                progress(Step("drawing", name_group(group)), i, len(tables))
+            for i, table in enumerate(track(tables, Step("drawing", name_group(group)), progress)):
                 tables[i] = self.executor.run(group, table, noise[:, i : i + 1])
-        for i, table in enumerate(tables):
-            progress(Step("drawing", name_group(last)), i, len(tables))
+        for i, table in enumerate(track(tables, Step("drawing", name_group(last)), progress)):
             yield self.executor.run(last, table, noise[:, i : i + 1])
-        progress(Step("drawing", name_group(last)), len(tables), len(tables))
 
     def _choose_latents(self, noise: Array | None, height: int | None, width: int | None) -> tuple[int, ...]:
         """The shape of one picture's latents: of the size that is asked for, else of the noise's where it can be drawn."""

@@ -264,13 +264,11 @@ def materialize(
     module: torch.nn.Module,
     handles: Mapping[str, Handle],
     dtype: torch.dtype = torch.float32,
-    rounding: Mapping[str, torch.dtype] | None = None,
     device: str = "cpu",
 ) -> torch.nn.Module:
     """Put real values into a copy of a meta module: for calibration and reference runs, in `dtype`, each on `device` at once.
 
-    Values named in `rounding` are rounded to that type first, as a 16-bit graph stores them. Parameters and buffers that have
-    no handle stay on `meta`, so using one fails loudly; those that have values keep them.
+    Parameters and buffers that have no handle stay on `meta`, so using one fails loudly; those that have values keep them.
     """
     real = copy.deepcopy(module)
     for name, old in [*real.named_parameters(), *real.named_buffers()]:
@@ -278,7 +276,7 @@ def materialize(
             continue
         value = handles[name].load() if name in handles else old.detach()
         if name in handles and value.is_floating_point():
-            value = value.to((rounding or {}).get(name, dtype)).to(dtype)
+            value = value.to(dtype)
         owner = real.get_submodule(name.rpartition(".")[0])
         leaf = name.rpartition(".")[2]
         value = value.contiguous().to(device)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +27,7 @@ from sprint_export.compute import CPU, Compute, Place
 from sprint_export.errors import InputError
 from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
@@ -33,12 +35,15 @@ from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.weights import choose_variant, materialize
 
+STAGE = "PyTorch reference"  # of progress
 Result = TypeVar("Result")
 FOLDERS = {
     "text_encoder": ("text_encoder", "model"),
     "transformer": ("transformer", "diffusion_pytorch_model"),
     "vae_decoder": ("vae", "diffusion_pytorch_model"),
 }
+ON_DISK = {"embed_tokens": "disk", "layers": "disk", "norm": "cpu", "rotary_emb": "cpu"}  # of Gemma2Model
+WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger text encoder are read when they run
 
 
 def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), device: str = CPU.device) -> SanaSprintPipeline:
@@ -63,18 +68,22 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
         return materialize(component.module, component.weights, device=device)
     name, stem = FOLDERS[role]
     cls: Any = {"text_encoder": Gemma2Model, "transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role]
-    named = (
-        {"dtype": torch.float32, "attn_implementation": ATTENTION} if role == "text_encoder" else {"torch_dtype": torch.float32}
-    )
+    named: dict[str, Any] = {"torch_dtype": torch.float32}
+    if role == "text_encoder":
+        named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
+    values = sum(math.prod(handle.shape) for handle in student.components[role].weights.values())
+    is_streamed = role == "text_encoder" and device == CPU.device and 4 * values > WHOLE_BYTES
     folder = student.folder / name
     variant = choose_variant(folder, stem, student.variant) or None
     try:
-        with hush():
+        with hush(), tempfile.TemporaryDirectory() as unused:  # transformers reads safetensors where they lie; diffusers copies
+            if is_streamed:
+                named |= {"device_map": ON_DISK, "offload_folder": unused}
             network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **named)
     except Exception as error:  # the stock classes raise all kinds
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
-    real: torch.nn.Module = network.eval().to(device)
-    return real
+    real: torch.nn.Module = network.eval()
+    return real if is_streamed else real.to(device)
 
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:
@@ -84,20 +93,18 @@ def _make_scheduler(folder: Path | None) -> SCMScheduler:
 def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
     """Run the stock pipeline, one prompt at a time, in float32.
 
-    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights. Where
-    the device's memory is too small for a pipeline, it goes on on the CPU.
+    The text encoder is loaded, reads all prompts and is dropped before the other networks are: it is most of the weights. What is
+    kept of an earlier run needs no text encoder. Where the device's memory is too small for a pipeline, it goes on on the CPU.
     """
-    prompts, noise = draws.prompts, draws.noise
+    noise, steps = draws.noise, len(draws.noise)
     seconds: dict[str, list[float]] = {}
-    total = 2 * len(prompts)
-    texts = _encode_prompts(student, draws, seconds, lambda done: progress(Step("PyTorch reference"), done, total))
+    texts = _encode_prompts(student, draws, seconds, progress)
     stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute)
     pipeline = stock.pipeline
     stock.time(pipeline.transformer, seconds.setdefault("transformer", []))
     stock.time(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
-    steps = len(noise)
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
     side = student.latent_shape[1] * pipeline.vae_scale_factor
 
@@ -120,10 +127,9 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
         picture: npt.NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
         return picture
 
-    for i, _ in enumerate(texts):
-        progress(Step("PyTorch reference"), len(prompts) + i, total)
+    for i, _ in enumerate(track(texts, Step(STAGE, "pictures"), progress)):
         pictures.append(stock.run(functools.partial(draw, i)))
-    progress(Step("PyTorch reference"), total, total)
+        draws.hand_over(i, pictures[-1][0], latents[-1][0])
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 
@@ -152,23 +158,32 @@ class _Stock:
 
 
 def _encode_prompts(
-    student: Student, draws: Draws, seconds: dict[str, list[float]], tell: Callable[[int], None]
+    student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Embeddings and mask of each prompt, as the pipeline's call makes them, on the CPU."""
-    stock = _Stock(student, ("text_encoder",), draws.compute)
-    pipeline = stock.pipeline
-    stock.time(pipeline.text_encoder, seconds.setdefault("text_encoder", []))
-    instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
+    instruction = inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default
 
-    def encode(prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
-        device = stock.place.compute.device
-        embeds, mask = pipeline.encode_prompt(prompt, device=device, complex_human_instruction=instruction)
-        return embeds.cpu(), mask.cpu()
+    @functools.cache
+    def load() -> _Stock:
+        stock = _Stock(student, ("text_encoder",), draws.compute)
+        stock.time(stock.pipeline.text_encoder, seconds.setdefault("text_encoder", []))
+        return stock
+
+    def encode(prompt: str) -> dict[str, npt.NDArray[Any]]:
+        stock = load()
+
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
+            device = stock.place.compute.device  # by then the CPU, where the first one's memory was too small
+            embeds, mask = stock.pipeline.encode_prompt(prompt, device=device, complex_human_instruction=instruction)
+            return embeds, mask
+
+        embeds, mask = stock.run(call)
+        return {"embeds": embeds.cpu().numpy(), "mask": mask.cpu().numpy()}
 
     texts = []
-    for i, prompt in enumerate(draws.prompts):
-        tell(i)
-        texts.append(stock.run(functools.partial(encode, prompt)))
+    for prompt in track(draws.prompts, Step(STAGE, "prompts"), progress):
+        text = draws.recall(["text", prompt], functools.partial(encode, prompt))
+        texts.append((torch.from_numpy(text["embeds"]), torch.from_numpy(text["mask"])))
     return texts
 
 

@@ -7,6 +7,7 @@ does to the whole process (a signal, a hang, memory without bound) ends the chil
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -50,6 +51,7 @@ def keep_one_thread() -> None:
 def run_forked(act: Callable[[], str], seconds: float = 30.0, gigabytes: float = 4.0) -> Ended:
     """Run `act` in a fork that is killed after `seconds`, and may take `gigabytes` more address space than this process has."""
     reader, writer = os.pipe()
+    gc.freeze()  # else the child's collector goes through all that the parent has, and copies its pages
     start = time.monotonic()
     child = os.fork()
     if child == 0:

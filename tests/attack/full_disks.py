@@ -16,7 +16,7 @@ from sprint_export.conversion import convert
 from sprint_export.errors import MachineError
 from sprint_export.files import remove
 from tests.attack.forks import Ended
-from tests.attack.kill_runs import KINDS, World, make_student, read_state
+from tests.attack.kill_runs import KINDS, World, keep_warm, make_student, read_state
 from tests.attack.outcomes import CLEAN, RIGHT, WRONG, Tally
 
 NAME = "full disks"
@@ -86,7 +86,7 @@ def measure_run(target: str, root: Path) -> tuple[dict[str, str], int]:
 def run(count: int, seed: int, tally: Tally) -> None:
     """Fill `count` disks: sizes up to a little more than the bundle needs."""
     source = random.Random(seed)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, keep_warm(make_student()):
         root = Path(temporary)
         for name in ("cache", "temporary"):
             (root / name).mkdir()

@@ -6,13 +6,14 @@ its files are those of a run that nobody killed; and nothing else lies beside th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sprint_export.conversion import convert, keep_components
 from sprint_export.errors import SprintExportError
 from sprint_export.export import export_student
 from sprint_export.export.bundle import hash_file, read_bundle
+from sprint_export.export.captures import Captures, keep_captures
 from sprint_export.export.publishing import discard_work, publish_bundle
 from sprint_export.files import list_tree
 from sprint_export.nouns.bundle import Bundle
@@ -54,6 +56,15 @@ State = dict[str, str]  # sha256 by path
 def make_student() -> Student:
     """The small student, calibrated on two prompts."""
     return dataclasses.replace(tiny(), calibration_prompts=("a red circle", "a blue square"))
+
+
+@contextlib.contextmanager
+def keep_warm(student: Student) -> Iterator[None]:
+    """Within, forks inherit exporters that are loaded, and what torch makes of the student's decoder in both float types."""
+    with tempfile.TemporaryDirectory() as temporary, keep_captures(Captures()):
+        for target in ("onnx-fp32", "onnx-fp16"):
+            convert(student, target, Path(temporary) / target, components=("vae_decoder",), validate=False)
+        yield
 
 
 def read_state(folder: Path) -> State:
@@ -200,7 +211,7 @@ def make_run(student: Student, run: dict[str, Any], folder: Path, old: Path | No
 def run(count: int, seed: int, tally: Tally) -> None:
     """Kill `count` whole runs, every second one over an old bundle; small counts take the cheap ones."""
     random_source, student = random.Random(seed), make_student()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, keep_warm(student):
         root = Path(temporary)
         old = root / "old"
         world = World(root / "first")

@@ -22,7 +22,7 @@ from tests.bundles import check_refused, run_command
 def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     """A run of a cache of its own, with two prompts and pictures; the machine is not measured."""
     monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(plans, "measure_machine", lambda folder: TYPICAL)
+    monkeypatch.setattr(plans, "measure_machine", lambda folder, compute: TYPICAL)
     return Order("sprint-tiny", "onnx-int8", tmp_path / "out", prompts=["a red circle", "a blue square"])
 
 

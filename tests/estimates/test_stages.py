@@ -8,11 +8,13 @@ import pytest
 
 from sprint_export.estimates import stages
 from sprint_export.estimates.counting import Count
-from sprint_export.estimates.machine import Machine
+from sprint_export.estimates.machine import Machine, Rates
 from sprint_export.estimates.stages import Job, Network, estimate_job
 from sprint_export.progress import Step
 
-MACHINE = Machine(matmul=10.0, conv=20.0, memory=4.0, cache=8.0, disk=5.0, operator=1.0)
+HOST = Rates(matmul=10.0, linear=10.0, conv=20.0, memory=4.0, cache=8.0, operator=1.0)
+DEVICE = Rates(matmul=100.0, linear=100.0, conv=200.0, memory=40.0, cache=80.0, operator=1.0)  # ten times as fast
+MACHINE = Machine(HOST, DEVICE, disk=5.0)
 COUNT = Count(matmul=100, conv=40, moved=12, cached=16, live=7, operators=2, heard=6, channels=3, values=9, largest=8)
 FORWARD = 100 / 10 + 40 / 20 + 12 / 4 + 16 / 8
 
@@ -22,7 +24,7 @@ def plain_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass is one, calls cost nothing but where a test says so."""
     for name in ("LOADING", "HEARING", "SMOOTHING", "ROUNDING", "WRITING", "OPENING", "RUNTIME"):
         monkeypatch.setattr(stages, name, 1)
-    for name in ("CALL", "CAPTURE", "BUILD", "RANGE"):
+    for name in ("CALL", "EXPORT", "CAPTURE", "REWRITE", "OPEN", "BUILD", "RANGE"):
         monkeypatch.setattr(stages, name, 0)
     monkeypatch.setattr(stages, "CHECKING_BYTES_S", 1.0)
     monkeypatch.setattr(stages, "BUILDING_BYTES_S", 1.0)
@@ -36,25 +38,39 @@ def test_seconds_are_work_over_rates() -> None:
     network = Network(COUNT, runs=2, steps=1, rows=2, smoothed=10, layers=5, graph=50)
     job = Job({"a": network}, prompts=3, pictures=4, drawn=1, samples=2, is_rounded=True, built_for="rtx-4090")
     reading = 2 * 9 * 4 / 4  # all weights as float32, read and written
-    assert by_stage(job) == {
-        "calibrating: a": 2 * (3 * (FORWARD + 2 * 6 / 4) + 2 * reading),
-        "smoothing: a": 2 * 10 * 4 / 4,
-        "choosing ranges: a": 0.0,
-        "exporting: a": reading + 50 / 5,
-        "building: a": 50 / 1 + 50 / 5,
-        "checking files": 2 * 50 / 1,
-        "PyTorch reference": FORWARD + reading,
-        "torch, rounded": 4 * (FORWARD + 2 * 6 / 4) + 2 * reading,
-        "exported": 4 * FORWARD + reading,
-        "comparing": 2 * FORWARD + reading,
-    }
+    drawing, watching = FORWARD / 10, 2 * 6 / 40  # on the device
+    assert by_stage(job) == pytest.approx(
+        {
+            "calibrating: a": 2 * (3 * (drawing + watching) + 2 * reading),
+            "smoothing: a": 2 * 10 * 4 / 4,
+            "choosing ranges: a": 0.0,
+            "exporting: a": reading + 50 / 5,
+            "building: a": 50 / 1 + 50 / 5,
+            "checking files": 2 * 50 / 1,
+            "PyTorch reference": drawing + reading,
+            "torch, rounded: a": 4 * (drawing + watching) + 2 * reading,
+            "exported: a": 4 * FORWARD + reading,
+            "comparing": 2 * FORWARD + reading,
+        }
+    )
+
+
+def test_large_pictures_are_rounded_behind_the_exported_ones_and_a_quarter_of_them_calibrates() -> None:
+    network = Network(COUNT, shown=0.25)
+    job = Job({"a": network}, prompts=4, pictures=4, samples=1, is_fed=True)
+    found = by_stage(job)
+    assert list(found)[-2:] == ["exported: a", "torch, rounded: a"]
+    reading = 2 * 9 * 4 / 4
+    assert found["torch, rounded: a"] == pytest.approx(FORWARD / 10 + reading)
+    assert found["calibrating: a"] == pytest.approx(FORWARD / 10 + 2 * 6 / 40 + 4 * reading)
 
 
 def test_what_python_costs_is_counted_in_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "CAPTURE", 100)
+    monkeypatch.setattr(stages, "REWRITE", 5)
     monkeypatch.setattr(stages, "RANGE", 10)
-    job = Job({"a": Network(replace(COUNT, values=0), layers=5)}, is_rounded=True)
-    assert by_stage(job) == {"choosing ranges: a": 50.0, "exporting: a": 200.0}
+    job = Job({"a": Network(replace(COUNT, values=0), layers=5, captured=1.0)}, is_rounded=True)
+    assert by_stage(job) == {"choosing ranges: a": 50.0, "exporting: a": 110.0}
 
 
 def test_memory_is_what_a_stage_holds() -> None:
@@ -62,7 +78,7 @@ def test_memory_is_what_a_stage_holds() -> None:
     memory = {str(each.step): each.memory for each in estimate_job(job, MACHINE)}
     assert memory["calibrating: a"] == 3 * 7 + stages.TENSORS_STREAMING * 8 * 4, "all three prompts go together"
     assert memory["exporting: a"] == stages.TENSORS_EXPORTING * 8 * 4
-    assert memory["PyTorch reference"] == 9 * 4 + 7
+    assert memory["PyTorch reference"] == stages.LATER + 9 * 4 + 7
 
 
 def test_what_is_kept_takes_no_time_and_says_why() -> None:

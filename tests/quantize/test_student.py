@@ -12,8 +12,10 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.nouns.target import Target
-from sprint_export.quantize import quantize_student
+from sprint_export.quantize import quantize_student, torch_session
+from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.calibrate import calibrate
+from sprint_export.quantize.measure.observers import round_range
 from sprint_export.quantize.measure.streaming import OUTPUT
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.schemes.formats import FP8, INT8, Format
@@ -62,9 +64,9 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             shape = student.components[role].weights[f"{layer}.weight"].shape
             grouped = shape[0] if isinstance(load_scheme(scheme), Palette) else shape[1]
             group = offer.group if offer.group and grouped % offer.group == 0 else 0
-            seen = None if alone else amax[f"{role}.{layer}"].amax.max().item()
+            seen = None if alone else round_range(amax[f"{role}.{layer}"].amax.max().item())
             is_rounded = (name, precision) == ("onnx", "int8") and is_conv and module.kernel_size != (1, 1)
-            given = amax[f"{role}.{layer}{OUTPUT}"].amax.max().item() if is_rounded else None
+            given = round_range(amax[f"{role}.{layer}{OUTPUT}"].amax.max().item()) if is_rounded else None
             assert found == QuantizedLayer(scheme, seen, 0, target.scale_dtype or target.graph_dtype[precision], group, given)
             kinds.add(is_conv)
     assert kinds == {False, True}
@@ -93,7 +95,7 @@ def test_an_own_recipe_decides_and_keeps_its_prompts(student: Student) -> None:
     assert not mine.components["vae_decoder"].layers
     amax = calibrate(student, PROMPTS[:1], 5)
     assert {name: layer.input_amax for name, layer in layers.items()} == {
-        name: amax[f"transformer.{name}"].amax.max().item() for name in layers
+        name: round_range(amax[f"transformer.{name}"].amax.max().item()) for name in layers
     }
 
 
@@ -158,6 +160,24 @@ def test_sampling_times_keep_float32_in_a_16_bit_graph(student: Student) -> None
     assert fake.get_buffer("times").tolist() == student.components["transformer"].weights["times"].load().tolist()
     weight = fake.get_parameter("proj_out.weight")
     assert torch.equal(weight, weight.bfloat16().float())
+
+
+def test_large_rounded_weights_are_read_when_they_are_needed(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = quantize_student(student, "int8", ONNX).components["transformer"]
+    feeds = {
+        spec.name: np.random.default_rng(0).standard_normal([1, *map(int, spec.shape[1:])]).astype(spec.dtype)
+        for spec in component.inputs
+    }
+    whole = TorchSession(component, fake=True, dtype="bf16")
+    monkeypatch.setattr(streaming, "SMALL", 100)
+    monkeypatch.setattr(streaming, "use_onednn", lambda _: None)  # other last digits, which rounding may make a whole step of
+    monkeypatch.setattr(torch_session, "HELD_BYTES", 40_000)
+    streamed = TorchSession(component, fake=True, dtype="bf16")
+    for _ in range(2):
+        np.testing.assert_array_equal(streamed.run(feeds)["denoised"], whole.run(feeds)["denoised"])
+    large = [p for n, p in streamed.module.named_parameters() if component.weights[n].load().numel() > 100]
+    held = [parameter for parameter in large if not parameter.is_meta]
+    assert 0 < sum(parameter.nbytes for parameter in held) <= 40_000 and len(held) < len(large)
 
 
 @pytest.mark.parametrize(("precision", "least"), [("int8", 20.0), ("fp8", 20.0)])

@@ -141,3 +141,19 @@ def test_a_component_that_misses_its_gate_is_named() -> None:
     shown = [cell for table in render_report(report) for column in table.columns for cell in column.cells]
     assert "42, NOT MET: >=50" in shown
     assert "61" in shown
+
+
+@pytest.mark.parametrize(
+    ("limit", "passed", "is_open"), [(25, True, False), (29, True, True), (31, False, True), (36, False, False)]
+)
+def test_a_limit_within_the_interval_leaves_the_gate_open(limit: float, passed: bool, is_open: bool) -> None:
+    row = Measurement("psnr_db", 30.0, "dB", note="the mean", interval=(26.0, 34.0))
+    (judged,) = apply_gates([row], [Gate("psnr_db", ">=", limit, "why")])
+    assert judged.passed is passed
+    assert judged.note == ("the mean; so few pictures leave the gate open" if is_open else "the mean")
+    report = Report("b", "t", "r", "m", 4, (judged,), 512.3)
+    (table,) = render_report(report)
+    assert table.title == "t: 4 pictures in 512 s on r"
+    assert "26 to 34" in table.columns[2].cells
+    if not passed:
+        assert name_failures(report) == f"psnr_db is 30 (26 to 34 at 95 %), demanded psnr_db>={limit}"

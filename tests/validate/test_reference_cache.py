@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from sprint_export.nouns.student import Student
 from sprint_export.session import make_noise
 from sprint_export.students.family import Draws, Reference
-from sprint_export.validate import reference_cache
-from sprint_export.validate.reference_cache import recall_reference, reference_folder
+from sprint_export.validate import kept, reference_cache
+from sprint_export.validate.kept import Kept
+from sprint_export.validate.reference_cache import KIND, recall_reference
 
 PROMPTS = ("a red circle", "a blue square", "a green triangle")
 
@@ -61,7 +63,39 @@ def test_what_decides_a_picture_decides_its_name(tiny_student: Student, drawer: 
     recall(dataclasses.replace(tiny_student, fingerprint="another"), 1)
     recall_reference(tiny_student, Draws(PROMPTS[:1], make_noise(1, 1, 1, tiny_student.latent_shape), 4.5))
     assert drawer.drawn == [PROMPTS[0]] * 4
-    assert len(list(reference_folder().iterdir())) == 4
+    assert len(list(Kept(KIND).folder.iterdir())) == 4
+
+
+def test_a_killed_run_has_kept_what_was_handed_over(
+    tiny_student: Student, own_cache: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each picture when it is drawn, and what a prompt was made into before."""
+    calls: list[str] = []
+
+    def draw(student: Student, draws: Draws, *rest: Any) -> Reference:
+        texts = [draws.recall(["text", prompt], functools.partial(make_text, prompt)) for prompt in draws.prompts]
+        pictures = np.zeros((len(texts), 4, 4, 3), np.uint8) + np.stack([text["length"] for text in texts])[:, None, None, None]
+        for row, prompt in enumerate(draws.prompts):
+            calls.append(f"picture {prompt}")
+            if calls.count(f"picture {PROMPTS[1]}") == 1 and prompt == PROMPTS[1]:
+                raise KeyboardInterrupt
+            draws.hand_over(row, pictures[row], draws.noise[0, row])
+        return Reference(pictures, draws.noise[0], {"transformer": [0.5] * len(texts)})
+
+    def make_text(prompt: str) -> dict[str, Any]:
+        calls.append(f"text {prompt}")
+        return {"length": np.uint8(len(prompt))}
+
+    monkeypatch.setattr(reference_cache, "draw_reference", draw)
+    monkeypatch.setattr(kept, "LEAST_SECONDS", 0.0)
+    draws = Draws(PROMPTS, make_noise(0, 1, 3, tiny_student.latent_shape), 4.5)
+    with pytest.raises(KeyboardInterrupt):
+        recall_reference(tiny_student, draws, unfinished=Kept("unfinished"))
+    before = len(calls)
+    found = recall_reference(tiny_student, draws, unfinished=Kept("unfinished"))
+    assert calls[before:] == [f"picture {prompt}" for prompt in PROMPTS[1:]], "the first picture and all texts were kept"
+    assert found.pictures[:, 0, 0, 0].tolist() == [len(prompt) for prompt in PROMPTS]
+    np.testing.assert_array_equal(found.latents, draws.noise[0])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +103,7 @@ def test_what_decides_a_picture_decides_its_name(tiny_student: Student, drawer: 
 )
 def test_a_damaged_file_is_drawn_again(tiny_student: Student, drawer: Drawer, damage: Any) -> None:
     whole = recall(tiny_student, 1)
-    (path,) = reference_folder().iterdir()
+    (path,) = Kept(KIND).folder.iterdir()
     path.write_bytes(damage(path.read_bytes()))
     again = recall(tiny_student, 1)
     assert drawer.drawn == [PROMPTS[0]] * 2
@@ -82,16 +116,21 @@ def test_a_timed_run_draws_all(tiny_student: Student, drawer: Drawer) -> None:
     assert recall(tiny_student, 2, is_fresh=True).seconds == {"transformer": [0.5, 0.5]}
 
 
-def test_the_oldest_leave_where_there_are_too_many(
+def test_the_oldest_leave_where_there_are_too_many_but_none_that_this_run_needs(
     tiny_student: Student, drawer: Drawer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recall(tiny_student, 2)
-    old, young = sorted(reference_folder().iterdir())
+    old, young = sorted(Kept(KIND).folder.iterdir())
     os.utime(old, (1, 1))
-    monkeypatch.setattr(reference_cache, "MOST_BYTES", 2 * young.stat().st_size)
-    recall(tiny_student, 3)
+    monkeypatch.setattr(kept, "MOST_BYTES", 2 * young.stat().st_size)
+    recall(tiny_student, 1, guidance=5.0)
     assert not old.exists()
     assert young.exists()
+    recall(tiny_student, 3, guidance=6.0)
+    assert not young.exists()
+    drawn = len(drawer.drawn)
+    assert recall(tiny_student, 3, guidance=6.0).seconds == {}
+    assert len(drawer.drawn) == drawn, "three are more than the bound; this run needs them all"
 
 
 def test_a_cache_that_cannot_be_written_keeps_nothing(

@@ -104,7 +104,7 @@ def progress_bars(
                 tasks[bar] = display.add_task(str(step), total=total, step=bar)
                 if run is not None:
                     run.tell(bar, display.get_time())
-            display.update(tasks[bar], completed=done, description=str(step))
+            display.update(tasks[bar], completed=done, total=total, description=str(step))
 
         yield tell
         _stop_if_asked()

@@ -35,8 +35,8 @@ COMMAND_OPTIONS = (
 
 
 def pick_options(*names: str) -> tuple[Option, ...]:
-    """Those of an order that a verb takes too."""
-    return tuple(option for option in ORDER_OPTIONS if option.name in names)
+    """Those of an order that a verb takes too, without the panels of the command's help."""
+    return tuple(replace(option, panel=None) for option in ORDER_OPTIONS if option.name in names)
 
 
 def read_order(values: Mapping[str, Any]) -> Order:

@@ -17,7 +17,7 @@ TRUSTED_S = 5.0  # of finished stages that correct the others; seconds of less s
 
 @dataclass
 class RunTime:
-    """The stages of a run in order, as `(step, expected seconds)`, a network's part each or the whole; `now` is the one that runs.
+    """The stages of a run in order, as `(step, expected seconds)`, a network's part each or whole; `now` is the one that runs.
 
     A stage is told whole, or by parts. Those that the estimate has not are all the same stage to it.
     """

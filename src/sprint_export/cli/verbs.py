@@ -186,28 +186,30 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
-@takes_options(*o.pick_options("variant", "count", "compute"))
+@takes_options(*o.pick_options("variant", "gates", "count", "budget", "compute"))
 def validate(
     bundle: o.Folder,
     student: Annotated[
         str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
-    gate: Annotated[
-        list[str] | None, typer.Option(metavar="DEMAND", help="A demand, e.g. 'psnr_db>=30'; may be repeated, all hold.")
-    ] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    **values: Any,
+    *,
+    variant: str | None,
+    gates: list[str] | None,
+    **asked: Any,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
+    from sprint_export.validate.pace import read_budget
 
-    gates = check_report_gates(read_bundle(bundle, verify=False), gate or [], runtime)
+    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime)
+    read_budget(asked["budget"])
     given = o.read_prompts(prompts)
-    check_compute(values["compute"])
+    check_compute(asked["compute"])
     if student is not None:
         check_source(student)
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
@@ -216,9 +218,9 @@ def validate(
         from sprint_export.students import load_student
         from sprint_export.validate import validate_bundle
 
-        compute = choose_compute(values["compute"], note)
-        loaded = None if student is None else load_student(student, values["variant"])
-        report = validate_bundle(bundle, loaded, given, values["count"], gates, runtime, progress, compute)
+        loaded = None if student is None else load_student(student, variant)
+        asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
+        report = validate_bundle(bundle, loaded, given, progress, **asked)
     show_results([report], as_json)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from sprint_export.cache import cache_folder
 from sprint_export.estimates.counting import Count, count_network
 from sprint_export.estimates.stages import Job, Network
+from sprint_export.export.repeats import share_repeated
 from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.order import CheckedOrder
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
@@ -28,9 +29,11 @@ from sprint_export.quantize.search.costs import student_bytes
 from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
 from sprint_export.students.family import load_family
-from sprint_export.validate.bundle import TIMED, choose_prompts, make_draws
+from sprint_export.validate.bundle import TIMED, Inquiry, choose_prompts
+from sprint_export.validate.drawing import make_draws
+from sprint_export.validate.pace import FEWEST, SMALL_PICTURE
 from sprint_export.validate.reference_cache import list_paths
-from sprint_export.validate.side_by_side import ROLE_SAMPLES
+from sprint_export.validate.side_by_side import LARGE_SAMPLES, ROLE_SAMPLES
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 EARLIER, BEFORE = "kept from an earlier run", "done for the target before"
@@ -132,6 +135,7 @@ def _plan_network(
         shown=0.25 if shows_quarter(student, [role]) else 1.0,
         smoothed=_count_smoothed(student, role, mine) if recipe is not None and recipe.smooth else 0,
         layers=len(mine),
+        captured=count.operators * (1 - share_repeated(component.module)),
         graph=student_bytes(alone, layers, float_bytes),
     )
 
@@ -159,7 +163,8 @@ def _plan_validation(job: Job, checked: CheckedOrder, student: Student, speciali
     spec = specialized.chain.find_spec(specialized.chain.names.picture, specialized.components)
     assert spec is not None
     side = int(spec.shape[3])
-    prompts = choose_prompts(student, None, checked.order.count, side)
+    prompts, budget = choose_prompts(student, Inquiry(count=checked.order.count, budget=checked.order.budget), side)
+    prompts = prompts if budget is None else prompts[:FEWEST]  # what they take decides how many more
     paths = list_paths(student, make_draws(specialized, specialized.components, prompts))
     is_timed = any(gate.metric.startswith(TIMED) for gate in checked.gates)
     missing = [path for path in paths if is_timed or not path.is_file()]
@@ -168,5 +173,7 @@ def _plan_validation(job: Job, checked: CheckedOrder, student: Student, speciali
     if not drawn:
         kept["PyTorch reference"] = BEFORE if missing else EARLIER
     picture = 3 * side * side + 4 * math.prod(student.latent_shape)
-    job = replace(job, pictures=len(prompts), drawn=len(drawn), samples=min(ROLE_SAMPLES, len(prompts)), kept=kept)
+    is_fed = side > SMALL_PICTURE
+    samples = min(LARGE_SAMPLES if is_fed else ROLE_SAMPLES, len(prompts))
+    job = replace(job, pictures=len(prompts), drawn=len(drawn), samples=samples, is_fed=is_fed, kept=kept)
     return job, len(drawn) * picture

@@ -78,7 +78,7 @@ def plan_run(orders: Sequence[CheckedOrder], progress: Progress = quiet) -> Plan
     measured = [Estimate(step, end - begin) for step, (begin, end) in zip(BEFORE, pairwise(clock), strict=True)]
     libraries = find_used_memory()
     planned = _plan_jobs(loaded)
-    machine = measure_machine(orders[0].out.absolute())
+    machine = measure_machine(orders[0].out.absolute(), loaded.compute)
     stages = measured + [each for one in planned for each in estimate_job(one.job, machine)]
     memory = libraries + max(each.memory for each in stages)
     searched = any(map(is_searched, orders))
@@ -91,7 +91,7 @@ def expect_stages(loaded: Loaded, machine: Machine = TYPICAL) -> list[Estimate]:
     planned = _plan_jobs(loaded)
     stages = [each for one in planned for each in estimate_job(one.job, machine)]
     if sum(each.seconds for each in stages) > WORTH_MEASURING_S and machine is TYPICAL:
-        machine = measure_machine(loaded.orders[0].out.absolute())
+        machine = measure_machine(loaded.orders[0].out.absolute(), loaded.compute)
         stages = [each for one in planned for each in estimate_job(one.job, machine)]
     return stages
 

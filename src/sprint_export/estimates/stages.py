@@ -10,10 +10,10 @@ which prints estimate and actual side by side (docs/decisions/0031-estimates.md)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sprint_export.estimates.counting import Count
-from sprint_export.estimates.machine import Machine
+from sprint_export.estimates.machine import Machine, Rates
 from sprint_export.progress import Step
 
 FLOAT = 4  # bytes
@@ -26,9 +26,12 @@ WRITING = 8  # a graph's weights: folded, rounded, written, hashed
 OPENING = 4  # by a runtime: read and folded to float32
 # In operators that have nothing to compute (Machine.operator): the rest of what Python and builders do.
 CALL = 4  # an operator in a network
-CAPTURE = 4000  # an operator that is captured, translated, rewritten, checked
-BUILD = 800  # the same by a builder of engines
-RANGE = 1000  # an observer's choice for one layer
+EXPORT = 400_000  # a network, whatever its size
+CAPTURE = 2500  # an operator that torch captures and translates
+REWRITE = 1000  # one of the whole graph: rewritten, checked, written
+OPEN = 500  # the same by a runtime that opens it
+BUILD = 1800  # the same by a builder of engines
+RANGE = 1500  # an observer's choice for one layer
 RUNTIME = 0.7  # of torch's seconds, by a runtime that fuses operators
 CHECKING_BYTES_S = 1e9  # read and hashed
 BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
@@ -36,6 +39,7 @@ BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
 TENSORS_EXPORTING = 3
 TENSORS_STREAMING = 2
 BUILDER_COPIES = 2
+LATER = 3e8  # bytes of libraries that come after torch: ONNX, runtimes, the builder
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Network:
         shown: share of a picture that a calibration shows it.
         smoothed: values of weights that smoothing looks at.
         layers: that are rounded.
+        captured: operators of it that an export captures; the rest are repetitions.
         graph: bytes of its files, engines apart.
     """
 
@@ -62,6 +67,7 @@ class Network:
     shown: float = 1.0
     smoothed: int = 0
     layers: int = 0
+    captured: float = 0.0
     graph: int = 0
 
 
@@ -75,6 +81,7 @@ class Job:
         pictures: that are validated; 0 where nothing is.
         drawn: pictures of these that the reference has to draw.
         samples: prompts on which networks are compared alone.
+        is_fed: torch's rounded networks run on these only, fed what the exported ones were.
         is_rounded: whether layers are quantized.
         built_for: the device that engines are built for; "" where none are.
         target: its name in a run for several, else "".
@@ -86,6 +93,7 @@ class Job:
     pictures: int = 0
     drawn: int = 0
     samples: int = 0
+    is_fed: bool = False
     is_rounded: bool = False
     built_for: str = ""
     target: str = ""
@@ -128,25 +136,23 @@ class _Stages:
                 yield self._one("choosing ranges", role, self._call(network.layers * RANGE), 0.0)
         yield from self._each("exporting", self._export, lambda each: TENSORS_EXPORTING * each.count.largest * FLOAT)
         if job.built_for:
-            yield from self._each("building", self._build, lambda each: BUILDER_COPIES * each.graph)
+            yield from self._each("building", self._build, lambda each: LATER + BUILDER_COPIES * each.graph)
         if job.pictures:
             yield from self._validate()
 
     def _validate(self) -> Iterator[Estimate]:
-        files = sum(each.graph for each in self.job.networks.values()) * (2 if self.job.built_for else 1)
+        job, rates = self.job, self.machine.device
+        files = sum(each.graph for each in job.networks.values()) * (2 if job.built_for else 1)
         yield self._one("checking files", "", files / CHECKING_BYTES_S, 0.0)
-        networks, hold = self.job.networks.values(), max(map(self._hold, self.job.networks.values()))
-        reference = sum(self._draw(each, self.job.drawn) * each.stock for each in networks)
-        yield self._one("PyTorch reference", "", reference + self._load() * bool(self.job.drawn), hold)
-        rounding = ROUNDING * self.job.is_rounded
-        twin = sum(
-            self._draw(each, self.job.pictures) + self._pass(self.job.pictures * each.steps * each.count.heard, rounding)
-            for each in networks
-        )
-        twin += self._load() + sum(self._pass(each.count.values * FLOAT, rounding) for each in networks)
-        yield self._one("torch, rounded", "", twin, hold)
-        yield self._one("exported", "", self._run(self.job.pictures), hold)
-        yield self._one("comparing", "", self._run(self.job.samples), hold)
+        loading = sum(self._load(each) for each in job.networks.values()) if job.drawn else 0.0
+        drawing = sum(self._draw(each, job.drawn, rates) * each.stock for each in job.networks.values())
+        yield self._one("PyTorch reference", "", loading + drawing, max(map(self._hold, job.networks.values())))
+        rounded = list(self._each("torch, rounded", self._round, self._hold))
+        exported = list(self._each("exported", lambda each: self._run(each, job.pictures), self._open))
+        yield from (*exported, *rounded) if job.is_fed else (*rounded, *exported)
+        if not job.is_fed:
+            compared = sum(self._run(each, job.samples) for each in job.networks.values())
+            yield self._one("comparing", "", compared, max(map(self._open, job.networks.values())))
 
     def _each(self, stage: str, seconds: Measure, memory: Measure) -> Iterator[Estimate]:
         for role, network in self.job.networks.items():
@@ -156,42 +162,55 @@ class _Stages:
         return Estimate(Step(stage, role, self.job.target), seconds, memory)
 
     def _pass(self, size: float, times: float) -> float:
-        """Bytes that are read and written so many times."""
-        return 2 * size * times / self.machine.memory
+        """Bytes that are read and written so many times, in the processor's memory."""
+        return 2 * size * times / self.machine.host.memory
+
+    def _watch(self, network: Network, times: float) -> float:
+        """Seconds of so many passes over what layers read for one prompt, where they read it."""
+        return 2 * network.count.heard * times / self.machine.device.memory
 
     def _call(self, operators: float) -> float:
-        return operators * self.machine.operator
+        return operators * self.machine.host.operator
 
-    def _forward(self, network: Network) -> float:
+    def _forward(self, network: Network, rates: Rates) -> float:
         """One prompt, once, in torch."""
-        count, machine = network.count, self.machine
-        products = count.matmul / machine.matmul + count.conv / machine.conv
-        return products + count.moved / machine.memory + count.cached / machine.cache + self._call(count.operators * CALL)
+        count = network.count
+        products = count.matmul / rates.matmul + count.conv / rates.conv
+        return products + count.moved / rates.memory + count.cached / rates.cache + CALL * count.operators * rates.operator
 
-    def _draw(self, network: Network, pictures: int) -> float:
-        return pictures * network.steps * self._forward(network)
+    def _draw(self, network: Network, pictures: int, rates: Rates) -> float:
+        return pictures * network.steps * self._forward(network, rates)
 
-    def _load(self) -> float:
-        return sum(self._pass(each.count.values * FLOAT, LOADING) for each in self.job.networks.values())
+    def _load(self, network: Network) -> float:
+        return self._pass(network.count.values * FLOAT, LOADING)
+
+    def _round(self, network: Network) -> float:
+        """A network in torch with the exported one's rounding."""
+        job = self.job
+        pictures, passes = job.samples if job.is_fed else job.pictures, ROUNDING * job.is_rounded
+        drawing = self._draw(network, pictures, self.machine.device) + pictures * network.steps * self._watch(network, passes)
+        return self._load(network) + self._pass(network.count.values * FLOAT, passes) + drawing
 
     def _calibrate(self, network: Network) -> float:
         prompts = self.job.prompts
         chunks = -(-prompts // network.rows)
-        each = self._forward(network) + self._pass(network.count.heard, HEARING)
-        return network.runs * (prompts * network.shown * each + chunks * self._pass(network.count.values * FLOAT, LOADING))
+        rates = replace(self.machine.device, matmul=self.machine.device.linear)
+        each = self._forward(network, rates) + self._watch(network, HEARING)
+        return network.runs * (prompts * network.shown * each + chunks * self._load(network))
 
     def _export(self, network: Network) -> float:
         weights = self._pass(network.count.values * FLOAT, WRITING) + network.graph / self.machine.disk
-        return self._call(network.count.operators * CAPTURE) + weights
+        python = EXPORT + CAPTURE * network.captured + REWRITE * network.count.operators
+        return self._call(python) + weights
 
     def _build(self, network: Network) -> float:
         writing = network.graph / BUILDING_BYTES_S + network.graph / self.machine.disk
         return self._call(network.count.operators * BUILD) + writing
 
-    def _run(self, pictures: int) -> float:
-        networks = self.job.networks.values()
-        opening = sum(self._pass(each.count.values * FLOAT, OPENING) for each in networks)
-        return opening + RUNTIME * sum(self._draw(each, pictures) for each in networks)
+    def _run(self, network: Network, pictures: int) -> float:
+        """A network by the runtime of its target, on the processor."""
+        opening = self._pass(network.count.values * FLOAT, OPENING) + self._call(OPEN * network.count.operators)
+        return opening + RUNTIME * self._draw(network, pictures, self.machine.host)
 
     def _stream(self, network: Network) -> float:
         """Activations of a chunk, and the largest weight as it is stored and widened."""
@@ -200,4 +219,8 @@ class _Stages:
 
     def _hold(self, network: Network) -> float:
         """A whole network in float32, and what one picture makes of it."""
-        return network.count.values * FLOAT + network.count.live
+        return LATER + network.count.values * FLOAT + network.count.live
+
+    def _open(self, network: Network) -> float:
+        """A network in a runtime: weights as stored, the largest widened, and what one picture makes of it."""
+        return LATER + network.graph + TENSORS_STREAMING * network.count.largest * FLOAT + network.count.live

@@ -97,7 +97,15 @@ class Order:
             is_repeated=True,
         ),
     )
-    count: int | None = field(default=None, metadata=resolved("How many prompts; default 64 (4 above 128 px).", int, VALIDATION))
+    count: int | None = field(
+        default=None, metadata=resolved("How many prompts, with --budget at most; default 64.", int, VALIDATION)
+    )
+    budget: str | float | None = field(
+        default=None,
+        metadata=resolved(
+            "Draw as many pictures as fit into 90s, 10m or 1h, at least 4; default 3m above 128 px.", panel=VALIDATION
+        ),
+    )
     validate: bool = field(
         default=True, metadata=resolved("Leave the validation out.", bool, VALIDATION, flags=("--no-validate",))
     )

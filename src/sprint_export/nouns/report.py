@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of a report. `limit` and `passed` are None where nothing is demanded."""
+    """One row of a report. `limit` and `passed` are None where nothing is demanded.
+
+    `interval` is where the mean over all prompts lies with 95 % confidence, as far as the drawn ones say; None where they say
+    nothing, or the value is no mean.
+    """
 
     metric: str
     value: float
@@ -16,6 +20,7 @@ class Measurement:
     limit: str | None = None
     passed: bool | None = None
     note: str = ""
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What validation measured: rows, the runtime and machine that ran it, and per-engine kernel summaries."""
+    """What validation measured: rows, the runtime and machine that ran it, how many prompts it drew and in how many seconds."""
 
     bundle: str
     target: str
@@ -75,6 +80,7 @@ class Report:
     machine: str
     prompts: int
     rows: tuple[Measurement, ...]
+    seconds: float = 0.0
 
     @property
     def passed(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,21 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+Make = Callable[[str], tuple[ComponentRecord, Path]]  # given a role
+
+
+@pytest.fixture(scope="module")
+def half(tiny_special: Student, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """The tiny student's assets in half precision, each written by the first test that asks for it."""
+
+    @cache
+    def make(role: str) -> tuple[ComponentRecord, Path]:
+        folder = tmp_path_factory.mktemp("half") / role
+        return write(tiny_special.components[role], "fp16", folder), folder
+
+    return make
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_fp32_is_torch(tiny_special: Student, tiny_feeds: dict[str, dict[str, Array]], role: str, tmp_path: Path) -> None:
     component = tiny_special.components[role]
@@ -67,15 +84,15 @@ def test_fp32_is_torch(tiny_special: Student, tiny_feeds: dict[str, dict[str, Ar
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_names_stay_and_integers_become_32_bits(tiny_special: Student, role: str, tmp_path: Path) -> None:
+def test_names_stay_and_integers_become_32_bits(tiny_special: Student, role: str, half: Make) -> None:
     component = tiny_special.components[role]
-    record = write(component, "fp16", tmp_path / role)
+    record, folder = half(role)
     assert record.parts[0].graph == "model.aimodel/main.mlirb"
     assert (record.parts[0].inputs, record.parts[0].outputs) == (record.inputs, record.outputs)
     assert record.outputs == component.outputs
     wanted = {spec.name: "int32" if spec.dtype == "int64" else "float32" for spec in component.inputs}
     assert {spec.name: spec.dtype for spec in record.inputs} == wanted
-    summary: Any = _open(tmp_path / role).summary()
+    summary: Any = _open(folder).summary()
     found = {name: kind.partition("(")[2].partition(",")[0].lower() for name, kind in summary.function_inputs("main")}
     assert found == wanted, "the file says what the record says"
     assert set(record.precision_counts) <= {"FLOAT16", "FLOAT"}
@@ -85,19 +102,16 @@ def test_names_stay_and_integers_become_32_bits(tiny_special: Student, role: str
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_quantized_layers_are_stored_in_8_bits_and_computed_as_the_reference_does(
-    tiny_special: Student, tiny_feeds: dict[str, dict[str, Array]], precision: str, role: str, tmp_path: Path
+    tiny_special: Student, tiny_feeds: dict[str, dict[str, Array]], precision: str, role: str, half: Make, tmp_path: Path
 ) -> None:
     component = quantize(tiny_special, "coreai", precision).components[role]
     assert component.layers
     assert all(layer.input_amax is None for layer in component.layers.values()), "weights only"
-    record, plain = (
-        write(component, precision, tmp_path / "small"),
-        write(tiny_special.components[role], "fp16", tmp_path / "plain"),
-    )
+    record, (plain, plain_folder) = write(component, precision, tmp_path / "small"), half(role)
     counts = record.precision_counts
     values = sum(component.weights[f"{name}.weight"].load().numel() for name in component.layers)
     assert counts[STORED[precision]] == values, "each layer once: not unpacked, not repeated"
-    saved = size_of(tmp_path / "plain") - size_of(tmp_path / "small")
+    saved = size_of(plain_folder) - size_of(tmp_path / "small")
     assert saved >= 0.8 * values, f"{values} values went from 2 bytes to 1, the asset shrank by {saved}"
     assert set(plain.precision_counts) <= {"FLOAT16", "FLOAT"}
     found = run(record, tmp_path / "small", tiny_feeds[role])

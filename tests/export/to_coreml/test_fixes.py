@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +20,11 @@ from torch.nn import functional as F
 pytest.importorskip("coremltools")
 import coremltools as ct
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+from coremltools.converters.mil.mil import Program
 from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
 from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
+from sprint_export.export.to_coreml import writer
 from sprint_export.export.to_coreml.fixes import (
     HALF_PASS,
     LEFT_OUT,
@@ -26,11 +32,14 @@ from sprint_export.export.to_coreml.fixes import (
     drop_aliases,
     exceeds_half,
     frugal_half_precision,
+    frugal_passes,
     gelu_keeps_its_form,
     rsqrt_adds_nothing,
 )
 from sprint_export.export.to_coreml.weights import PASS, make_pipeline
 from sprint_export.libraries import hush
+from sprint_export.registry import load_target
+from tests.export.to_onnx.graphs import quantize_small
 from tests.made_student import Array
 
 DELETE = "coremltools does this right by itself now: delete the fix, its lines in coreml_fixes' docstring and this test"
@@ -217,3 +226,29 @@ def test_an_operation_with_a_large_weight_stays_in_float32(factor: float, dtype:
         ops = lower(capture(lambda x: x * factor * torch.ones(8) + 1), compute_precision=ct.precision.FLOAT16)
     (product,) = [op for op in ops if op.op_type == "mul"]
     assert product.outputs[0].is_tensor_or_scalar_of(dtype=dtype)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])  # the latter with compressed constants
+def test_without_a_check_after_each_pass_the_file_is_the_same(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    component, checks, validate = quantize_small("int8", "fp16", 0, target="coreml"), Counter[str](), Program.validate
+    if precision == "fp16":
+        component = dataclasses.replace(component, layers={})
+    for name, passes in (("frugal", frugal_passes), ("usual", contextlib.nullcontext)):
+
+        def count(program: Any, *given: Any, name: str = name, **named: Any) -> None:
+            checks[name] += 1
+            validate(program, *given, **named)
+
+        monkeypatch.setattr(Program, "validate", count)
+        monkeypatch.setattr(writer, "frugal_passes", passes)
+        options = {"deployment_target": "iOS18", "compute_unit": "all"}
+        writer.EXPORTER.write_component(component, load_target("coreml"), precision, options, tmp_path / name)
+        assert Program.validate is count
+    files = sorted(path.relative_to(tmp_path / "usual") for path in (tmp_path / "usual").rglob("*") if path.is_file())
+    different = [file for file in files if (tmp_path / "frugal" / file).read_bytes() != (tmp_path / "usual" / file).read_bytes()]
+    assert files
+    assert not different
+    assert checks["frugal"] == 1
+    assert checks["usual"] > 100, DELETE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 pytest.importorskip("coremltools")
 
+from sprint_export.export.bundle import read_bundle
 from sprint_export.export.to_coreml import writer as to_coreml
 from sprint_export.export.to_coreml.fixes import TANH_FORM
 from sprint_export.nouns.bundle import ComponentRecord
@@ -25,6 +28,7 @@ from sprint_export.session import Parts, Session
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.images import psnr_arrays, relative_error
+from tests.bundles import shared_bundle
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array
 from tests.tree import ROLES
@@ -44,9 +48,27 @@ def open_component(record: ComponentRecord, folder: Path) -> Session:
     return Parts([RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
 
 
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A component on disk, beside what it was made from."""
+
+    component: Component
+    precision: str
+    record: ComponentRecord
+    folder: Path
+
+
+Make = Callable[[str, str], Made]  # given a role and a precision
+
+
 def compare(component: Component, folder: Path, precision: str, feeds: Feeds, **options: object) -> tuple[Array, Array]:
+    """As `compare_made`, of what is written now."""
+    return compare_made(Made(component, precision, write(component, folder, precision, **options), folder), feeds)
+
+
+def compare_made(made: Made, feeds: Feeds) -> tuple[Array, Array]:
     """What the package computes, and what torch computes with the same rounding; of a text encoder the prompt's rows."""
-    record = write(component, folder, precision, **options)
+    component, precision, record, folder = made.component, made.precision, made.record, made.folder
     name, mine = component.outputs[0].name, feeds[component.role]
     found = open_component(record, folder).run(mine)[name]
     wanted = TorchSession(component, fake=True, dtype=TARGET.graph_dtype[precision]).run(mine)[name]
@@ -61,13 +83,29 @@ def quantized(student: Student, precision: str) -> Student:
 
 
 @pytest.fixture(scope="module")
+def packages(made_special: Student, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Of the made student, each written by the first test that asks for it."""
+
+    @cache
+    def round_student(precision: str) -> Student:
+        return quantized(made_special, precision) if precision not in ("fp32", "fp16") else made_special
+
+    @cache
+    def make(role: str, precision: str) -> Made:
+        component, folder = round_student(precision).components[role], tmp_path_factory.mktemp("package") / role
+        return Made(component, precision, write(component, folder, precision), folder)
+
+    return make
+
+
+@pytest.fixture(scope="module")
 def first(made: Student) -> Student:
     return specialize_student(made, layout="channels-first")
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_in_float32_a_package_is_pytorch(role: str, made_special: Student, made_feeds: Feeds, tmp_path: Path) -> None:
-    found, wanted = compare(made_special.components[role], tmp_path / role, "fp32", made_feeds)
+def test_in_float32_a_package_is_pytorch(role: str, packages: Make, made_feeds: Feeds) -> None:
+    found, wanted = compare_made(packages(role, "fp32"), made_feeds)
     assert relative_error(found, wanted) < 1e-5
 
 
@@ -77,37 +115,34 @@ def test_the_channels_first_transformer_too(first: Student, made_feeds: Feeds, t
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_in_half_precision_it_is_within_55_db(
-    role: str, made_special: Student, first: Student, made_feeds: Feeds, tmp_path: Path
-) -> None:
-    for i, student in enumerate((made_special, first) if role == "transformer" else (made_special,)):
-        found, wanted = compare(student.components[role], tmp_path / f"{i}", "fp16", made_feeds)
-        assert psnr_arrays(found, wanted) >= 55
+def test_in_half_precision_it_is_within_55_db(role: str, packages: Make, made_feeds: Feeds) -> None:
+    assert psnr_arrays(*compare_made(packages(role, "fp16"), made_feeds)) >= 55
+
+
+def test_the_channels_first_transformer_is_too(first: Student, made_feeds: Feeds, tmp_path: Path) -> None:
+    assert psnr_arrays(*compare(first.components["transformer"], tmp_path / "t", "fp16", made_feeds)) >= 55
 
 
 @pytest.mark.parametrize("precision", ["int8", "w8a8", "w6", "w4"])
 @pytest.mark.parametrize("role", ROLES)
-def test_compressed_it_is_pytorch_with_the_same_rounding(
-    role: str, precision: str, made_special: Student, made_feeds: Feeds, tmp_path: Path
-) -> None:
-    component = quantized(made_special, precision).components[role]
-    assert component.layers
-    found, wanted = compare(component, tmp_path / role, precision, made_feeds)
+def test_compressed_it_is_pytorch_with_the_same_rounding(role: str, precision: str, packages: Make, made_feeds: Feeds) -> None:
+    made = packages(role, precision)
+    assert made.component.layers
     # w8a8: a value on a rounding step falls either way in half precision
-    assert psnr_arrays(found, wanted) >= (30 if precision == "w8a8" else 55)
+    assert psnr_arrays(*compare_made(made, made_feeds)) >= (30 if precision == "w8a8" else 55)
 
 
 @pytest.mark.parametrize(("precision", "stored"), [("int8", "INT8"), ("w8a8", "INT8"), ("w6", "UINT6"), ("w4", "UINT4")])
-def test_weights_are_stored_in_their_bits(precision: str, stored: str, made_special: Student, tmp_path: Path) -> None:
-    component = quantized(made_special, precision).components["transformer"]
-    record = write(component, tmp_path / "t", precision)
+def test_weights_are_stored_in_their_bits(precision: str, stored: str, packages: Make) -> None:
+    made = packages("transformer", precision)
+    component = made.component
     values = sum(
         component.weights[f"{layer}.weight"].shape[0] * np.prod(component.weights[f"{layer}.weight"].shape[1:])
         for layer in component.layers
     )
-    assert record.precision_counts[stored] == values
-    size = sum(path.stat().st_size for path in tmp_path.rglob("weight.bin"))
-    floats = record.precision_counts["FP16"] * 2
+    assert made.record.precision_counts[stored] == values
+    size = sum(path.stat().st_size for path in made.folder.rglob("weight.bin"))
+    floats = made.record.precision_counts["FP16"] * 2
     assert (
         size <= values * load_scheme(next(iter(component.layers.values())).scheme).weights.bits / 8 + floats + 64 * 400
     )  # alignment
@@ -152,14 +187,14 @@ def test_parts_compute_what_the_whole_computes(
     assert relative_error(found, wanted) < 1e-5
 
 
-def test_gelus_keep_their_form(made_special: Student, tmp_path: Path) -> None:
+def test_gelus_keep_their_form(made_special: Student, packages: Make) -> None:
     forms = {}
     for role in ("text_encoder", "transformer"):
-        record = write(made_special.components[role], tmp_path / role)
-        program = read_program(tmp_path / role / "model.mlpackage")
+        made = packages(role, "fp32")
+        program = read_program(made.folder / "model.mlpackage")
         gelus = [op for op in program.ops if op.type == "gelu"]
         forms[role] = [str(program.constants[op.inputs["mode"][0]].load()) for op in gelus]
-        assert record.parts[0].graph.startswith("model.mlpackage/")
+        assert made.record.parts[0].graph.startswith("model.mlpackage/")
     layers = len(made_special.components["text_encoder"].module.model.layers)  # type: ignore[union-attr, arg-type]
     assert forms == {"text_encoder": [TANH_FORM] * layers, "transformer": [TANH_FORM]}
 
@@ -173,9 +208,11 @@ def test_two_steps_take_a_step_index(made: Student, made_feeds: Feeds, tmp_path:
         assert relative_error(found, wanted) < 1e-5
 
 
-def test_sprint_tiny_reaches_55_db_per_component(tmp_path: Path) -> None:
-    student = specialize_student(load_student("sprint-tiny"), layout="channels-first")
+def test_sprint_tiny_reaches_55_db_per_component(tmp_path_factory: pytest.TempPathFactory) -> None:
+    bundle = read_bundle(shared_bundle(tmp_path_factory.getbasetemp(), "coreml-fp16"))
+    student = specialize_student(load_student("sprint-tiny"), layout=bundle.layout)
+    assert bundle.layout == "channels-first"
     feeds = make_feeds(student)
-    for role in ROLES:
-        found, wanted = compare(student.components[role], tmp_path / role, "fp16", feeds)
-        assert psnr_arrays(found, wanted) >= 55, role
+    for record in bundle.components:
+        made = Made(student.components[record.role], bundle.precision, record, bundle.folder / record.role)
+        assert psnr_arrays(*compare_made(made, feeds)) >= 55, record.role

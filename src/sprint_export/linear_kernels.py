@@ -1,0 +1,27 @@
+"""Large Linear layers on the CPU by oneDNN, in float32 as ever.
+
+torch gives a Linear's product to MKL, which on other processors than Intel's stays with AVX2: on an AMD EPYC with AVX-512 that is
+100 GFLOP/s a core, where oneDNN, which computes torch's convolutions anyway, has 215 (docs/decisions/0029). Results differ in
+float32's last digits, so it is for layers that are worth it, and small students keep their bytes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+_NAME = "_linear_pointwise"  # torch's own compiler calls it; older builds, and those without oneDNN, have none
+
+
+class OneDnnLinear(torch.nn.Linear):
+    """A Linear whose weight lies on the CPU in float32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out]."""
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return product
+
+
+def use_onednn(module: torch.nn.Module) -> None:
+    """Let a Linear compute by oneDNN from now on, where this torch has it; other modules stay as they are."""
+    if type(module) is torch.nn.Linear and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _NAME):
+        module.__class__ = OneDnnLinear

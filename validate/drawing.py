@@ -1,0 +1,157 @@
+"""The pictures of a validation: a chunk in every version, then the next, as far as its pace allows (pace.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.compute import CPU, Compute
+from sprint_export.errors import BundleError
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.chain import Interface
+from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.student import Student
+from sprint_export.progress import Progress, Step
+from sprint_export.registry import load_target
+from sprint_export.session import make_noise
+from sprint_export.sizes import find_sizes
+from sprint_export.specialize import specialize_like
+from sprint_export.students.family import Draws, Reference, load_family
+from sprint_export.validate.kept import Kept
+from sprint_export.validate.pace import SMALL_PICTURE, Pace, count_drawn
+from sprint_export.validate.reference_cache import recall_reference
+from sprint_export.validate.side_by_side import (
+    LARGE_SAMPLES,
+    Drawn,
+    compare_components,
+    compare_rounded,
+    draw_exported,
+    draw_rounded,
+    pair_components,
+)
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array
+
+NOISE_SEED = 0
+
+
+@dataclass
+class Sides:
+    """What was drawn, and what was found of single components meanwhile.
+
+    Args:
+        reference: PyTorch's float32.
+        exported: by the bundle.
+        rounded: pictures of torch with the same rounding, of the first prompts.
+        is_fed: its networks were fed what the exported ones were, not what the one before gave.
+        rows: of a report.
+    """
+
+    reference: Reference
+    exported: Drawn
+    rounded: Array
+    is_fed: bool
+    rows: list[Measurement]
+
+
+@dataclass
+class Drawing:
+    """How pictures of a bundle and its student are drawn.
+
+    Args:
+        bundle: the files.
+        student: unspecialized.
+        runtime: of the exported side; None: the first that can run here.
+        is_timed: draw all of the reference's pictures, for their seconds.
+        kept: where what a network gave is kept until the report is written.
+        progress: is told (step, done, total).
+        compute: where torch draws its sides.
+    """
+
+    bundle: Bundle
+    student: Student
+    runtime: str | None
+    is_timed: bool
+    kept: Kept
+    progress: Progress
+    compute: Compute = CPU
+    _told: dict[Step, int] = field(default_factory=dict)
+
+    def draw_sides(self, prompts: Sequence[str], pace: Pace) -> Sides:
+        """As many of the prompts as the pace allows, the first ones."""
+        networks = {record.role: record for record in self.bundle.components}
+        draws = make_draws(specialize_like(self.student, self.bundle), networks, prompts, self.compute)
+        versions: dict[str, Callable[[Draws], Reference | Drawn]] = {"reference": self._recall_reference}
+        if self.is_small:
+            versions["rounded"] = self._draw_rounded
+        versions["exported"] = self._draw_exported
+        found: dict[str, Any] = {}
+        done = 0
+        while count := pace.choose_next(done):
+            chunk = draws.take(range(done, done + count))
+            for name, draw in versions.items():
+                start = pace.clock()
+                part = draw(chunk)
+                pace.note(name, pace.clock() - start, count_drawn(part.seconds))
+                found[name] = found[name].join(part) if done else part
+            if not done:
+                rows, pictures = self._compare(found)
+            done += count
+            self.kept.bound()
+        if self.is_small:
+            pictures = found["rounded"].pictures
+        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether torch can draw all pictures too."""
+        return picture_side(self.bundle) <= SMALL_PICTURE
+
+    def _recall_reference(self, draws: Draws) -> Reference:
+        return recall_reference(self.student, draws, self._tell, self.is_timed, self.kept)
+
+    def _draw_rounded(self, draws: Draws) -> Drawn:
+        return draw_rounded(self.bundle, self.student, draws, self._tell, self.kept)
+
+    def _draw_exported(self, draws: Draws) -> Drawn:
+        samples = 0 if self.is_small else LARGE_SAMPLES
+        return draw_exported(self.bundle, self.runtime, draws, self._tell, self.kept, samples)
+
+    def _compare(self, found: Mapping[str, Drawn]) -> tuple[list[Measurement], Array]:
+        """Single components on the first chunk; pictures of torch with the same rounding."""
+        if not self.is_small:
+            return compare_rounded(self.bundle, self.student, found["exported"], self._tell, self.kept, self.compute)
+        rounded = found["rounded"]
+        rows = compare_components(self.bundle, self.runtime, rounded, self._tell)
+        paired = pair_components(self.bundle, self.student, rounded)
+        return rows + load_target(self.bundle.target).compare_rows(self.bundle, paired), rounded.pictures
+
+    def _tell(self, step: Step, done: int, total: int) -> None:
+        """A stage that comes again with the next chunk goes on counting."""
+        before = self._told.get(step, 0)
+        self.progress(step, before + done, before + total)
+        if done == total:
+            self._told[step] = before + total
+
+
+def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts: Sequence[str], compute: Compute = CPU) -> Draws:
+    """What all versions draw of a specialized student with these networks: prompts, noise, what optional networks take.
+
+    Noise and inputs of a prompt depend on its place alone.
+    """
+    assert specialized.plan is not None
+    noise = make_noise(NOISE_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
+    samples = load_family(specialized.family).make_inputs(specialized, len(prompts))
+    inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
+    return Draws(prompts, noise, specialized.plan.guidance, inputs, compute)
+
+
+def picture_side(bundle: Bundle) -> int:
+    """Width of the pictures in pixels."""
+    if missing := bundle.chain.list_missing([record.role for record in bundle.components]):
+        raise BundleError(
+            f"the bundle has no {', '.join(missing)}: no picture can be drawn; export all components to validate it"
+        )
+    return find_sizes(bundle).pixels[1]
