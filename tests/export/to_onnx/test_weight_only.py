@@ -11,10 +11,12 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from sprint_export.export.to_onnx import qdq
 from sprint_export.export.to_onnx.writer import make_graph
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize import quantize_student
+from sprint_export.quantize.scales import split_weight
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import OnnxRuntimeSession
@@ -117,6 +119,23 @@ def test_a_bfloat16_graph_and_its_shadow(precision: str, tmp_path: Path) -> None
         TorchSession(graph.component, fake=True, dtype="bf16").run(FEEDS)["y"],
     )
     assert relative_error(found, rounded) <= EXACT
+
+
+@pytest.mark.parametrize("precision", ["w8a16", "w4a16"])
+def test_rows_are_rounded_in_slices_as_they_are_together(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = export_component(make_reader(precision), "fp32", tmp_path / "together").path.with_suffix(".onnx.data")
+    most: list[int] = []
+
+    def split(rows: torch.Tensor, layer: QuantizedLayer) -> object:
+        most.append(rows.numel())
+        return split_weight(rows, layer)
+
+    monkeypatch.setattr(qdq, "SLICE", 100)
+    monkeypatch.setattr(qdq, "split_weight", split)
+    apart = export_component(make_reader(precision), "fp32", tmp_path / "apart").path.with_suffix(".onnx.data")
+    assert apart.read_bytes() == together.read_bytes()
+    assert len(most) > 8
+    assert max(most) <= 9 * 32, "a row has more than SLICE values"
 
 
 def test_making_the_graph_pulls_no_weight() -> None:
