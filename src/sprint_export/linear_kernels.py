@@ -1,7 +1,7 @@
 """Large Linear layers on the CPU by oneDNN, in float32 as ever.
 
-torch gives a Linear's product to MKL, which on other processors than Intel's stays with AVX2: on an AMD EPYC with AVX-512 that is
-100 GFLOP/s a core, where oneDNN, which computes torch's convolutions anyway, has 215 (docs/decisions/0029). Results differ in
+torch gives a Linear's product to MKL, which on an AMD EPYC with AVX-512 reaches 100 GFLOP/s a core (presumably it stays with AVX2
+there), where oneDNN, which computes torch's convolutions anyway, has 215 (docs/decisions/0029). Results differ in
 float32's last digits, so it is for layers that are worth it, and small students keep their bytes.
 """
 
