@@ -3,8 +3,7 @@
     python benchmarks/calibration_prompts.py pictures --count 128     # sprint-tiny: PSNR by the number of prompts
     python benchmarks/calibration_prompts.py growth                   # how far its ranges grow when prompts double
     python benchmarks/calibration_prompts.py cost                     # full size: forward pass and recording, network by network
-    python benchmarks/calibration_prompts.py whole                    # the full-size decoder's ranges of a picture
-    python benchmarks/calibration_prompts.py quarters                 # and of its quarters
+    python benchmarks/calibration_prompts.py quarters --side 16       # the full-size decoder's ranges, of a picture and quarters
     python benchmarks/calibration_prompts.py kernels                  # a core's speed in what the networks are made of
 
 Each puts its figures into benchmarks/results/calibration_prompts.json. Seconds are processor seconds: other jobs ran beside. Of
@@ -177,16 +176,30 @@ def measure_cost() -> dict[str, Any]:
     return found
 
 
-def measure_decoder(is_whole: bool) -> dict[str, Any]:
-    """Largest values by layer, of a picture's latents or of their quarters one after the other."""
+def measure_quarters(side: int) -> dict[str, Any]:
+    """How far the largest values of a picture of so many latents a side are beyond those of its quarters: of one, of all four."""
     network, _ = open_full("vae_decoder")
-    (latents,) = make_feeds(network, 1, SIDE).values()
+    (latents,) = make_feeds(network, 1, side).values()
     clocks = []
-    for part in [latents] if is_whole else [walk.cut_quarter(latents, i) for i in range(4)]:
+    for part in (latents, *(walk.cut_quarter(latents, i) for i in range(4))):
         clocks.append(_Clock())
         network.tell(clocks[-1].listen)
         network.run({"latents": part})
-    return {layer: [float(clock.largest[layer].max()) for clock in clocks] for layer in clocks[0].largest}
+    seen = {layer: [float(clock.largest[layer].max()) for clock in clocks] for layer in clocks[0].largest}
+    return {"layers": len(seen)} | {
+        name: _describe({layer: whole / max(parts[:count]) - 1 for layer, (whole, *parts) in seen.items()})
+        for name, count in (("beyond one quarter", 1), ("beyond all four", 4))
+    }
+
+
+def _describe(shares: Mapping[str, float]) -> dict[str, Any]:
+    worst = max(shares, key=lambda layer: shares[layer])
+    found = {
+        "mean": np.mean([*shares.values()]),
+        "nine_in_ten_below": np.quantile([*shares.values()], 0.9),
+        "most": shares[worst],
+    }
+    return {name: round(float(value), 3) for name, value in found.items()} | {"layer": worst}
 
 
 def measure_kernels() -> dict[str, Any]:
@@ -210,8 +223,9 @@ def measure_kernels() -> dict[str, Any]:
             layer, x = torch.nn.Conv2d(channels, channels, 3, padding=1), torch.randn(1, channels, side, side)
             flop, last = 2 * 9 * channels * channels * side * side, torch.channels_last
             row = {"torch_gflops": _clock_gflops(lambda layer=layer, x=x: layer(x), flop)}
-            with mock.patch.object(torch.backends.mkldnn.conv, "fp32_precision", "bf16"):
-                row["bf16_gflops"] = _clock_gflops(lambda layer=layer, x=x: layer(x), flop)
+            torch.backends.mkldnn.conv.fp32_precision = "bf16"
+            row["bf16_gflops"] = _clock_gflops(lambda layer=layer, x=x: layer(x), flop)
+            torch.backends.mkldnn.conv.fp32_precision = "none"
             layer, x = layer.to(memory_format=last), x.to(memory_format=last)
             row["channels_last_gflops"] = _clock_gflops(lambda layer=layer, x=x: layer(x), flop)
             found[f"Conv2d 3x3, {channels} channels, {side} x {side}"] = row
@@ -231,22 +245,22 @@ def _clock_gflops(run: Callable[[], Any], flop: int) -> int:
 def main() -> None:
     """Measure one of these and put it beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("pictures", "growth", "cost", "whole", "quarters", "kernels"))
-    parser.add_argument("--count", type=int, default=128)
+    parser.add_argument("what", choices=("pictures", "growth", "cost", "quarters", "kernels"))
+    parser.add_argument("--count", type=int, default=128, help="pictures")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the latents")
     chosen = parser.parse_args()
     torch.set_num_threads(THREADS)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "pictures": lambda: measure_pictures(chosen.count),
         "growth": measure_growth,
         "cost": measure_cost,
-        "whole": lambda: measure_decoder(is_whole=True),
-        "quarters": lambda: measure_decoder(is_whole=False),
+        "quarters": lambda: measure_quarters(chosen.side),
         "kernels": measure_kernels,
     }
     measured = measures[chosen.what]()
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     found[chosen.what] = {
-        "command": f"python benchmarks/calibration_prompts.py {chosen.what}",
+        "command": " ".join(["python benchmarks/calibration_prompts.py", *sys.argv[1:]]),
         "machine": describe_machine(),
     } | measured
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")

@@ -204,24 +204,31 @@ def compare(first: Found, second: Found) -> dict[str, Any]:
 
 
 def simulate(student: Student, prompts: Sequence[str], noise: float, draws: int) -> dict[str, Any]:
-    """How many bundles have another range or factor where largest magnitudes are off by normal noise of a relative size."""
+    """How many bundles have another range or factor where largest magnitudes are off by normal noise of a relative size.
+
+    In each draw all of a layer's magnitudes are first multiplied by a number from 1 to 2: this student's own may be far from
+    where a rounding turns, or near.
+    """
     exact, random = measure(student, choose_compute("cpu"), prompts, False), torch.Generator().manual_seed(0)
-    original, differ, ranges, factors = quantizing.calibrate, 0, 0, 0
-    specialized, recipe = specialize_student(student), exact.quantized.recipe
+    original, specialized, recipe = quantizing.calibrate, specialize_student(student), exact.quantized.recipe
+
+    def quantize(amax: Mapping[str, torch.Tensor]) -> Mapping[str, Component]:
+        records = {name: dataclasses.replace(record, amax=amax[name]) for name, record in exact.records.items()}
+        quantizing.calibrate = lambda *_, **__: records
+        return quantize_student(specialized, DRAWN, TARGET, recipe).components
+
+    counts: dict[str, int] = {"bundles_that_differ": 0}
     for _ in range(draws):
-        noisy = {
-            name: dataclasses.replace(record, amax=record.amax * (1 + noise * torch.randn(record.amax.shape, generator=random)))
-            for name, record in exact.records.items()
-        }
-        quantizing.calibrate = lambda *_, noisy=noisy, **__: noisy
-        found = quantize_student(specialized, DRAWN, TARGET, recipe).components
-        rows = [compare_decisions(component, found[role]) for role, component in exact.quantized.components.items()]
-        moved = [sum(row[key] for row in rows) for key in ("ranges_that_differ", "smoothing_factors_that_differ")]
-        differ, ranges, factors = differ + any(moved), ranges + moved[0], factors + moved[1]
+        amax = {name: record.amax * (1 + torch.rand(1, generator=random)) for name, record in exact.records.items()}
+        noisy = {name: value * (1 + noise * torch.randn(value.shape, generator=random)) for name, value in amax.items()}
+        first, second = quantize(amax), quantize(noisy)
+        rows = [compare_decisions(component, second[role]) for role, component in first.items()]
+        moved = {key: sum(row[key] for row in rows) for key in rows[0] if key.endswith("differ")}
+        counts["bundles_that_differ"] += any(moved.values())
+        counts |= {key: counts.get(key, 0) + count for key, count in moved.items()}
     quantizing.calibrate = original
-    counts = {key: sum(row[key] for row in rows) for key in ("quantized_layers", "smoothing_factors")}
-    found_all = {"bundles_that_differ": differ, "ranges_that_differ": ranges, "factors_that_differ": factors}
-    return {"noise": noise, "draws": draws, **counts, **found_all}
+    of = {key: sum(row[key] for row in rows) for key in ("quantized_layers", "smoothing_factors")}
+    return {"noise": noise, "draws": draws, **of, **counts}
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ ORDER = (
     ("specialize",),
     ("students",),
     ("session", "executor", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "options"),
-    ("cache", "work_folder", "thread_count", "compute"),
+    ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
     ("bundle_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),

@@ -71,12 +71,3 @@ def fix_date(asset: Path) -> None:
     path = asset / "metadata.json"
     metadata = json.loads(path.read_text("utf-8")) | {"creationDate": CREATION_DATE}
     path.write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n", "utf-8")
-
-
-def walk(operation: Any) -> Iterator[Any]:
-    """An MLIR operation and all within it."""
-    yield operation
-    for region in operation.regions:
-        for block in region.blocks:
-            for inner in block.operations:
-                yield from walk(inner.operation)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from sprint_export.errors import InputError
 from sprint_export.export.exporter import Exporter
 from sprint_export.export.repeated_program import export_program
 from sprint_export.export.to_coreai.layers import load_values, make_module
-from sprint_export.export.to_coreai.names import fix_date, names_from_content, walk
+from sprint_export.export.to_coreai.names import fix_date, names_from_content
 from sprint_export.libraries import hush, require
 from sprint_export.nouns.bundle import ComponentRecord, Part
 from sprint_export.nouns.student import Component
@@ -97,7 +97,7 @@ def count_precisions(program: Any) -> dict[str, int]:
     Axes, shapes and indices are no weights; neither are constants of one repeated value, which is stored once.
     """
     counts: Counter[str] = Counter()
-    for operation in walk(program._module._mlir_module.operation):
+    for operation in _walk(program._module._mlir_module.operation):
         if operation.name == "coreai.constant" and not getattr(operation.attributes["value"], "is_splat", False):
             kind = operation.results[0].type
             name = TYPES.get(str(kind.element_type))
@@ -109,6 +109,15 @@ def count_precisions(program: Any) -> dict[str, int]:
 def _estimate_bytes(counts: Mapping[str, int]) -> int:
     """Of an asset with so many values of each type, FLOAT16, INT8 and the like: somewhat more than it will have."""
     return GRAPH_BYTES + sum(count * BYTES.get(name, 4) for name, count in counts.items())
+
+
+def _walk(operation: Any) -> Iterator[Any]:
+    """An MLIR operation and all within it."""
+    yield operation
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _walk(inner.operation)
 
 
 def _capture(component: Component, dtype: str, decompositions: dict[Any, Any]) -> ExportedProgram:

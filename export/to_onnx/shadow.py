@@ -100,10 +100,10 @@ def _delay(graph: ir.Graph, widening: ir.Node, weight: ir.Value) -> None:
     elif activation is not None and activation.dtype == FLOAT:
         shape = graph.initializers.get(f"{weight.name}.shape")
         if shape is None:
-            sizes = ir.tensor([int(size) for size in weight.shape or ()], ir.DataType.INT64, f"{weight.name}.shape")
-            shape = ir.Value(
-                name=sizes.name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(sizes.shape), const_value=sizes
-            )
+            assert weight.shape is not None
+            sizes = ir.tensor(list(weight.shape.numpy()), ir.DataType.INT64, f"{weight.name}.shape")
+            shape = ir.Value(name=sizes.name, type=ir.TensorType(ir.DataType.INT64), const_value=sizes)
+            shape.shape = ir.Shape([len(weight.shape)])
             graph.register_initializer(shape)
         largest = ir.node("ReduceMax", [activation], attributes={"keepdims": 0})
         is_nan = ir.node("IsNaN", [largest.outputs[0]])

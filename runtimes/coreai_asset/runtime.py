@@ -17,13 +17,12 @@ import json
 import platform
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sprint_export.errors import BundleError, MachineError
-from sprint_export.export.to_coreai.names import walk
 from sprint_export.files import temporary_folder
 from sprint_export.libraries import is_installed, require
 from sprint_export.nouns.student import TensorSpec
@@ -172,7 +171,7 @@ def widen_program(program: Any) -> bool:
         return dialect.InvokeOp([kind], ir.Attribute.parse(f"#param.constant<@{name}> : !param.symbol"), [value], ip=before)
 
     with module.context, ir.Location.unknown():
-        for operation in list(walk(module.operation)):
+        for operation in list(_walk(module.operation)):
             for argument in (a for region in operation.regions for block in region.blocks for a in block.arguments):
                 argument.set_type(wide(argument.type))
             if operation.name == "coreai.graph":
@@ -198,6 +197,15 @@ def widen_program(program: Any) -> bool:
             parsed = ir.Module.parse(f"module {{ {text} }}")
             parsed.body.operations[0].clone(ip=ir.InsertionPoint(module.body))
     return found
+
+
+def _walk(operation: Any) -> Iterator[Any]:
+    """An MLIR operation and all within it."""
+    yield operation
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                yield from _walk(inner.operation)
 
 
 def _specialize(runtime: Any, unit: str) -> Any:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +42,8 @@ FOLDERS = {
     "transformer": ("transformer", "diffusion_pytorch_model"),
     "vae_decoder": ("vae", "diffusion_pytorch_model"),
 }
+ON_DISK = {"embed_tokens": "disk", "layers": "disk", "norm": "cpu", "rotary_emb": "cpu"}  # of Gemma2Model
+WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger text encoder are read when they run
 
 
 def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), device: str = CPU.device) -> SanaSprintPipeline:
@@ -64,18 +68,22 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
         return materialize(component.module, component.weights, device=device)
     name, stem = FOLDERS[role]
     cls: Any = {"text_encoder": Gemma2Model, "transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role]
-    named = (
-        {"dtype": torch.float32, "attn_implementation": ATTENTION} if role == "text_encoder" else {"torch_dtype": torch.float32}
-    )
+    named: dict[str, Any] = {"torch_dtype": torch.float32}
+    if role == "text_encoder":
+        named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
+    values = sum(math.prod(handle.shape) for handle in student.components[role].weights.values())
+    is_streamed = role == "text_encoder" and device == CPU.device and 4 * values > WHOLE_BYTES
     folder = student.folder / name
     variant = choose_variant(folder, stem, student.variant) or None
     try:
-        with hush():
+        with hush(), tempfile.TemporaryDirectory() as unused:  # transformers reads safetensors where they lie; diffusers copies
+            if is_streamed:
+                named |= {"device_map": ON_DISK, "offload_folder": unused}
             network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **named)
     except Exception as error:  # the stock classes raise all kinds
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
-    real: torch.nn.Module = network.eval().to(device)
-    return real
+    real: torch.nn.Module = network.eval()
+    return real if is_streamed else real.to(device)
 
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:

@@ -12,8 +12,8 @@ from sprint_export.estimates.machine import Machine, Rates
 from sprint_export.estimates.stages import Job, Network, estimate_job
 from sprint_export.progress import Step
 
-HOST = Rates(matmul=10.0, conv=20.0, memory=4.0, cache=8.0, operator=1.0)
-DEVICE = Rates(matmul=100.0, conv=200.0, memory=40.0, cache=80.0, operator=1.0)  # ten times as fast
+HOST = Rates(matmul=10.0, linear=10.0, conv=20.0, memory=4.0, cache=8.0, operator=1.0)
+DEVICE = Rates(matmul=100.0, linear=100.0, conv=200.0, memory=40.0, cache=80.0, operator=1.0)  # ten times as fast
 MACHINE = Machine(HOST, DEVICE, disk=5.0)
 COUNT = Count(matmul=100, conv=40, moved=12, cached=16, live=7, operators=2, heard=6, channels=3, values=9, largest=8)
 FORWARD = 100 / 10 + 40 / 20 + 12 / 4 + 16 / 8
@@ -24,7 +24,7 @@ def plain_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass is one, calls cost nothing but where a test says so."""
     for name in ("LOADING", "HEARING", "SMOOTHING", "ROUNDING", "WRITING", "OPENING", "RUNTIME"):
         monkeypatch.setattr(stages, name, 1)
-    for name in ("CALL", "CAPTURE", "REWRITE", "OPEN", "BUILD", "RANGE"):
+    for name in ("CALL", "EXPORT", "CAPTURE", "REWRITE", "OPEN", "BUILD", "RANGE"):
         monkeypatch.setattr(stages, name, 0)
     monkeypatch.setattr(stages, "CHECKING_BYTES_S", 1.0)
     monkeypatch.setattr(stages, "BUILDING_BYTES_S", 1.0)

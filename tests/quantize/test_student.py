@@ -170,6 +170,7 @@ def test_large_rounded_weights_are_read_when_they_are_needed(student: Student, m
     }
     whole = TorchSession(component, fake=True, dtype="bf16")
     monkeypatch.setattr(streaming, "SMALL", 100)
+    monkeypatch.setattr(streaming, "use_onednn", lambda _: None)  # other last digits, which rounding may make a whole step of
     monkeypatch.setattr(torch_session, "HELD_BYTES", 40_000)
     streamed = TorchSession(component, fake=True, dtype="bf16")
     for _ in range(2):

@@ -8,6 +8,7 @@ import pytest
 from sprint_export.nouns.student import Student
 from sprint_export.session import make_noise
 from sprint_export.students.family import Draws
+from sprint_export.students.sana_sprint import reference
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.reference import draw_reference, make_reference
 from tests.made_student import PROMPTS, draw_stock, relative_error
@@ -37,3 +38,15 @@ def test_guidance_and_noise_reach_the_picture(made: Student) -> None:
     base = draw_reference(made, Draws(PROMPTS[:1], noise, 4.5)).latents
     assert relative_error(draw_reference(made, Draws(PROMPTS[:1], noise, 9.0)).latents, base) > 1e-4
     assert relative_error(draw_reference(made, Draws(PROMPTS[:1], -noise, 4.5)).latents, base) > 0.1
+
+
+def test_a_text_encoder_whose_layers_are_read_when_they_run_says_the_same(made: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = make_noise(3, 2, 1, made.latent_shape)
+    draws = Draws(PROMPTS[:1], noise, FAMILY.guidance)
+    whole = draw_reference(made, draws)
+    monkeypatch.setattr(reference, "WHOLE_BYTES", 0)
+    stock = make_reference(made)
+    assert next(stock.text_encoder.parameters()).is_meta
+    streamed = draw_reference(made, draws)
+    np.testing.assert_array_equal(streamed.pictures, whole.pictures)
+    np.testing.assert_array_equal(streamed.latents, whole.latents)

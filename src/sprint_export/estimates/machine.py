@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from sprint_export.compute import CPU, Compute
+from sprint_export.linear_kernels import use_onednn
 from sprint_export.thread_count import fixed_threads
 
-RUN_SECONDS = 0.3
+RUN_SECONDS = 0.25
 ROWS, INNER, OUTER = 1024, 2240, 5600  # the transformer of SANA 0.6B at 1024 px: tokens, width, feed-forward
 CHANNELS, SIDE = 256, 128  # the middle of its decoder
 MEMORY_VALUES = 1 << 24  # 64 MB, beyond caches
@@ -31,10 +32,12 @@ DISK_BYTES = 1 << 26
 class Rates:
     """FLOP a second of matrix products and dense convolutions, bytes a second of memory and caches, read and written.
 
-    `operator` is the seconds of one operator of torch that has nothing to compute: what Python costs here.
+    `linear` is a matrix product as calibration computes large layers (linear_kernels.py), `operator` the seconds of one operator
+    of torch that has nothing to compute: what Python costs here.
     """
 
     matmul: float
+    linear: float
     conv: float
     memory: float
     cache: float
@@ -51,7 +54,7 @@ class Machine:
 
 
 # Two cores of a server, for runs that are not worth measuring for.
-_CORES = Rates(matmul=1e11, conv=1e11, memory=5e9, cache=2e10, operator=3e-6)
+_CORES = Rates(matmul=1e11, linear=1e11, conv=1e11, memory=5e9, cache=2e10, operator=3e-6)
 TYPICAL = Machine(_CORES, _CORES, disk=3e8)
 
 
@@ -77,8 +80,12 @@ def _measure_rates(compute: Compute) -> Rates:
         return _time(work, compute.read_clock)
 
     with torch.no_grad(), compute.exact():
-        rows, weight = draw(ROWS, INNER), draw(OUTER, INNER)
-        matmul = 2 * ROWS * INNER * OUTER / time_runs(lambda: torch.nn.functional.linear(rows, weight))
+        rows = draw(ROWS, INNER)
+        layer = torch.nn.Linear(INNER, OUTER, bias=False, device=compute.device)
+        matmul = 2 * ROWS * INNER * OUTER / time_runs(lambda: layer(rows))
+        if compute.is_cpu:
+            use_onednn(layer)
+        linear = 2 * ROWS * INNER * OUTER / time_runs(lambda: layer(rows))
         picture, kernel = draw(1, CHANNELS, SIDE, SIDE), draw(CHANNELS, CHANNELS, 3, 3)
         flop = 2 * 9 * CHANNELS**2 * SIDE**2
         conv = flop / time_runs(lambda: torch.nn.functional.conv2d(picture, kernel, padding=1))
@@ -86,7 +93,7 @@ def _measure_rates(compute: Compute) -> Rates:
         memory = 2 * value.nbytes / time_runs(lambda: value * 2)
         small, one = value[:CACHE_VALUES], value[:1]
         cache = 2 * small.nbytes / time_runs(lambda: small * 2)
-        return Rates(matmul, conv, memory, cache, operator=time_runs(lambda: one * 2))
+        return Rates(matmul, linear, conv, memory, cache, operator=time_runs(lambda: one * 2))
 
 
 def _time(work: Callable[[], object], clock: Callable[[], float]) -> float:

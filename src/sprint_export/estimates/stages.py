@@ -10,7 +10,7 @@ which prints estimate and actual side by side (docs/decisions/0031-estimates.md)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sprint_export.estimates.counting import Count
 from sprint_export.estimates.machine import Machine, Rates
@@ -26,11 +26,12 @@ WRITING = 8  # a graph's weights: folded, rounded, written, hashed
 OPENING = 4  # by a runtime: read and folded to float32
 # In operators that have nothing to compute (Machine.operator): the rest of what Python and builders do.
 CALL = 4  # an operator in a network
-CAPTURE = 3000  # an operator that torch captures and translates
-REWRITE = 1500  # one of the whole graph: rewritten, checked, written
-OPEN = 200  # the same by a runtime that opens it
-BUILD = 800  # the same by a builder of engines
-RANGE = 1000  # an observer's choice for one layer
+EXPORT = 400_000  # a network, whatever its size
+CAPTURE = 2500  # an operator that torch captures and translates
+REWRITE = 1000  # one of the whole graph: rewritten, checked, written
+OPEN = 500  # the same by a runtime that opens it
+BUILD = 1800  # the same by a builder of engines
+RANGE = 1500  # an observer's choice for one layer
 RUNTIME = 0.7  # of torch's seconds, by a runtime that fuses operators
 CHECKING_BYTES_S = 1e9  # read and hashed
 BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
@@ -193,12 +194,13 @@ class _Stages:
     def _calibrate(self, network: Network) -> float:
         prompts = self.job.prompts
         chunks = -(-prompts // network.rows)
-        each = self._forward(network, self.machine.device) + self._watch(network, HEARING)
+        rates = replace(self.machine.device, matmul=self.machine.device.linear)
+        each = self._forward(network, rates) + self._watch(network, HEARING)
         return network.runs * (prompts * network.shown * each + chunks * self._load(network))
 
     def _export(self, network: Network) -> float:
         weights = self._pass(network.count.values * FLOAT, WRITING) + network.graph / self.machine.disk
-        python = CAPTURE * network.captured + REWRITE * network.count.operators
+        python = EXPORT + CAPTURE * network.captured + REWRITE * network.count.operators
         return self._call(python) + weights
 
     def _build(self, network: Network) -> float:

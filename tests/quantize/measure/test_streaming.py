@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.linear_kernels import OneDnnLinear
 from sprint_export.nouns.student import Component, Student
 from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork, count_rows_at_once
@@ -52,6 +53,16 @@ def test_outputs_are_those_of_the_network_in_memory(student: Student, role: str)
     deviation = max(relative_error(row[None], wanted) for row in found)
     print(f"{role}: {deviation:.1e}, at most 1e-5 (sums in another order)")
     assert deviation <= 1e-5
+
+
+def test_large_linear_layers_compute_by_onednn(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = student.components["transformer"]
+    sizes = {name: m.weight.numel() for name, m in component.module.named_modules() if isinstance(m, torch.nn.Linear)}
+    monkeypatch.setattr(streaming, "SMALL", min(sizes.values()))
+    network = StreamedNetwork(component)
+    by_onednn = {name for name, module in network.module.named_modules() if isinstance(module, OneDnnLinear)}
+    assert by_onednn == {name for name, size in sizes.items() if size > min(sizes.values())}
+    assert 0 < len(by_onednn) < len(sizes), "there are both"
 
 
 @pytest.mark.parametrize("role", ROLES)
