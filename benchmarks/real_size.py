@@ -42,7 +42,7 @@ def save(preset: str, folder: Path) -> None:
     index: dict[str, Any] = {
         "_class_name": "SanaSprintPipeline",
         "scheduler": ["diffusers", "SCMScheduler"],
-        "tokenizer": ["transformers", "GemmaTokenizerFast"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     }
     for role, (name, stem) in FOLDERS.items():
         library = "transformers" if role == "text_encoder" else "diffusers"

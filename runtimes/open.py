@@ -141,4 +141,4 @@ def _refuse(bundle: Bundle, name: str) -> str | None:
         if engine is None:
             return f"the bundle has no engine; build it with: sprint-export build {bundle.folder}"
         versions = {builder: version for builder, version in versions.items() if builder == engine.format}
-    return runtime.can_run() or runtime.refuse_version(versions)
+    return runtime.can_run() or runtime.refuse_device(bundle.device) or runtime.refuse_version(versions)

@@ -27,6 +27,10 @@ class Runtime(ABC):
     def can_run(self) -> str | None:
         """Why it cannot run on this machine, or None. Cheap: nothing is imported."""
 
+    def refuse_device(self, device: str) -> str | None:
+        """Why what was built for a device of that name cannot run on this machine's own, or None."""
+        return None
+
     def refuse_version(self, runtimes: Mapping[str, str]) -> str | None:
         """Why the version that is installed cannot open a bundle that names these (Bundle.runtimes), or None."""
         return None

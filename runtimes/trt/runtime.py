@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.libraries import is_installed, require
 from sprint_export.nouns.student import TensorSpec
@@ -33,6 +34,14 @@ class TensorRT(Runtime):
         if not is_installed("cuda") or not is_installed("cuda.bindings"):
             return "cuda-python is not installed; run: pip install 'sprint-export[trt]'"
         return None
+
+    def refuse_device(self, device: str) -> str | None:
+        """Why an engine for that device cannot run on the first GPU here, or None."""
+        wanted, found = find_device(device).compute_capability, next(iter(find_gpus()), None)
+        if wanted is None or found is None or wanted == found:
+            return None
+        numbers = [".".join(map(str, capability)) for capability in (wanted, found)]
+        return f"its engine is for {device}, compute capability {numbers[0]}; the GPU here has {numbers[1]}"
 
     def refuse_version(self, runtimes: Mapping[str, str]) -> str | None:
         """Why the builders that are installed cannot open a bundle whose engines were built by these, or None."""

@@ -181,6 +181,15 @@ def test_with_a_gpu_the_engine_is_taken(fp8: Path, monkeypatch: pytest.MonkeyPat
     assert [str(path) for path in opened] == [f"{role}/model.sm89.engine" for role in ROLES]
 
 
+def test_an_engine_for_another_gpu_is_not_tried(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TensorRT, "can_run", lambda runtime: None)
+    monkeypatch.setattr(trt_runtime, "find_gpus", lambda: ((9, 0),))
+    assert open_bundle(fp8).description.endswith(" CPU, fp32-compute shadow")
+    with pytest.raises(MachineError) as caught:
+        open_bundle(fp8, "trt")
+    assert str(caught.value) == ("trt cannot run here: its engine is for rtx-4090, compute capability 8.9; the GPU here has 9.0")
+
+
 def test_a_runtime_older_than_the_bundles_oldest_is_refused_by_name(fp8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
     message = (
