@@ -6,6 +6,7 @@ It is also what checks every graph of other targets on a machine that cannot run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
 LIBRARY, EXTRA = "onnxruntime", "runtime"
+LARGE_VALUES = 1 << 20  # of an output: a picture of 600 px
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names where they are not numpy's
 _DTYPES |= {name: name for name in ("float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")}
 
@@ -76,14 +78,17 @@ class OnnxRuntimeSession:
             ("outputs", self._session.get_outputs(), outputs),
         ):
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
-        self._graph, self._outputs = graph, outputs
+        self._graph, self._outputs, self._options = graph, outputs, ort.RunOptions()
+        if any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs):
+            # Else what a 1024 px decoder took grows from picture to picture: 4.1 GB, then 7.8. It costs no time that can be told.
+            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.description = f"ONNX Runtime {ort.__version__} CPU" + (", fp32-compute shadow" if is_shadow else "")
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""
         names = [spec.name for spec in self._outputs]
         try:
-            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            found = dict(zip(names, self._session.run(names, dict(feeds), self._options), strict=True))
         except MemoryError as error:
             raise MachineError(f"not enough memory to run {self._graph}") from error
         except Exception as error:  # onnxruntime raises unrelated pybind types for what a graph does while it runs

@@ -30,6 +30,7 @@ from sprint_export.registry import load_target
 from sprint_export.session import open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
+from sprint_export.thread_count import fixed_threads
 
 ONNX, TRT, COREML = (load_target(name) for name in ("onnx", "trt", "coreml"))
 PROMPTS = ("a red circle above a blue square", "a green square")
@@ -52,6 +53,7 @@ def search(student: Student, gate: float, **more: Any) -> SearchResult:
     return search_recipe(student, Deployment(ONNX, "int8", CPU), gate, **more)
 
 
+@fixed_threads()  # as the search: the last digits of sums move values over INT8's steps
 def draw(student: Student, fake: bool) -> Any:
     """Pictures as validation draws them, by other code than the search's."""
     sessions = {role: TorchSession(component, fake) for role, component in student.components.items()}
