@@ -28,7 +28,7 @@ def pytest_configure() -> None:
     """Before any library is imported: they read these once."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_THREAD_LIMIT", "1")  # of the eight that compute what ends in bytes: here they share one core
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # eight compute what ends in bytes, and here they share a core
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a suite in the background of a shell; its children would inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -51,7 +51,6 @@ EXCEPT = ()
 def run(threads: int, folder: Path, targets: list[str]) -> list[str]:
     """What the script prints in a process with that many threads and a cache of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "SPRINT_EXPORT_CACHE": str(folder / "cache")}
-    environment.pop("OMP_THREAD_LIMIT", None)  # which tests/conftest.py sets
     script = MAKE.replace("EXCEPT", repr(EXCEPT))
     done = subprocess.run([sys.executable, "-c", script, str(folder), *targets], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
