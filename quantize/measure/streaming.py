@@ -46,19 +46,19 @@ class StreamedNetwork:
     """
 
     def __init__(self, component: Component, listen: Listener = ignore, compute: Compute = CPU) -> None:
-        self.component, self.compute, self._ear = component, compute, _Ear(component.role, listen)
+        self.component, self.compute, self._listening = component, compute, _Listening(component.role, listen)
         self.description = f"{compute.description}, weights streamed"
         self.module = stream_module(component.module, component.weights, compute)
-        ear = self._ear  # hooks hold neither this object nor a module: what is in a circle is not freed at once
+        listening = self._listening  # hooks hold neither this object nor a module: what is in a circle is not freed at once
         for name, module in self.module.named_modules():
             if isinstance(module, LISTENED):
-                module.register_forward_pre_hook(lambda layer, given, name=name: ear.tell(name, layer, given[0]))
+                module.register_forward_pre_hook(lambda layer, given, name=name: listening.tell(name, layer, given[0]))
             if isinstance(module, torch.nn.Conv2d) and module.groups == 1 and max(module.kernel_size) > 1:
-                module.register_forward_hook(lambda layer, _, given, name=name: ear.tell(name + OUTPUT, layer, given))
+                module.register_forward_hook(lambda layer, _, given, name=name: listening.tell(name + OUTPUT, layer, given))
 
     def tell(self, listen: Listener) -> None:
         """Who is told from now on."""
-        self._ear.listen = listen
+        self._listening.listen = listen
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Inputs by name -> outputs by name, all with the same number of rows."""
@@ -66,8 +66,8 @@ class StreamedNetwork:
 
 
 @dataclass
-class _Ear:
-    """Hears the layers of one network."""
+class _Listening:
+    """Who is told of the layers of one network."""
 
     role: str
     listen: Listener
