@@ -87,8 +87,11 @@ def shorten(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[to
             short = _leave_out(module, path, GROUPS * size)
             try:
                 few, places = record_forward(short, inputs, path)
+            except Exception:  # a family's forward may fail in any way on fewer blocks than it counts on; then they stay
+                continue
+            try:
                 found = [record for _, record in extend(few, repeat.find_starts(places), repeat.left_out)]
-            except Exception:  # whatever a forward says of a list that is too short for it
+            except IrregularError:
                 continue
             if len(blocks) % size == 0 and found == recorded[0]:
                 module, recorded = short, None
