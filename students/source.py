@@ -9,12 +9,12 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.students.family import Family, list_families
-from sprint_export.students.folder import read_json
+from sprint_export.students.folder import read_pipeline
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
-HUB_FILES = ["*.json", "*.safetensors", "*_prompts.txt", "README.md", "LICENSE*"]  # no code, no pickles
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
+HUB_FILES = ("*.json", "*.safetensors", "*_prompts.txt", "*merges.txt", "README.md", "LICENSE*")  # no code, no pickles
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?P<revision>[\w.-]+))?")
 
 
 def list_students() -> dict[str, str]:
@@ -30,8 +30,8 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None)
     """Load a student; configs and tokenizer now, weights when a later stage pulls them.
 
     Args:
-        source: an embedded student's name, a diffusers folder, a hub id `owner/name[@revision]`, or `random:<preset>` for a
-            full-size network with seeded random weights.
+        source: an embedded student's name, a diffusers folder, a hub id `owner/name[/folder][@revision]`, or `random:<preset>`
+            for a full-size network with seeded random weights.
         variant: which weights of a folder or hub id, e.g. "fp16" for `model.fp16.safetensors`; default: the plain ones, or the
             only ones there are.
 
@@ -55,7 +55,7 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None)
         return _load_folder(folder, str(folder), None, variant)  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
     assert hub is not None, "check_source lets nothing else through"
-    return _load_folder(_download(hub["repo"], hub["revision"]), name, hub["revision"], variant)
+    return _load_folder(_download(hub), name, hub["revision"], variant)
 
 
 def check_source(source: str | Path) -> Family | None:
@@ -98,7 +98,7 @@ def _load_folder(folder: Path, source: str, revision: str | None, variant: str |
 
 
 def _find_family(folder: Path) -> Family:
-    """The family that reads a folder's pipeline class."""
+    """The family that reads a folder; of several the one that asks for most of its weights."""
     index = folder / "model_index.json"
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
@@ -107,12 +107,12 @@ def _find_family(folder: Path) -> Family:
             f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
             "text_encoder/, tokenizer/, scheduler/)"
         )
-    pipeline = read_json(index, folder).get("_class_name")
     families = list_families()
-    found = next((family for family in families if pipeline in family.pipelines), None)
-    if found is None:
-        raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum((family.pipelines for family in families), ()))
-    return found
+    found = [family for family in families if family.reads(folder)]
+    if not found:
+        known = dict.fromkeys(name for family in families for name in family.pipelines)
+        raise unknown_choice(f"pipeline class in {index}:", read_pipeline(folder), known)
+    return max(found, key=lambda family: len(family.marks))
 
 
 def is_at_hand(source: str | Path) -> bool:
@@ -124,19 +124,33 @@ def is_at_hand(source: str | Path) -> bool:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=HUB_FILES, local_files_only=True)
+        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=_list_patterns(hub), local_files_only=True)
     except LocalEntryNotFoundError:
         return False
     return True
 
 
-def _download(repo: str, revision: str | None) -> Path:
-    """Fetch (or find in the hub cache) the files a student needs."""
+def _list_patterns(hub: re.Match[str]) -> list[str]:
+    """Which files a student needs: those of its folder, and the model card and licence of the repository."""
+    inner = hub["inner"].strip("/")
+    return [*(f"{inner}/{name}" for name in HUB_FILES), *HUB_FILES[-2:]] if inner else list(HUB_FILES)
+
+
+def _download(hub: re.Match[str]) -> Path:
+    """Fetch (or find in the hub cache) the files a student needs; the indexes first, so that none is fetched in vain."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    repo, revision, inner = hub["repo"], hub["revision"], hub["inner"].strip("/")
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
+        root = Path(snapshot_download(repo, revision=revision, allow_patterns=["*model_index.json"]))
+        if not (root / inner / "model_index.json").is_file():
+            found = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("model_index.json"))
+            raise InputError(
+                f"hub model {repo!r} has no model_index.json in {repr(inner) if inner else 'its root'}; folders that have one: "
+                f"{', '.join(f'{repo}/{name}'.removesuffix('/.') for name in found) or 'none'}"
+            )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_list_patterns(hub))) / inner
     except RepositoryNotFoundError as error:
         known = ", ".join(name for family in list_families() for name in family.hub_ids)
         raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {known}") from error
