@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,18 @@ from diffusers import ZImageTransformer2DModel
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
-from sprint_export.students.covered import show
-from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
+from sprint_export.students.checkpoints import build_module, check_depth, list_other_variants, read_own_prompts
+from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence
 from sprint_export.students.networks.autoencoder_kl import make_autoencoder_kl
 from sprint_export.students.networks.qwen2_tokenizer import find_tokenizer
 from sprint_export.students.networks.qwen3 import make_qwen3
 from sprint_export.students.twinflow_z.configs import check_agreement, check_index, complete_config
 from sprint_export.students.twinflow_z.family import FAMILY, SECOND_EMBEDDER
 from sprint_export.students.twinflow_z.prompt import plan_prompt
-from sprint_export.students.twinflow_z.published import PIXELS, TOKENS
-from sprint_export.weights import Handle, check_fit, choose_variant, find_weights, open_safetensors
+from sprint_export.students.twinflow_z.published import FOLDERS, PIXELS, TOKENS
+from sprint_export.weights import Handle, check_fit, open_safetensors
 
-GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-FOLDERS = {
-    "text_encoder": ("text_encoder", "model"),
-    "transformer": ("transformer", "diffusion_pytorch_model"),
-    "vae_decoder": ("vae", "diffusion_pytorch_model"),
-}
 
 
 def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
@@ -51,34 +45,15 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     check_index(str(index), read_json(index, folder))
     weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     student = assemble(configs, weights, folder / "tokenizer", source, folder=folder)
-    own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
-    prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
     return dataclasses.replace(
         student,
         revision=revision,
-        fingerprint=fingerprint_folder(folder, _list_other_variants(folder, variant)),
+        fingerprint=fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant)),
         licence=read_licence(folder),
         folder=folder,
         variant=variant,
-        calibration_prompts=prompts["calibration"],
-        validation_prompts=prompts["validation"],
+        **read_own_prompts(folder),
     )
-
-
-def _list_other_variants(folder: Path, variant: str | None) -> set[Path]:
-    """Weights that lie beside the chosen ones and are not read, so that a fingerprint tells variants apart."""
-    unused: set[Path] = set()
-    for name, stem in FOLDERS.values():
-        chosen = choose_variant(folder / name, stem, variant)
-        mark = f".{chosen}" if chosen else ""
-        used = {*find_weights(folder / name, stem, variant), folder / name / f"{stem}.safetensors.index{mark}.json"}
-        unused |= {path for path in (folder / name).glob(f"{stem}*") if ".safetensors" in path.name and path not in used}
-    return unused
-
-
-def read_general_prompts() -> tuple[str, ...]:
-    """The prompts of this package, for students that come without."""
-    return read_prompts(GENERAL_PROMPTS, GENERAL_PROMPTS.parent)
 
 
 def assemble(
@@ -116,7 +91,7 @@ def assemble(
         "transformer": partial(make_transformer, has_second=has_second),
         "vae_decoder": make_autoencoder_kl,
     }
-    modules = {role: _build(make, role, files[role], complete[role]) for role, make in makers.items()}
+    modules = {role: build_module(make, role, files[role], complete[role]) for role, make in makers.items()}
     for role, module in modules.items():
         _check_network(role, module, weights[role], f"{source}: {FOLDERS[role][0]}")
     settings = read_json(tokenizer / "tokenizer_config.json", tokenizer if folder is None else folder)
@@ -134,15 +109,6 @@ def assemble(
         configs=complete,
         licence="",
     )
-
-
-def _build(make: Callable[[Mapping[str, Any]], torch.nn.Module], role: str, file: str, config: Mapping[str, Any]) -> torch.nn.Module:
-    try:
-        return make(config)
-    except Exception as error:  # the stock classes check little; what they stumble over is a value of the config
-        raise InputError(
-            f"{file} describes no {role} that can be built ({' '.join(str(error).split())[:300]!r}); found {show(dict(config))}"
-        ) from error
 
 
 def make_transformer(config: Mapping[str, Any], has_second: bool) -> ZImageTransformer2DModel:

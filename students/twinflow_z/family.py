@@ -10,9 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
+from sprint_export.students.folder import read_pipeline
 from sprint_export.students.twinflow_times import DTYPE, twinflow_times
 from sprint_export.students.twinflow_z.published import HUB_IDS, PRESETS
 
@@ -37,7 +39,13 @@ class TwinFlowZ(Family):
     hub_ids = HUB_IDS
     holds_prefix = True
 
-    def load(self, folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+    def reads(self, path: Path, parts: Parts) -> bool:
+        is_pipeline = path.is_dir() and read_pipeline(path) in self.pipelines
+        return is_pipeline and (bool(parts.lora) or super().reads(path, parts))  # a LoRA's student is a stock one with changes
+
+    def load(
+        self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
+    ) -> Student:
         from sprint_export.students.twinflow_z.checkpoint import load
 
         return load(folder, source, revision, variant)

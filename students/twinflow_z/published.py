@@ -58,6 +58,11 @@ FLUX_VAE = {
     "use_quant_conv": False,
     "use_post_quant_conv": False,
 }
+FOLDERS = {
+    "text_encoder": ("text_encoder", "model"),
+    "transformer": ("transformer", "diffusion_pytorch_model"),
+    "vae_decoder": ("vae", "diffusion_pytorch_model"),
+}
 PIXELS = 1024  # of a side; no config says it, the stock pipeline's default does
 TOKENS = 1024  # of a prompt in its template: the released sampler's limit
 
