@@ -12,13 +12,12 @@ from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
-from sprint_export.students.covered import show
-from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
+from sprint_export.students.checkpoints import build_module, check_depth, list_other_variants, read_own_prompts
+from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
 from sprint_export.students.sana_sprint.configs import (
     check_agreement,
-    check_depth,
     check_index,
     check_scheduler,
     check_side,
@@ -28,9 +27,8 @@ from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.folds import position_table
 from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
 from sprint_export.students.sana_sprint.reference import FOLDERS
-from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
+from sprint_export.weights import Handle, check_fit, constant, open_safetensors
 
-GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
@@ -49,36 +47,17 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     scheduler = folder / "scheduler" / "scheduler_config.json"
     check_scheduler(str(scheduler), read_json(scheduler, folder))
     weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
-    fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
+    fingerprint = fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant))
     settings = read_settings(folder / "tokenizer", folder)
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
     check_side(source, student.configs)
-    own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
-    prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
     return dataclasses.replace(
         student,
         folder=folder,
         variant=variant,
         configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
-        calibration_prompts=prompts["calibration"],
-        validation_prompts=prompts["validation"],
+        **read_own_prompts(folder),
     )
-
-
-def _list_other_variants(folder: Path, variant: str | None) -> set[Path]:
-    """Weights that lie beside the chosen ones and are not read, so that a fingerprint tells variants apart."""
-    unused: set[Path] = set()
-    for name, stem in FOLDERS.values():
-        chosen = choose_variant(folder / name, stem, variant)
-        mark = f".{chosen}" if chosen else ""
-        used = {*find_weights(folder / name, stem, variant), folder / name / f"{stem}.safetensors.index{mark}.json"}
-        unused |= {path for path in (folder / name).glob(f"{stem}*") if ".safetensors" in path.name and path not in used}
-    return unused
-
-
-def read_general_prompts() -> tuple[str, ...]:
-    """The prompts of this package, for students that come without."""
-    return read_prompts(GENERAL_PROMPTS, GENERAL_PROMPTS.parent)
 
 
 def assemble(
@@ -101,7 +80,8 @@ def assemble(
     check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
     check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
     check_agreement(source, complete)
-    modules = {role: _build(role, files[role], complete[role]) for role in FOLDERS}
+    makers = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}
+    modules = {role: build_module(make, role, files[role], complete[role]) for role, make in makers.items()}
     held = {role: dict(handles) for role, handles in weights.items()}
     if complete["transformer"]["interpolation_scale"] is not None:
         held["transformer"]["patch_embed.pos_embed"] = constant(position_table(complete["transformer"]))
@@ -121,17 +101,6 @@ def assemble(
         configs=complete,
         licence=licence,
     )
-
-
-def _build(role: str, file: str, config: Mapping[str, Any]) -> torch.nn.Module:
-    make: Any = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}[role]
-    try:
-        module: torch.nn.Module = make(config)
-    except Exception as error:  # the stock classes check little; what they stumble over is a value of the config
-        raise InputError(
-            f"{file} describes no {role} that can be built ({' '.join(str(error).split())[:300]!r}); found {show(dict(config))}"
-        ) from error
-    return module
 
 
 def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Handle], where: str) -> None:

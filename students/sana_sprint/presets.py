@@ -18,9 +18,10 @@ from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
+from sprint_export.students.checkpoints import read_general_prompts
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
-from sprint_export.students.sana_sprint.checkpoint import assemble, read_general_prompts
+from sprint_export.students.sana_sprint.checkpoint import assemble
 from sprint_export.students.sana_sprint.prompt import read_settings
 from sprint_export.students.sana_sprint.published import DC_AE, PRESETS, Preset, transformer_config
 from sprint_export.weights import Handle, random_handle
