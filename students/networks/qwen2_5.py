@@ -24,8 +24,9 @@ UNREAD = ("visual.", "model.visual.", "lm_head.")  # what a prompt never meets
 
 def make_qwen2(config: Mapping[str, Any]) -> Qwen2Model:
     """The stock model with eager attention: parameters on `meta`, the few values it computes from its config in memory."""
+    plain = dict(config) | {"rope_scaling": None}  # its sections are of three positions
     with torch.device("meta"):
-        model = Qwen2Model(Qwen2Config.from_dict(dict(config), attn_implementation=ATTENTION))
+        model = Qwen2Model(Qwen2Config.from_dict(plain, attn_implementation=ATTENTION))
     model.rotary_emb = Qwen2RotaryEmbedding(model.config)
     return model.eval()
 

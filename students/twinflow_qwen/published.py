@@ -59,3 +59,8 @@ class Preset:
 
 PRESETS = {"twinflow-qwen-image": Preset("TwinFlow-Qwen-Image 20.4B, 1024 px", QWEN_IMAGE, QWEN_VAE, QWEN2_5_VL_7B)}
 HUB_IDS = {"inclusionAI/TwinFlow/TwinFlow-Qwen-Image-v1.0/TwinFlow-Qwen-Image": "on the Hugging Face hub, 41 GB"}
+FOLDERS = {  # role -> its folder, and how the names of its weights begin
+    "text_encoder": ("text_encoder", "model"),
+    "transformer": ("transformer", "diffusion_pytorch_model"),
+    "vae_decoder": ("vae", "diffusion_pytorch_model"),
+}
