@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.nouns.student import Student
 from sprint_export.students.covered import show
 from sprint_export.students.folder import read_prompts
 from sprint_export.weights import Handle, choose_variant, find_weights, materialize
@@ -18,6 +20,7 @@ from sprint_export.weights import Handle, choose_variant, find_weights, material
 GENERAL_PROMPTS = Path(__file__).parent / "prompts.txt"
 LARGE = 1 << 18  # values (1 MB) from which a weight is loaded when its module runs
 Config = Mapping[str, Any]
+Maker = Callable[[Config], torch.nn.Module]
 Folders = Mapping[str, tuple[str, str]]  # role -> subfolder, and how the names of its weights begin
 
 
@@ -32,14 +35,15 @@ def list_other_variants(folder: Path, folders: Folders, variant: str | None) -> 
     return unused
 
 
-def read_own_prompts(folder: Path) -> dict[str, tuple[str, ...]]:
-    """`calibration_prompts` and `validation_prompts` that came with a student, or this package's.
+def add_prompts(student: Student, folder: Path) -> Student:
+    """The student with the prompts to calibrate and validate on that lie in its folder, or this package's.
 
     Raises:
         InputError: a file of them is damaged.
     """
-    own = {f"{use}_prompts": folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
-    return {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
+    files = [folder / f"{use}_prompts.txt" for use in ("calibration", "validation")]
+    calibration, validation = (read_prompts(file, folder) if file.exists() else read_general_prompts() for file in files)
+    return replace(student, calibration_prompts=calibration, validation_prompts=validation)
 
 
 def read_general_prompts() -> tuple[str, ...]:
@@ -58,7 +62,7 @@ def check_depth(file: str, key: str, config: Config, names: Iterable[str], block
         raise InputError(f"{file}: {key}={config[key]}: the config does not fit its weights, which are of {len(found)} layers")
 
 
-def build_module(make: Callable[[Config], torch.nn.Module], role: str, file: str, config: Config) -> torch.nn.Module:
+def build_module(make: Maker, role: str, file: str, config: Config) -> torch.nn.Module:
     """The stock module that a config describes, on `meta`.
 
     Raises:

@@ -12,7 +12,7 @@ from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
-from sprint_export.students.checkpoints import build_module, check_depth, list_other_variants, read_own_prompts
+from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
 from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
@@ -52,11 +52,10 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
     check_side(source, student.configs)
     return dataclasses.replace(
-        student,
+        add_prompts(student, folder),
         folder=folder,
         variant=variant,
         configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
-        **read_own_prompts(folder),
     )
 
 
@@ -80,7 +79,7 @@ def assemble(
     check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
     check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
     check_agreement(source, complete)
-    makers = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}
+    makers: dict[str, Maker] = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}
     modules = {role: build_module(make, role, files[role], complete[role]) for role, make in makers.items()}
     held = {role: dict(handles) for role, handles in weights.items()}
     if complete["transformer"]["interpolation_scale"] is not None:

@@ -18,7 +18,7 @@ from diffusers import ZImageTransformer2DModel
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
-from sprint_export.students.checkpoints import build_module, check_depth, list_other_variants, read_own_prompts
+from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
 from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence
 from sprint_export.students.networks.autoencoder_kl import make_autoencoder_kl
 from sprint_export.students.networks.qwen2_tokenizer import find_tokenizer
@@ -46,13 +46,12 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     student = assemble(configs, weights, folder / "tokenizer", source, folder=folder)
     return dataclasses.replace(
-        student,
+        add_prompts(student, folder),
         revision=revision,
         fingerprint=fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant)),
         licence=read_licence(folder),
         folder=folder,
         variant=variant,
-        **read_own_prompts(folder),
     )
 
 
@@ -86,7 +85,7 @@ def assemble(
     side = pixels // 2 ** (len(complete["vae_decoder"]["block_out_channels"]) - 1)
     check_agreement(source, complete, tokens, (side, side))
     has_second = any(name.startswith(SECOND_EMBEDDER) for name in weights["transformer"])
-    makers = {
+    makers: dict[str, Maker] = {
         "text_encoder": make_qwen3,
         "transformer": partial(make_transformer, has_second=has_second),
         "vae_decoder": make_autoencoder_kl,
