@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ def test_a_plain_z_image_is_not_read_and_a_loras_is(copied: Path) -> None:
     values = {name: value for name, value in load_file(file).items() if not name.startswith("t_embedder_2.")}
     assert len(values) == len(load_file(file)) - 4
     save_file(values, file, {"format": "pt"})
-    with pytest.raises(InputError, match="pipeline class in .*model_index.json: .*ZImagePipeline"):
+    with pytest.raises(InputError, match=r"pipeline class in .*model_index.json: .*ZImagePipeline"):
         check_source(copied)
     assert not FAMILY.reads(copied, NO_PARTS)
     assert FAMILY.reads(copied, Parts(lora=(Lora(Path("a.safetensors")),)))
@@ -154,15 +153,13 @@ def test_what_is_not_covered_is_refused(copied: Path, name: str, change: dict[st
         load_student(copied)
 
 
-@pytest.mark.parametrize(
-    "remove", [lambda v: v.pop("t_embedder_2.mlp.0.bias"), lambda v: v.pop("layers.1.feed_forward.w2.weight")]
-)
-def test_a_missing_tensor_is_named(copied: Path, remove: Callable[[dict[str, Any]], object]) -> None:
+@pytest.mark.parametrize("name", ["t_embedder_2.mlp.0.bias", "layers.1.feed_forward.w2.weight"])
+def test_a_missing_tensor_is_named(copied: Path, name: str) -> None:
     file = copied / "transformer" / "diffusion_pytorch_model.safetensors"
     values = load_file(file)
-    remove(values)
+    del values[name]
     save_file(values, file, {"format": "pt"})
-    with pytest.raises(InputError, match="the config does not fit its weights: 1 missing: "):
+    with pytest.raises(InputError, match="the config does not fit its weights: 1 missing: " + name):
         load_student(copied)
 
 

@@ -25,7 +25,8 @@ QWEN3 = (
     "{%- for message in messages %}{%- if message.role == 'user' %}"
     "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}"
     "{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
+    "{%- endif %}"
 )
 
 
@@ -87,7 +88,7 @@ def test_settings_that_cannot_be_qwens(change: dict[str, Any], words: str) -> No
 def test_a_tokenizer_that_is_not_qwens(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no token <\|im_start\|>; expected Qwen3's tokenizer"):
         plan_prompt(CHAT_TOKENIZER.parent / "words_tokenizer", {"pad_token": "<pad>"}, 1024)
-    with pytest.raises(InputError, match="has ids up to .*, expected less than 100"):
+    with pytest.raises(InputError, match=r"has ids up to .*, expected less than 100"):
         plan_prompt(tiny().tokenizer, {"pad_token": "<|endoftext|>"}, 100)
 
 
@@ -99,5 +100,5 @@ def test_a_tokenizer_that_says_two_things_is_refused(tmp_path: Path) -> None:
     shutil.copytree(CHAT_TOKENIZER, tmp_path / "tokenizer")
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
     check_tokenizer(student)
-    with pytest.raises(InputError, match="the stock Qwen2TokenizerFast gives ids .* from place .* on; the tokenizer.json of"):
+    with pytest.raises(InputError, match=r"the stock Qwen2TokenizerFast gives ids .* from place .* on; the tokenizer.json of"):
         check_tokenizer(dataclasses.replace(student, tokenizer=tmp_path))
