@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
@@ -104,8 +105,10 @@ class Family(Protocol):
         return Path(str(sys.modules[type(self).__module__].__file__)).parent
 
     @abstractmethod
-    def load(self, folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
-        """Read a pipeline folder: configs, tokenizer, handles of the weights.
+    def load(
+        self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
+    ) -> Student:
+        """Read a pipeline folder: configs, tokenizer, handles of the weights; of `parts` (their paths), what completes it.
 
         Raises:
             InputError: a file is missing or damaged, a value is not covered, or a config does not fit its weights.
@@ -133,6 +136,10 @@ class Family(Protocol):
     @abstractmethod
     def tiny(self, seed: int = 0) -> Student:
         """A two-layer twin with random weights, for tests."""
+
+    def replace_decoder(self, student: Student, folder: Path) -> Student:
+        """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
+        raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
 
     def load_preset(self, preset: str) -> Student:
         """A student of one of `presets`, with random weights."""

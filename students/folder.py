@@ -75,22 +75,33 @@ def list_hashed(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def fingerprint_folder(folder: Path, unused: Container[Path] = ()) -> str:
+def find_part(folder: Path, name: str) -> Path:
+    """Where one network lies: in the subfolder of that name, as in a pipeline's folder, or in the folder itself."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def fingerprint_folder(folder: Path, unused: Container[Path] = (), part: Path | None = None) -> str:
     """sha256 over the names and contents of the configs, weights and tokenizer files, except the `unused` ones.
+
+    Args:
+        folder: the student's.
+        unused: what is left out.
+        part: the folder in it that is meant; default the whole.
 
     Raises:
         InputError: as `check_file`.
     """
-    total = hashlib.sha256()
-    paths = [check_file(path, folder) for path in list_hashed(folder) if path not in unused]
+    total, top = hashlib.sha256(), part or folder
+    paths = [check_file(path, folder) for path in list_hashed(top) if path not in unused]
     with ThreadPoolExecutor() as pool:  # the weights are gigabytes, and hashing waits for no lock of Python's
-        for path, digest in zip(paths, pool.map(_hash, paths), strict=True):
-            total.update(os.fsencode(path.relative_to(folder)))
+        for path, digest in zip(paths, pool.map(hash_file, paths), strict=True):
+            total.update(os.fsencode(path.relative_to(top)))
             total.update(digest)
     return total.hexdigest()
 
 
-def _hash(path: Path) -> bytes:
+def hash_file(path: Path) -> bytes:
+    """sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

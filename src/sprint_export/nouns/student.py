@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class PromptPlan:
 class Student:
     """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
 
-    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16".
+    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16", `parts` what
+    changed or completed them; the fingerprint covers all three.
     """
 
     family: str
@@ -148,3 +150,4 @@ class Student:
     recipe: Recipe | None = None
     folder: Path | None = None
     variant: str | None = None
+    parts: Parts = NO_PARTS
