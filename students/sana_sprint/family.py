@@ -19,12 +19,23 @@ from sprint_export.students.sana_sprint.times import trigflow_times
 
 
 class SanaSprint(Family):
-    """Text encoder, transformer in the sampler's loop, decoder."""
+    """Text encoder, transformer in the sampler's loop, decoder; an encoder of pictures and a ControlNet where they are asked for."""
 
     pipelines = ("SanaSprintPipeline",)
     chain = Chain(
-        (Stage("text_encoder"), Stage("transformer", EACH_STEP), Stage("vae_decoder")),
-        ValueNames("input_ids", "prompt_mask", "latents", "denoised", "image"),
+        (
+            Stage("text_encoder"),
+            Stage("vae_encoder", optional=True),
+            Stage("controlnet", EACH_STEP, optional=True),
+            Stage("transformer", EACH_STEP),
+            Stage("vae_decoder"),
+        ),
+        ValueNames(
+            *("input_ids", "prompt_mask", "latents", "denoised", "image"),
+            source="source_image",
+            encoded="source_latents",
+            scale="control_scale",
+        ),
     )
     guidance = 4.5  # SanaSprintPipeline.__call__'s default
     text_layers = (
@@ -32,6 +43,9 @@ class SanaSprint(Family):
         "transformer.caption_projection.*",
         "transformer.*.attn2.to_k",
         "transformer.*.attn2.to_v",
+        "controlnet.caption_projection.*",
+        "controlnet.*.attn2.to_k",
+        "controlnet.*.attn2.to_v",
     )
     local_roles = ("vae_decoder",)  # convolutions, and sums over positions that are divided by their number
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
