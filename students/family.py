@@ -105,8 +105,13 @@ class Family(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where its files lie; `recipes/` among them."""
+        """Where its files lie."""
         return Path(str(sys.modules[type(self).__module__].__file__)).parent
+
+    @property
+    def recipes(self) -> Path:
+        """Where the recipes for it lie; those of the family whose networks it takes, where they are the same."""
+        return self.folder / "recipes"
 
     def reads(self, path: Path, parts: Parts) -> bool:
         """Whether a folder, completed by `parts`, is this family's: by its pipeline class and the names of its weights alone."""

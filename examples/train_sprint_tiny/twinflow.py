@@ -27,8 +27,8 @@ from resume import Budget, train
 from safetensors.torch import load_file, save_file
 from teacher import Frozen, describe
 
+from sprint_export.students.sana_sprint.two_times import HELD, SECOND, TwoTimes, rename_second
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
-from sprint_export.students.twinflow_sana.two_times import TwoTimes, rename_second
 
 STEP = 0.05  # of time, over which RCGM compares
 RECTIFY = 0.75  # weight of the rectification (dist_match_cof)
@@ -150,7 +150,7 @@ def score_twin(model: torch.nn.Module, frozen: Frozen, captions: list[str], nois
 def save_model(model: Any, folder: Path) -> None:
     """A network of stock class in bfloat16, one file; a second time embedder's tensors stand beside the stock ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    named = rename_second(model.state_dict(), False)
+    named = rename_second(model.state_dict(), HELD, SECOND)
     weights = {name: value.bfloat16().contiguous() for name, value in named.items() if name != "patch_embed.pos_embed"}
     save_file(weights, folder / "diffusion_pytorch_model.safetensors", {"format": "pt"})
     config = {"_class_name": type(model).__name__, "_diffusers_version": "0.39.0"}
@@ -163,7 +163,7 @@ def load_twin(folder: Path) -> SanaTransformer2DModel:
     model = SanaTransformer2DModel.from_config(json.loads((folder / "config.json").read_text()))
     model.time_embed = TwoTimes(model.config.num_attention_heads * model.config.attention_head_dim, 1.0)
     weights = load_file(folder / "diffusion_pytorch_model.safetensors")
-    model.load_state_dict(model.state_dict() | rename_second({k: v.float() for k, v in weights.items()}, True))
+    model.load_state_dict(model.state_dict() | rename_second({k: v.float() for k, v in weights.items()}))
     return model.eval()
 
 

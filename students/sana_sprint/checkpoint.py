@@ -13,6 +13,7 @@ from diffusers import SanaTransformer2DModel
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
 from sprint_export.students.covered import show
+from sprint_export.students.family import Family
 from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
@@ -28,6 +29,7 @@ from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.folds import position_table
 from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
 from sprint_export.students.sana_sprint.reference import FOLDERS
+from sprint_export.students.sana_sprint.two_times import HELD, embed_two_times, rename_second
 from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
 
 GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
@@ -35,7 +37,7 @@ COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoin
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
-def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+def load(folder: Path, source: str, revision: str | None, variant: str | None = None, family: Family = FAMILY) -> Student:
     """Read a diffusers folder: configs, tokenizer, handles of the weights.
 
     Raises:
@@ -51,7 +53,8 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
     settings = read_settings(folder / "tokenizer", folder)
-    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
+    licence = read_licence(folder)
+    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, licence, family)
     check_side(source, student.configs)
     own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
     prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
@@ -90,6 +93,7 @@ def assemble(
     revision: str | None,
     fingerprint: str,
     licence: str,
+    family: Family = FAMILY,
 ) -> Student:
     """Join configs and weight handles to a student of stock modules on `meta`.
 
@@ -97,11 +101,14 @@ def assemble(
         InputError: a config holds a value that is not covered, or does not fit its weights.
     """
     files = {role: f"{source}: {name}/config.json" for role, (name, _) in FOLDERS.items()}
-    complete = {role: complete_config(role, files[role], configs[role]) for role in FOLDERS}
+    is_twin = any(name.startswith(HELD) for name in weights["transformer"])
+    complete = {role: complete_config(role, files[role], configs[role], is_twin) for role in FOLDERS}
     check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
     check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
     check_agreement(source, complete)
     modules = {role: _build(role, files[role], complete[role]) for role in FOLDERS}
+    if is_twin:
+        modules["transformer"] = embed_two_times(modules["transformer"], complete["transformer"])
     held = {role: dict(handles) for role, handles in weights.items()}
     if complete["transformer"]["interpolation_scale"] is not None:
         held["transformer"]["patch_embed.pos_embed"] = constant(position_table(complete["transformer"]))
@@ -109,12 +116,12 @@ def assemble(
         _check_network(role, module, held[role], f"{source}: {FOLDERS[role][0]}")
     size = complete["transformer"]["sample_size"]
     return Student(
-        family=FAMILY.name,
+        family=family.name,
         source=source,
         revision=revision,
         fingerprint=fingerprint,
-        components={role: Component(role, modules[role], held[role]) for role in FAMILY.chain.roles},
-        chain=FAMILY.chain,
+        components={role: Component(role, modules[role], held[role]) for role in family.chain.roles},
+        chain=family.chain,
         prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
         latent_shape=(complete["transformer"]["in_channels"], size, size),
@@ -153,7 +160,7 @@ def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
 def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
     handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
-        return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
+        return rename_second({name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"})
     named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}
     short = {name.removeprefix("model."): handle for name, handle in named.items()}
     if len(short) < len(named):

@@ -18,11 +18,14 @@ from diffusers import SanaTransformer2DModel
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
+from sprint_export.students.family import Family
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
 from sprint_export.students.sana_sprint.checkpoint import assemble, read_general_prompts
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import read_settings
 from sprint_export.students.sana_sprint.published import DC_AE, PRESETS, Preset, transformer_config
+from sprint_export.students.sana_sprint.two_times import embed_two_times
 from sprint_export.weights import Handle, random_handle
 
 SHORT_PREFIX = Path(__file__).parents[1] / "sprint_tiny" / "tokenizer"
@@ -40,7 +43,7 @@ def load_preset(name: str, seed: int = 0) -> Student:
     return build_preset(PRESETS[name], f"random:{name}", seed, LONG_PREFIX)
 
 
-def tiny(seed: int = 0, **transformer: Any) -> Student:
+def tiny(seed: int = 0, family: Family = FAMILY, **transformer: Any) -> Student:
     """A two-layer student of the real classes with random weights, for tests; `transformer` overrides its config."""
     blocks = ("ResBlock", "EfficientViTBlock")
     vae = DC_AE | {
@@ -66,16 +69,17 @@ def tiny(seed: int = 0, **transformer: Any) -> Student:
         "query_pre_attn_scalar": 16,
     }
     config = transformer_config(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 16, "caption_channels": 48}
-    return build_preset(Preset("tiny", config | transformer, vae, text), "tiny", seed)
+    return build_preset(Preset("tiny", config | transformer, vae, text), "tiny", seed, family=family)
 
 
-def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX) -> Student:
+def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX, family: Family = FAMILY) -> Student:
     """Random handles for every weight of the preset's modules, scaled so that activations neither vanish nor explode."""
     with torch.device("meta"):
         transformer = SanaTransformer2DModel.from_config(dict(preset.transformer))
+    is_twin = not preset.transformer["guidance_embeds"]
     modules = {
         "text_encoder": make_gemma2(preset.text_encoder),
-        "transformer": transformer,
+        "transformer": embed_two_times(transformer, preset.transformer) if is_twin else transformer,
         "vae_decoder": make_autoencoder(preset.vae),
     }
     weights = {
@@ -84,9 +88,8 @@ def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT
     }
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
     fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
-    student = assemble(
-        configs, weights, tokenizer, read_settings(tokenizer, tokenizer), source, None, fingerprint, "random weights, none needed"
-    )
+    settings, licence = read_settings(tokenizer, tokenizer), "random weights, none needed"
+    student = assemble(configs, weights, tokenizer, settings, source, None, fingerprint, licence, family)
     prompts = read_general_prompts()
     return dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
 
