@@ -13,18 +13,18 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.students.family import Family, list_families, load_family
-from sprint_export.students.folder import check_file, find_part, fingerprint_folder, hash_file, read_json
+from sprint_export.students.folder import check_file, find_part, fingerprint_folder, hash_file, read_pipeline
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
-HUB_FILES = ["*.json", "*.safetensors", "*_prompts.txt", "README.md", "LICENSE*"]  # no code, no pickles
+HUB_FILES = ("*.json", "*.safetensors", "*_prompts.txt", "*merges.txt", "README.md", "LICENSE*")  # no code, no pickles
 PARTS = {  # subfolders of pipelines
     "decoder": ("vae",),
     "vae": ("vae",),
     "text_encoder": ("text_encoder", "tokenizer"),
     "controlnet": ("controlnet",),
 }
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?P<revision>[\w.-]+))?")
 
 
 def list_students() -> dict[str, str]:
@@ -40,8 +40,8 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
     """Load a student; configs and tokenizer now, weights when a later stage pulls them.
 
     Args:
-        source: an embedded student's name, a diffusers folder, a hub id `owner/name[@revision]`, or `random:<preset>` for a
-            full-size network with seeded random weights.
+        source: an embedded student's name, a diffusers folder, a hub id `owner/name[/folder][@revision]`, or `random:<preset>`
+            for a full-size network with seeded random weights.
         variant: which weights of a folder or hub id, e.g. "fp16" for `model.fp16.safetensors`; default: the plain ones, or the
             only ones there are.
         parts: what changes or completes the checkpoint: LoRAs, another decoder, the networks a `.pth` comes without.
@@ -95,7 +95,7 @@ def _load_plain(source: str | Path, variant: str | None, parts: Parts) -> Studen
             raise InputError(f"variant {variant!r}: {name} has no files to choose from; leave --variant out")
         return _find_preset(name).load_preset(name.removeprefix(RANDOM))
     folder, said, revision = _find_folder("--student", source)
-    return _find_family(folder).load(folder, said, revision, variant, parts)
+    return _find_family(folder, parts).load(folder, said, revision, variant, parts)
 
 
 def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None]:
@@ -108,7 +108,7 @@ def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None
         return folder, str(folder), None  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
     assert hub is not None, "check_source lets nothing else through"
-    return _download(hub["repo"], hub["revision"]), name, hub["revision"]
+    return _download(hub, is_pipeline=option == "--student"), name, hub["revision"]
 
 
 def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
@@ -124,10 +124,10 @@ def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
     if name.startswith(RANDOM):
         return _find_preset(name)
     if is_embedded(name):
-        return _find_family(HERE / name.replace("-", "_"))
+        return _find_family(HERE / name.replace("-", "_"), parts)
     folder = resolve_path("--student", Path(source))
     if is_folder(folder) or is_file(folder):
-        return _find_family(folder)
+        return _find_family(folder, parts)
     if not _is_hub_id(name):
         raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
     return next((family for family in list_families() if name.partition("@")[0] in family.hub_ids), None)
@@ -166,8 +166,8 @@ def is_embedded(name: str) -> bool:
     return is_file(HERE / name.replace("-", "_") / "model_index.json")
 
 
-def _find_family(folder: Path) -> Family:
-    """The family that reads a folder's pipeline class."""
+def _find_family(folder: Path, parts: Parts) -> Family:
+    """The family that reads a folder; of several the one that asks for most of its weights."""
     index = folder / "model_index.json"
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
@@ -176,12 +176,12 @@ def _find_family(folder: Path) -> Family:
             f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
             "text_encoder/, tokenizer/, scheduler/)"
         )
-    pipeline = read_json(index, folder).get("_class_name")
     families = list_families()
-    found = next((family for family in families if pipeline in family.pipelines), None)
-    if found is None:
-        raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum((family.pipelines for family in families), ()))
-    return found
+    found = [family for family in families if family.reads(folder, parts)]
+    if not found:
+        known = dict.fromkeys(name for family in families for name in family.pipelines)
+        raise unknown_choice(f"pipeline class in {index}:", read_pipeline(folder), known)
+    return max(found, key=lambda family: len(family.marks))
 
 
 def is_at_hand(source: str | Path) -> bool:
@@ -193,19 +193,33 @@ def is_at_hand(source: str | Path) -> bool:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=HUB_FILES, local_files_only=True)
+        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=_list_patterns(hub), local_files_only=True)
     except LocalEntryNotFoundError:
         return False
     return True
 
 
-def _download(repo: str, revision: str | None) -> Path:
-    """Fetch (or find in the hub cache) the files a student needs."""
+def _list_patterns(hub: re.Match[str]) -> list[str]:
+    """Which files a student needs: those of its folder, and the model card and licence of the repository."""
+    inner = hub["inner"].strip("/")
+    return [*(f"{inner}/{name}" for name in HUB_FILES), *HUB_FILES[-2:]] if inner else list(HUB_FILES)
+
+
+def _download(hub: re.Match[str], is_pipeline: bool) -> Path:
+    """Fetch (or find in the hub cache) the files a student needs; of a pipeline its index first, so that nothing large is fetched in vain."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    repo, revision, inner = hub["repo"], hub["revision"], hub["inner"].strip("/")
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
+        root = Path(snapshot_download(repo, revision=revision, allow_patterns=["*model_index.json"])) if is_pipeline else None
+        if root is not None and not (root / inner / "model_index.json").is_file():
+            found = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("model_index.json"))
+            raise InputError(
+                f"hub model {repo!r} has no model_index.json in {repr(inner) if inner else 'its root'}; folders that have one: "
+                f"{', '.join(f'{repo}/{name}'.removesuffix('/.') for name in found) or 'none'}"
+            )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_list_patterns(hub))) / inner
     except RepositoryNotFoundError as error:
         known = ", ".join(name for family in list_families() for name in family.hub_ids)
         raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {known}") from error
