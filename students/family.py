@@ -154,6 +154,14 @@ class Family(Protocol):
         """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
 
+    def add_encoder(self, student: Student) -> Student:
+        """A student with the network that encodes pictures (`Chain.names.source`); RefusedError where the family has none."""
+        raise RefusedError(f"--image-to-image: students of {self.name} start from noise only; leave --image-to-image out")
+
+    def add_controlnet(self, student: Student, folder: Path) -> Student:
+        """A loaded student with the ControlNet of a folder; RefusedError where the family has none."""
+        raise RefusedError(f"--controlnet: students of {self.name} take none; leave --controlnet out")
+
     def load_preset(self, preset: str) -> Student:
         """A student of one of `presets`, with random weights."""
         raise unknown_choice("random preset", preset, self.presets)

@@ -18,7 +18,12 @@ from sprint_export.students.folder import check_file, find_part, fingerprint_fol
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
 HUB_FILES = ("*.json", "*.safetensors", "*_prompts.txt", "*merges.txt", "README.md", "LICENSE*")  # no code, no pickles
-PARTS = {"decoder": ("vae",), "vae": ("vae",), "text_encoder": ("text_encoder", "tokenizer")}  # subfolders of pipelines
+PARTS = {  # subfolders of pipelines
+    "decoder": ("vae",),
+    "vae": ("vae",),
+    "text_encoder": ("text_encoder", "tokenizer"),
+    "controlnet": ("controlnet",),
+}
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?P<revision>[\w.-]+))?")
 
 
@@ -55,6 +60,9 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
         return student
     if found.decoder is not None:
         student = load_family(student.family).replace_decoder(student, Path(found.decoder))
+    if found.controlnet is not None:
+        folder = find_part(Path(found.controlnet), *PARTS["controlnet"])
+        student = load_family(student.family).add_controlnet(student, folder)
     return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student.fingerprint, found))
 
 

@@ -121,6 +121,8 @@ class Executor:
                 expected = [len(ids), *known[name].shape[1:]]
                 raise InputError(f"inputs: {name} has shape {list(np.shape(value))}, expected {expected}")
         given = {name: np.asarray(value, known[name].dtype) for name, value in (inputs or {}).items()}
+        if given and self.chain.names.scale in known:
+            given = {self.chain.names.scale: np.ones(len(ids), known[self.chain.names.scale].dtype)} | given
         return {self.chain.names.ids: ids, self.chain.names.mask: mask, **given}
 
     def run(self, group: Group, values: Values, noise: Array) -> Values:

@@ -8,6 +8,7 @@ Sources: arXiv 2503.09641 (SANA-Sprint), 2511.20410 (TBCM), diffusers pipeline_s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.parts import NO_PARTS, Parts
@@ -16,6 +17,9 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
 from sprint_export.students.sana_sprint.published import HUB_IDS, PRESETS
 from sprint_export.students.sana_sprint.times import trigflow_times
+
+if TYPE_CHECKING:
+    from sprint_export.students.family import Array
 
 
 class SanaSprint(Family):
@@ -96,6 +100,21 @@ class SanaSprint(Family):
         from sprint_export.students.sana_sprint.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def add_encoder(self, student: Student) -> Student:
+        from sprint_export.students.sana_sprint.checkpoint import add_encoder
+
+        return add_encoder(student)
+
+    def add_controlnet(self, student: Student, folder: Path) -> Student:
+        from sprint_export.students.sana_sprint.checkpoint import add_controlnet
+
+        return add_controlnet(student, folder)
+
+    def make_inputs(self, student: Student, count: int) -> dict[str, Array]:
+        from sprint_export.students.sana_sprint.drawings import make_inputs
+
+        return make_inputs(student, count)
 
     def load_preset(self, preset: str) -> Student:
         from sprint_export.students.sana_sprint.presets import load_preset

@@ -66,7 +66,7 @@ def fold_key_range(weights: Mapping[str, Handle], config: Mapping[str, Any], lat
     width = config["num_attention_heads"] * config["attention_head_dim"]
     factor = torch.full((width,), 2.0 ** -math.ceil(math.log2(positions)), dtype=torch.float64)
     keys = [f"transformer_blocks.{i}.attn1.norm_k" for i in range(config["num_layers"])]
-    if config["qk_norm"] is None:
+    if config.get("qk_norm") is None:
         return {f"{key}.weight": constant(factor.float()) for key in keys}
     folded: dict[str, Handle] = {}
     for key in keys:
@@ -78,7 +78,7 @@ def fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, Any
     """softmax(q k^T / sqrt(d)): 1 / sqrt(d) goes into the weights that make q, where 16 bits do not round it alone."""
     width = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
     scale = torch.full((width,), config["cross_attention_head_dim"] ** -0.5, dtype=torch.float64)
-    last = "norm_q" if config["qk_norm"] is not None else "to_q"
+    last = "norm_q" if config.get("qk_norm") is not None else "to_q"
     folded: dict[str, Handle] = {}
     for i in range(config["num_layers"]):
         folded |= fold_gate(weights, f"transformer_blocks.{i}.attn2.{last}", scale)

@@ -53,7 +53,7 @@ class Block(nn.Module):
     def __init__(self, config: Mapping[str, Any], width: int, fold: bool) -> None:
         super().__init__()
         cross = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
-        normalize = config["qk_norm"] is not None
+        normalize = config.get("qk_norm") is not None  # a ControlNet has no such key
         affine, eps = config["norm_elementwise_affine"], config["norm_eps"]
         self.heads, self.cross_heads = config["num_attention_heads"], config["num_cross_attention_heads"]
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=eps)

@@ -12,7 +12,7 @@ from pathlib import Path
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.students.family import Draws, Reference
+from sprint_export.students.family import Draws, Family, Reference
 from sprint_export.students.sana_sprint.family import FAMILY as SANA_SPRINT
 from sprint_export.students.sana_sprint.family import SanaSprint
 from sprint_export.students.twinflow_times import DTYPE, twinflow_times
@@ -27,6 +27,7 @@ class TwinFlowSana(SanaSprint):
     guidance = 0.0
     presets = {}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = {}  # noqa: RUF012 likewise
+    add_encoder, add_controlnet = Family.add_encoder, Family.add_controlnet  # which refuse
 
     @property
     def recipes(self) -> Path:
@@ -50,7 +51,7 @@ class TwinFlowSana(SanaSprint):
     def tiny(self, seed: int = 0) -> Student:
         from sprint_export.students.sana_sprint.presets import tiny
 
-        return tiny(seed, self, guidance_embeds=False)
+        return tiny(seed, family=self, guidance_embeds=False)
 
 
 FAMILY = TwinFlowSana(name="twinflow_sana")

@@ -26,8 +26,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     texts = encode_prompts(student, draws, seconds, progress)
     stock = Stock(student, ("transformer", "vae_decoder"), draws.compute)
     pipeline, times = stock.pipeline, twinflow_times(len(draws.noise))
-    stock.time(pipeline.transformer, seconds.setdefault("transformer", []))
-    stock.time(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []))
+    for role, network in stock.networks.items():
+        stock.time(network, seconds.setdefault(role, []))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
 

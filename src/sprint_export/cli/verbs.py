@@ -28,7 +28,7 @@ from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_folder
 from sprint_export.progress import Step
 
-PARTS = ("lora", "decoder", "vae", "text_encoder")  # of an order: what changes or completes a checkpoint
+PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order: what changes or completes a checkpoint
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -218,7 +218,7 @@ def validate(
     if student is not None:
         check_source(student, parts)
     elif parts != NO_PARTS:
-        raise InputError("--lora, --decoder, --vae and --text-encoder belong to a checkpoint; give that with --student too")
+        raise InputError("--lora, --decoder, --vae, --text-encoder and --controlnet belong to a checkpoint; give that with --student too")
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         load_libraries(progress)
