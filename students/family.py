@@ -189,13 +189,13 @@ class Family(Protocol):
         """Places of one network of a specialized student where channels can be scaled."""
         return ()
 
-    def make_inputs(self, student: Student, count: int) -> dict[str, Array]:
-        """What optional networks are calibrated and validated with, [count, ...] by name: unit noise."""
+    def make_inputs(self, student: Student, prompts: Sequence[str]) -> dict[str, Array]:
+        """What optional networks are calibrated and validated with, a row a prompt [B, ...] by name: unit noise."""
         import numpy as np
 
         given = student.chain.list_given(student.components)
         draw = np.random.default_rng(0).standard_normal
-        return {name: draw((count, *map(int, spec.shape[1:]))).astype(spec.dtype) for name, spec in given.items()}
+        return {name: draw((len(prompts), *map(int, spec.shape[1:]))).astype(spec.dtype) for name, spec in given.items()}
 
 
 def load_family(name: str) -> Family:

@@ -277,7 +277,9 @@ def check_control(file: str, config: Config, transformer: Config) -> None:
     }
     for key, (found, wanted) in pairs.items():
         if found != wanted:
-            raise InputError(f"{file}: {key} is {found}, expected {wanted}, the transformer's; this is another student's ControlNet")
+            raise InputError(
+                f"{file}: {key} is {found}, expected {wanted}, the transformer's; this is another student's ControlNet"
+            )
     most = transformer["num_layers"] - 1
     if config["num_layers"] > most:
         raise InputError(

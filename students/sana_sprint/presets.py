@@ -77,9 +77,7 @@ def tiny(seed: int = 0, control_layers: int = 0, family: Family = FAMILY, **tran
     return build_preset(Preset("tiny", config, vae, text, control), "tiny", seed, family=family)
 
 
-def build_preset(
-    preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX, family: Family = FAMILY
-) -> Student:
+def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX, family: Family = FAMILY) -> Student:
     """Random handles for every weight of the preset's modules, scaled so that activations neither vanish nor explode."""
     transformer = make_stock("transformer", preset.transformer)
     is_twin = not preset.transformer["guidance_embeds"]

@@ -12,10 +12,8 @@ from sprint_export.students.embedded import SHARES, complete_folder
 from tests.tree import ROOT
 
 STUDENTS = ROOT / "students"
-SHARING = {"twinflow-tiny": "twinflow_sana", "tbcm-tiny": "sana_sprint", "control-tiny": "sana_sprint"}
+SHARING = {"control-tiny": "sana_sprint"}
 SHARED = {  # role -> folder of what comes from sprint-tiny
-    "twinflow-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae"},
-    "tbcm-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae"},
     "control-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae", "transformer": "transformer"},
 }
 LARGEST = 6.3e6  # bytes of a student's own

@@ -18,8 +18,7 @@ def draw(x: float, y: float) -> np.ndarray:
 
 @pytest.mark.parametrize("off", [0.0, 1.0, 2.0, 4.0])
 def test_the_distance_is_how_far_an_outline_is_off(off: float) -> None:
-    """A circle moved sideways: its outline is off by |cos| times that, 2 / pi on average, less where
-    another part of it is nearer."""
+    """A circle moved sideways: its outline is off by |cos| times that, 2 / pi on average; less where another part is nearer."""
     found = measure_distance(find_edges(draw(32 + off, 32)), find_edges(draw(32, 32)))
     assert abs(found - 2 / np.pi * 0.75 * off) <= 0.3, f"{found:.2f} px for a circle moved by {off} px"
 
