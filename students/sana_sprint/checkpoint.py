@@ -64,8 +64,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
     settings = read_settings(folder / "tokenizer", folder)
-    licence = read_licence(folder)
-    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, licence, family)
+    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
     check_side(source, student.configs)
     own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
     prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
@@ -73,6 +72,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
         student = add_controlnet(student, folder / CONTROLNET)
     return dataclasses.replace(
         student,
+        family=family.name,
         folder=folder,
         variant=variant,
         configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
@@ -152,7 +152,6 @@ def assemble(
     revision: str | None,
     fingerprint: str,
     licence: str,
-    family: Family = FAMILY,
 ) -> Student:
     """Join configs and weight handles to a student of stock modules on `meta`.
 
@@ -175,7 +174,7 @@ def assemble(
         _check_network(role, module, held[role], f"{source}: {FOLDERS[role][0]}")
     size = complete["transformer"]["sample_size"]
     return Student(
-        family=family.name,
+        family=FAMILY.name,
         source=source,
         revision=revision,
         fingerprint=fingerprint,
