@@ -45,7 +45,8 @@ class PixelAttention(nn.Module):
         y = self.group_norm(x.flatten(2)).transpose(1, 2)  # [B, N, C]
         scores = (self.to_q(y) * self.scale) @ self.to_k(y).transpose(1, 2)
         y = self.to_out[0](torch.softmax(scores, dim=-1) @ self.to_v(y))
-        return x + y.transpose(1, 2).reshape(x.shape)
+        result: torch.Tensor = x + y.transpose(1, 2).reshape(x.shape)
+        return result
 
 
 class PixelDecoder(nn.Module):
@@ -60,9 +61,9 @@ class PixelDecoder(nn.Module):
         if config.mid_block_add_attention:
             middle.attentions[0] = PixelAttention(middle.attentions[0])
         for block in self.decoder.up_blocks[:-1]:
-            conv: Any = block.upsamplers[0].conv  # type: ignore[union-attr]
+            conv: Any = block.upsamplers[0].conv
             doubling: Any = SimpleNamespace(conv=conv, interpolate=True, interpolation_mode="nearest", shortcut=False, repeats=0)
-            block.upsamplers[0] = Upsample(doubling)  # type: ignore[union-attr]
+            block.upsamplers[0] = Upsample(doubling)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode; scaling and shift in float32, the rest in the weights' dtype."""

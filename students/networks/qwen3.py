@@ -6,8 +6,9 @@ rows hides them. The N positions of the template before the prompt see no prompt
 computed by these very layers when the first of them is pulled, one layer's weights in memory at a time.
 
 Norms, attention and rotation tables are gemma2.py's. What differs: norms of queries and keys a head where the stock model has
-them, no soft cap, no norm after attention and feed-forward. So the residual stream is scaled down in what writes to it:
-    residual stream / R:    the embedding's rows, v_proj and up_proj with biases, o_proj's bias / R, eps of norms that read it / R^2
+them, no soft cap, no norm after attention and feed-forward. So the residual stream is divided by R in what writes to it:
+    the embedding's rows, v_proj and up_proj with their biases, o_proj's bias    / R
+    eps of the norms that read it                                                / R^2
 Each is linear where it is scaled (attention in its values, the gated product in up), R is a power of two, and the rows come out
 as h_n / R: half precision holds them, and a norm that reads them divides its eps by R^2.
 """
@@ -55,10 +56,10 @@ def make_qwen3(config: Mapping[str, Any]) -> Qwen3Model:
 class PromptLayer(torch.nn.Module):
     """Stands in for a decoder layer, its parts by its names."""
 
-    def __init__(self, stock: torch.nn.Module, prefix: int) -> None:
+    def __init__(self, stock: Any, prefix: int) -> None:
         super().__init__()
         stock = copy.deepcopy(stock)
-        self.self_attn: PromptAttention = PromptAttention(stock.self_attn, prefix)  # type: ignore[arg-type]
+        self.self_attn: PromptAttention = PromptAttention(stock.self_attn, prefix)
         self.mlp: Any = stock.mlp
         for name in HEAD_NORMS:
             norm = getattr(self.self_attn, name)
@@ -149,7 +150,7 @@ def make_gain(gain: Handle) -> Handle:
 
 
 class PrefixRun:
-    """Handles of what the template's beginning leaves behind: keys and values a layer, and its rows; they share one computation."""
+    """Handles of what the template's beginning leaves behind: keys and values by layer, and its rows, of one computation."""
 
     def __init__(self, stock: Any, folded: Mapping[str, Handle], layers: int, ids: tuple[int, ...], unused: int) -> None:
         self._stock, self._folded, self._layers, self._ids, self._unused = stock, folded, layers, ids, unused

@@ -1,7 +1,8 @@
 """Z-Image's transformer as two networks of one fixed text length: what reads the text once, and what runs in each step.
 
-The stock model pads a caption of n tokens with a learnt token to n' = 32 ceil(n / 32), attends to all n', and lets the picture
-begin at position n' + 1: another n' is another model. Here there are always R >= n' rows, and the rest is taken back in the graph:
+The stock model pads a caption of n tokens with a learnt token to n' = 32 ceil(n / 32), attends to all n', and lets the
+picture begin at position n' + 1: another n' is another model. Here there are always R >= n' rows, and the graph takes the rest
+back:
     row j of the text    j < n: the caption's    n <= j < n': the learnt token    j >= n': hidden by a bias, in all attentions
     the picture          its frame's rotation is the row n' / 32 of a table
 n' comes from the mask alone, which is 1 for n rows and then 0: block b of 32 rows is attended to where its first row is, so
@@ -23,22 +24,23 @@ from torch import nn
 
 from sprint_export.students.networks.z_image_blocks import RESIDUAL, Block, Norm, Rotation, hide
 
+BLOCK: int = SEQ_MULTI_OF  # 32
 FINAL_EPS = 1e-6  # FinalLayer's LayerNorm
 
 
 def round_up(count: int) -> int:
     """The next multiple of 32."""
-    return -(-count // SEQ_MULTI_OF) * SEQ_MULTI_OF
+    return -(-count // BLOCK) * BLOCK
 
 
 def list_valid(mask: torch.Tensor) -> torch.Tensor:
     """mask int64 [B, R] of the caption's rows -> int64 [B, R / 32], 1 for blocks that are attended to."""
-    return mask[:, ::SEQ_MULTI_OF]
+    return mask[:, ::BLOCK]
 
 
 def spread(blocks: torch.Tensor) -> torch.Tensor:
     """[B, R / 32] -> [B, R]."""
-    return blocks[:, :, None].expand(-1, -1, SEQ_MULTI_OF).flatten(1)
+    return blocks[:, :, None].expand(-1, -1, BLOCK).flatten(1)
 
 
 def complete_mask(mask: torch.Tensor, before: int, rows: int) -> torch.Tensor:
@@ -78,7 +80,8 @@ class TextRefiner(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """hidden [B, T, E], mask int64 [B, T - before] -> [B, R, D]."""
         mask = complete_mask(mask, self.before, self.rows)
-        text, pad = self.cap_embedder(hidden), self.cap_pad_token[None]
+        text: torch.Tensor = self.cap_embedder(hidden)
+        pad = self.cap_pad_token[None]
         if self.rows > text.shape[1]:
             text = torch.cat([text, pad.expand(text.shape[0], self.rows - text.shape[1], -1)], dim=1)
         text = torch.where(mask[..., None] > 0, text, pad)
@@ -125,7 +128,7 @@ class OneStepZImage(nn.Module):
         frame, *plane = (size // 2 for size in config["axes_dims"])
         for table in ("cos", "sin"):
             self.register_buffer(table, torch.empty(1, self.count, sum(plane)))
-            self.register_buffer(f"frame_{table}", torch.empty(1 + self.rows // SEQ_MULTI_OF, frame))
+            self.register_buffer(f"frame_{table}", torch.empty(1 + self.rows // BLOCK, frame))
             self.register_buffer(f"text_{table}", torch.empty(1, self.rows, frame + sum(plane)))
         self.register_buffer("times", torch.empty(steps))
         if not self.fold:
@@ -138,8 +141,9 @@ class OneStepZImage(nn.Module):
         """latents float [B, C, h, w], prompt_embeds [B, R, D], prompt_mask int64 [B, T - before], step int64 [1]."""
         gains = None if step is None else self.gains.index_select(0, step)[0]
         s = self.times if step is None else self.times.index_select(0, step)
-        (embed,), (leave,) = self.all_x_embedder.values(), self.all_final_layer.values()
-        x = embed(self.patchify(latents.to(embed.weight.dtype)))
+        (embed,), (last,) = self.all_x_embedder.values(), self.all_final_layer.values()
+        leave: Any = last.get_submodule("linear")
+        x: torch.Tensor = embed(self.patchify(latents.to(leave.weight.dtype)))
         if self.padding:
             x = torch.cat([x, self.x_pad_token[None].expand(x.shape[0], self.padding, -1)], dim=1)
         blocks = list_valid(complete_mask(prompt_mask, self.before, self.rows))
@@ -153,7 +157,7 @@ class OneStepZImage(nn.Module):
         for i, block in enumerate(self.layers):
             x = block(x, both, bias, _rows(gains, blocks_of + i))
         x = self.norm_final(x[:, : self.count])
-        x = leave["linear"](x if gains is None else x * gains[-1])
+        x = leave(x if gains is None else x * gains[-1])
         return latents + s * self.unpatchify(x).to(latents.dtype)
 
     def rotate_picture(self, blocks: torch.Tensor) -> Rotation:

@@ -8,8 +8,8 @@ head stand with all first members before all second ones, for queries and keys a
 in the weights, `pair_order`), and two halves of a head are turned:  (a, b) -> (a cos - b sin, b cos + a sin)
     channel j of a half is pair j of the axes' in turn (frame, row, column: 16, 24, 24 of 64); angle = position theta^(-2 i / d)
 
-Range. A norm does not care how its input is scaled, and every branch ends in one, so what half precision cannot hold is divided by
-powers of two in weights that are there anyway: the residual stream by R (gains of norm2, eps of norm1 / R^2), values and gated
+Range. A norm does not care how its input is scaled, and every branch ends in one, so what half precision cannot hold is divided
+by powers of two in weights that are there anyway: the residual stream by R (gains of norm2, eps of norm1 / R^2), values and gated
 products by P (to_v, w3, eps of norm2 / P^2). The sqrt(D) of a mean that is a sum here is in the gain.
 Module names are diffusers'. Shapes: B batch, S tokens, D width, H heads of d.
 """
@@ -40,13 +40,14 @@ class Norm(nn.Module):
     def __init__(self, width: int, eps: float, has_gain: bool = True) -> None:
         super().__init__()
         self.floor = eps * width
-        self.register_parameter("weight", nn.Parameter(torch.empty(width)) if has_gain else None)
+        self.weight = nn.Parameter(torch.empty(width)) if has_gain else None
 
     def forward(self, x: torch.Tensor, gain: torch.Tensor | None = None) -> torch.Tensor:
         """x [..., width], gain [width] where the norm has none -> as x."""
         wide = x.to(widen_dtype(x.dtype))
         gain = self.weight if gain is None else gain
-        return cast(torch.Tensor, wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + self.floor) * gain).to(x.dtype)
+        assert gain is not None, "a norm without a gain is given one"
+        return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + self.floor) * gain).to(x.dtype)
 
 
 class Attention(nn.Module):

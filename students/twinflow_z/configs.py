@@ -165,6 +165,7 @@ def check_agreement(file: str, configs: Mapping[str, Config], tokens: int, sides
     """
     text, transformer, vae = (configs[role] for role in ("text_encoder", "transformer", "vae_decoder"))
     heads, (patch,), axes = transformer["n_heads"], transformer["all_patch_size"], transformer["axes_dims"]
+    groups = text["num_attention_heads"] % text["num_key_value_heads"]
     start = -(-tokens // SEQ_MULTI_OF) * SEQ_MULTI_OF + 2
     for key, found, wanted, reason in (
         ("transformer in_channels", transformer["in_channels"], vae["latent_channels"], "the vae's latent_channels"),
@@ -175,9 +176,8 @@ def check_agreement(file: str, configs: Mapping[str, Config], tokens: int, sides
         ("transformer axes_dims modulo 2", max(size % 2 for size in axes), 0, "pairs of channels"),
         ("latent side modulo all_patch_size", max(side % patch for side in sides), 0, "whole patches"),
         ("vae blocks", len(vae["up_block_types"]), len(vae["block_out_channels"]), "as many as block_out_channels"),
-        ("text encoder num_attention_heads modulo num_key_value_heads", text["num_attention_heads"] % text["num_key_value_heads"], 0,
-         "as many heads for each key"),
-    ):  # fmt: skip
+        ("text encoder num_attention_heads modulo num_key_value_heads", groups, 0, "as many heads for each key"),
+    ):
         if found != wanted:
             raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
     for axis, needed in enumerate((start, *(side // patch for side in sides))):

@@ -87,7 +87,9 @@ def load_gains(weights: Weights, block: str, factors: torch.Tensor | float = 1.0
 def fold_transformer(component: Component, config: Config, times: tuple[float, ...]) -> tuple[dict[str, Handle], tuple[str, ...]]:
     """The weights of OneStepZImage but for its tables of rotations, and a note per rule that says what it did."""
     modulation, weights, width = Modulation(component), component.weights, config["dim"]
-    blocks = [f"noise_refiner.{i}" for i in range(config["n_refiner_layers"])] + [f"layers.{i}" for i in range(config["n_layers"])]
+    blocks = [f"noise_refiner.{i}" for i in range(config["n_refiner_layers"])] + [
+        f"layers.{i}" for i in range(config["n_layers"])
+    ]
     patch = f"{config['all_patch_size'][0]}-{config['all_f_patch_size'][0]}"
     last = f"all_final_layer.{patch}"
     folded = _divide(weights, RESIDUAL, "x_pad_token", f"all_x_embedder.{patch}.weight", f"all_x_embedder.{patch}.bias")

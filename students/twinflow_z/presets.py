@@ -1,8 +1,8 @@
 """Students with random weights: the published shapes at full size, and `tiny()` for tests.
 
-A preset's weights are seeded handles, so a full-size student takes no memory until a tensor is pulled. Qwen3's tokenizer cannot be
-made offline: both have the small chat tokenizer of this package, with Qwen's words of a template. Shapes, not pictures, are what
-it is for.
+A preset's weights are seeded handles, so a full-size student takes no memory until a tensor is pulled. Qwen3's tokenizer cannot
+be made offline: both have the small chat tokenizer of this package, with Qwen's words of a template. Shapes, not pictures, are
+what it is for.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import dataclasses
 import hashlib
 import json
 from typing import Any
-
-import torch
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
@@ -102,7 +100,8 @@ def _random(name: str, shape: tuple[int, ...], seed: int) -> Handle:
     """Norm weights near 1, matmuls at 1 / sqrt(fan in), learnt tokens at 1, the rest small."""
     if name.endswith("_pad_token"):
         return random_handle(name, shape, 1.0, seed=seed)
-    if len(shape) == 1 and "norm" in name and name.endswith("weight") or name == "cap_embedder.0.weight":
+    is_norm = "norm" in name or name == "cap_embedder.0.weight"
+    if len(shape) == 1 and is_norm and name.endswith("weight"):
         return random_handle(name, shape, 0.1, mean=1.0, seed=seed)
     if name.endswith("weight") and len(shape) > 1:
         fan_in = shape[1] * (shape[2] * shape[3] if len(shape) == 4 else 1)

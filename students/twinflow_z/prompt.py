@@ -1,6 +1,6 @@
-"""Z-Image's prompt as ids: Qwen3's chat template around it, read from the tokenizer's files alone.
+r"""Z-Image's prompt as ids: Qwen3's chat template around it, read from the tokenizer's files alone.
 
-    <|im_start|>user\\n{prompt}<|im_end|>\\n<|im_start|>assistant\\n        cut to 1,024 tokens, padded right
+    <|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n        cut to 1,024 tokens, padded right
 The template stands here and not in the checkpoint: a chat template is a program, and none of a checkpoint's is run. It is what
 Qwen3's own gives for one user's message with thinking enabled (tests/students/twinflow_z/test_prompt.py renders that one). All
 tokens of the template count, as in the stock pipeline. Prompts are neither stripped nor lower-cased.

@@ -62,7 +62,8 @@ class TwinTime(nn.Module):
         total: torch.Tensor = self.first(t.abs())
         if self.second is None:
             return total
-        return total + self.second(other - t) * ((t - other).abs() / TIME_SCALE)[:, None].to(total.dtype)
+        total = total + self.second(other - t) * ((t - other).abs() / TIME_SCALE)[:, None].to(total.dtype)
+        return total
 
 
 def make_networks(student: Student, roles: Sequence[str], device: str = CPU.device) -> dict[str, Any]:
@@ -106,8 +107,8 @@ def _make_network(student: Student, role: str, device: str) -> nn.Module:
 def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
     """Run the stock networks, one prompt at a time, in float32.
 
-    The text encoder reads all prompts and is dropped before the other networks are loaded. Where the device's memory is too small,
-    it goes on on the CPU.
+    The text encoder reads all prompts and is dropped before the other networks are loaded. Where the device's memory is too
+    small, it goes on on the CPU.
     """
     seconds: dict[str, list[float]] = {}
     texts = _encode_prompts(student, draws, seconds, progress)
@@ -166,9 +167,7 @@ class _Stock:
         return self.place.attempt(work, *self.networks.values())
 
 
-def _encode_prompts(
-    student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress
-) -> list[torch.Tensor]:
+def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress) -> list[torch.Tensor]:
     """Rows [n, E] of each prompt, as the stock pipeline's encode_prompt makes them, on the CPU."""
     tokenizer = open_stock_tokenizer(student)
 

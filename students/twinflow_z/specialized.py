@@ -10,12 +10,11 @@ import dataclasses
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 
 from sprint_export.nouns.student import Component, StepPlan, Student, TensorSpec
 from sprint_export.students.networks.autoencoder_kl import PixelDecoder, fold_pixel_decoder
 from sprint_export.students.networks.qwen3 import RESIDUAL, PromptEncoder, fold_encoder
-from sprint_export.students.networks.z_image import OneStepZImage, TextRefiner, round_up
+from sprint_export.students.networks.z_image import BLOCK, OneStepZImage, TextRefiner, round_up
 from sprint_export.students.networks.z_image_blocks import tabulate_rotations
 from sprint_export.students.twinflow_z.folds import fold_refiner, fold_transformer
 from sprint_export.weights import Handle, constant
@@ -43,7 +42,9 @@ def specialize(student: Student, plan: StepPlan) -> Student:
     latents = TensorSpec("latents", "float32", (1, *student.latent_shape), "x_s, unit-variance noise first")
     embeds = TensorSpec("prompt_embeds", "float32", (1, rows, config["dim"]), "refined rows of the text, padded to 32")
     mask = TensorSpec("prompt_mask", "int64", (1, prompt.keep), "1 for tokens behind the template's beginning, 0 for padding")
-    ids = TensorSpec("input_ids", "int64", (1, prompt.tokens - len(prompt.prefix_ids)), "the prompt in its template, padded right")
+    ids = TensorSpec(
+        "input_ids", "int64", (1, prompt.tokens - len(prompt.prefix_ids)), "the prompt in its template, padded right"
+    )
     step = TensorSpec("step", "int64", (1,), "index into the plan's times")
     with torch.device("meta"):
         transformer = OneStepZImage(config, len(plan.times), (height, width), (before, rows)).eval()
@@ -57,7 +58,10 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         weights | _tabulate_places(config, transformer.sides, rows),
         (latents, embeds, mask, *((step,) if len(plan.times) > 1 else ())),
         (TensorSpec("denoised", "float32", (1, *student.latent_shape), "x0 = x_s - s v"),),
-        notes=(*notes, f"text: {rows} rows; what a caption padded to 32 leaves over is hidden, and carries where the picture starts"),
+        notes=(
+            *notes,
+            f"text: {rows} rows; what a caption padded to 32 leaves over is hidden, and carries where the picture starts",
+        ),
     )
     decoder: Any = student.components["vae_decoder"]
     painting = PixelDecoder(decoder.module).eval()
@@ -111,8 +115,8 @@ def _tabulate_places(config: Any, sides: tuple[int, int], rows: int) -> dict[str
     """Where text rows and image tokens are: the image's frame is a table over the number of text blocks before it."""
     frame = config["axes_dims"][0] // 2
     plane = torch.cartesian_prod(torch.zeros(1, dtype=torch.int64), torch.arange(sides[0]), torch.arange(sides[1]))
-    starts = torch.zeros(1 + rows // SEQ_MULTI_OF, 3, dtype=torch.int64)
-    starts[:, 0] = SEQ_MULTI_OF * torch.arange(len(starts)) + 1
+    starts = torch.zeros(1 + rows // BLOCK, 3, dtype=torch.int64)
+    starts[:, 0] = BLOCK * torch.arange(len(starts)) + 1
     tables = _name_tables(_place_text(rows), config, "text_")
     for name, handle in _name_tables(plane, config).items():
         tables[name] = constant(handle.load()[..., frame:].contiguous())

@@ -15,7 +15,7 @@ from sprint_export.weights import check_fit, materialize, random_handle
 from tests.students.doubles import in_double
 
 EXACT = 1e-12
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "vocab_size": 60,
     "hidden_size": 40,
     "intermediate_size": 72,
@@ -35,7 +35,8 @@ def _double() -> Iterator[None]:
     softmax, single = torch.nn.functional.softmax, torch.Tensor.float
 
     def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+        found: torch.Tensor = self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+        return found
 
     with (
         mock.patch.object(modeling_qwen3.Qwen3RMSNorm, "forward", norm),

@@ -12,4 +12,4 @@ from tests.students.contract import check_conversion
 
 @pytest.mark.parametrize(("target", "least_db", "least_converter_db"), [("onnx-fp32", 80, 80), ("trt-fp8", 20, 33)])
 def test_the_tiny_twin_is_exported(target: str, least_db: float, least_converter_db: float, tmp_path: Path) -> None:
-    check_conversion(FAMILY, target, tmp_path / "bundle", least_db, least_converter_db)
+    check_conversion(FAMILY, target, tmp_path / "bundle", least_db, least_converter_db=least_converter_db)

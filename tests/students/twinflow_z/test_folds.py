@@ -28,9 +28,13 @@ def _double() -> Iterator[None]:
     """Diffusers casts rotations, norms and times to float32; here nothing may be narrower than float64."""
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+        found: torch.Tensor = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+        return found
 
-    with mock.patch.object(normalization.RMSNorm, "forward", forward), mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+    with (
+        mock.patch.object(normalization.RMSNorm, "forward", forward),
+        mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+    ):
         yield
 
 
@@ -74,9 +78,7 @@ def test_every_caption_at_every_time(steps: int) -> None:
     assert deviation <= EXACT, f"deviation {deviation:.2e}, tolerance {EXACT}"
 
 
-@pytest.mark.parametrize(
-    "config", [{"qk_norm": False}, {"n_layers": 1, "n_refiner_layers": 2}, {"n_refiner_layers": 0}], ids=str
-)
+@pytest.mark.parametrize("config", [{"qk_norm": False}, {"n_layers": 1, "n_refiner_layers": 2}, {"n_refiner_layers": 0}], ids=str)
 def test_odd_configs(config: dict[str, Any]) -> None:
     deviation = compare(make_double(tiny(**config)), 2, (33,))
     assert deviation <= EXACT, f"deviation {deviation:.2e}, tolerance {EXACT}"
