@@ -118,7 +118,8 @@ class PromptEncoder(torch.nn.Module):
         rotation = self.rotary_emb(x)
         for layer in self.layers:
             x = layer.finish(x, layer.project(x, rotation), self.full_bias)  # type: ignore[operator]
-        return x
+        rows: torch.Tensor = x
+        return rows
 
 
 def fold_encoder(stock: Any, weights: Mapping[str, Handle], layers: int, tokens: int, ids: tuple[int, ...]) -> dict[str, Handle]:

@@ -34,7 +34,7 @@ ROWS = 12  # of modulation a block: shift, scale, gate of attention and of feed-
 
 
 def make_qwen_image(config: Mapping[str, Any], has_second: bool = False) -> QwenImageTransformer2DModel:
-    """The stock transformer: parameters on `meta`, its rotations in memory; `has_second`: with TwinFlow's second time embedder."""
+    """The stock transformer: parameters on `meta`, rotations in memory; `has_second`: with TwinFlow's second time embedder."""
     with torch.device("meta"):
         stock = QwenImageTransformer2DModel.from_config(dict(config))
         if has_second:

@@ -4,7 +4,7 @@
     time_conv                       skipped for the first frame, as in the stock decoder: it doubles frames from the second on
     image = decoder(post_quant_conv(std latents + mean))    a 1x1 layer without border: W diag(std), b + W mean
     norm                            x gamma sqrt(C) / max(|x|, 1e-12) over channels, in at least float32
-Upsampling is that of networks/dc_ae_blocks.py: 2x2 convolutions of the small picture with summed taps, 4/9 of the products, exact.
+Upsampling is that of networks/dc_ae_blocks.py: 2x2 convolutions of the small picture with summed taps, 4/9 of the products.
 Covered: every block of the stock decoder. The encoder is never materialized. Names are diffusers'.
 Source: diffusers' autoencoder_kl_qwenimage.py, in float64 in tests/students/networks/test_qwen_image_vae.py.
 """
@@ -127,14 +127,14 @@ class FrameDecoder(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Decode."""
         x = self.conv_in(x)
-        first, *rest = self.mid_block["resnets"]  # type: ignore[misc]  # a ModuleList
+        middle: Any = self.mid_block
+        first, *rest = middle["resnets"]
         x = first(x)
-        for attention, block in zip(self.mid_block["attentions"], rest, strict=True):  # type: ignore[arg-type]  # likewise
+        for attention, block in zip(middle["attentions"], rest, strict=True):
             x = block(attention(x))
-        for level in self.up_blocks:
-            for part in level.values():  # type: ignore[operator]  # a ModuleDict
-                for block in part:
-                    x = block(x)
+        levels: Any = self.up_blocks
+        for block in (block for level in levels for part in level.values() for block in part):
+            x = block(x)
         image: torch.Tensor = self.conv_out(self.nonlinearity(self.norm_out(x)))
         return image
 
@@ -179,5 +179,3 @@ def _take_frame(name: str, handle: Handle) -> Handle:
         return handle
     dtype = widen_dtype(handle.dtype)
     return LazyHandle(shape[:1], dtype, lambda: handle.load().to(dtype).flatten() * math.sqrt(shape[0]))
-
-

@@ -1,7 +1,7 @@
 """A diffusers folder of TwinFlow-Qwen-Image as a Student: configs now, weights when pulled; what is covered stands in configs.py.
 
-The folder is a stock Qwen-Image pipeline's but for four tensors, `time_text_embed_2.timestep_embedder.linear_{1,2}.{weight,bias}`:
-TwinFlow's second time embedder. The stock transformer gets a module of that name, so that names and shapes are checked as all
+The folder is a stock Qwen-Image pipeline's but for four tensors, `time_text_embed_2.timestep_embedder.linear_{1,2}.*`: TwinFlow's
+second time embedder. The stock transformer gets a module of that name, so that names and shapes are checked as all
 others are. A folder without them is a plain Qwen-Image, which takes tens of steps, unless a LoRA makes a student of it.
 """
 
@@ -49,8 +49,8 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     check_index(str(index), read_json(index, folder))
     if not parts.lora and not has_tensor(folder, f"transformer/{SECOND_EMBEDDER}"):
         raise InputError(
-            f"{folder}: transformer has no {SECOND_EMBEDDER}*, TwinFlow's second time embedder: a plain Qwen-Image, which takes tens "
-            f"of steps; expected a TwinFlow student, e.g. {next(iter(FAMILY.hub_ids))}, or its LoRA beside this with --lora"
+            f"{folder}: transformer has no {SECOND_EMBEDDER}*, TwinFlow's second time embedder: a plain Qwen-Image, which takes "
+            f"tens of steps; expected a TwinFlow student, e.g. {next(iter(FAMILY.hub_ids))}, or its LoRA beside this with --lora"
         )
     weights = {role: open_safetensors(folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     weights["text_encoder"] = name_weights(weights["text_encoder"])
@@ -90,7 +90,8 @@ def assemble(
     """
     files = {role: f"{source}: {name}/config.json" for role, (name, _) in FOLDERS.items()}
     complete = {role: complete_config(role, files[role], configs[role]) for role in FOLDERS}
-    for role, key, blocks in (("transformer", "num_layers", "transformer_blocks"), ("text_encoder", "num_hidden_layers", "layers")):
+    depths = ("transformer", "num_layers", "transformer_blocks"), ("text_encoder", "num_hidden_layers", "layers")
+    for role, key, blocks in depths:
         check_depth(files[role], key, complete[role], weights[role], blocks)
     side = pixels // 2 ** len(complete["vae_decoder"]["temperal_downsample"])
     check_agreement(source, complete, side)

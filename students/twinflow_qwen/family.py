@@ -1,7 +1,7 @@
 """TwinFlow-Qwen-Image: a Qwen-Image pipeline whose transformer was distilled to 1 to 4 steps, with a second time embedder.
 
-Reads a diffusers folder lazily (checkpoint.py), specializes the networks to their fixed steps (specialized.py, folds.py), and says
-what it covers (configs.py) and what the reference is (reference.py). A prompt is read within the stock pipeline's template.
+Reads a diffusers folder lazily (checkpoint.py), specializes the networks to their fixed steps (specialized.py, folds.py), and
+says what it covers (configs.py) and what the reference is (reference.py). A prompt is read within the stock pipeline's template.
 Sources: arXiv 2512.05150 and inclusionAI/TwinFlow (sampler, time formula), diffusers' transformer_qwenimage.py.
 """
 

@@ -2,8 +2,8 @@
 
     temb = E1(t) + E2(0) (t - 0)        the released wrapper's, its second time always 0; E1(t) alone where there is no E2 (LoRA)
     rows = img_mod(silu temb), txt_mod(silu temb), norm_out(silu temb)
-One time folds every row into the layers beside it; more keep the rows, a table a time. Both leave out what made them (33.4 % of the
-parameters) and the last block's text stream behind its keys and values, which nobody reads.
+One time folds every row into the layers beside it; more keep the rows, a table a time. Both leave out what made them (33.4 % of
+the parameters) and the last block's text stream behind its keys and values, which nobody reads.
 Source: inclusionAI/TwinFlow's QwenImageTransformer2DModelWrapper, arXiv 2512.05150; in float64 in
 tests/students/networks/test_qwen_image.py.
 """

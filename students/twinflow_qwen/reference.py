@@ -54,7 +54,8 @@ class TwinTime(nn.Module):
         if self.second is None:
             return total
         other = torch.zeros_like(timestep)
-        return total + self.second(other, hidden) * (timestep - other)[:, None].to(total.dtype)
+        total = total + self.second(other, hidden) * (timestep - other)[:, None].to(total.dtype)
+        return total
 
 
 def make_networks(student: Student, roles: Sequence[str], device: str = CPU.device) -> dict[str, Any]:

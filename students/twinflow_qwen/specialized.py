@@ -1,4 +1,4 @@
-"""TwinFlow-Qwen-Image's three networks with their specs, once plan and prompt are fixed; folds stand in folds.py and networks/."""
+"""TwinFlow-Qwen-Image's three networks with their specs, once plan and prompt are fixed; folds: folds.py and networks/."""
 
 from __future__ import annotations
 

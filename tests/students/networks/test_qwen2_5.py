@@ -37,7 +37,8 @@ def _double() -> Iterator[None]:
     softmax, single = torch.nn.functional.softmax, torch.Tensor.float
 
     def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+        y: torch.Tensor = self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+        return y
 
     with (
         mock.patch.object(stock_code.Qwen2RMSNorm, "forward", norm),

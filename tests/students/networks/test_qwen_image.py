@@ -36,7 +36,8 @@ def _double() -> Any:
     single = torch.Tensor.float
 
     def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
+        y: torch.Tensor = self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
+        return y
 
     with (
         mock.patch.object(torch.Tensor, "float", lambda self: self if self.dtype == torch.float64 else single(self)),

@@ -75,7 +75,7 @@ def test_the_padding_is_not_read() -> None:
             table = pipeline.executor.run(group, table, noise)
         states.append(table[specialized.chain.names.state])
     assert not np.array_equal(ids, changed)
-    np.testing.assert_array_equal(*states)
+    np.testing.assert_array_equal(states[0], states[1])
 
 
 def test_ids_are_the_stock_pipelines() -> None:
