@@ -33,7 +33,6 @@ from sprint_export.quantize.scales import input_format, input_scale, output_scal
 from sprint_export.quantize.schemes.scheme import Inputs, Palette, Scheme, load_scheme
 from sprint_export.weights import Handle
 
-WHOLE_BYTE = 8
 SLICE = 1 << 24  # values that are rounded together
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
 
@@ -79,8 +78,7 @@ def insert_qdq(model: ir.Model, component: Component) -> None:
         component: of which it is the graph.
 
     Raises:
-        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; an embedding has
-            less than a byte a value; a weight is a palette.
+        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; or is a palette.
     """
     graph, shared = model.graph, Shared()
     for name, layer in component.layers.items():
@@ -112,11 +110,6 @@ def _check_weight(name: str, weight: _Weight, scheme: Scheme) -> None:
     """Refuse what this form of a graph cannot say."""
     if isinstance(scheme, Palette):
         raise InputError(f"layer {name!r}: {scheme.name} stores a palette, and ONNX has none; use a coreml target")
-    if weight.node.op_type == "Gather" and scheme.weights.bits < WHOLE_BYTE:
-        raise InputError(
-            f"layer {name!r}: an ONNX graph gathers an embedding in whole bytes, found {scheme.name}; give it a scheme of 8 "
-            "bits or 'float' in the recipe"
-        )
 
 
 def _round_input(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, inputs: Inputs, shared: Shared) -> ir.Value:
