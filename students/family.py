@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
 from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
+from sprint_export.students.folder import has_tensor, read_pipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +91,9 @@ class Family(Protocol):
     pipelines: tuple[str, ...]  # `_class_name` of the model_index.json of its folders
     chain: Chain
     guidance: float  # the default
+    time_dtype: str = "float32"  # whose constants the family's times are
+    starts_from_noise: bool = False  # and not from the first time times the noise
+    marks: tuple[str, ...] = ()  # beginnings of `folder/tensor` that tell its folders from others of the same pipeline class
     text_layers: tuple[str, ...] = ()  # patterns of `role.layer` that read rows of the prompt: padded ones are not looked at
     local_roles: tuple[str, ...] = ()  # whose layers read in a quarter of a large picture what they read in the whole
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
@@ -103,9 +108,15 @@ class Family(Protocol):
         """Where its files lie; `recipes/` among them."""
         return Path(str(sys.modules[type(self).__module__].__file__)).parent
 
+    def reads(self, path: Path, parts: Parts) -> bool:
+        """Whether a folder, completed by `parts`, is this family's: by its pipeline class and the names of its weights alone."""
+        return path.is_dir() and read_pipeline(path) in self.pipelines and all(has_tensor(path, mark) for mark in self.marks)
+
     @abstractmethod
-    def load(self, folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
-        """Read a pipeline folder: configs, tokenizer, handles of the weights.
+    def load(
+        self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
+    ) -> Student:
+        """Read a pipeline folder: configs, tokenizer, handles of the weights; of `parts` (their paths), what completes it.
 
         Raises:
             InputError: a file is missing or damaged, a value is not covered, or a config does not fit its weights.
@@ -133,6 +144,10 @@ class Family(Protocol):
     @abstractmethod
     def tiny(self, seed: int = 0) -> Student:
         """A two-layer twin with random weights, for tests."""
+
+    def replace_decoder(self, student: Student, folder: Path) -> Student:
+        """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
+        raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
 
     def load_preset(self, preset: str) -> Student:
         """A student of one of `presets`, with random weights."""
@@ -196,7 +211,8 @@ def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | Non
         raise InputError("steps=(): expected at least one step count from 1 to 4")
     times = tuple(s for count in counts for s in family.plan_times(count))
     scale = family.guidance if guidance is None else guidance
-    return StepPlan(times, scale, counts=counts if len(counts) > 1 else ())
+    several = counts if len(counts) > 1 else ()
+    return StepPlan(times, scale, family.time_dtype, several, family.starts_from_noise)
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:

@@ -120,7 +120,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
-            "give the right one with --student, or export again"
+            "give the right one with --student, and the --lora or --decoder it was made with, or export again"
         )
     found, wanted = bundle.prompt.vocabulary, student.prompt.vocabulary
     if found != wanted:

@@ -233,7 +233,7 @@ def load_orders(
     order = orders[0].order
     compute = choose_compute(order.compute, say)
     progress(READING, 0, 1)
-    student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant)
+    student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant, order.parts)
     progress(READING, 1, 1)
     if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
         load_family(student.family).check_free_sizes(student)

@@ -17,6 +17,7 @@ from sprint_export.errors import InputError, MachineError, RefusedError, SprintE
 from sprint_export.libraries import DRAWING, EXPORTING, EXPORTING_SPACE, REPORTING, SEARCHING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Deployment, Order
+from sprint_export.nouns.parts import NO_PARTS
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
@@ -123,7 +124,9 @@ def _resolve_order(order: Order) -> CheckedOrder:
 
     deployment = read_deployment(order.target, order.device)
     # None: a hub id that is not known; what it is, is seen when it is there
-    family = load_family(order.student.family) if isinstance(order.student, Student) else check_source(order.student)
+    if isinstance(order.student, Student) and order.parts != NO_PARTS:
+        raise InputError("lora, decoder, vae and text_encoder belong to a checkpoint; give them to load_student as its parts")
+    family = load_family(order.student.family) if isinstance(order.student, Student) else check_source(order.student, order.parts)
     _check_numbers(order)
     check_compute(order.compute)
     if family is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
@@ -37,7 +38,9 @@ class SanaSprint(Family):
     hub_ids = HUB_IDS
     holds_prefix = True
 
-    def load(self, folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+    def load(
+        self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
+    ) -> Student:
         from sprint_export.students.sana_sprint.checkpoint import load
 
         return load(folder, source, revision, variant)

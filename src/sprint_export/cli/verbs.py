@@ -20,11 +20,15 @@ from sprint_export.errors import InputError
 from sprint_export.files import write_whole
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.order import make_parts
+from sprint_export.nouns.parts import NO_PARTS
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.target import OptionValue
 from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_folder
 from sprint_export.progress import Step
+
+PARTS = ("lora", "decoder", "vae", "text_encoder")  # of an order: what changes or completes a checkpoint
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -186,7 +190,7 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
-@takes_options(*o.pick_options("variant", "gates", "count", "budget", "compute"))
+@takes_options(*o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -210,15 +214,18 @@ def validate(
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
+    parts = make_parts(**{name: asked.pop(name) for name in PARTS})
     if student is not None:
-        check_source(student)
+        check_source(student, parts)
+    elif parts != NO_PARTS:
+        raise InputError("--lora, --decoder, --vae and --text-encoder belong to a checkpoint; give that with --student too")
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         load_libraries(progress)
         from sprint_export.students import load_student
         from sprint_export.validate import validate_bundle
 
-        loaded = None if student is None else load_student(student, variant)
+        loaded = None if student is None else load_student(student, variant, parts)
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
     show_results([report], as_json)

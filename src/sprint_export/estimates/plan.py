@@ -64,8 +64,8 @@ def plan_run(orders: Sequence[CheckedOrder], progress: Progress = quiet) -> Plan
     Raises:
         InputError, RefusedError: the student is not there or cannot be taken, as in the run itself. MachineError: likewise.
     """
-    source = orders[0].order.student
-    if not (isinstance(source, Student) or is_at_hand(source)):
+    source, parts = orders[0].order.student, orders[0].order.parts.folders.values()
+    if not (isinstance(source, Student) or all(map(is_at_hand, (source, *parts)))):
         return Plan(notes=(f"not estimated: {source} is not downloaded yet; a run does that first",))
     clock = [time.perf_counter()]
     load_libraries(progress)

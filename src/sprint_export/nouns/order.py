@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.nouns.option import Option
+from sprint_export.nouns.parts import Lora, Parts, read_lora
 from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device, Offer, Options, Target
 
-QUANTIZATION, VALIDATION = "Quantization", "Validation"  # panels of the help
+STUDENT, QUANTIZATION, VALIDATION = "Student", "Quantization", "Validation"  # panels of the help
 
 
 def hashed(help: str, kind: type = str, panel: str | None = None, **spelling: Any) -> dict[str, Any]:
@@ -45,6 +46,27 @@ class Order:
     variant: str | None = field(
         default=None,
         metadata=resolved("Which of a checkpoint's weights, e.g. fp16; default: the plain ones, or the only ones."),
+    )
+    lora: Sequence[str | Lora] = field(
+        default=(),
+        metadata=resolved(
+            "A LoRA in safetensors, merged into the weights, with how much of it; may be repeated.",
+            panel=STUDENT,
+            metavar="FILE[:SCALE]",
+            is_repeated=True,
+        ),
+    )
+    decoder: str | Path | None = field(
+        default=None,
+        metadata=resolved("Another decoder of the same latent space: a folder or hub id.", panel=STUDENT),
+    )
+    vae: str | Path | None = field(
+        default=None,
+        metadata=resolved("The autoencoder of a checkpoint that has none, e.g. a .pth: a folder or hub id.", panel=STUDENT),
+    )
+    text_encoder: str | Path | None = field(
+        default=None,
+        metadata=resolved("Its text encoder with the tokenizer, likewise.", panel=STUDENT),
     )
     overwrite: bool = field(default=False, metadata=resolved("Replace a bundle made from other inputs.", bool))
     device: str | None = field(default=None, metadata=resolved("What to build for; see: list devices."))
@@ -116,6 +138,11 @@ class Order:
         """The targets, of which there may be several with commas between them."""
         return tuple(name.strip() for name in self.target.split(","))
 
+    @property
+    def parts(self) -> Parts:
+        """What changes or completes the student's checkpoint; InputError where a LoRA's scale is no number."""
+        return make_parts(self.lora, self.decoder, self.vae, self.text_encoder)
+
     def list_hashed(self) -> dict[str, Any]:
         """The values that are part of the bundle's key as they stand."""
         declared = [each for each in fields(self) if each.metadata.get("is_hashed")]
@@ -126,6 +153,21 @@ def list_options(order: type[Order] = Order) -> tuple[Option, ...]:
     """The options that an order is made of, as the command line asks for them."""
     declared = (each for each in fields(order) if "option" in each.metadata)
     return tuple(replace(each.metadata["option"], name=each.name, default=each.default) for each in declared)
+
+
+def make_parts(
+    lora: Sequence[str | Lora] | None = None,
+    decoder: str | Path | None = None,
+    vae: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+) -> Parts:
+    """The Parts that these options of an order ask for.
+
+    Raises:
+        InputError: a LoRA's scale is no number.
+    """
+    read = tuple(each if isinstance(each, Lora) else read_lora(each) for each in lora or ())
+    return Parts(read, decoder, vae, text_encoder)
 
 
 @dataclass(frozen=True)

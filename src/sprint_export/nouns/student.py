@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 
 if TYPE_CHECKING:
@@ -66,16 +67,18 @@ class Migration:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are.
+    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are; the start.
 
     One network may serve several step counts: their times then stand one after the other, and `counts` says how many belong to
-    each, the default first. Empty means that all times are one schedule.
+    each, the default first. Empty means that all times are one schedule. A schedule starts from s_0 eps, or from the noise eps
+    itself where `starts_from_noise`.
     """
 
     times: tuple[float, ...]
     guidance: float
     dtype: str = "float32"
     counts: tuple[int, ...] = ()
+    starts_from_noise: bool = False
 
     @property
     def steps(self) -> int:
@@ -127,7 +130,8 @@ class PromptPlan:
 class Student:
     """A one-step (or few-step) text-to-image model, before or after specialization and quantization.
 
-    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16".
+    `folder` is what it was read from (None: random weights), `variant` which of the weights there, e.g. "fp16", `parts` what
+    changed or completed them; the fingerprint covers all three.
     """
 
     family: str
@@ -148,3 +152,4 @@ class Student:
     recipe: Recipe | None = None
     folder: Path | None = None
     variant: str | None = None
+    parts: Parts = NO_PARTS

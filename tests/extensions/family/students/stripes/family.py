@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
+from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
@@ -35,7 +36,9 @@ class Stripes(Family):
     text_layers = ("reader.*", "painter.read")
     presets = {"stripes": "Stripes, 32 px"}  # noqa: RUF012 the Protocol says that it is not written to
 
-    def load(self, folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+    def load(
+        self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
+    ) -> Student:
         from sprint_export.students.stripes.networks import load  # type: ignore[import-not-found]  # a part of the package while the tests run
 
         student: Student = load(folder, source)
