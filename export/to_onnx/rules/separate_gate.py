@@ -11,6 +11,7 @@ Covered: Split along channels behind convolutions and SiLUs that nothing else re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -113,8 +114,9 @@ def _rows(editor: GraphEditor, operand: ir.Value, part: _Part) -> ir.Value:
     node, shape = maker(operand, "DequantizeLinear"), shape_of(operand)
     if node is not None:
         parts = [_rows(editor, value, part) for value in node.inputs if value is not None]
-        blocks = {name: node.attributes[name].as_int() for name in ("axis", "block_size") if "block_size" in node.attributes}
-        return editor.add(node.op_type, parts, (part.width, *shape[1:]), operand.dtype, **(blocks or {"axis": 0}))
+        block = node.attributes.get_int("block_size", 0)
+        axis: dict[str, Any] = {"axis": 1, "block_size": block} if block else {"axis": 0}
+        return editor.add(node.op_type, parts, (part.width, *shape[1:]), operand.dtype, **axis)
     if not shape:
         return operand
     name = f"{operand.name}.part{part.index}"
