@@ -58,7 +58,9 @@ def specialize_student(
 
 
 def specialize_like(student: Student, bundle: Bundle) -> Student:
-    """The student as it was specialized for a bundle."""
+    """The student as it was specialized for a bundle, with an encoder of pictures where that has one."""
+    if bundle.chain.names.source and not student.chain.names.source:
+        student = load_family(student.family).add_encoder(student)
     counts, prompt = bundle.plan.counts or bundle.plan.steps, bundle.prompt
     return specialize_student(
         student, counts, bundle.plan.guidance, bundle.layout, prefix_cache=bool(prompt.prefix_ids), prompt_tokens=prompt.keep
