@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
-from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.chain import EACH_STEP, Chain
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
@@ -140,6 +140,13 @@ class Family(Protocol):
     def replace_decoder(self, student: Student, folder: Path) -> Student:
         """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
+
+    def find_lora_layer(self, name: str) -> tuple[str, str]:
+        """Role and name there of a layer of a LoRA; one that no role's name stands before is the denoiser's."""
+        role, _, inner = name.partition(".")
+        if role in self.chain.roles:
+            return role, inner
+        return next(stage.role for stage in self.chain.stages if stage.when == EACH_STEP and not stage.optional), name
 
     def load_preset(self, preset: str) -> Student:
         """A student of one of `presets`, with random weights."""

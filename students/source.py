@@ -13,7 +13,7 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.students.family import Family, list_families, load_family
-from sprint_export.students.folder import check_file, find_part, fingerprint_folder, hash_file, read_json
+from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_json
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
@@ -53,8 +53,13 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
     student = _load_plain(source, variant, found)
     if parts == NO_PARTS:
         return student
+    from sprint_export.students.lora import merge_lora
+
+    family = load_family(student.family)
+    for lora in found.lora:
+        student = merge_lora(student, family, lora)
     if found.decoder is not None:
-        student = load_family(student.family).replace_decoder(student, Path(found.decoder))
+        student = family.replace_decoder(student, Path(found.decoder))
     return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student.fingerprint, found))
 
 
@@ -67,7 +72,9 @@ def _find_parts(parts: Parts) -> Parts:
 
 def _fingerprint_parts(checkpoint: str, parts: Parts) -> str:
     """sha256 over a checkpoint's fingerprint and what its parts were read from."""
-    loras = [[hash_file(check_file(each.file, each.file.parent)).hex(), each.scale] for each in parts.lora]
+    from sprint_export.students.lora import list_files
+
+    loras = [[*(hash_file(file).hex() for file in list_files(each.file)), each.scale] for each in parts.lora]
     folders = {
         name: [fingerprint_folder(Path(folder), part=part) for part in {find_part(Path(folder), each): 0 for each in PARTS[name]}]
         for name, folder in parts.folders.items()
@@ -132,11 +139,9 @@ def _is_hub_id(name: str) -> bool:
 def _check_parts(parts: Parts) -> None:
     for lora in parts.lora:
         file = resolve_path("--lora", lora.file)
-        if file.suffix != ".safetensors" or not is_file(file):
-            found = "there is no such file" if not is_file(file) else "pickles can hold code and are not read"
-            raise InputError(f"--lora {lora.file}: expected a file of safetensors; {found}")
-    if parts.lora:
-        raise InputError("--lora is not there yet")
+        if not (is_folder(file) or (file.suffix == ".safetensors" and is_file(file))):
+            found = "pickles can hold code and are not read" if is_file(file) else "there is no such file"
+            raise InputError(f"--lora {lora.file}: expected safetensors or a folder of them; {found}")
     for name, value in parts.folders.items():
         if not (is_embedded(str(value)) or is_folder(resolve_path(_flag(name), Path(value))) or _is_hub_id(str(value))):
             raise InputError(f"{_flag(name)} {value}: there is no such folder; expected one, or a hub id owner/name")

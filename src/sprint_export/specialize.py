@@ -54,7 +54,19 @@ def specialize_student(
     family.check_tokenizer(student)
     prompt = _fix_prompt(student, prefix_cache and family.holds_prefix, prompt_tokens)
     specialized = dataclasses.replace(family.specialize(dataclasses.replace(student, prompt=prompt), plan), plan=plan)
+    specialized = _keep_notes(specialized, student)
     return family.arrange_channels_first(specialized) if layout == CHANNELS_FIRST else specialized
+
+
+def _keep_notes(specialized: Student, student: Student) -> Student:
+    """Specialized, with what was noted of its networks when they were loaded."""
+    noted = [network for network in student.components.values() if network.notes]
+    components = dict(specialized.components)
+    for network in noted:
+        components[network.role] = dataclasses.replace(
+            components[network.role], notes=(*network.notes, *components[network.role].notes)
+        )
+    return dataclasses.replace(specialized, components=components)
 
 
 def specialize_like(student: Student, bundle: Bundle) -> Student:

@@ -143,7 +143,7 @@ def open_safetensors(folder: Path, stem: str, variant: str | None = None, says_f
     """
     handles: dict[str, Handle] = {}
     for path in find_weights(folder, stem, variant):
-        more = _open_file(path, says_format)
+        more = open_file(path, says_format)
         twice = sorted(set(more) & set(handles))
         if twice:
             raise InputError(f"{path}: tensor {twice[0]!r} is in another shard too; download the files again")
@@ -209,7 +209,13 @@ def find_weights(folder: Path, stem: str, variant: str | None = None) -> list[Pa
     return [folder / name for name in names]
 
 
-def _open_file(path: Path, says_format: bool) -> dict[str, Handle]:
+def open_file(path: Path, says_format: bool = False) -> dict[str, Handle]:
+    """Handles of one safetensors file.
+
+    Raises:
+        InputError: it is missing, truncated or damaged, holds a type of numbers that is not read, or does not say that it is
+            PyTorch's where it must.
+    """
     if not path.is_file():
         raise InputError(f"weights file {path} is missing although the index names it; download it again")
     try:
@@ -223,6 +229,12 @@ def _open_file(path: Path, says_format: bool) -> dict[str, Handle]:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); download it again") from error
     except KeyError as error:
         raise InputError(f"{path} holds dtype {error}, expected one of {sorted(_DTYPES)}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What stands in a safetensors file's header beside its tensors."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def check_fit(module: torch.nn.Module, handles: Mapping[str, Handle], where: str, ignore: Iterable[str] = ()) -> None:

@@ -29,6 +29,7 @@ from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.family import Draws, Reference, time_calls
+from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
@@ -63,15 +64,15 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), devi
 
 
 def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
-    if student.folder is None:
-        component = student.components[role]
+    component = student.components[role]
+    if student.folder is None or is_merged(component.weights):
         return materialize(component.module, component.weights, device=device)
     name, stem = FOLDERS[role]
     cls: Any = {"text_encoder": Gemma2Model, "transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role]
     named: dict[str, Any] = {"torch_dtype": torch.float32}
     if role == "text_encoder":
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
-    values = sum(math.prod(handle.shape) for handle in student.components[role].weights.values())
+    values = sum(math.prod(handle.shape) for handle in component.weights.values())
     is_streamed = role == "text_encoder" and device == CPU.device and 4 * values > WHOLE_BYTES
     folder = student.folder / name
     variant = choose_variant(folder, stem, student.variant) or None
