@@ -20,6 +20,7 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
+from sprint_export.students.schedule import Schedule, read_schedule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +73,7 @@ class Draws:
     compute: Compute = CPU
     hand_over: Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None] = keep_nothing
     recall: Callable[[object, Callable[[], Made]], Made] = make_anew
+    times: tuple[float, ...] = ()  # flow times; empty: the family's own of that many steps
 
     def take(self, rows: Sequence[int]) -> Draws:
         """Some of them."""
@@ -94,6 +96,7 @@ class Family(Protocol):
     local_roles: tuple[str, ...] = ()  # whose layers read in a quarter of a large picture what they read in the whole
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
     hub_ids: Mapping[str, str] = {}  # known students on the hub -> title
+    schedules: Mapping[str, Schedule] = {}  # by name, beside `plan_times`
     holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix
 
     def __init__(self, name: str) -> None:
@@ -199,18 +202,26 @@ def list_families() -> tuple[Family, ...]:
     return tuple(load_family(name) for name in list_members("student"))
 
 
-def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | None = None) -> StepPlan:
-    """The schedules of one or several step counts, the default first.
+def plan_steps(
+    family: Family, steps: int | Sequence[int], guidance: float | None = None, times: str | Sequence[float] | None = None
+) -> StepPlan:
+    """The schedules of one or several step counts, the default first; or the one of `times`, whose guidance holds unless given.
 
     Raises:
-        InputError: no count, or one that the family has no schedule for.
+        InputError: no count, or one that the family has no schedule for; times that are no schedule, or not of that many steps.
     """
     counts = (steps,) if isinstance(steps, int) else tuple(dict.fromkeys(steps))
     if not counts:
         raise InputError("steps=(): expected at least one step count from 1 to 4")
-    times = tuple(s for count in counts for s in family.plan_times(count))
-    scale = family.guidance if guidance is None else guidance
-    return StepPlan(times, scale, counts=counts if len(counts) > 1 else ())
+    given = None if times is None else read_schedule(times, family.schedules)
+    if given is not None and counts not in ((1,), (len(given.times),)):
+        asked = ",".join(map(str, counts))
+        raise InputError(f"--times {times} is one schedule of {len(given.times)} steps; leave --steps {asked} out")
+    planned = given.times if given else tuple(s for count in counts for s in family.plan_times(count))
+    default = family.guidance if given is None or given.guidance is None else given.guidance
+    scale = default if guidance is None else guidance
+    counts = counts if given is None else ()
+    return StepPlan(planned, scale, counts=counts if len(counts) > 1 else ())
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:

@@ -5,8 +5,8 @@
 Covered are Linear layers and convolutions without groups, under the names that PEFT (`lora_A`, `lora_B`, with an adapter's name
 behind or without), diffusers (`lora.down`, `lora.up`) and others (`lora_down`, `lora_up`) give them, with the prefixes of their
 wrappers; alpha from a tensor `<layer>.alpha`, PEFT's adapter_config.json or diffusers' metadata, else equal to the rank. What
-such a file holds beside (`<layer>.base_layer.weight` of a whole checkpoint, a trained bias) takes the place of the student's own. Of
-several adapters `default` counts. Refused: names in which underscores stand for dots, DoRA, LoHa, LoKr, biases of A or B.
+such a file holds beside (`<layer>.base_layer.weight` of a whole checkpoint, a trained bias) takes the place of the student's.
+Of several adapters `default` counts. Refused: names in which underscores stand for dots, DoRA, LoHa, LoKr, biases of A or B.
 Sources: PEFT's LoraLayer.get_delta_weight; diffusers' load_lora_adapter; what TwinFlow's save_ckpt writes (base_layer, `old`).
 """
 

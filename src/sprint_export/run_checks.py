@@ -130,7 +130,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     _check_numbers(order)
     check_compute(order.compute)
     if family is not None:
-        plan_steps(family, order.steps)
+        plan_steps(family, order.steps, times=order.times)
     _check_components(order.components, family)
     options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
     deployment = replace(deployment, options=options, hashed=order.list_hashed())

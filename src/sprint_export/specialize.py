@@ -21,6 +21,7 @@ def specialize_student(
     layout: str = CHANNELS_LAST,
     prefix_cache: bool = True,
     prompt_tokens: int | None = None,
+    times: str | Sequence[float] | None = None,
 ) -> Student:
     """Fix the number of steps, the guidance and the prompt's instruction, and fold what that makes constant.
 
@@ -34,12 +35,13 @@ def specialize_student(
             positions only. False computes all: for a tokenizer that joins prompts to the prefix.
         prompt_tokens: rows of text the networks are fixed to, BOS and then the prompt; default and at most the pipeline's own
             (300). Fewer are exact for prompts that fit, and others are refused: rows beyond a prompt are hidden anyway.
+        times: flow times of one schedule in place of the family's own for `steps`, as students/schedule.py reads them.
 
     Returns:
         A new student with a plan; the input is unchanged.
 
     Raises:
-        InputError: the student is specialized already, steps or prompt_tokens is out of range, there is no such layout, a prompt
+        InputError: the student is specialized already, steps, times or prompt_tokens is out of range, there is no such layout, a prompt
             that came with the student cannot follow a prefix that is held, or the stock tokenizer makes other ids of it.
     """
     if layout not in (CHANNELS_LAST, CHANNELS_FIRST):
@@ -50,7 +52,7 @@ def specialize_student(
             "load it again to specialize it differently"
         )
     family = load_family(student.family)
-    plan = plan_steps(family, steps, guidance)
+    plan = plan_steps(family, steps, guidance, times)
     family.check_tokenizer(student)
     prompt = _fix_prompt(student, prefix_cache and family.holds_prefix, prompt_tokens)
     specialized = dataclasses.replace(family.specialize(dataclasses.replace(student, prompt=prompt), plan), plan=plan)
@@ -71,10 +73,9 @@ def _keep_notes(specialized: Student, student: Student) -> Student:
 
 def specialize_like(student: Student, bundle: Bundle) -> Student:
     """The student as it was specialized for a bundle."""
-    counts, prompt = bundle.plan.counts or bundle.plan.steps, bundle.prompt
-    return specialize_student(
-        student, counts, bundle.plan.guidance, bundle.layout, prefix_cache=bool(prompt.prefix_ids), prompt_tokens=prompt.keep
-    )
+    plan, prompt = bundle.plan, bundle.prompt
+    steps, times = (plan.counts, None) if plan.counts else (plan.steps, plan.times)
+    return specialize_student(student, steps, plan.guidance, bundle.layout, bool(prompt.prefix_ids), prompt.keep, times)
 
 
 def _fix_prompt(student: Student, prefix_cache: bool, prompt_tokens: int | None) -> PromptPlan:

@@ -44,6 +44,25 @@ class Handle(Protocol):
         ...
 
 
+def check_numbers(path: Path, key: str, tensor: torch.Tensor) -> None:
+    """Whether a weight that was read can be computed with.
+
+    Raises:
+        InputError: it holds NaN, infinity or numbers beyond LARGEST_WEIGHT.
+    """
+    if not (tensor.is_floating_point() and tensor.numel()):
+        return
+    low, high = tensor.aminmax()  # NaN where one is; magnitudes would be another copy
+    largest = max(-low.item(), high.item())
+    if not math.isfinite(largest):
+        raise InputError(f"{path}: tensor {key!r} holds NaN or infinite values; the checkpoint is damaged")
+    if largest > LARGEST_WEIGHT:
+        raise InputError(
+            f"{path}: tensor {key!r} holds {largest:.1e}, expected at most {LARGEST_WEIGHT:.0e}: float32 "
+            "cannot hold its square. The checkpoint is damaged"
+        )
+
+
 @dataclass(frozen=True)
 class FileHandle:
     """A tensor of a safetensors file."""
@@ -64,16 +83,7 @@ class FileHandle:
                 tensor: torch.Tensor = file.get_tensor(self.key)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self.path}: cannot read tensor {self.key!r} ({error}); download the file again") from error
-        if tensor.is_floating_point() and tensor.numel():
-            low, high = tensor.aminmax()  # NaN where one is; magnitudes would be another copy
-            largest = max(-low.item(), high.item())
-            if not math.isfinite(largest):
-                raise InputError(f"{self.path}: tensor {self.key!r} holds NaN or infinite values; the checkpoint is damaged")
-            if largest > LARGEST_WEIGHT:
-                raise InputError(
-                    f"{self.path}: tensor {self.key!r} holds {largest:.1e}, expected at most {LARGEST_WEIGHT:.0e}: float32 "
-                    "cannot hold its square. The checkpoint is damaged"
-                )
+        check_numbers(self.path, self.key, tensor)
         return tensor
 
 

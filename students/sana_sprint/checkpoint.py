@@ -48,7 +48,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     check_index(str(folder / "model_index.json"), index)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     check_scheduler(str(scheduler), read_json(scheduler, folder))
-    weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
+    weights = {role: read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
     settings = read_settings(folder / "tokenizer", folder)
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
@@ -150,7 +150,12 @@ def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
         return SanaTransformer2DModel.from_config(dict(config)).eval()
 
 
-def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+def read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+    """Handles of a network's weights under the names of its stock class.
+
+    Raises:
+        InputError: there are none, they are damaged, or the same is there under two names.
+    """
     handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
         return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}

@@ -15,7 +15,7 @@ from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
 from sprint_export.students.sana_sprint.published import HUB_IDS, PRESETS
-from sprint_export.students.sana_sprint.times import trigflow_times
+from sprint_export.students.sana_sprint.times import SCHEDULES, trigflow_times
 
 
 class SanaSprint(Family):
@@ -36,6 +36,7 @@ class SanaSprint(Family):
     local_roles = ("vae_decoder",)  # convolutions, and sums over positions that are divided by their number
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = HUB_IDS
+    schedules = SCHEDULES
     holds_prefix = True
 
     def load(

@@ -29,11 +29,13 @@ from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.family import Draws, Reference, time_calls
+from sprint_export.students.folder import find_part
 from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
+from sprint_export.students.schedule import find_trigflow_time
 from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
@@ -64,17 +66,15 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), devi
 
 
 def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
-    component = student.components[role]
-    if student.folder is None or is_merged(component.weights):
+    component, folder, stem = student.components[role], _find_files(student, role), FOLDERS[role][1]
+    if folder is None:
         return materialize(component.module, component.weights, device=device)
-    name, stem = FOLDERS[role]
     cls: Any = {"text_encoder": Gemma2Model, "transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role]
     named: dict[str, Any] = {"torch_dtype": torch.float32}
     if role == "text_encoder":
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
     values = sum(math.prod(handle.shape) for handle in component.weights.values())
     is_streamed = role == "text_encoder" and device == CPU.device and 4 * values > WHOLE_BYTES
-    folder = student.folder / name
     variant = choose_variant(folder, stem, student.variant) or None
     try:
         with hush(), tempfile.TemporaryDirectory() as unused:  # transformers reads safetensors where they lie; diffusers copies
@@ -85,6 +85,15 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
     real: torch.nn.Module = network.eval()
     return real if is_streamed else real.to(device)
+
+
+def _find_files(student: Student, role: str) -> Path | None:
+    """The folder of a network as its stock class reads it; None where its weights are in no such files."""
+    name, parts = FOLDERS[role][0], student.parts
+    given = {"text_encoder": parts.text_encoder, "vae_decoder": parts.decoder or parts.vae}.get(role)
+    if given is not None:
+        return find_part(Path(given), name)
+    return None if student.folder is None or is_merged(student.components[role].weights) else student.folder / name
 
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:
@@ -102,6 +111,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     texts = _encode_prompts(student, draws, seconds, progress)
     stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute)
     pipeline = stock.pipeline
+    if draws.times:
+        _give_times(pipeline.scheduler, draws.times)
     stock.time(pipeline.transformer, seconds.setdefault("transformer", []))
     stock.time(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []))
     pictures: list[npt.NDArray[np.uint8]] = []
@@ -132,6 +143,16 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
         pictures.append(stock.run(functools.partial(draw, i)))
         draws.hand_over(i, pictures[-1][0], latents[-1][0])
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
+
+
+def _give_times(scheduler: Any, times: Sequence[float]) -> None:
+    """Have a scheduler take these flow times, whatever the pipeline asks of it: the pipeline's own `timesteps` is broken in 0.39."""
+    stock, angles = scheduler.set_timesteps, [*map(find_trigflow_time, times), 0.0]
+
+    def set_timesteps(count: int, device: object = None, **_: Any) -> None:
+        stock(count, timesteps=angles, device=device, max_timesteps=None, intermediate_timesteps=None)
+
+    scheduler.set_timesteps = set_timesteps
 
 
 class _Stock:
