@@ -20,6 +20,7 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
+from sprint_export.students.folder import has_tensor, read_pipeline
 from sprint_export.students.schedule import Schedule, read_schedule
 
 if TYPE_CHECKING:
@@ -92,11 +93,17 @@ class Family(Protocol):
     pipelines: tuple[str, ...]  # `_class_name` of the model_index.json of its folders
     chain: Chain
     guidance: float  # the default
+    time_dtype: str = "float32"  # whose constants the family's times are
+    starts_from_noise: bool = False  # and not from the first time times the noise
+    marks: tuple[str, ...] = ()  # beginnings of `folder/tensor` that tell its folders from others of the same pipeline class
     text_layers: tuple[str, ...] = ()  # patterns of `role.layer` that read rows of the prompt: padded ones are not looked at
     local_roles: tuple[str, ...] = ()  # whose layers read in a quarter of a large picture what they read in the whole
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
     hub_ids: Mapping[str, str] = {}  # known students on the hub -> title
     schedules: Mapping[str, Schedule] = {}  # by name, beside `plan_times`
+    completed_by: Mapping[
+        str, str
+    ] = {}  # parts that its checkpoint files come without -> where they are; empty: it reads no files
     holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix
 
     def __init__(self, name: str) -> None:
@@ -106,6 +113,15 @@ class Family(Protocol):
     def folder(self) -> Path:
         """Where its files lie; `recipes/` among them."""
         return Path(str(sys.modules[type(self).__module__].__file__)).parent
+
+    def reads(self, path: Path, parts: Parts) -> bool:
+        """Whether a folder, completed by `parts`, is this family's: by its pipeline class and the names of its weights alone.
+
+        Of files, whether it is a native checkpoint, by its name.
+        """
+        if path.is_file():
+            return path.suffix == ".pth" and bool(self.completed_by)
+        return path.is_dir() and read_pipeline(path) in self.pipelines and all(has_tensor(path, mark) for mark in self.marks)
 
     @abstractmethod
     def load(
@@ -213,15 +229,22 @@ def plan_steps(
     counts = (steps,) if isinstance(steps, int) else tuple(dict.fromkeys(steps))
     if not counts:
         raise InputError("steps=(): expected at least one step count from 1 to 4")
-    given = None if times is None else read_schedule(times, family.schedules)
-    if given is not None and counts not in ((1,), (len(given.times),)):
-        asked = ",".join(map(str, counts))
-        raise InputError(f"--times {times} is one schedule of {len(given.times)} steps; leave --steps {asked} out")
-    planned = given.times if given else tuple(s for count in counts for s in family.plan_times(count))
-    default = family.guidance if given is None or given.guidance is None else given.guidance
-    scale = default if guidance is None else guidance
-    counts = counts if given is None else ()
-    return StepPlan(planned, scale, counts=counts if len(counts) > 1 else ())
+    if times is not None:
+        return _plan_given(family, counts, guidance, times)
+    planned = tuple(s for count in counts for s in family.plan_times(count))
+    scale = family.guidance if guidance is None else guidance
+    several = counts if len(counts) > 1 else ()
+    return StepPlan(planned, scale, family.time_dtype, several, family.starts_from_noise)
+
+
+def _plan_given(family: Family, counts: Sequence[int], guidance: float | None, times: str | Sequence[float]) -> StepPlan:
+    schedule = read_schedule(times, family.schedules)
+    count = len(schedule.times)
+    if counts not in ((1,), (count,)):  # one step is what a run has that says nothing of steps
+        raise InputError(f"times={times!r} are one schedule of {count} steps; leave steps={','.join(map(str, counts))} out")
+    given = (guidance, schedule.guidance, family.guidance)
+    scale = next(each for each in given if each is not None)
+    return StepPlan(schedule.times, scale, starts_from_noise=family.starts_from_noise)
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:

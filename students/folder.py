@@ -19,6 +19,7 @@ from sprint_export.errors import InputError
 
 LARGEST_TEXT = 16 << 20  # bytes of a config, a prompt file, a model card
 HASHED = (".json", ".safetensors")
+MERGES = "merges.txt"  # of a tokenizer without tokenizer.json
 
 
 def check_file(path: Path, folder: Path) -> Path:
@@ -32,13 +33,11 @@ def check_file(path: Path, folder: Path) -> Path:
         real = path.resolve(strict=True)
     except FileNotFoundError as error:
         lost = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "missing"
-        raise InputError(
-            f"{path} is {lost}; expected a diffusers folder as SanaSprintPipeline.save_pretrained writes it"
-        ) from error
+        raise InputError(f"{path} is {lost}; expected a diffusers folder as a pipeline's save_pretrained writes it") from error
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
         raise InputError(f"{path} cannot be opened ({error}); download it again") from error
     if not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{path} is no regular file; expected one, as SanaSprintPipeline.save_pretrained writes it")
+        raise InputError(f"{path} is no regular file; expected one, as a pipeline's save_pretrained writes it")
     if not any(real.is_relative_to(root) for root in _roots(folder)):
         raise InputError(f"{path} is a link out of the student's folder, to {real}; put the file itself there")
     return path
@@ -47,8 +46,14 @@ def check_file(path: Path, folder: Path) -> Path:
 def _roots(folder: Path) -> list[Path]:
     """Where files of a student may lie: its folder, and the blobs of the hub's cache where it is a snapshot there."""
     real = folder.resolve()
-    is_snapshot = real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--")
-    return [real, *([real.parent.parent / "blobs"] if is_snapshot else [])]
+    snapshot = find_snapshot(real)
+    return [real, *([] if snapshot is None else [snapshot.parent.parent / "blobs"])]
+
+
+def find_snapshot(folder: Path) -> Path | None:
+    """The snapshot of the hub's cache that a folder is, or lies in; None where it is none."""
+    inside = (path for path in (folder, *folder.parents) if path.parent.name == "snapshots")
+    return next((path for path in inside if path.parent.parent.name.startswith("models--")), None)
 
 
 def check_files(folder: Path, parts: tuple[str, ...]) -> None:
@@ -71,7 +76,7 @@ def list_hashed(folder: Path) -> list[Path]:
     """Everything in the folder that is named like a config, weights or a tokenizer file, in order."""
     found = []
     for parent, folders, files in os.walk(folder):
-        found += [Path(parent, name) for name in (*folders, *files) if Path(name).suffix in HASHED]
+        found += [Path(parent, name) for name in (*folders, *files) if Path(name).suffix in HASHED or name == MERGES]
     return sorted(found)
 
 
@@ -137,6 +142,38 @@ def read_json(path: Path, folder: Path) -> dict[str, Any]:
     return value
 
 
+def read_pipeline(folder: Path) -> str:
+    """The pipeline class that a folder's `model_index.json` names; "" where it names none.
+
+    Raises:
+        InputError: as `read_json`.
+    """
+    return str(read_json(folder / "model_index.json", folder).get("_class_name") or "")
+
+
+def has_tensor(folder: Path, mark: str) -> bool:
+    """Whether weights hold a tensor whose name begins as `mark` says, e.g. `transformer/time_embed.`; no weight is read.
+
+    A file that is damaged has none here; who loads it says what it lacks.
+    """
+    name, _, start = mark.partition("/")
+    files = sorted((folder / name).glob("*.safetensors*"))
+    return any(tensor.startswith(start) for file in files for tensor in _list_tensors(file, folder))
+
+
+def _list_tensors(file: Path, folder: Path) -> list[str]:
+    """Names in a safetensors file's header, or in the index of shards."""
+    try:
+        check_file(file, folder)
+        if file.suffix == ".json":
+            return list(read_json(file, folder)["weight_map"])
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            return list(json.loads(opened.read(size))) if size <= LARGEST_TEXT else []
+    except (InputError, ValueError, KeyError, TypeError, RecursionError, OSError):
+        return []
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
@@ -151,12 +188,14 @@ def read_prompts(path: Path, folder: Path) -> tuple[str, ...]:
 
 
 def read_licence(folder: Path) -> str:
-    """The `license:` line of the model card's front matter, or a hint where to look.
+    """The `license:` line of the model card's front matter, or a hint where to look; the card may be the whole repository's.
 
     Raises:
         InputError: as `read_text`.
     """
     card = folder / "README.md"
+    if not card.exists() and (snapshot := find_snapshot(folder.resolve())) is not None:
+        card, folder = snapshot / "README.md", snapshot
     lines = read_text(card, folder).splitlines() if card.exists() or card.is_symlink() else []
     return next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "not stated; see the model's page"

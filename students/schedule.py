@@ -1,7 +1,7 @@
 """Schedules: the flow times of a run, a family's own or those that a user gives. Standard library only.
 
-Times are flow times s in (0, 1], 1 the noise, falling; `trigflow:` before them says that they are TrigFlow's t in (0, pi/2], as the
-SANA-Sprint and TBCM papers write them: s = sin t / (sin t + cos t). A name is one of the family's, e.g. `tbcm`.
+Times are flow times s in (0, 1], 1 the noise, falling; `trigflow:` before them says that they are TrigFlow's t in (0, pi/2], as
+the SANA-Sprint and TBCM papers write them: s = sin t / (sin t + cos t). A name is one of the family's, e.g. `tbcm`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, unknown_choice
@@ -13,13 +14,13 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.students.family import Family, list_families, load_family
-from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_json
+from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_pipeline
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
-HUB_FILES = ["*.json", "*.safetensors", "*_prompts.txt", "README.md", "LICENSE*"]  # no code, no pickles
+HUB_FILES = ("*.json", "*.safetensors", "*_prompts.txt", "*merges.txt", "README.md", "LICENSE*")  # no code, no pickles
 PARTS = {"decoder": ("vae",), "vae": ("vae",), "text_encoder": ("text_encoder", "tokenizer")}  # subfolders of pipelines
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?P<revision>[\w.-]+))?")
 
 
 def list_students() -> dict[str, str]:
@@ -35,8 +36,8 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
     """Load a student; configs and tokenizer now, weights when a later stage pulls them.
 
     Args:
-        source: an embedded student's name, a diffusers folder, a hub id `owner/name[@revision]`, or `random:<preset>` for a
-            full-size network with seeded random weights.
+        source: an embedded student's name, a diffusers folder, a hub id `owner/name[/folder][@revision]`, or `random:<preset>`
+            for a full-size network with seeded random weights.
         variant: which weights of a folder or hub id, e.g. "fp16" for `model.fp16.safetensors`; default: the plain ones, or the
             only ones there are.
         parts: what changes or completes the checkpoint: LoRAs, another decoder, the networks a `.pth` comes without.
@@ -60,7 +61,7 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
         student = merge_lora(student, family, lora)
     if found.decoder is not None:
         student = family.replace_decoder(student, Path(found.decoder))
-    return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student.fingerprint, found))
+    return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student, found))
 
 
 def _find_parts(parts: Parts) -> Parts:
@@ -70,8 +71,8 @@ def _find_parts(parts: Parts) -> Parts:
     return dataclasses.replace(parts, lora=lora, **found)
 
 
-def _fingerprint_parts(checkpoint: str, parts: Parts) -> str:
-    """sha256 over a checkpoint's fingerprint and what its parts were read from."""
+def _fingerprint_parts(student: Student, parts: Parts) -> str:
+    """sha256 over the fingerprint of a student's checkpoint, what its parts were read from, and which variant of that."""
     from sprint_export.students.lora import list_files
 
     loras = [[*(hash_file(file).hex() for file in list_files(each.file)), each.scale] for each in parts.lora]
@@ -79,7 +80,7 @@ def _fingerprint_parts(checkpoint: str, parts: Parts) -> str:
         name: [fingerprint_folder(Path(folder), part=part) for part in {find_part(Path(folder), each): 0 for each in PARTS[name]}]
         for name, folder in parts.folders.items()
     }
-    return hashlib.sha256(json.dumps([checkpoint, loras, folders], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([student.fingerprint, student.variant, loras, folders], sort_keys=True).encode()).hexdigest()
 
 
 def _flag(part: str) -> str:
@@ -94,7 +95,7 @@ def _load_plain(source: str | Path, variant: str | None, parts: Parts) -> Studen
             raise InputError(f"variant {variant!r}: {name} has no files to choose from; leave --variant out")
         return _find_preset(name).load_preset(name.removeprefix(RANDOM))
     folder, said, revision = _find_folder("--student", source)
-    return _find_family(folder).load(folder, said, revision, variant, parts)
+    return _find_family(folder, parts).load(folder, said, revision, variant, parts)
 
 
 def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None]:
@@ -103,11 +104,11 @@ def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None
     if is_embedded(name):
         return HERE / name.replace("-", "_"), name, None
     folder = resolve_path(option, Path(source))
-    if folder.is_dir():
+    if folder.exists():
         return folder, str(folder), None  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
     assert hub is not None, "check_source lets nothing else through"
-    return _download(hub["repo"], hub["revision"]), name, hub["revision"]
+    return _download(hub, is_pipeline=option == "--student"), name, hub["revision"]
 
 
 def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
@@ -118,15 +119,15 @@ def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
     """
     _check_parts(parts)
     name = str(source)
-    if (parts.vae or parts.text_encoder) is not None and not is_file(Path(source)):
+    if (parts.vae or parts.text_encoder) is not None and not is_file(resolve_path("--student", Path(source))):
         raise InputError(f"--vae and --text-encoder complete a checkpoint file; {name} has its own: leave them out")
     if name.startswith(RANDOM):
         return _find_preset(name)
     if is_embedded(name):
-        return _find_family(HERE / name.replace("-", "_"))
+        return _find_family(HERE / name.replace("-", "_"), parts)
     folder = resolve_path("--student", Path(source))
     if is_folder(folder) or is_file(folder):
-        return _find_family(folder)
+        return _find_family(folder, parts)
     if not _is_hub_id(name):
         raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
     return next((family for family in list_families() if name.partition("@")[0] in family.hub_ids), None)
@@ -163,22 +164,36 @@ def is_embedded(name: str) -> bool:
     return is_file(HERE / name.replace("-", "_") / "model_index.json")
 
 
-def _find_family(folder: Path) -> Family:
-    """The family that reads a folder's pipeline class."""
-    index = folder / "model_index.json"
+def _find_family(folder: Path, parts: Parts) -> Family:
+    """The family that reads a folder; of several the one that asks for most of its weights."""
+    families, index = list_families(), folder / "model_index.json"
     if not folder.is_dir():
-        raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
+        return _find_reader(folder, families, parts)
     if not index.is_file():
         raise InputError(
             f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
             "text_encoder/, tokenizer/, scheduler/)"
         )
-    pipeline = read_json(index, folder).get("_class_name")
-    families = list_families()
-    found = next((family for family in families if pipeline in family.pipelines), None)
-    if found is None:
-        raise unknown_choice(f"pipeline class in {index}:", str(pipeline), sum((family.pipelines for family in families), ()))
-    return found
+    found = [family for family in families if family.reads(folder, parts)]
+    if not found:
+        known = dict.fromkeys(name for family in families for name in family.pipelines)
+        raise unknown_choice(f"pipeline class in {index}:", read_pipeline(folder), known)
+    return max(found, key=lambda family: len(family.marks))
+
+
+def _find_reader(file: Path, families: Sequence[Family], parts: Parts) -> Family:
+    """The family that reads a checkpoint's file, once all that it comes without is named."""
+    family = next((family for family in families if family.reads(file, parts)), None)
+    if family is None:
+        raise InputError(f"{file} is a file; expected a diffusers folder with a model_index.json, or a native checkpoint, a .pth")
+    missing = [
+        f"{_flag(name)} FOLDER or hub id (e.g. {known})"
+        for name, known in family.completed_by.items()
+        if name not in parts.folders
+    ]
+    if missing:
+        raise InputError(f"{file} holds the denoiser alone; give the rest beside it: {', '.join(missing)}")
+    return family
 
 
 def is_at_hand(source: str | Path) -> bool:
@@ -190,19 +205,33 @@ def is_at_hand(source: str | Path) -> bool:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=HUB_FILES, local_files_only=True)
+        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=_list_patterns(hub), local_files_only=True)
     except LocalEntryNotFoundError:
         return False
     return True
 
 
-def _download(repo: str, revision: str | None) -> Path:
-    """Fetch (or find in the hub cache) the files a student needs."""
+def _list_patterns(hub: re.Match[str]) -> list[str]:
+    """Which files a student needs: those of its folder, and the model card and licence of the repository."""
+    inner = hub["inner"].strip("/")
+    return [*(f"{inner}/{name}" for name in HUB_FILES), *HUB_FILES[-2:]] if inner else list(HUB_FILES)
+
+
+def _download(hub: re.Match[str], is_pipeline: bool) -> Path:
+    """Fetch (or find in the hub cache) the files that are needed; a pipeline's index first, so that none is fetched in vain."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    repo, revision, inner = hub["repo"], hub["revision"], hub["inner"].strip("/")
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES))
+        root = Path(snapshot_download(repo, revision=revision, allow_patterns=["*model_index.json"])) if is_pipeline else None
+        if root is not None and not (root / inner / "model_index.json").is_file():
+            found = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("model_index.json"))
+            raise InputError(
+                f"hub model {repo!r} has no model_index.json in {repr(inner) if inner else 'its root'}; folders that have one: "
+                f"{', '.join(f'{repo}/{name}'.removesuffix('/.') for name in found) or 'none'}"
+            )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_list_patterns(hub))) / inner
     except RepositoryNotFoundError as error:
         known = ", ".join(name for family in list_families() for name in family.hub_ids)
         raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {known}") from error

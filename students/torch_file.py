@@ -50,11 +50,17 @@ def read_pickle(path: Path) -> Any:
         text = " ".join(str(error).split())
         if forbidden := _FORBIDDEN.search(text):
             raise InputError(
-                f"{path} names {forbidden[1] or forbidden[2]}, expected tensors only: it may hold code, of which nothing was run. "
-                "Save the state_dict alone with torch.save"
+                f"{path} names {forbidden[1] or forbidden[2]}, expected tensors only: it may hold code, none of which was run; "
+                "save the state_dict alone with torch.save"
             ) from error
         said = "torch's format of before 1.6: load and save it again" if "_use_new_zipfile" in text else text[:200]
         raise InputError(f"{path} cannot be read as a checkpoint of torch.save ({said}); download it again") from error
+
+
+def find_tensors(value: Any, key: str) -> Mapping[str, torch.Tensor]:
+    """The dictionary under a key, or the whole where that is empty; an empty one where there is none."""
+    found = value.get(key) if key and isinstance(value, dict) else value
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass
@@ -74,8 +80,7 @@ class TorchFile:
         """
         if self._mapped is None or self._read_bytes > MAPPED_BYTES:
             self._mapped, self._read_bytes = None, 0  # the old one goes first
-            value = read_pickle(self.path)
-            self._mapped = value[self.key] if self.key else value
+            self._mapped = find_tensors(read_pickle(self.path), self.key)
         tensor = self._mapped.get(name)
         if not isinstance(tensor, torch.Tensor):
             raise InputError(f"{self.path}: tensor {name!r} was there and is no more; the file has changed, start again")
@@ -116,15 +121,16 @@ def open_torch_file(path: Path, key: str) -> dict[str, Handle]:
     value = read_pickle(path)
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, expected a dictionary with {key}")
-    has_key = key in value
-    tensors = value[key] if has_key else value
-    odd = [str(name) for name, each in tensors.items() if not _is_plain(name, each)] if isinstance(tensors, dict) else [key]
+    inner = key if key in value else ""
+    tensors = find_tensors(value, inner)
+    odd = [str(name) for name, each in tensors.items() if not _is_plain(name, each)]
     if odd or not tensors:
+        found = f"{odd[0]} is no ordinary tensor" if odd else "there are no tensors"
         raise InputError(
-            f"{path}: {f'{key}, ' if has_key else ''}{odd[0] if odd else 'which is empty,'} is no ordinary tensor; expected a "
-            f"dictionary of weights under {key}; found: {', '.join(map(str, list(value)[:8]))}"
+            f"{path}: {f'in {inner} ' if inner else ''}{found}; expected a dictionary of weights under {key}, found: "
+            f"{', '.join(map(str, list(value)[:8])) or 'nothing'}"
         )
-    file = TorchFile(path, key if has_key else "")
+    file = TorchFile(path, inner)
     return {name: TorchHandle(file, name, tuple(each.shape), each.dtype) for name, each in tensors.items()}
 
 

@@ -1,7 +1,7 @@
 """The reference's pictures, kept on disk (kept.py): validating again, another target, or a larger count draws what is new.
 
-A picture is kept as soon as it is drawn, under all that decides it: student, prompt, noise, what optional networks take, steps or times,
-guidance, versions of the libraries, the family's code, the CPU's instructions.
+A picture is kept as soon as it is drawn, under all that decides it: student, prompt, noise, what optional networks take, steps or
+times, guidance, versions of the libraries, the family's code, the CPU's instructions.
 Seconds are of pictures drawn in this run alone: a kept one took none.
 """
 

@@ -202,9 +202,11 @@ class _Walk:
         present = [stage for stage in group if stage.role in self.components]
         if not present:
             self.done += count
-            names = self.chain.names
-            times = [self.student.plan.times[row] for row in self.student.plan.rows(steps)] if self.student.plan else []
-            return {names.state: sample(lambda x, _: x, list(noise), times).astype(np.float32)} if is_loop(group) else {}
+            names, plan = self.chain.names, self.student.plan
+            if plan is None or not is_loop(group):
+                return {}
+            times = [plan.times[row] for row in plan.rows(steps)]
+            return {names.state: sample(lambda x, _: x, list(noise), times, plan.starts_from_noise).astype(np.float32)}
         table = self._complete(group, table, first)
         place = _Place(self.compute, min(count_rows_at_once(self.components[stage.role]) for stage in present), self.components)
         outputs, start = [], first

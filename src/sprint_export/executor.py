@@ -135,7 +135,8 @@ class Executor:
             table = values | {names.state: x.astype(np.float32), names.step: np.array([rows[step]], np.int64)}
             return self._run_stages(group, table).get(names.denoised, x)  # where the network that writes it is left out
 
-        return values | {names.state: sample(denoise, list(noise), [self.plan.times[row] for row in rows])}
+        times = [self.plan.times[row] for row in rows]
+        return values | {names.state: sample(denoise, list(noise), times, self.plan.starts_from_noise)}
 
     def _run_stages(self, group: Group, values: Values) -> Values:
         for stage in group:

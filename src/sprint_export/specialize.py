@@ -41,8 +41,8 @@ def specialize_student(
         A new student with a plan; the input is unchanged.
 
     Raises:
-        InputError: the student is specialized already, steps, times or prompt_tokens is out of range, there is no such layout, a prompt
-            that came with the student cannot follow a prefix that is held, or the stock tokenizer makes other ids of it.
+        InputError: the student is specialized already, steps, times or prompt_tokens is out of range, there is no such layout, a
+            prompt that came with the student cannot follow a prefix that is held, or the stock tokenizer makes other ids of it.
     """
     if layout not in (CHANNELS_LAST, CHANNELS_FIRST):
         raise unknown_choice("layout", layout, (CHANNELS_LAST, CHANNELS_FIRST))
@@ -74,8 +74,10 @@ def _keep_notes(specialized: Student, student: Student) -> Student:
 def specialize_like(student: Student, bundle: Bundle) -> Student:
     """The student as it was specialized for a bundle."""
     plan, prompt = bundle.plan, bundle.prompt
-    steps, times = (plan.counts, None) if plan.counts else (plan.steps, plan.times)
-    return specialize_student(student, steps, plan.guidance, bundle.layout, bool(prompt.prefix_ids), prompt.keep, times)
+    is_own = plan.counts or plan.times == load_family(student.family).plan_times(plan.steps)
+    times = None if is_own else plan.times
+    steps, held = plan.counts or plan.steps, bool(prompt.prefix_ids)
+    return specialize_student(student, steps, plan.guidance, bundle.layout, held, prompt.keep, times)
 
 
 def _fix_prompt(student: Student, prefix_cache: bool, prompt_tokens: int | None) -> PromptPlan:

@@ -1,9 +1,9 @@
 """Native checkpoints: the `.pth` of NVlabs' and hustvl's trainers (SANA-Sprint, TBCM) as a Student, under diffusers' names.
 
-`state_dict` counts, not `state_dict_ema`. Such a file holds the denoiser alone, without the number of its heads or the size of its
-pictures: linear attention is 32 wide, cross-attention goes by the width, latents are 32 x 32 (1024 px); what differs stands in a
-`<name>.json` beside `<name>.pth`, under the keys of diffusers' config. VAE, text encoder and tokenizer come from folders of their
-own. A fused projection becomes its parts: rows [q; k; v].
+`state_dict` counts, not `state_dict_ema`. Such a file holds the denoiser alone, without the number of its heads or the size of
+its pictures: linear attention is 32 wide, cross-attention goes by the width, latents are 32 x 32 (1024 px). What differs stands
+in a `<name>.json` beside `<name>.pth`, under the keys of diffusers' config. VAE, text encoder and tokenizer come from folders of
+their own. A fused projection becomes its parts: rows [q; k; v]. Prompts are read as diffusers' pipeline reads them.
 Sources: NVlabs/Sana diffusion/utils/checkpoint.py and sana_multi_scale.py, diffusers scripts/convert_sana_to_diffusers.py.
 """
 
@@ -65,8 +65,8 @@ def load(path: Path, source: str, variant: str | None, parts: Parts) -> Student:
     """A native checkpoint with the networks that it comes without.
 
     Raises:
-        InputError: the file cannot be read safely, has unknown weights or lacks some, its heads are not known, or one of the folders
-            is no such network.
+        InputError: the file cannot be read safely, has unknown weights or lacks some, its heads are not known, or one of the
+            folders is no such network.
     """
     native = open_torch_file(check_file(path, path.parent), KEY)
     beside = path.with_suffix(".json")
@@ -87,9 +87,8 @@ def load(path: Path, source: str, variant: str | None, parts: Parts) -> Student:
     licence = "not stated; see the model's page"
     student = assemble(configs, weights, found["tokenizer"], settings, source, None, digest, licence)
     heads = student.configs["transformer"]["num_cross_attention_heads"]
-    note = (
-        f"weights: {KEY} of {path.name}; {heads} cross-attention heads {'by its width' if CROSS_HEAD not in said else 'as said'}"
-    )
+    by = "as said beside it" if CROSS_HEAD in said else "by its width"
+    note = f"weights: {KEY} of {path.name}, not state_dict_ema; {heads} cross-attention heads {by}"
     denoiser = dataclasses.replace(student.components["transformer"], notes=(note,))
     prompts = read_general_prompts()
     return dataclasses.replace(
@@ -113,7 +112,7 @@ def rename(where: str, native: Mapping[str, Handle]) -> dict[str, Handle]:
     for name, handle in native.items():
         targets = _find_targets(name)
         count = len(targets or ())
-        if targets is None or (count > 1 and handle.shape[:1] < (count,)):
+        if targets is None or (count > 1 and (not handle.shape or handle.shape[0] % count)):
             unknown.append(name)
             continue
         for i, target in enumerate(targets):
@@ -172,6 +171,7 @@ def describe(path: Path, native: Mapping[str, Handle], said: Mapping[str, Any]) 
         "in_channels": patches[1],
         "out_channels": last[0] // patch**2,
         "patch_size": patch,
+        "cross_attention_dim": width,
         "caption_channels": captions[1],
         "mlp_ratio": inverted[0] / 2 / width,
         "guidance_embeds": any(name.startswith("cfg_embedder.") for name in native),

@@ -146,7 +146,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
 
 
 def _give_times(scheduler: Any, times: Sequence[float]) -> None:
-    """Have a scheduler take these flow times, whatever the pipeline asks of it: the pipeline's own `timesteps` is broken in 0.39."""
+    """Have a scheduler take these flow times, whatever the pipeline asks: its own `timesteps` ends in a TypeError (0.39)."""
     stock, angles = scheduler.set_timesteps, [*map(find_trigflow_time, times), 0.0]
 
     def set_timesteps(count: int, device: object = None, **_: Any) -> None:

@@ -77,14 +77,26 @@ def test_a_moved_bundle_reads_the_same(bundle: Bundle, tmp_path: Path) -> None:
     ("value", "part"),
     [
         (
-            {"times": [1.0], "guidance": 4.5, "counts": []},
-            "expected fields ['counts', 'dtype', 'guidance', 'times'], found ['counts'",
+            {"times": [1.0], "guidance": 4.5, "counts": [], "starts_from_noise": False},
+            "expected fields ['counts', 'dtype', 'guidance', 'starts_from_noise', 'times'], found ['counts'",
         ),
-        ({"times": [1.0], "guidance": 4.5, "dtype": "x", "counts": [], "more": 1}, "expected fields"),
-        ({"times": ["1"], "guidance": 4.5, "dtype": "x", "counts": []}, "StepPlan.times[0]: expected float, found '1'"),
-        ({"times": 1.0, "guidance": 4.5, "dtype": "x", "counts": []}, "StepPlan.times: expected a list, found float"),
-        ({"times": [1.0], "guidance": True, "dtype": "x", "counts": []}, "StepPlan.guidance: expected float, found True"),
-        ({"times": [1.0], "guidance": None, "dtype": "x", "counts": []}, "StepPlan.guidance: expected float, found None"),
+        ({"times": [1.0], "guidance": 4.5, "dtype": "x", "counts": [], "starts_from_noise": False, "more": 1}, "expected fields"),
+        (
+            {"times": ["1"], "guidance": 4.5, "dtype": "x", "counts": [], "starts_from_noise": False},
+            "StepPlan.times[0]: expected float, found '1'",
+        ),
+        (
+            {"times": 1.0, "guidance": 4.5, "dtype": "x", "counts": [], "starts_from_noise": False},
+            "StepPlan.times: expected a list, found float",
+        ),
+        (
+            {"times": [1.0], "guidance": True, "dtype": "x", "counts": [], "starts_from_noise": False},
+            "StepPlan.guidance: expected float, found True",
+        ),
+        (
+            {"times": [1.0], "guidance": None, "dtype": "x", "counts": [], "starts_from_noise": False},
+            "StepPlan.guidance: expected float, found None",
+        ),
         ([], "StepPlan: expected an object, found list"),
     ],
 )
@@ -95,7 +107,9 @@ def test_a_value_of_another_type_is_named(value: Any, part: str) -> None:
 
 
 def test_an_integer_is_a_float_but_not_the_reverse() -> None:
-    assert from_json(StepPlan, {"times": [1], "guidance": 4, "dtype": "x", "counts": []}) == StepPlan((1.0,), 4.0, "x")
+    assert from_json(StepPlan, {"times": [1], "guidance": 4, "dtype": "x", "counts": [], "starts_from_noise": False}) == StepPlan(
+        (1.0,), 4.0, "x"
+    )
     with pytest.raises(TypeError, match=r"PromptPlan\.tokens: expected int, found 3\.5"):
         from_json(PromptPlan, to_json(PromptPlan("", True, 1, 1, 0)) | {"tokens": 3.5})
 

@@ -41,8 +41,8 @@ def test_families_are_asked_without_a_library() -> None:
     assert run_python(code) == " ".join([*(f"{name} 1" for name in FAMILIES), "1"])
 
 
-def test_no_two_families_read_one_pipeline() -> None:
-    pipelines = [name for family in FAMILIES.values() for name in family.pipelines]
+def test_no_two_families_read_one_pipeline_with_the_same_weights() -> None:
+    pipelines = [(name, family.marks) for family in FAMILIES.values() for name in family.pipelines]
     assert pipelines
     assert len(pipelines) == len(set(pipelines))
 

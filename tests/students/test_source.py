@@ -16,7 +16,9 @@ from sprint_export.errors import InputError, MachineError
 from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import list_students, load_student
+from sprint_export.students import source as sources
 from sprint_export.students.sana_sprint.checkpoint import GENERAL_PROMPTS
+from sprint_export.students.sana_sprint.family import SanaSprint
 from tests.made_student import TEXT, TRANSFORMER, VAE
 from tests.tree import ROLES
 
@@ -230,7 +232,7 @@ def test_nan_is_found_when_the_weight_is_pulled(copied: Path) -> None:
         weights["transformer_blocks.1.attn1.to_q.weight"].load()
 
 
-@pytest.mark.parametrize("source", ["no-such-student", "./missing", "/missing/folder", "~/missing", "a/b/c"])
+@pytest.mark.parametrize("source", ["no-such-student", "./missing", "/missing/folder", "~/missing", "a/b/../c", "a//b"])
 def test_an_unknown_source_lists_the_names(source: str) -> None:
     with pytest.raises(InputError) as caught:
         load_student(source)
@@ -268,5 +270,40 @@ def test_a_hub_id_is_fetched_by_revision(made_folder: Path, monkeypatch: pytest.
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     student = load_student("owner/name@v1.0")
     assert (student.source, student.revision) == ("owner/name@v1.0", "v1.0")
-    assert [call[:2] for call in asked] == [("owner/name", "v1.0")]
-    assert not [pattern for pattern in asked[0][2] if "bin" in pattern or "pth" in pattern], "pickles are never fetched"
+    assert [call[:2] for call in asked] == [("owner/name", "v1.0")] * 2
+    assert asked[0][2] == ("*model_index.json",), "so that nothing large is fetched in vain"
+    assert not [pattern for pattern in asked[1][2] if "bin" in pattern or "pth" in pattern], "pickles are never fetched"
+
+
+def test_a_hub_id_may_name_a_folder(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    root = tmp_path / "models--owner--name" / "snapshots" / "0123abc"
+    shutil.copytree(made_folder, root / "papers" / "student")
+    (root / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+
+    def snapshot_download(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(root)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    student = load_student("owner/name/papers/student@main")
+    assert (student.source, student.revision, student.licence) == ("owner/name/papers/student@main", "main", "apache-2.0")
+    assert {"papers/student/*.safetensors", "papers/student/*merges.txt", "README.md"} <= set(asked[1])
+    assert all(name.startswith("papers/student/") or name in ("README.md", "LICENSE*") for name in asked[1])
+    with pytest.raises(InputError, match=r"'owner/name' has no model_index\.json in its root; .*: owner/name/papers/student$"):
+        load_student("owner/name")
+    with pytest.raises(InputError, match=r"in 'paper'; folders that have one: owner/name/papers/student$"):
+        load_student("owner/name/paper")
+
+
+def test_weights_tell_families_of_one_pipeline_apart(made_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Marked(SanaSprint):
+        marks = ("transformer/time_embed.guidance_embedder.", "vae/decoder.")
+
+    class Other(SanaSprint):
+        marks = ("transformer/time_embed_2.",)
+
+    plain, marked, other = SanaSprint("plain"), Marked("marked"), Other("other")
+    for families, found in (((plain, other), plain), ((plain, marked, other), marked)):
+        monkeypatch.setattr(sources, "list_families", lambda families=families: families)
+        assert sources.check_source(made_folder) is found

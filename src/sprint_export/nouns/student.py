@@ -67,16 +67,18 @@ class Migration:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are.
+    """Fixed sampling times, noise first, as flow times s in (0, 1]; the guidance; the dtype whose constants these are; the start.
 
     One network may serve several step counts: their times then stand one after the other, and `counts` says how many belong to
-    each, the default first. Empty means that all times are one schedule.
+    each, the default first. Empty means that all times are one schedule. A schedule starts from s_0 eps, or from the noise eps
+    itself where `starts_from_noise`.
     """
 
     times: tuple[float, ...]
     guidance: float
     dtype: str = "float32"
     counts: tuple[int, ...] = ()
+    starts_from_noise: bool = False
 
     @property
     def steps(self) -> int:

@@ -25,6 +25,7 @@ public struct Options: Decodable, Sendable {
 public struct StepPlan: Decodable, Sendable {
     public let times: [Double]
     public let counts: [Int]?
+    public var startsFromNoise: Bool?
 
     /// Where a schedule's times stand in `times`; the place is also what the network's input `step` takes.
     func rows(_ steps: Int?) throws -> Range<Int> {
@@ -113,6 +114,7 @@ public struct ModelBundle: Sendable {
         try check(manifest.target == "coreml", "target \(manifest.target)", "coreml")
         try check(!manifest.plan.times.isEmpty, "no sampling times", "one or more")
         try check(prompt.keep >= 1 && prompt.keep <= prompt.tokens, "keep \(prompt.keep)", "1 to \(prompt.tokens)")
+        try check(manifest.plan.startsFromNoise != true, "a start from the noise itself", "SANA-Sprint's")
         try check(prompt.suffix.isEmpty && prompt.strips && prompt.keepsFirst, "a prompt of another family", "SANA-Sprint's")
         let held = prompt.prefixIds.count
         try check(held == 0 || held == prompt.tokens - prompt.keep + 1, "\(held) prefix_ids", "none, or all before those kept")
