@@ -199,7 +199,7 @@ def _find_reader(file: Path, families: Sequence[Family], parts: Parts) -> Family
 def is_at_hand(source: str | Path) -> bool:
     """Whether what `check_source` lets through can be loaded without a download."""
     name, hub = str(source), _HUB_ID.fullmatch(str(source))
-    if hub is None or name.startswith(RANDOM) or is_embedded(name) or is_folder(Path(source)):
+    if hub is None or name.startswith(RANDOM) or is_embedded(name) or Path(source).exists():
         return True
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

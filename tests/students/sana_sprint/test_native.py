@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from sprint_export.conversion import convert
 from sprint_export.errors import InputError
+from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student, torch_file
+from sprint_export.students.sana_sprint.times import SCHEDULES
 from sprint_export.students.source import check_source
 from sprint_export.students.torch_file import TorchHandle, open_torch_file, read_pickle
+from sprint_export.validate import validate_bundle
+from tests.bundles import read_rows
 from tests.made_student import TRANSFORMER
 
 Tensors = dict[str, torch.Tensor]
@@ -164,6 +170,29 @@ def test_a_file_that_changes_is_noticed(native: Tensors, save: Callable[..., Pat
         open_torch_file(handle.file.path, "state_dict")["other"].load()
 
 
+def test_from_a_file_with_a_lora_to_a_validated_bundle(
+    native: Tensors, made_folder: Path, save: Callable[..., Path], tmp_path: Path
+) -> None:
+    """TBCM's two steps from the command's road; the reference is diffusers' pipeline with the merged weights at these times."""
+    save_file(
+        {
+            f"transformer_blocks.0.attn1.to_v.lora_{side}.weight": torch.ones(shape) / 9
+            for side, shape in (("A", (1, 48)), ("B", (48, 1)))
+        },
+        tmp_path / "style.safetensors",
+    )
+    asked: dict[str, Any] = {"vae": made_folder, "text_encoder": made_folder, "lora": [f"{tmp_path / 'style.safetensors'}:0.5"]}
+    bundle = convert(save(trained(native)), "onnx-fp32", tmp_path / "out", times="tbcm", count=1, **asked)
+    assert (bundle.plan.times, bundle.plan.guidance) == (SCHEDULES["tbcm"].times, 5.0)
+    notes = next(record.notes for record in bundle.components if record.role == "transformer")
+    assert "lora: style.safetensors x 0.5, 1 layers, merged in float32" in notes
+    assert bundle.tools == read_bundle(tmp_path / "out").tools
+    assert read_rows(tmp_path / "out")["", "psnr_db"]["value"] >= 75
+    other = load_student(save(trained(native)), parts=Parts(vae=made_folder, text_encoder=made_folder))
+    with pytest.raises(InputError, match="give the right one with --student, and the --lora or --decoder it was made with"):
+        validate_bundle(bundle, other)
+
+
 # ---- what is refused
 
 
@@ -249,9 +278,7 @@ BAD: dict[str, tuple[Callable[[Tensors], Tensors], object, list[str]]] = {
     "no heads": (
         dict,
         {"sample_size": 16},
-        [
-            "the heads of its cross-attention are not in the file, and its width 48 is none of 1152, 2240; say how many in epoch_1."
-        ],
+        ["the heads of its cross-attention are not in the file, and its width 48 is none of 1152, 2240; say how many in "],
     ),
     "odd config": (dict, SAID | {"depth": 3}, ["depth=3: this key is not covered"]),
     "multi-step": (
