@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 def check_chain(bundle: Bundle) -> None:
     """Roles are names, each once; stages of each step stand together; every network has a stage."""
-    stages, roles, names = bundle.chain.stages, bundle.chain.roles, list(vars(bundle.chain.names).values())
+    stages, roles, names = bundle.chain.stages, bundle.chain.roles, [name for name in vars(bundle.chain.names).values() if name]
     demand_range("chain.stages", len(stages), 1, MOST_STAGES)
     for what, texts in (("chain.stages", list(roles)), ("chain.names", names)):
         fault = next((text for text in texts if _NAME.fullmatch(text) is None or text in OTHER_OWNERS), None)
@@ -73,8 +73,9 @@ def check_interfaces(bundle: Bundle) -> None:
             if spec.name in fixed:
                 demand_spec(role, spec, *fixed[spec.name])
                 continue
-            if spec.name == names.state:
+            if spec.name in (names.state, names.encoded):
                 _check_state(bundle, role, spec)
+            _check_given(bundle, role, spec)
             fits = spec.name in known or spec.name in given or spec.name == names.state or is_partial
             demand(fits, f"{role}: the input {spec.name}", "nothing that gives it", "the output of an earlier network")
             before = known.setdefault(spec.name, spec)
@@ -92,8 +93,9 @@ def _check_outputs(bundle: Bundle, record: ComponentRecord, known: dict[str, Ten
         is_new = spec.name not in {*known, names.ids, names.mask, names.step, names.state} - mine
         demand(is_new, f"{role}: the output {spec.name}", "a value that is there", "a new one")
         demand(spec.name != names.denoised or _is_loop(bundle, role), f"{role}: {spec.name}", "outside the loop", "in it")
-        if spec.name == names.denoised:
+        if spec.name in (names.denoised, names.encoded):
             _check_state(bundle, role, spec)
+        if spec.name == names.denoised:
             state = known.get(names.state)
             demand_spec(role, spec, FLOATS, state.shape if state else spec.shape)
         if spec.name == names.picture:
@@ -134,6 +136,17 @@ def _check_state(bundle: Bundle, role: str, spec: TensorSpec) -> None:
         demand_spec(role, spec, FLOATS, (1, *own))
     fits = spec.dtype in FLOATS and spec.shape[:1] == (1,) and find_units(spec.shape[1:], own) is not None
     demand(fits, f"{role}: {spec.name}", f"{spec.dtype} {list(spec.shape)}", f"free sizes that {own} is one of")
+
+
+def _check_given(bundle: Bundle, role: str, spec: TensorSpec) -> None:
+    """A given picture has three colours and, where one is drawn, its size; how strongly it steers is one number."""
+    names = bundle.chain.names
+    if spec.name == names.source:
+        picture = bundle.chain.find_spec(names.picture, {record.role: record for record in bundle.components})
+        demand(len(spec.shape) == 4, f"{role}: {spec.name}", list(spec.shape), "[1, 3, H, W]")
+        demand_spec(role, spec, FLOATS, (1, 3, *(picture or spec).shape[2:]))
+    if spec.name == names.scale:
+        demand_spec(role, spec, FLOATS, (1,))
 
 
 def _is_loop(bundle: Bundle, role: str) -> bool:

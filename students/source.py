@@ -13,13 +13,19 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
+from sprint_export.students.embedded import complete_folder
 from sprint_export.students.family import Family, list_families, load_family
 from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_pipeline
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
 HUB_FILES = ("*.json", "*.safetensors", "*_prompts.txt", "*merges.txt", "README.md", "LICENSE*")  # no code, no pickles
-PARTS = {"decoder": ("vae",), "vae": ("vae",), "text_encoder": ("text_encoder", "tokenizer")}  # subfolders of pipelines
+PARTS = {  # subfolders of pipelines
+    "decoder": ("vae",),
+    "vae": ("vae",),
+    "text_encoder": ("text_encoder", "tokenizer"),
+    "controlnet": ("controlnet",),
+}
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?P<revision>[\w.-]+))?")
 
 
@@ -61,6 +67,8 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
         student = merge_lora(student, family, lora)
     if found.decoder is not None:
         student = family.replace_decoder(student, Path(found.decoder))
+    if found.controlnet is not None:
+        student = family.add_controlnet(student, find_part(Path(found.controlnet), *PARTS["controlnet"]))
     return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student, found))
 
 
@@ -102,7 +110,7 @@ def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None
     """Where a source's files lie, what it is called in a bundle, and its revision; a hub id is fetched."""
     name = str(source)
     if is_embedded(name):
-        return HERE / name.replace("-", "_"), name, None
+        return complete_folder(HERE / name.replace("-", "_")), name, None
     folder = resolve_path(option, Path(source))
     if folder.exists():
         return folder, str(folder), None  # whole, so that a bundle finds it from anywhere

@@ -34,7 +34,7 @@ ORDER = (
     ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
     ("bundle_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
-    ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "versions"),
+    ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -77,7 +77,7 @@ TORCH_FREE = {
     "devices",
     "registry",
 }
-TORCH_FREE |= {"nouns", "json_forms", "errors", "psnr", "sizes", "files"}
+TORCH_FREE |= {"nouns", "json_forms", "errors", "psnr", "sizes", "pictures", "files"}
 TORCH_FREE |= {"locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 
 MODULES = package_modules()

@@ -234,6 +234,8 @@ def load_orders(
     compute = choose_compute(order.compute, say)
     progress(READING, 0, 1)
     student = order.student if isinstance(order.student, Student) else load_student(order.student, order.variant, order.parts)
+    if order.image_to_image and not student.chain.names.source:
+        student = load_family(student.family).add_encoder(student)
     progress(READING, 1, 1)
     if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
         load_family(student.family).check_free_sizes(student)

@@ -121,22 +121,43 @@ class Executor:
                 expected = [len(ids), *known[name].shape[1:]]
                 raise InputError(f"inputs: {name} has shape {list(np.shape(value))}, expected {expected}")
         given = {name: np.asarray(value, known[name].dtype) for name, value in (inputs or {}).items()}
+        if given and self.chain.names.scale in known:
+            given = {self.chain.names.scale: np.ones(len(ids), known[self.chain.names.scale].dtype)} | given
         return {self.chain.names.ids: ids, self.chain.names.mask: mask, **given}
 
-    def run(self, group: Group, values: Values, noise: Array) -> Values:
-        """The table after a group; noise is unit variance, [steps, rows, ...]."""
+    @property
+    def encoder(self) -> Stage | None:
+        """Whose network makes a state without noise of a picture, where one is here."""
+        role = self.chain.find_writer(self.chain.names.encoded, self.networks)
+        return next((stage for stage in self.chain.stages if stage.role == role), None)
+
+    def encode(self, picture: Array) -> Array:
+        """The state without noise of a picture [1, 3, H, W] in [-1, 1]; there is an encoder."""
+        assert self.encoder is not None
+        return self._run(self.encoder, {self.chain.names.source: picture})[self.chain.names.encoded]
+
+    def run(self, group: Group, values: Values, noise: Array, rows: range | None = None, start: Array | None = None) -> Values:
+        """The table after a group.
+
+        Args:
+            group: of the chain.
+            values: the table before it.
+            noise: unit variance, [steps, rows, ...].
+            rows: of the plan's times; default: the schedule of as many steps as there is noise for.
+            start: a state without noise that the loop starts from; default: noise alone.
+        """
         import numpy as np
 
         if not is_loop(group):
             return self._run_stages(group, values)
-        names, rows = self.chain.names, self.plan.rows(len(noise))
+        names, rows = self.chain.names, self.plan.rows(len(noise)) if rows is None else rows
 
         def denoise(x: Array, step: int) -> Array:
             table = values | {names.state: x.astype(np.float32), names.step: np.array([rows[step]], np.int64)}
             return self._run_stages(group, table).get(names.denoised, x)  # where the network that writes it is left out
 
         times = [self.plan.times[row] for row in rows]
-        return values | {names.state: sample(denoise, list(noise), times, self.plan.starts_from_noise)}
+        return values | {names.state: sample(denoise, list(noise), times, self.plan.starts_from_noise, start)}
 
     def _run_stages(self, group: Group, values: Values) -> Values:
         for stage in group:

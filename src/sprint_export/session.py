@@ -14,9 +14,10 @@ from sprint_export.executor import Executor, OneAtATime, Session, Values, check_
 from sprint_export.nouns.chain import name_group
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
+from sprint_export.pictures import read_pictures
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.prompt_reader import PromptReader
-from sprint_export.sizes import PictureSizes
+from sprint_export.sizes import PictureSizes, fill_axes, find_units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,29 @@ def list_findings(session: Session) -> list[Finding]:
     return session.findings() if isinstance(session, Noticing) else []
 
 
+@dataclass(frozen=True)
+class Request:
+    """What pictures are drawn from beside prompts and noise.
+
+    Args:
+        height: pixels; default: what the noise is for where it is given, else what the student was made for.
+        width: likewise. Other sizes than the student's want a bundle that was exported with --dynamic.
+        inputs: what optional networks take, [B, ...] by name; those whose input is not given do not run.
+        control: a picture that steers, or one a prompt: a file, a PIL image or uint8 [H, W, 3]; it is resized as diffusers does.
+        control_scale: how strongly, 1 as trained.
+        image: a picture to start from, likewise.
+        strength: how far from it, above 0 to 1: the last so much of the steps is run; at 1 they start from noise alone.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    inputs: Mapping[str, Array] | None = None
+    control: Any = None
+    control_scale: float = 1.0
+    image: Any = None
+    strength: float = 0.6  # the default of diffusers' SANA-Sprint
+
+
 @dataclass
 class Pipeline:
     """Prompts to pictures over one session per component, in `steps` steps or the plan's default.
@@ -102,59 +126,98 @@ class Pipeline:
         return replace(self, executor=replace(self.executor, sessions=sessions, seconds={}, ran_on={}))
 
     def __call__(
-        self,
-        prompts: Sequence[str],
-        seed: int = 0,
-        noise: Array | None = None,
-        progress: Progress = quiet,
-        height: int | None = None,
-        width: int | None = None,
-        inputs: Mapping[str, Array] | None = None,
+        self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None, progress: Progress = quiet, **asked: Any
     ) -> npt.NDArray[np.uint8]:
         """Draw one picture per prompt: all texts first, then all latents, then all pictures.
 
         Args:
             prompts: B texts.
             seed: picture i uses `seed + i`; ignored when `noise` is given.
-            noise: unit-variance float32 [B, *latents], or [steps, B, *latents] for more than one step.
+            noise: unit-variance float32 [B, *latents], or [steps, B, *latents] for more than one step that is run.
             progress: is told (step, done, total).
-            height: pixels; default: what the noise is for where it is given, else what the student was made for.
-            width: likewise. Other sizes than the student's want a bundle that was exported with --dynamic.
-            inputs: what optional networks take, [B, ...] by name; those whose input is not given do not run.
+            asked: fields of `Request`, by name: height, width, inputs, control, control_scale, image, strength.
 
         Returns:
             uint8 [B, H, W, 3].
 
         Raises:
-            InputError: no prompts, one string in place of a list, a size that cannot be drawn, or noise of another shape.
+            InputError: no prompts, one string in place of a list, a size that cannot be drawn, noise of another shape, or a picture
+                that is none, or that no network takes.
         """
         import numpy as np
 
-        tables = self.draw(prompts, seed, noise, progress, height, width, inputs)
+        tables = self.draw(prompts, seed, noise, progress, **asked)
         return np.concatenate([to_uint8(table[self.executor.chain.names.picture]) for table in tables])
 
     def draw(
-        self,
-        prompts: Sequence[str],
-        seed: int = 0,
-        noise: Array | None = None,
-        progress: Progress = quiet,
-        height: int | None = None,
-        width: int | None = None,
-        inputs: Mapping[str, Array] | None = None,
+        self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None, progress: Progress = quiet, **asked: Any
     ) -> Iterator[Values]:
         """What a call computes: a table of values for each prompt in turn, with the picture, float [1, 3, H, W], among them."""
-        noise = self._check_noise(prompts, seed, noise, self._choose_latents(noise, height, width))
+        request = Request(**asked)
+        rows = self._choose_rows(request)
+        noise = self._check_noise(prompts, seed, noise, (len(rows), self._choose_latents(noise, request.height, request.width)))
         ids, mask = self.reader.read(prompts)
         check_ids(ids, self.reader.plan.vocabulary)
-        whole = self.executor.start(ids, mask, inputs)
+        whole = self.executor.start(ids, mask, self._read_control(request, len(prompts), noise.shape[2:]))
         tables = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]
+        pictures = self._read_start(request, len(prompts), noise.shape[2:])
+        encoded = [self.executor.encode(picture[None]) for picture in track(pictures, Step("drawing", "given picture"), progress)]
+        starts = encoded if len(encoded) == len(prompts) else (encoded or [None]) * len(prompts)
         *groups, last = self.executor.groups
         for group in groups:
             for i, table in enumerate(track(tables, Step("drawing", name_group(group)), progress)):
-                tables[i] = self.executor.run(group, table, noise[:, i : i + 1])
+                tables[i] = self.executor.run(group, table, noise[:, i : i + 1], rows, starts[i])
         for i, table in enumerate(track(tables, Step("drawing", name_group(last)), progress)):
-            yield self.executor.run(last, table, noise[:, i : i + 1])
+            yield self.executor.run(last, table, noise[:, i : i + 1], rows, starts[i])
+
+    def check(self, count: int, **asked: Any) -> float:
+        """The time of the first step that is run for so many prompts and what is asked; sessions need not be there.
+
+        Raises:
+            InputError: as a call does.
+        """
+        request = Request(**asked)
+        state = self._choose_latents(None, request.height, request.width)
+        self._read_control(request, count, state)
+        self._read_start(request, count, state)
+        return self.plan.times[self._choose_rows(request)[0]]
+
+    def _choose_rows(self, request: Request) -> range:
+        return self.plan.rows(self.steps, 1.0 if request.image is None else request.strength)
+
+    def _read_control(self, request: Request, count: int, state: Sequence[int]) -> Mapping[str, Array] | None:
+        """What optional networks are given: `inputs`, and the control picture with its scale."""
+        import numpy as np
+
+        if request.control is None:
+            return request.inputs
+        chain, networks = self.executor.chain, self.executor.networks
+        if chain.names.scale not in chain.list_given(networks):
+            raise InputError(
+                "control: no network here takes a control picture; export a student with a ControlNet (--controlnet)"
+            )
+        pictures = self._read_pictures("control", request.control, count, state)
+        scale = np.full(count, request.control_scale, np.float32)
+        return {chain.names.source: np.broadcast_to(pictures, (count, *pictures.shape[1:])), chain.names.scale: scale} | dict(
+            request.inputs or {}
+        )
+
+    def _read_start(self, request: Request, count: int, state: Sequence[int]) -> Sequence[Array]:
+        """The pictures to start from: none, one for all prompts, or one for each."""
+        if request.image is None:
+            return ()
+        if self.executor.encoder is None:
+            raise InputError("image: no network here encodes pictures; export the student with --image-to-image")
+        return list(self._read_pictures("image", request.image, count, state))
+
+    def _read_pictures(self, name: str, given: Any, count: int, state: Sequence[int]) -> Array:
+        """Pictures of the size that is drawn for a state, float32 [1 or count, 3, H, W]."""
+        chain, networks = self.executor.chain, self.executor.networks
+        spec, own = chain.find_spec(chain.names.source, networks), chain.find_spec(chain.names.state, networks)
+        assert spec is not None, "asked for by the callers"
+        units = (find_units(own.shape[1:], state) if own else None) or {}
+        height, width = fill_axes(spec.shape[2:], units)
+        return read_pictures(name, given, count, height, width)
 
     def _choose_latents(self, noise: Array | None, height: int | None, width: int | None) -> tuple[int, ...]:
         """The shape of one picture's latents: of the size that is asked for, else of the noise's where it can be drawn."""
@@ -167,14 +230,14 @@ class Pipeline:
             raise InputError(f"height={height}, width={width}: these sessions have one size; leave height and width out")
         return self.sizes.choose(height, width)
 
-    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None, latent_shape: tuple[int, ...]) -> Array:
-        """The noise to use, float32 [steps, B, *latents]."""
+    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None, shape: tuple[int, tuple[int, ...]]) -> Array:
+        """The noise to use, float32 [steps, B, *latents], for that many steps and latents of that shape."""
         import numpy as np
 
         if isinstance(prompts, str) or not prompts:
             raise InputError(f"prompts={prompts!r}: expected a non-empty list, e.g. ['a red circle above a blue square']")
-        wanted = (len(self.plan.rows(self.steps)), len(prompts), *latent_shape)
-        noise = np.asarray(make_noise(seed, wanted[0], wanted[1], latent_shape) if noise is None else noise, np.float32)
+        wanted = (shape[0], len(prompts), *shape[1])
+        noise = np.asarray(make_noise(seed, shape[0], len(prompts), shape[1]) if noise is None else noise, np.float32)
         if noise.shape == wanted[1:] and wanted[0] == 1:
             noise = noise[None]
         if noise.shape != wanted:

@@ -72,9 +72,11 @@ def _keep_notes(specialized: Student, student: Student) -> Student:
 
 
 def specialize_like(student: Student, bundle: Bundle) -> Student:
-    """The student as it was specialized for a bundle."""
-    plan, prompt = bundle.plan, bundle.prompt
-    is_own = plan.counts or plan.times == load_family(student.family).plan_times(plan.steps)
+    """The student as it was specialized for a bundle, with an encoder of pictures where that has one."""
+    family, plan, prompt = load_family(student.family), bundle.plan, bundle.prompt
+    if bundle.chain.names.source and not student.chain.names.source:
+        student = family.add_encoder(student)
+    is_own = plan.counts or plan.times == family.plan_times(plan.steps)
     times = None if is_own else plan.times
     steps, held = plan.counts or plan.steps, bool(prompt.prefix_ids)
     return specialize_student(student, steps, plan.guidance, bundle.layout, held, prompt.keep, times)

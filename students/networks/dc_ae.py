@@ -3,13 +3,13 @@
     image = decoder(latents / scaling_factor)
 
 The division stays one Mul: the decoder's first convolution has a shortcut around it, so folding it would have to scale both.
-The encoder is never materialized.
+The encoder (dc_ae_encoder.py) is a network of its own.
 
 Linear attention sums over all N positions of a picture, up to 16,384, which half precision cannot hold. With q, k and v all
 divided by r = 2^ceil(log2(N) / 2) every sum becomes a mean, and the result is what it was, divided by r:
     (q/r . sum (k/r) (v/r)) / (q/r . sum k/r) = out / r          to_out r   undoes it
-r is a power of two, so the fold is exact; it fires for every attention of the decoder. Its qkv projections have no bias and what
-lies between them and the sums (depthwise and grouped convolutions without bias, ReLU) passes the factor on.
+r is a power of two, so the fold is exact; it fires for every attention of decoder and encoder. Their qkv projections have no
+bias and what lies between them and the sums (depthwise and grouped convolutions without bias, ReLU) passes the factor on.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def fold_decoder(
 ) -> tuple[dict[str, Handle], tuple[str, ...]]:
     """The weights of the specialized decoder from the stock ones, and a note per rule that says what it did."""
     named = {name: handle for name, handle in weights.items() if name.startswith("decoder.")}
-    ranged = fold_decoder_range(named, decoder, latent_shape)
+    ranged = fold_range(named, decoder, latent_shape)
     notes: tuple[str, ...] = (f"range: {len(ranged) // 4} linear attentions sum means",) if ranged else ()
     notes += ("layout: norms over channels in place, upsampling folded into 2x2 taps",)
     return fold_weights(decoder, named | ranged), notes
 
 
-def fold_decoder_range(weights: Mapping[str, Handle], decoder: LatentDecoder, latent_shape: tuple[int, ...]) -> dict[str, Handle]:
+def fold_range(weights: Mapping[str, Handle], network: torch.nn.Module, input_shape: tuple[int, ...]) -> dict[str, Handle]:
     """The projections around each linear attention, scaled so that no sum over N exceeds a mean."""
     folded: dict[str, Handle] = {}
-    for name, positions in count_positions(decoder, latent_shape).items():
+    for name, positions in count_positions(network, input_shape).items():
         r = 2.0 ** math.ceil(math.log2(positions) / 2)
         for layer, factor in (("to_q", 1 / r), ("to_k", 1 / r), ("to_v", 1 / r), ("to_out", r)):
             handle = weights[f"{name}.{layer}.weight"]
@@ -55,19 +55,19 @@ def fold_decoder_range(weights: Mapping[str, Handle], decoder: LatentDecoder, la
     return folded
 
 
-def count_positions(decoder: LatentDecoder, latent_shape: tuple[int, ...]) -> dict[str, int]:
-    """N of every linear attention, by module name: found by sending an empty picture through the meta module."""
+def count_positions(network: torch.nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """N of every linear attention, by module name: found by sending nothing of that shape through the meta module."""
     found: dict[str, int] = {}
     hooks = [
         module.register_forward_pre_hook(
             lambda _, arguments, name=name: found.update({name: arguments[0].shape[-2] * arguments[0].shape[-1]})
         )
-        for name, module in decoder.named_modules()
+        for name, module in network.named_modules()
         if isinstance(module, MultiscaleAttention)
     ]
     try:
         with torch.no_grad():
-            decoder(torch.empty(1, *latent_shape, device="meta"))
+            network(torch.empty(1, *input_shape, device="meta"))
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,7 @@ Three identities, all exact; what they need of the weights stands in `fold_weigh
                 One convolution with padding 1 gives all four on an (h + 1) x (w + 1) grid, phase (a, b) from row a and column b
                 on. Borders agree: outside is zero for both.
 
-Covered: every block of diffusers' decoder, both ways to upsample, every norm. Not covered: the encoder.
+Covered: every block of diffusers' decoder, both ways to upsample, every norm. The encoder's own stand in dc_ae_encoder.py.
 Shapes: B batch, C channels, h w positions, N = h w, H heads of d.
 """
 
@@ -164,9 +164,9 @@ class ChannelsFirstDecoder(nn.Module):
         super().__init__()
         self.conv_in = stock.conv_in
         self.repeats = stock.in_shortcut_repeats if stock.in_shortcut else 0
-        self.up_blocks = nn.ModuleList(nn.Sequential(*(_arrange(block) for block in level)) for level in stock.up_blocks)
+        self.up_blocks = nn.ModuleList(nn.Sequential(*map(arrange, level)) for level in stock.up_blocks)
         self.norm_out, self.conv_act = _channel_norm(stock.norm_out), stock.conv_act
-        self.conv_out = _arrange(stock.conv_out)
+        self.conv_out = arrange(stock.conv_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Latents [B, C, h, w] -> image [B, 3, H, W]."""
@@ -179,7 +179,8 @@ class ChannelsFirstDecoder(nn.Module):
         return image
 
 
-def _arrange(block: nn.Module) -> nn.Module:
+def arrange(block: nn.Module) -> nn.Module:
+    """The block of ours that computes a stock one; others stay."""
     if isinstance(block, ResBlock):
         return ResidualBlock(block)
     if isinstance(block, EfficientViTBlock):

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component
+from sprint_export.students.sana_sprint.controlnet import ControlledSana
 from sprint_export.students.sana_sprint.transformer import OneStepSana, Patches
 from sprint_export.weights import Handle, LazyHandle, check_fit
 
@@ -168,6 +169,17 @@ class ChannelsFirstSana(nn.Module):
         self, latents: torch.Tensor, prompt_embeds: torch.Tensor, prompt_mask: torch.Tensor, step: torch.Tensor | None = None
     ) -> torch.Tensor:
         """latents float [B, C, h, w], prompt_embeds [B, T, E], prompt_mask int64 [B, T], step int64 [1]."""
+        return self.denoise(latents, prompt_embeds, prompt_mask, step)
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        prompt_mask: torch.Tensor,
+        step: torch.Tensor | None,
+        residuals: Sequence[torch.Tensor] = (),
+    ) -> torch.Tensor:
+        """As `forward`; residual i, [B, D, h, w], is added behind block i + 1."""
         dtype = self.proj_out.weight.dtype
         rows = None if step is None else self.modulation.index_select(0, step).split(1, dim=3)
         s = self.times if step is None else self.times.index_select(0, step)
@@ -179,11 +191,29 @@ class ChannelsFirstSana(nn.Module):
         bias = ((1 - prompt_mask.to(dtype)) * -10000.0)[:, None, :, None]
         for i, block in enumerate(self.transformer_blocks):
             x = block(x, text, bias, None if rows is None else rows[6 * i : 6 * i + 6])
+            if 0 < i <= len(residuals):
+                x = x + residuals[i - 1].to(x.dtype)
         x = self.proj_out(modulate(self.norm_out(x), None if rows is None else rows[-2:], 0))
         if self.patch > 1:
             x = F.pixel_shuffle(x, self.patch)
         s = s[:, None, None, None]  # or coremltools multiplies it into proj_out's weight
         return latents - s * x.to(latents.dtype)
+
+
+class ControlledChannelsFirst(ChannelsFirstSana):
+    """As ChannelsFirstSana, with the residuals of a ControlNet as `ControlledSana` takes them."""
+
+    def forward(  # type: ignore[override]  # an input more
+        self,
+        latents: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        prompt_mask: torch.Tensor,
+        control_residuals: torch.Tensor,
+        step: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """As `ChannelsFirstSana`, with control_residuals float [B, L D, h, w]."""
+        residuals = control_residuals.split(self.proj_out.in_channels, dim=1)
+        return self.denoise(latents, prompt_embeds, prompt_mask, step, residuals)
 
 
 def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
@@ -235,7 +265,8 @@ def to_channels_first(component: Component, config: Mapping[str, Any]) -> Compon
             "specialize the student first, and arrange its transformer once"
         )
     with torch.device("meta"):
-        module = ChannelsFirstSana(config, len(old.times)).eval()
+        arranged = ControlledChannelsFirst if isinstance(old, ControlledSana) else ChannelsFirstSana
+        module = arranged(config, len(old.times)).eval()
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     weights = {name: _rearrange(name, handle, wanted.get(name), module.patch) for name, handle in component.weights.items()}
     check_fit(module, weights, f"{component.role} channels first")

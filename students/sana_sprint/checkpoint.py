@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SanaTransformer2DModel
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.student import Component, Student
 from sprint_export.students.covered import show
-from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence, read_prompts
+from sprint_export.students.family import Family
+from sprint_export.students.folder import (
+    check_file,
+    check_files,
+    fingerprint_folder,
+    list_hashed,
+    read_json,
+    read_licence,
+    read_prompts,
+)
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
 from sprint_export.students.sana_sprint.configs import (
+    CLASSES,
     check_agreement,
+    check_control,
     check_depth,
     check_index,
     check_scheduler,
@@ -28,14 +39,16 @@ from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.folds import position_table
 from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
 from sprint_export.students.sana_sprint.reference import FOLDERS
+from sprint_export.students.sana_sprint.two_times import HELD, embed_two_times, rename_second
 from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
 
 GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
+CONTROLNET = "controlnet"  # a folder beside the others
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
-def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+def load(folder: Path, source: str, revision: str | None, variant: str | None = None, family: Family = FAMILY) -> Student:
     """Read a diffusers folder: configs, tokenizer, handles of the weights.
 
     Raises:
@@ -55,14 +68,63 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     check_side(source, student.configs)
     own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
     prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
+    if (folder / CONTROLNET).is_dir():
+        student = add_controlnet(student, folder / CONTROLNET)
     return dataclasses.replace(
         student,
+        family=family.name,
         folder=folder,
         variant=variant,
         configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
         calibration_prompts=prompts["calibration"],
         validation_prompts=prompts["validation"],
     )
+
+
+def add_encoder(student: Student) -> Student:
+    """The student with the network that encodes pictures, of its own autoencoder.
+
+    Raises:
+        RefusedError: the autoencoder came without its encoder.
+    """
+    stock = student.components["vae_decoder"]
+    if not any(name.startswith("encoder.") for name in stock.weights):
+        raise RefusedError(f"{student.source}: its vae has no encoder, so no picture can be given; take one that has both halves")
+    return _add_network(student, dataclasses.replace(stock, role="vae_encoder"), student.configs["vae_decoder"])
+
+
+def add_controlnet(student: Student, folder: Path) -> Student:
+    """The student with the ControlNet of a folder, as SanaControlNetModel writes it, and the encoder that it reads through.
+
+    Raises:
+        InputError: a file is missing or damaged, a value is not covered, or the ControlNet is not one of this student's.
+        RefusedError: the student's autoencoder came without its encoder.
+    """
+    file = folder / "config.json"
+    config = complete_config("controlnet", str(file), read_json(file, folder))
+    for path in list_hashed(folder):
+        check_file(path, folder)
+    weights = read_weights("controlnet", folder, "diffusion_pytorch_model", None)
+    return attach_controlnet(student, config, weights, str(file))
+
+
+def attach_controlnet(student: Student, config: Mapping[str, Any], weights: Mapping[str, Handle], file: str) -> Student:
+    """The student with a ControlNet of these weights; `config` is complete, `file` what errors call it; Raises as above."""
+    check_depth(file, "num_layers", config, weights, "transformer_blocks")
+    check_control(file, config, student.configs["transformer"])
+    module, held = _build("controlnet", file, config), dict(weights)
+    if config["interpolation_scale"] is not None:
+        held["patch_embed.pos_embed"] = constant(position_table(config))
+    check_fit(module, held, file, ignore=COMPUTED)
+    return _add_network(add_encoder(student), Component("controlnet", module, held), config)
+
+
+def _add_network(student: Student, component: Component, config: Mapping[str, Any]) -> Student:
+    """The student with a network more, in the order of its family's chain."""
+    components = {**student.components, component.role: component}
+    chain = FAMILY.chain.keep(components)
+    ordered = {role: components[role] for role in chain.roles}
+    return dataclasses.replace(student, components=ordered, chain=chain, configs={**student.configs, component.role: config})
 
 
 def _list_other_variants(folder: Path, variant: str | None) -> set[Path]:
@@ -97,11 +159,14 @@ def assemble(
         InputError: a config holds a value that is not covered, or does not fit its weights.
     """
     files = {role: f"{source}: {name}/config.json" for role, (name, _) in FOLDERS.items()}
-    complete = {role: complete_config(role, files[role], configs[role]) for role in FOLDERS}
+    is_twin = any(name.startswith(HELD) for name in weights["transformer"])
+    complete = {role: complete_config(role, files[role], configs[role], is_twin) for role in FOLDERS}
     check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
     check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
     check_agreement(source, complete)
     modules = {role: _build(role, files[role], complete[role]) for role in FOLDERS}
+    if is_twin:
+        modules["transformer"] = embed_two_times(modules["transformer"], complete["transformer"])
     held = {role: dict(handles) for role, handles in weights.items()}
     if complete["transformer"]["interpolation_scale"] is not None:
         held["transformer"]["patch_embed.pos_embed"] = constant(position_table(complete["transformer"]))
@@ -113,8 +178,8 @@ def assemble(
         source=source,
         revision=revision,
         fingerprint=fingerprint,
-        components={role: Component(role, modules[role], held[role]) for role in FAMILY.chain.roles},
-        chain=FAMILY.chain,
+        components={role: Component(role, modules[role], held[role]) for role in FOLDERS},
+        chain=FAMILY.chain.keep(FOLDERS),
         prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
         latent_shape=(complete["transformer"]["in_channels"], size, size),
@@ -124,7 +189,7 @@ def assemble(
 
 
 def _build(role: str, file: str, config: Mapping[str, Any]) -> torch.nn.Module:
-    make: Any = {"text_encoder": make_gemma2, "transformer": _make_transformer, "vae_decoder": make_autoencoder}[role]
+    make: Any = {"text_encoder": make_gemma2, "vae_decoder": make_autoencoder}.get(role, functools.partial(make_stock, role))
     try:
         module: torch.nn.Module = make(config)
     except Exception as error:  # the stock classes check little; what they stumble over is a value of the config
@@ -144,10 +209,11 @@ def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Han
         check_fit(module, weights, where, ignore=COMPUTED)
 
 
-def _make_transformer(config: Mapping[str, Any]) -> SanaTransformer2DModel:
-    """The stock denoiser on `meta`."""
+def make_stock(role: str, config: Mapping[str, Any]) -> torch.nn.Module:
+    """The stock network of a role on `meta`."""
     with torch.device("meta"):
-        return SanaTransformer2DModel.from_config(dict(config)).eval()
+        network: torch.nn.Module = CLASSES[role].from_config(dict(config)).eval()  # type: ignore[attr-defined]  # of each
+    return network
 
 
 def read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
@@ -158,7 +224,7 @@ def read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dic
     """
     handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
-        return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
+        return rename_second({name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"})
     named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}
     short = {name.removeprefix("model."): handle for name, handle in named.items()}
     if len(short) < len(named):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from diffusers import AutoencoderDC, SanaTransformer2DModel, SCMScheduler
+from diffusers import AutoencoderDC, SanaControlNetModel, SanaTransformer2DModel, SCMScheduler
 from transformers import Gemma2Config
 
 from sprint_export.errors import InputError
@@ -128,7 +128,12 @@ VAE: Table = DIFFUSERS | {
     "scaling_factor": number(1e-4, 1e4),
     "upsample_block_type": one_of("interpolate", "pixel_shuffle"),
 }
-TABLES = {"text_encoder": TEXT_ENCODER, "transformer": TRANSFORMER, "vae_decoder": VAE}
+_ONLY_DENOISERS = ("guidance_embeds", "guidance_embeds_scale", "qk_norm", "timestep_scale")
+CONTROLNET: Table = {key: values for key, values in TRANSFORMER.items() if key not in _ONLY_DENOISERS} | {
+    "_class_name": one_of("SanaControlNetModel")
+}
+TABLES = {"text_encoder": TEXT_ENCODER, "transformer": TRANSFORMER, "vae_decoder": VAE, "controlnet": CONTROLNET}
+CLASSES = {"transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC, "controlnet": SanaControlNetModel}
 
 SCHEDULER = {"_class_name": "SCMScheduler", "num_train_timesteps": 1000, "prediction_type": "trigflow", "sigma_data": 0.5}
 TOKENIZERS = ("GemmaTokenizerFast", "GemmaTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
@@ -140,6 +145,7 @@ MODEL_INDEX: Table = DIFFUSERS | {
     "transformer": one_of(["diffusers", "SanaTransformer2DModel"]),
     "vae": one_of(["diffusers", "AutoencoderDC"]),
 }
+OPTIONAL: Table = {"controlnet": one_of(["diffusers", "SanaControlNetModel"])}
 
 
 def check_index(file: str, index: Config) -> None:
@@ -148,7 +154,7 @@ def check_index(file: str, index: Config) -> None:
     Raises:
         InputError: one line with the file, the key, what it holds and what is covered.
     """
-    check_values(file, index, MODEL_INDEX)
+    check_values(file, index, MODEL_INDEX | OPTIONAL)
     missing = sorted(set(MODEL_INDEX) - set(DIFFUSERS) - set(index))
     if missing:
         raise InputError(f"{file}: {missing[0]} is missing; expected {MODEL_INDEX[missing[0]].said}")
@@ -164,20 +170,25 @@ def check_scheduler(file: str, config: Config) -> None:
     check_values(file, default_values(SCMScheduler) | dict(config), table)
 
 
-def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
+def complete_config(role: str, file: str, config: Config, is_twin: bool = False) -> dict[str, Any]:
     """A network's config with what its stock class assumes for keys it lacks, once all values are covered.
+
+    A transformer embeds either guidance or, where it `is_twin`, a second time.
 
     Raises:
         InputError: a value that is not covered, or settings of rotary embeddings that the installed transformers does not read.
     """
     table = TABLES[role]
     if role != "text_encoder":
-        defaults = default_values({"transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role])
-        if role == "transformer" and not (defaults | dict(config)).get("guidance_embeds"):
+        defaults = default_values(CLASSES[role])
+        has_guidance = (defaults | dict(config)).get("guidance_embeds")
+        if role == "transformer" and not (has_guidance or is_twin):
             raise InputError(
-                f"{file} has guidance_embeds={(defaults | dict(config)).get('guidance_embeds')!r}; expected true: this is a "
-                "multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint"
+                f"{file} has guidance_embeds={has_guidance!r}; expected true: this is a multi-step SANA, not a SANA-Sprint "
+                "student. Use a *_Sprint_* checkpoint"
             )
+        if is_twin and role == "transformer":
+            table = table | {"guidance_embeds": one_of(False)}
         check_values(file, defaults | dict(config), table)
         return defaults | dict(config)
     defaults = Gemma2Config().to_dict()
@@ -246,6 +257,35 @@ def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
     ):
         if found != wanted:
             raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
+
+
+def check_control(file: str, config: Config, transformer: Config) -> None:
+    """Whether a transformer can take what a ControlNet gives, and the ControlNet read what the transformer does.
+
+    Raises:
+        InputError: two values that have to agree do not, or there are more residuals than blocks that take one.
+    """
+
+    def width(each: Config) -> int:
+        wide: int = each["num_attention_heads"] * each["attention_head_dim"]
+        return wide
+
+    keys = ("in_channels", "caption_channels", "sample_size", "patch_size")
+    pairs = {key: (config[key], transformer[key]) for key in keys} | {
+        "width, heads times their size,": (width(config), width(transformer)),
+        "cross_attention_dim": (config["cross_attention_dim"], width(config)),
+    }
+    for key, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise InputError(
+                f"{file}: {key} is {found}, expected {wanted}, the transformer's; this is another student's ControlNet"
+            )
+    most = transformer["num_layers"] - 1
+    if config["num_layers"] > most:
+        raise InputError(
+            f"{file}: num_layers={config['num_layers']}: expected at most {most}, one fewer than the transformer's "
+            f"{transformer['num_layers']} blocks: none is left behind which the last residual would be added"
+        )
 
 
 def check_side(file: str, configs: Mapping[str, Config]) -> None:

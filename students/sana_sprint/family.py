@@ -7,7 +7,9 @@ Sources: arXiv 2503.09641 (SANA-Sprint), 2511.20410 (TBCM), diffusers pipeline_s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.parts import NO_PARTS, Parts
@@ -17,14 +19,28 @@ from sprint_export.students.family import Draws, Family, Reference
 from sprint_export.students.sana_sprint.published import COMPLETED_BY, HUB_IDS, PRESETS
 from sprint_export.students.sana_sprint.times import SCHEDULES, trigflow_times
 
+if TYPE_CHECKING:
+    from sprint_export.students.family import Array
+
 
 class SanaSprint(Family):
-    """Text encoder, transformer in the sampler's loop, decoder."""
+    """Text encoder, transformer in the sampler's loop, decoder; an encoder of pictures and a ControlNet where they are asked for."""
 
     pipelines = ("SanaSprintPipeline",)
     chain = Chain(
-        (Stage("text_encoder"), Stage("transformer", EACH_STEP), Stage("vae_decoder")),
-        ValueNames("input_ids", "prompt_mask", "latents", "denoised", "image"),
+        (
+            Stage("text_encoder"),
+            Stage("vae_encoder", optional=True),
+            Stage("controlnet", EACH_STEP, optional=True),
+            Stage("transformer", EACH_STEP),
+            Stage("vae_decoder"),
+        ),
+        ValueNames(
+            *("input_ids", "prompt_mask", "latents", "denoised", "image"),
+            source="source_image",
+            encoded="source_latents",
+            scale="control_scale",
+        ),
     )
     guidance = 4.5  # SanaSprintPipeline.__call__'s default
     text_layers = (
@@ -32,6 +48,9 @@ class SanaSprint(Family):
         "transformer.caption_projection.*",
         "transformer.*.attn2.to_k",
         "transformer.*.attn2.to_v",
+        "controlnet.caption_projection.*",
+        "controlnet.*.attn2.to_k",
+        "controlnet.*.attn2.to_v",
     )
     local_roles = ("vae_decoder",)  # convolutions, and sums over positions that are divided by their number
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
@@ -88,6 +107,21 @@ class SanaSprint(Family):
         from sprint_export.students.sana_sprint.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def add_encoder(self, student: Student) -> Student:
+        from sprint_export.students.sana_sprint.checkpoint import add_encoder
+
+        return add_encoder(student)
+
+    def add_controlnet(self, student: Student, folder: Path) -> Student:
+        from sprint_export.students.sana_sprint.checkpoint import add_controlnet
+
+        return add_controlnet(student, folder)
+
+    def make_inputs(self, student: Student, prompts: Sequence[str]) -> dict[str, Array]:
+        from sprint_export.students.sana_sprint.drawings import make_inputs
+
+        return make_inputs(student, prompts)
 
     def load_preset(self, preset: str) -> Student:
         from sprint_export.students.sana_sprint.presets import load_preset

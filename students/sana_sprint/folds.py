@@ -29,26 +29,33 @@ def fold_transformer(student: Student, plan: StepPlan) -> tuple[dict[str, Handle
     folded["times"] = constant(torch.tensor(plan.times, dtype=tables[0].dtype))
     if config["interpolation_scale"] is not None:
         folded["positions"] = constant(position_table(config))
-    folded |= _fold_attention_scale(weights, config)
+    folded |= fold_attention_scale(weights, config)
     ranged = f"range: keys of {layers} linear attentions scaled by 1 / N"
     if len(plan.times) > 1:
         folded["modulation"] = tabulate(tables)
-        folded |= _fold_key_range(folded, config, student.latent_shape)
+        folded |= fold_key_range(folded, config, student.latent_shape)
         return folded, (f"time path: {len(plan.times)} tables gathered by step (a fold serves one step only)", ranged)
+    folded |= fold_blocks(weights, tables[0], layers)
+    folded |= fold_scale_shift(weights, "proj_out", tables[0][-1], tables[0][-2])
+    folded |= fold_key_range(folded, config, student.latent_shape)
+    return folded, (f"time path: {6 * layers + 2} modulation vectors folded into {6 * layers + 1} layers", ranged)
+
+
+def fold_blocks(weights: Mapping[str, Handle], table: torch.Tensor, layers: int) -> dict[str, Handle]:
+    """Scale, shift and gate of every block in its layers; `table` has six rows a block."""
+    folded: dict[str, Handle] = {}
     for i in range(layers):
         block = f"transformer_blocks.{i}"
-        shift, scale, gate, ff_shift, ff_scale, ff_gate = tables[0][6 * i : 6 * i + 6]
+        shift, scale, gate, ff_shift, ff_scale, ff_gate = table[6 * i : 6 * i + 6]
         for layer in ("to_q", "to_k", "to_v"):
             folded |= fold_scale_shift(weights, f"{block}.attn1.{layer}", scale, shift)
         folded |= fold_gate(weights, f"{block}.attn1.to_out.0", gate)
         folded |= fold_scale_shift(weights, f"{block}.ff.conv_inverted", ff_scale, ff_shift)
         folded |= fold_gate(weights, f"{block}.ff.conv_point", ff_gate)
-    folded |= fold_scale_shift(weights, "proj_out", tables[0][-1], tables[0][-2])
-    folded |= _fold_key_range(folded, config, student.latent_shape)
-    return folded, (f"time path: {6 * layers + 2} modulation vectors folded into {6 * layers + 1} layers", ranged)
+    return folded
 
 
-def _fold_key_range(weights: Mapping[str, Handle], config: Mapping[str, Any], latent_shape: tuple[int, ...]) -> dict[str, Handle]:
+def fold_key_range(weights: Mapping[str, Handle], config: Mapping[str, Any], latent_shape: tuple[int, ...]) -> dict[str, Handle]:
     """(q . sum k v) / (q . sum k): keys times 1 / N make both sums means, which half precision holds; the ratio stays.
 
     ReLU passes a positive factor on, so it goes into the keys: into the gain of their norm or, where there is none, a gain of its
@@ -59,7 +66,7 @@ def _fold_key_range(weights: Mapping[str, Handle], config: Mapping[str, Any], la
     width = config["num_attention_heads"] * config["attention_head_dim"]
     factor = torch.full((width,), 2.0 ** -math.ceil(math.log2(positions)), dtype=torch.float64)
     keys = [f"transformer_blocks.{i}.attn1.norm_k" for i in range(config["num_layers"])]
-    if config["qk_norm"] is None:
+    if config.get("qk_norm") is None:
         return {f"{key}.weight": constant(factor.float()) for key in keys}
     folded: dict[str, Handle] = {}
     for key in keys:
@@ -67,11 +74,11 @@ def _fold_key_range(weights: Mapping[str, Handle], config: Mapping[str, Any], la
     return folded
 
 
-def _fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, Any]) -> dict[str, Handle]:
+def fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, Any]) -> dict[str, Handle]:
     """softmax(q k^T / sqrt(d)): 1 / sqrt(d) goes into the weights that make q, where 16 bits do not round it alone."""
     width = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
     scale = torch.full((width,), config["cross_attention_head_dim"] ** -0.5, dtype=torch.float64)
-    last = "norm_q" if config["qk_norm"] is not None else "to_q"
+    last = "norm_q" if config.get("qk_norm") is not None else "to_q"
     folded: dict[str, Handle] = {}
     for i in range(config["num_layers"]):
         folded |= fold_gate(weights, f"transformer_blocks.{i}.attn2.{last}", scale)
@@ -79,7 +86,15 @@ def _fold_attention_scale(weights: Mapping[str, Handle], config: Mapping[str, An
 
 
 def modulation_table(component: Component, config: Mapping[str, Any], s: float, guidance: float) -> torch.Tensor:
-    """[6 L + 2, D]: six rows a block (shift, scale, gate; twice), then the output's shift and scale, at time s.
+    """[6 L + 2, D]: six rows a block (shift, scale, gate; twice), then the output's shift and scale, at time s."""
+    rows, embedded = block_rows(component, config["num_layers"], s, guidance, config["guidance_embeds_scale"])
+    return torch.cat([*rows, component.weights["scale_shift_table"].load().to(embedded.dtype) + embedded])
+
+
+def block_rows(
+    component: Component, layers: int, s: float, guidance: float | None = None, guidance_scale: float = 1.0
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """[6, D] of each block, and what is embedded, [1, D], at time s and, of networks that embed one, a guidance.
 
     Runs the stock time embedding once, so its sinusoids and roundings are diffusers' own.
     """
@@ -87,16 +102,12 @@ def modulation_table(component: Component, config: Mapping[str, Any], s: float, 
     handles = {k.removeprefix(prefix): v for k, v in component.weights.items() if k.startswith(prefix)}
     dtype = widen_dtype(next(iter(handles.values())).dtype)
     module = materialize(component.module.get_submodule("time_embed"), handles, dtype)
-    scaled = torch.tensor([guidance], dtype=dtype) * config["guidance_embeds_scale"]
+    given = {} if guidance is None else {"guidance": torch.tensor([guidance], dtype=dtype) * guidance_scale}
     with torch.no_grad():
         # diffusers registers timestep_scale but never reads it (0.39), so s goes in as it is
-        six, embedded = module(torch.tensor([s], dtype=torch.float32), guidance=scaled, hidden_dtype=dtype)
-    rows = [
-        component.weights[f"transformer_blocks.{i}.scale_shift_table"].load().to(dtype) + six.reshape(6, -1)
-        for i in range(config["num_layers"])
-    ]
-    final = component.weights["scale_shift_table"].load().to(dtype) + embedded
-    return torch.cat([*rows, final])
+        six, embedded = module(torch.tensor([s], dtype=torch.float32), hidden_dtype=dtype, **given)
+    tables = (component.weights[f"transformer_blocks.{i}.scale_shift_table"] for i in range(layers))
+    return [table.load().to(dtype) + six.reshape(6, -1) for table in tables], embedded
 
 
 def position_table(config: Mapping[str, Any]) -> torch.Tensor:

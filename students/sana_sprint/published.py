@@ -70,17 +70,31 @@ def transformer_config(heads: int, layers: int, cross_heads: int, cross_dim: int
 
 @dataclass(frozen=True)
 class Preset:
-    """Configs of the three networks."""
+    """Configs of the networks; of a ControlNet where there is one."""
 
     title: str
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
     text_encoder: Mapping[str, Any]
+    controlnet: Mapping[str, Any] | None = None
 
 
+def control_config(transformer: Mapping[str, Any], layers: int = 7) -> dict[str, Any]:
+    """The config of a ControlNet for a transformer: its blocks, without guidance and without norms of queries and keys."""
+    other = ("num_layers", "guidance_embeds", "guidance_embeds_scale", "qk_norm", "timestep_scale")
+    return {key: value for key, value in transformer.items() if key not in other} | {"num_layers": layers}
+
+
+_SMALL, _LARGE = transformer_config(36, 28, 16, 72), transformer_config(70, 20, 20, 112)
 PRESETS = {
-    "sana-sprint-0.6b": Preset("SANA-Sprint 0.6B, 1024 px", transformer_config(36, 28, 16, 72), DC_AE, GEMMA_2_2B),
-    "sana-sprint-1.6b": Preset("SANA-Sprint 1.6B, 1024 px", transformer_config(70, 20, 20, 112), DC_AE, GEMMA_2_2B),
+    "sana-sprint-0.6b": Preset("SANA-Sprint 0.6B, 1024 px", _SMALL, DC_AE, GEMMA_2_2B),
+    "sana-sprint-1.6b": Preset("SANA-Sprint 1.6B, 1024 px", _LARGE, DC_AE, GEMMA_2_2B),
+    "sana-sprint-0.6b-controlnet": Preset(
+        "SANA-Sprint 0.6B with a ControlNet of 7 blocks, 1024 px", _SMALL, DC_AE, GEMMA_2_2B, control_config(_SMALL)
+    ),
+    "sana-sprint-1.6b-controlnet": Preset(
+        "SANA-Sprint 1.6B with a ControlNet of 7 blocks, 1024 px", _LARGE, DC_AE, GEMMA_2_2B, control_config(_LARGE)
+    ),
 }
 HUB_IDS = dict.fromkeys(
     ("Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers", "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),

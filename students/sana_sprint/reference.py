@@ -8,18 +8,19 @@ applies Gemma-2's soft cap in every version of transformers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import AutoencoderDC, SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
+from diffusers import AutoencoderDC, SanaControlNetModel, SanaSprintPipeline, SanaTransformer2DModel, SCMScheduler
 from diffusers.schedulers import scheduling_scm
 from transformers import Gemma2Model
 
@@ -33,8 +34,10 @@ from sprint_export.students.folder import find_part
 from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
+from sprint_export.students.sana_sprint.two_times import HELD, TIMES, embed_two_times
 from sprint_export.students.schedule import find_trigflow_time
 from sprint_export.weights import choose_variant, materialize
 
@@ -44,6 +47,13 @@ FOLDERS = {
     "text_encoder": ("text_encoder", "model"),
     "transformer": ("transformer", "diffusion_pytorch_model"),
     "vae_decoder": ("vae", "diffusion_pytorch_model"),
+}
+CONTROLNET = "controlnet"  # its role, and its folder
+CLASSES: dict[str, Any] = {
+    "text_encoder": Gemma2Model,
+    "transformer": SanaTransformer2DModel,
+    "vae_decoder": AutoencoderDC,
+    CONTROLNET: SanaControlNetModel,
 }
 ON_DISK = {"embed_tokens": "disk", "layers": "disk", "norm": "cpu", "rotary_emb": "cpu"}  # of Gemma2Model
 WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger text encoder are read when they run
@@ -66,10 +76,11 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), devi
 
 
 def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
-    component, folder, stem = student.components[role], _find_files(student, role), FOLDERS[role][1]
-    if folder is None:
+    component, files = student.components[role], find_files(student, role)
+    if files is None:
         return materialize(component.module, component.weights, device=device)
-    cls: Any = {"text_encoder": Gemma2Model, "transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC}[role]
+    folder, stem = files
+    cls = CLASSES[role]
     named: dict[str, Any] = {"torch_dtype": torch.float32}
     if role == "text_encoder":
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
@@ -84,16 +95,34 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
     except Exception as error:  # the stock classes raise all kinds
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
     real: torch.nn.Module = network.eval()
+    if role == "transformer":
+        _embed_second_time(real, student)
     return real if is_streamed else real.to(device)
 
 
-def _find_files(student: Student, role: str) -> Path | None:
-    """The folder of a network as its stock class reads it; None where its weights are in no such files."""
-    name, parts = FOLDERS[role][0], student.parts
-    given = {"text_encoder": parts.text_encoder, "vae_decoder": parts.decoder or parts.vae}.get(role)
+def _embed_second_time(network: torch.nn.Module, student: Student) -> None:
+    """Give a stock transformer the second time embedder of a student that has one; stock classes leave its tensors out."""
+    weights = student.components["transformer"].weights
+    second = {name.removeprefix(TIMES): weights[name].load().float() for name in weights if name.startswith(HELD)}
+    if second:
+        first = network.get_submodule("time_embed").state_dict()
+        embed_two_times(network, student.configs["transformer"]).get_submodule("time_embed").load_state_dict(first | second)
+
+
+def find_files(student: Student, role: str) -> tuple[Path, str] | None:
+    """The folder that a stock class loads a network from, and its weights' stem; None where weights are in no such files."""
+    name, stem = FOLDERS.get(role, (role, "diffusion_pytorch_model"))
+    parts = student.parts
+    given = {
+        CONTROLNET: parts.controlnet,
+        "vae_decoder": parts.decoder or parts.vae,
+        "text_encoder": parts.text_encoder,
+    }.get(role)
     if given is not None:
-        return find_part(Path(given), name)
-    return None if student.folder is None or is_merged(student.components[role].weights) else student.folder / name
+        return find_part(Path(given), name), stem
+    if student.folder is None or is_merged(student.components[role].weights):
+        return None
+    return student.folder / name, stem
 
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:
@@ -108,13 +137,14 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     """
     noise, steps = draws.noise, len(draws.noise)
     seconds: dict[str, list[float]] = {}
-    texts = _encode_prompts(student, draws, seconds, progress)
-    stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute)
+    texts = encode_prompts(student, draws, seconds, progress)
+    is_controlled = CONTROLNET in student.components and bool(draws.inputs)
+    stock = Stock(student, ("transformer", "vae_decoder", *((CONTROLNET,) if is_controlled else ())), draws.compute)
     pipeline = stock.pipeline
     if draws.times:
         _give_times(pipeline.scheduler, draws.times)
-    stock.time(pipeline.transformer, seconds.setdefault("transformer", []))
-    stock.time(pipeline.vae.decoder, seconds.setdefault("vae_decoder", []))
+    for role, network in stock.networks.items():
+        stock.time(network, seconds.setdefault(role, []))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
     middle = INTERMEDIATE_TIMESTEP if steps == 2 else None  # the pipeline accepts one for two steps only
@@ -122,7 +152,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
 
     def draw(i: int) -> npt.NDArray[np.uint8]:
         embeds, mask, start = (stock.place.compute.place(value) for value in (*texts[i], torch.from_numpy(noise[0, i : i + 1])))
-        with _given_noise(noise[1:, i : i + 1]), _keep_latents(pipeline.vae, latents):
+        steered = stock.steer({name: value[i : i + 1] for name, value in draws.inputs.items()})
+        with _given_noise(noise[1:, i : i + 1]), _keep_latents(pipeline.vae, latents), steered:
             image = pipeline(
                 prompt=None,
                 prompt_embeds=embeds,
@@ -155,14 +186,48 @@ def _give_times(scheduler: Any, times: Sequence[float]) -> None:
     scheduler.set_timesteps = set_timesteps
 
 
-class _Stock:
+class Stock:
     """The stock pipeline with the networks of these roles: on a device while its memory suffices, then on the CPU."""
 
     def __init__(self, student: Student, roles: Sequence[str], compute: Compute) -> None:
         self.place = Place(compute, f"PyTorch reference, {' and '.join(roles)}")
         self.pipeline = self.place.attempt(lambda: make_reference(student, roles, self.place.compute.device))
         self.pipeline.set_progress_bar_config(disable=True)
+        self.networks: dict[str, torch.nn.Module] = {}  # of what is drawn with, by role
+        if "vae_decoder" in roles:
+            self.networks = {"transformer": self.pipeline.transformer, "vae_decoder": self.pipeline.vae.decoder}
         self._networks = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        self.controlnet = self.encoder = None
+        if CONTROLNET in roles:
+            self.controlnet = self.place.attempt(lambda: _make_network(student, CONTROLNET, self.place.compute.device))
+            own = dataclasses.replace(student, parts=dataclasses.replace(student.parts, decoder=None))
+            is_own = student.parts.decoder is None  # another decoder comes without the encoder that the student was trained with
+            vae: Any = self.pipeline.vae if is_own else _make_network(own, "vae_decoder", self.place.compute.device)
+            self.encoder = vae
+            self.networks |= {CONTROLNET: self.controlnet, "vae_encoder": vae.encoder}
+            self._networks += [self.controlnet, vae]
+
+    @contextlib.contextmanager
+    def steer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Iterator[None]:
+        """Hand the ControlNet's residuals to the transformer, where a picture [1, 3, H, W] is given, as diffusers does for SANA."""
+        controlnet, encoder = self.controlnet, self.encoder
+        if controlnet is None or encoder is None:
+            yield
+            return
+        compute, names = self.place.compute, FAMILY.chain.names
+        image, scale = compute.place(torch.from_numpy(inputs[names.source])), float(inputs[names.scale][0])
+        control = encoder.encode(image).latent * encoder.config.scaling_factor
+
+        def add(_: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            read = {name: named[name] for name in ("encoder_hidden_states", "encoder_attention_mask", "timestep")}
+            residuals = controlnet(*arguments, controlnet_cond=control, conditioning_scale=scale, return_dict=False, **read)[0]
+            return arguments, named | {"controlnet_block_samples": tuple(residuals)}
+
+        hook = self.pipeline.transformer.register_forward_pre_hook(add, with_kwargs=True, prepend=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def time(self, network: Any, seconds: list[float]) -> None:
         """Note how long each call of one of its networks takes, until the device has done it."""
@@ -179,15 +244,15 @@ class _Stock:
         return self.place.attempt(work, *self._networks)
 
 
-def _encode_prompts(
+def encode_prompts(
     student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Embeddings and mask of each prompt, as the pipeline's call makes them, on the CPU."""
     instruction = inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default
 
     @functools.cache
-    def load() -> _Stock:
-        stock = _Stock(student, ("text_encoder",), draws.compute)
+    def load() -> Stock:
+        stock = Stock(student, ("text_encoder",), draws.compute)
         stock.time(stock.pipeline.text_encoder, seconds.setdefault("text_encoder", []))
         return stock
 

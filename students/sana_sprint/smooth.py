@@ -1,4 +1,4 @@
-"""Where SANA-Sprint's three networks let channels be scaled without changing what they compute.
+"""Where SANA-Sprint's networks let channels be scaled without changing what they compute.
 
 A tensor's channel can be scaled where what makes it is linear in that channel and what reads it is a matmul:
     linear attention     out = q (sum k v^T) / (q . sum k)       linear in each channel of v:  to_v -> to_out
@@ -7,7 +7,7 @@ A tensor's channel can be scaled where what makes it is linear in that channel a
     gated feed-forward   out = gelu(gate x) (up x)               linear in up:  up_proj -> down_proj
     RMSNorm with a gain  out = gain x / rms(x)                   the gain -> all that read it
 Left out: the affine-free norms of the blocks (no gain to write 1 / s into), inputs behind SiLU (the decoder's second
-convolutions), and the decoder's attention (its to_v also feeds the convolutions of the other scales).
+convolutions), and the decoder's and encoder's attention (its to_v also feeds the convolutions of the other scales).
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from sprint_export.nouns.student import Migration, Student
 
 def list_migrations(student: Student, role: str) -> tuple[Migration, ...]:
     """All places of one network of a specialized student."""
-    return tuple({"text_encoder": _text_encoder, "transformer": _transformer, "vae_decoder": _decoder}[role](student))
+    if role == "text_encoder":
+        return tuple(_text_encoder(student))
+    return tuple((_autoencoder if role.startswith("vae") else _blocks)(student, role))
 
 
-def _transformer(student: Student) -> Iterator[Migration]:
-    blocks = [f"transformer_blocks.{i}" for i in range(student.configs["transformer"]["num_layers"])]
+def _blocks(student: Student, role: str) -> Iterator[Migration]:
+    """Of the transformer or the ControlNet."""
+    blocks = [f"transformer_blocks.{i}" for i in range(student.configs[role]["num_layers"])]
     readers = tuple(f"{block}.attn2.{layer}" for block in blocks for layer in ("to_k", "to_v"))
     yield Migration(("caption_norm.weight",), readers)
     for block in blocks:
         for attention in ("attn1", "attn2"):
-            yield Migration(_parameters(student, "transformer", f"{block}.{attention}.to_v"), (f"{block}.{attention}.to_out.0",))
-        yield _gated_convolution(student, "transformer", f"{block}.ff")
+            yield Migration(_parameters(student, role, f"{block}.{attention}.to_v"), (f"{block}.{attention}.to_out.0",))
+        yield _gated_convolution(student, role, f"{block}.ff")
 
 
 def _text_encoder(student: Student) -> Iterator[Migration]:
@@ -46,10 +49,11 @@ def _text_encoder(student: Student) -> Iterator[Migration]:
         yield Migration((f"{block}.mlp.up_proj.weight",), (f"{block}.mlp.down_proj",))
 
 
-def _decoder(student: Student) -> Iterator[Migration]:
-    for name in student.components["vae_decoder"].weights:
+def _autoencoder(student: Student, role: str) -> Iterator[Migration]:
+    """Of its decoder or its encoder."""
+    for name in student.components[role].weights:
         if name.endswith(".conv_depth.weight"):
-            yield _gated_convolution(student, "vae_decoder", name.removesuffix(".conv_depth.weight"))
+            yield _gated_convolution(student, role, name.removesuffix(".conv_depth.weight"))
 
 
 def _gated_convolution(student: Student, role: str, block: str) -> Migration:

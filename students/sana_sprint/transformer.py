@@ -11,7 +11,7 @@ Shapes: B batch, N = h w tokens, D width, T text rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -53,7 +53,7 @@ class Block(nn.Module):
     def __init__(self, config: Mapping[str, Any], width: int, fold: bool) -> None:
         super().__init__()
         cross = config["num_cross_attention_heads"] * config["cross_attention_head_dim"]
-        normalize = config["qk_norm"] is not None
+        normalize = config.get("qk_norm") is not None  # a ControlNet has no such key
         affine, eps = config["norm_elementwise_affine"], config["norm_eps"]
         self.heads, self.cross_heads = config["num_attention_heads"], config["num_cross_attention_heads"]
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=eps)
@@ -114,24 +114,49 @@ class Patches(nn.Module):
         self.proj = nn.Conv2d(channels, width, patch, patch)
 
 
-class OneStepSana(nn.Module):
-    """(latents, prompt_embeds, prompt_mask[, step]) -> denoised = latents - s v, float32 at both ends."""
+class SanaTokens(nn.Module):
+    """What the transformer and its ControlNet share: latents and text in, blocks at fixed times."""
 
     times: torch.Tensor
     positions: torch.Tensor
     modulation: torch.Tensor
 
-    def __init__(self, config: Mapping[str, Any], steps: int) -> None:
+    def __init__(self, config: Mapping[str, Any], steps: int, channels: int) -> None:
         super().__init__()
         width = config["num_attention_heads"] * config["attention_head_dim"]
         self.patch, self.fold = config["patch_size"], steps == 1
-        self.patch_embed = Patches(config["in_channels"], width, self.patch)
+        self.patch_embed = Patches(channels, width, self.patch)
         self.has_positions = config["interpolation_scale"] is not None
         if self.has_positions:
             self.register_buffer("positions", torch.empty(1, (config["sample_size"] // self.patch) ** 2, width))
         self.caption_projection = PixArtAlphaTextProjection(config["caption_channels"], width)
         self.caption_norm = RMSNorm(width, eps=1e-5)
         self.transformer_blocks = nn.ModuleList(Block(config, width, self.fold) for _ in range(config["num_layers"]))
+
+    def embed(self, latents: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+        """[B, C, h p, w p] -> tokens [B, N, D], and h and w."""
+        x: torch.Tensor = self.patch_embed.proj(latents.to(self.patch_embed.proj.weight.dtype))
+        height, width = x.shape[-2:]
+        x = x.flatten(2).transpose(1, 2)
+        return x + self.positions if self.has_positions else x, height, width
+
+    def read_text(self, prompt_embeds: torch.Tensor, prompt_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of text [B, T, D], and a bias [B, 1, 1, T] that hides the padded ones."""
+        dtype = self.patch_embed.proj.weight.dtype
+        text = self.caption_norm(self.caption_projection(prompt_embeds.to(dtype)))
+        return text, ((1 - prompt_mask.to(dtype)) * -10000.0)[:, None, None, :]
+
+    def find_rows(self, step: torch.Tensor | None) -> torch.Tensor | None:
+        """The step's rows of modulation, or None where they are folded away."""
+        return None if step is None else self.modulation.index_select(0, step)[0]
+
+
+class OneStepSana(SanaTokens):
+    """(latents, prompt_embeds, prompt_mask[, step]) -> denoised = latents - s v, float32 at both ends."""
+
+    def __init__(self, config: Mapping[str, Any], steps: int) -> None:
+        super().__init__(config, steps, config["in_channels"])
+        width = config["num_attention_heads"] * config["attention_head_dim"]
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.proj_out = nn.Linear(width, self.patch**2 * (config["out_channels"] or config["in_channels"]))
         self.register_buffer("times", torch.empty(steps))
@@ -142,18 +167,25 @@ class OneStepSana(nn.Module):
         self, latents: torch.Tensor, prompt_embeds: torch.Tensor, prompt_mask: torch.Tensor, step: torch.Tensor | None = None
     ) -> torch.Tensor:
         """latents float [B, C, h, w], prompt_embeds [B, T, E], prompt_mask int64 [B, T], step int64 [1]."""
-        dtype = self.proj_out.weight.dtype
-        table = None if step is None else self.modulation.index_select(0, step)[0]
+        return self.denoise(latents, prompt_embeds, prompt_mask, step)
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        prompt_mask: torch.Tensor,
+        step: torch.Tensor | None,
+        residuals: Sequence[torch.Tensor] = (),
+    ) -> torch.Tensor:
+        """As `forward`; residual i, [B, D, h, w], is added behind block i + 1."""
+        table = self.find_rows(step)
         s = self.times if step is None else self.times.index_select(0, step)
-        x: torch.Tensor = self.patch_embed.proj(latents.to(dtype))
-        height, width = x.shape[-2:]
-        x = x.flatten(2).transpose(1, 2)
-        if self.has_positions:
-            x = x + self.positions
-        text = self.caption_norm(self.caption_projection(prompt_embeds.to(dtype)))
-        bias = ((1 - prompt_mask.to(dtype)) * -10000.0)[:, None, None, :]
+        x, height, width = self.embed(latents)
+        text, bias = self.read_text(prompt_embeds, prompt_mask)
         for i, block in enumerate(self.transformer_blocks):
             x = block(x, text, bias, height, None if table is None else table[6 * i : 6 * i + 6])
+            if 0 < i <= len(residuals):
+                x = x + residuals[i - 1].to(x.dtype).flatten(2).transpose(1, 2)
         x = self.proj_out(modulate(self.norm_out(x), None if table is None else table[-2:], 0))
         return latents - s * self.unpatchify(x, height, width).to(latents.dtype)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sprint_export.conversion import convert
 from sprint_export.executor import make_noise
+from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.runtimes import open_bundle
 from sprint_export.specialize import specialize_student
@@ -19,14 +20,14 @@ PROMPTS = 2
 STEPS = (1, 3)
 
 
-def check_drawing(family: Family, steps: int) -> None:
+def check_drawing(family: Family, steps: int, student: Student | None = None) -> None:
     """In float, the specialized student draws what the reference draws, with and without what optional networks take."""
-    student = family.tiny()
+    student = student or family.tiny()
     specialized = specialize_student(student, steps)
     noise = make_noise(7, steps, PROMPTS, student.latent_shape)
     draws = Draws(student.validation_prompts[:PROMPTS], noise, family.guidance)
     pipeline = open_torch(specialized)
-    inputs = family.make_inputs(specialized, PROMPTS)
+    inputs = family.make_inputs(specialized, student.validation_prompts[:PROMPTS])
     drawn = []
     for given in (inputs, {}) if inputs else ({},):
         wanted = family.draw_reference(student, dataclasses.replace(draws, inputs=given))
@@ -39,9 +40,11 @@ def check_drawing(family: Family, steps: int) -> None:
     assert set(wanted.seconds) <= set(student.chain.roles), "seconds are by role"
 
 
-def check_conversion(family: Family, target: str, folder: Path, least_db: float) -> dict[tuple[str, str], float]:
+def check_conversion(
+    family: Family, target: str, folder: Path, least_db: float, student: Student | None = None
+) -> dict[tuple[str, str], float]:
     """The whole way: each exported network is what torch computes with the same rounding, and the pictures stay near."""
-    student = family.tiny()
+    student = student or family.tiny()
     bundle = convert(student, target, folder, count=PROMPTS)
     rows = {name: row["value"] for name, row in read_rows(folder).items()}
     for role in student.components:

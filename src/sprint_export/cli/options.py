@@ -33,6 +33,15 @@ COMMAND_OPTIONS = (
     Option("version", "Print the version.", bool, False, OUTPUT),
 )
 
+REQUEST_OPTIONS = (  # of run: the fields of session.Request that are typed
+    Option("height", "Pixels; for bundles made with --dynamic. Default: the student's own.", int),
+    Option("width", "Likewise.", int),
+    Option("control", "A picture that steers; for bundles of a student with a ControlNet.", Path),
+    Option("control_scale", "How strongly it does; default 1, as trained.", float),
+    Option("image", "A picture to start from; for bundles made with --image-to-image, or with a ControlNet.", Path),
+    Option("strength", "How far from it: the share of the steps that is run, above 0 to 1; default 0.6.", float),
+)
+
 
 def pick_options(*names: str) -> tuple[Option, ...]:
     """Those of an order that a verb takes too, without the panels of the command's help."""

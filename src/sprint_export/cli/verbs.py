@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import is_folder
 from sprint_export.progress import Step
 
-PARTS = ("lora", "decoder", "vae", "text_encoder")  # of an order: what changes or completes a checkpoint
+PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order: what changes or completes a checkpoint
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -119,7 +120,7 @@ def inspect(
             stdout.print(line, markup=False, highlight=False)
 
 
-@takes_options()
+@takes_options(*o.REQUEST_OPTIONS)
 def run(
     bundle: o.Folder,
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
@@ -128,21 +129,17 @@ def run(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
-    height: Annotated[
-        int | None, typer.Option(help="Pixels; for bundles made with --dynamic. Default: the student's own.")
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Likewise.")] = None,
     runtime: o.Runtime = None,
+    **given: Any,
 ) -> None:
     """Draw pictures."""
     _check_drawing("PIL")
-    from sprint_export.export.bundle import read_bundle
     from sprint_export.runtimes import open_bundle
-    from sprint_export.sizes import find_sizes
 
     _check_output(output)
-    if height is not None or width is not None:
-        find_sizes(read_bundle(bundle, verify=False)).choose(height, width)  # a mistake is said before networks are loaded
+    asked = keep_asked(given)
+    if asked:
+        _check_request(bundle, steps, len(prompts), asked)  # a mistake is said before networks are loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         progress(Step("loading", "networks"), 0, 1)
         pipeline = open_bundle(bundle, runtime, steps=steps)
@@ -150,11 +147,27 @@ def run(
         note(f"runs on {pipeline.description}")
         if unknown := pipeline.reader.list_unknown(prompts):
             note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
-        pictures = pipeline(prompts, seed=seed, height=height, width=width)
+        pictures = pipeline(prompts, seed=seed, **asked)
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
         _save_picture(picture, path)
         show(str(path))
+
+
+def _check_request(bundle: Path, steps: int | None, count: int, asked: dict[str, Any]) -> None:
+    """Refuse what the bundle cannot draw, and say where a picture to start from has no part in it."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.runtimes.open import chain_sessions
+
+    for option, needed in (("control_scale", "control"), ("strength", "image")):
+        if option in asked and needed not in asked:
+            raise InputError(f"--{option.replace('_', '-')} {asked[option]}: says how a picture is used; give --{needed} too")
+    pipeline = replace(chain_sessions(read_bundle(bundle, verify=False), {}), steps=steps)
+    first = pipeline.check(count, **asked)
+    if "image" in asked and first >= 1:
+        note(
+            "so many steps at this strength start from noise alone: the picture has no part in it; take more steps or less strength"
+        )
 
 
 def _check_drawing(*modules: str) -> None:
@@ -218,7 +231,9 @@ def validate(
     if student is not None:
         check_source(student, parts)
     elif parts != NO_PARTS:
-        raise InputError("--lora, --decoder, --vae and --text-encoder belong to a checkpoint; give that with --student too")
+        raise InputError(
+            "--lora, --decoder, --vae, --text-encoder and --controlnet belong to a checkpoint; give that with --student too"
+        )
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         load_libraries(progress)

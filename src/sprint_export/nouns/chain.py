@@ -9,7 +9,7 @@ its place wherever both are there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,7 +43,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class ValueNames:
-    """Names of values: `ids` and `mask` of the prompt, `state` x_s, `step` and `denoised` x0 of the sampler, the `picture`."""
+    """Names of values: `ids` and `mask` of the prompt, `state` x_s, `step` and `denoised` x0 of the sampler, the `picture`.
+
+    Where a network encodes pictures, `source` is the one it reads, and `encoded`, what it writes, a state without noise: what the
+    loop may start from, or what steers it. `scale` is how strongly it steers, [B]; 1 where it is not given.
+    """
 
     ids: str
     mask: str
@@ -51,6 +55,9 @@ class ValueNames:
     denoised: str
     picture: str
     step: str = "step"
+    source: str = ""
+    encoded: str = ""
+    scale: str = ""
 
 
 Group = tuple[Stage, ...]  # stages that run together: one that runs once, or all of the loop
@@ -67,6 +74,13 @@ class Chain:
     def roles(self) -> tuple[str, ...]:
         """Of all stages, in order."""
         return tuple(stage.role for stage in self.stages)
+
+    def keep(self, roles: Collection[str]) -> Chain:
+        """The stages of these roles, for a student that has no others; nothing is encoded where no network is left that does."""
+        stages = tuple(stage for stage in self.stages if stage.role in roles)
+        is_encoding = any(stage.optional for stage in stages)
+        names = self.names if is_encoding else replace(self.names, source="", encoded="", scale="")
+        return Chain(stages, names)
 
     def list_missing(self, present: Collection[str]) -> tuple[str, ...]:
         """Roles without which no picture is made: neither optional, nor replaced by one that is present."""

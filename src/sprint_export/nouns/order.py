@@ -68,6 +68,14 @@ class Order:
         default=None,
         metadata=resolved("Its text encoder with the tokenizer, likewise.", panel=STUDENT),
     )
+    controlnet: str | Path | None = field(
+        default=None,
+        metadata=resolved("A ControlNet beside it, for run --control: a folder or hub id.", panel=STUDENT),
+    )
+    image_to_image: bool = field(
+        default=False,
+        metadata=resolved("Export the encoder of pictures too, for run --image.", bool, STUDENT),
+    )
     overwrite: bool = field(default=False, metadata=resolved("Replace a bundle made from other inputs.", bool))
     device: str | None = field(default=None, metadata=resolved("What to build for; see: list devices."))
     compute: str = field(default="auto", metadata=resolved("What PyTorch computes on here: auto, cpu, cuda, mps or xpu."))
@@ -147,7 +155,7 @@ class Order:
     @property
     def parts(self) -> Parts:
         """What changes or completes the student's checkpoint; InputError where a LoRA's scale is no number."""
-        return make_parts(self.lora, self.decoder, self.vae, self.text_encoder)
+        return make_parts(self.lora, self.decoder, self.vae, self.text_encoder, self.controlnet)
 
     def list_hashed(self) -> dict[str, Any]:
         """The values that are part of the bundle's key as they stand."""
@@ -166,6 +174,7 @@ def make_parts(
     decoder: str | Path | None = None,
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
+    controlnet: str | Path | None = None,
 ) -> Parts:
     """The Parts that these options of an order ask for.
 
@@ -173,7 +182,7 @@ def make_parts(
         InputError: a LoRA's scale is no number.
     """
     read = tuple(each if isinstance(each, Lora) else read_lora(each) for each in lora or ())
-    return Parts(read, decoder, vae, text_encoder)
+    return Parts(read, decoder, vae, text_encoder, controlnet)
 
 
 @dataclass(frozen=True)

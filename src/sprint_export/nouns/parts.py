@@ -22,18 +22,20 @@ class Parts:
     """What a student is made of beside its checkpoint: names and hub ids as a user gives them, paths once they are found.
 
     `lora` is added to its weights in this order; `decoder` takes the place of the checkpoint's own. `vae` and `text_encoder`
-    (with its tokenizer) complete a checkpoint that has none.
+    (with its tokenizer) complete a checkpoint that has none. `controlnet` is added to the networks.
     """
 
     lora: tuple[Lora, ...] = ()
     decoder: str | Path | None = None
     vae: str | Path | None = None
     text_encoder: str | Path | None = None
+    controlnet: str | Path | None = None
 
     @property
     def folders(self) -> dict[str, str | Path]:
-        """What was given of decoder, vae and text_encoder, by field."""
-        return {name: value for name in ("decoder", "vae", "text_encoder") if (value := getattr(self, name)) is not None}
+        """What was given of decoder, vae, text_encoder and controlnet, by field."""
+        names = ("decoder", "vae", "text_encoder", "controlnet")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 NO_PARTS = Parts()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sprint_export.errors import unknown_choice
+from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
@@ -85,17 +85,22 @@ class StepPlan:
         """The default number of steps."""
         return self.counts[0] if self.counts else len(self.times)
 
-    def rows(self, steps: int | None = None) -> range:
-        """Where a schedule's times stand in `times`.
+    def rows(self, steps: int | None = None, strength: float = 1.0) -> range:
+        """Where a schedule's times stand in `times`; of a strength below 1 its last ones, for a start from a picture.
+
+        That many of a schedule are run as diffusers runs of it: steps * strength, rounded up.
 
         Raises:
-            InputError: the network was not specialized to that many steps.
+            InputError: the network was not specialized to that many steps, or the strength is not above 0 and at most 1.
         """
         counts, wanted = self.counts or (len(self.times),), steps or self.steps
         if wanted not in counts:
             raise unknown_choice("number of steps", str(wanted), map(str, counts))
+        if not 0 < strength <= 1:
+            raise InputError(f"strength={strength}: expected more than 0, the picture itself, and at most 1, noise alone")
         start = sum(counts[: counts.index(wanted)])
-        return range(start, start + wanted)
+        left_out = min(int(wanted - wanted * strength), wanted - 1)
+        return range(start + left_out, start + wanted)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""Pictures that a caller gives, as networks read them: resized to the picture that is drawn, float32 in [-1, 1].
+
+As diffusers' VaeImageProcessor does: turned as the camera says, RGB, resized by Lanczos to height and width whatever the
+picture's own shape, [0, 255] -> [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sprint_export.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+    Given: TypeAlias = str | Path | Image | npt.NDArray[np.uint8]
+
+MOST_PIXELS = 1 << 27  # of a file: 134 megapixels
+
+
+def read_pictures(name: str, given: Given | Sequence[Given], count: int, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Pictures for `count` prompts, float32 [1 or count, 3, height, width] in [-1, 1].
+
+    Args:
+        name: what errors call it.
+        given: a file, a PIL image or uint8 [H, W, 3], for all prompts; or a list of these, or uint8 [B, H, W, 3], one a prompt.
+        count: of the prompts.
+        height: pixels.
+        width: pixels.
+
+    Raises:
+        InputError: a file is missing or no picture, an array has another shape, or there are neither one nor `count` of them.
+    """
+    import numpy as np
+
+    is_several = isinstance(given, list | tuple) or np.ndim(given if isinstance(given, np.ndarray) else 0) == 4
+    each: list[Any] = list(given) if is_several else [given]  # type: ignore[arg-type]  # of several
+    if len(each) not in (1, count):
+        raise InputError(f"{name}: {len(each)} pictures for {count} prompts; expected one for all, or one for each")
+    return np.stack([_fit(_open(name, picture), height, width) for picture in each])
+
+
+def read_picture(name: str, path: str | Path) -> Image:
+    """A picture file in RGB, turned as its camera says.
+
+    Raises:
+        InputError: there is no such file, it is no picture, it is damaged, or larger than MOST_PIXELS.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not Path(path).is_file():
+        raise InputError(f"{name} {path}: there is no such file; expected a picture, e.g. a PNG")
+    try:
+        with Image.open(path) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise InputError(f"{name} {path} has {file.width} x {file.height} pixels, expected at most {MOST_PIXELS:,}")
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} {path} is no picture that can be read; expected e.g. a PNG or a JPEG") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # a file that ends early, or lies
+        raise InputError(f"{name} {path} is a damaged picture ({error}); expected a whole PNG or JPEG") from error
+
+
+def _open(name: str, picture: Any) -> Image:
+    """One of what a caller may give, in RGB."""
+    import numpy as np
+    from PIL import Image
+
+    if isinstance(picture, str | Path):
+        return read_picture(name, picture)
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    shape, dtype = getattr(picture, "shape", None), getattr(picture, "dtype", None)
+    if dtype != np.uint8 or shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        said = type(picture).__name__ if shape is None else f"{dtype} {list(shape)}"
+        raise InputError(f"{name}: found {said}; expected a file, a PIL image or uint8 [height, width, 3]")
+    return Image.fromarray(picture)
+
+
+def _fit(picture: Image, height: int, width: int) -> npt.NDArray[np.float32]:
+    import numpy as np
+    from PIL import Image
+
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    values = np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(255)
+    fitted: npt.NDArray[np.float32] = np.float32(2) * values - np.float32(1)
+    return fitted
