@@ -18,8 +18,9 @@ from typing import Any
 from sprint_export.errors import InputError
 from sprint_export.nouns.parts import Parts
 from sprint_export.nouns.student import Student
+from sprint_export.students.checkpoints import read_general_prompts
 from sprint_export.students.folder import check_file, check_files, find_part, hash_file, read_json
-from sprint_export.students.sana_sprint.checkpoint import assemble, read_general_prompts, read_weights
+from sprint_export.students.sana_sprint.checkpoint import assemble, read_weights
 from sprint_export.students.sana_sprint.prompt import read_settings
 from sprint_export.students.sana_sprint.published import transformer_config
 from sprint_export.students.sana_sprint.reference import FOLDERS
