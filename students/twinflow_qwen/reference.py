@@ -27,6 +27,7 @@ from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.chat_prompt import open_stock_tokenizer
 from sprint_export.students.checkpoints import stream_stock
 from sprint_export.students.family import Draws, Reference
+from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.qwen2_5 import make_qwen2
 from sprint_export.students.stock_networks import STAGE, StockNetworks
 from sprint_export.students.twinflow_qwen.family import FAMILY, SECOND_EMBEDDER
@@ -80,7 +81,7 @@ def _make_network(student: Student, role: str, device: str) -> nn.Module:
     values = sum(math.prod(handle.shape) for handle in component.weights.values())
     if device == CPU.device and 4 * values > WHOLE_BYTES:
         return stream_stock(module, component.weights, device)
-    if student.folder is None or (role == "transformer" and student.parts.lora):
+    if student.folder is None or is_merged(component.weights):
         return materialize(module, component.weights, device=device)
     name, stem = FOLDERS[role]
     folder, cls = student.folder / name, CLASSES[role]
@@ -121,7 +122,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
         seconds,
         lambda role, network: network.decoder if role == "vae_decoder" else network,
     )
-    times = FAMILY.plan_times(len(draws.noise))
+    times = draws.times or FAMILY.plan_times(len(draws.noise))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
 

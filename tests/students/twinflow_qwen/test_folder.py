@@ -38,6 +38,7 @@ INDEX = {
     "vae": ["diffusers", "AutoencoderKLQwenImage"],
 }
 VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48, "patch_size": 4}
+FIRST = "time_text_embed.timestep_embedder"
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
@@ -123,6 +124,30 @@ def test_a_plain_qwen_image_is_refused_and_a_loras_base_is_not(copied: Path) -> 
     student = FAMILY.load(copied, "here", None, None, Parts(lora=(Lora(Path("x.safetensors")),)))
     assert not any("_embed_2" in name for name in student.components["transformer"].weights)
     assert check_source(copied) is FAMILY
+
+
+def test_a_lora_makes_a_student_of_a_plain_qwen_image(copied: Path, tmp_path: Path) -> None:
+    """TwinFlow's LoRAs know no second time: E1(t) alone, with changes that are folded like all else."""
+    drop_second(copied)
+    weights, changes = load_file(copied / WEIGHTS), {}
+    for layer in (
+        "transformer_blocks.1.attn.to_q",
+        "transformer_blocks.0.img_mlp.net.2",
+        f"{FIRST}.linear_1",
+        f"{FIRST}.linear_2",
+    ):
+        rows, columns = weights[f"{layer}.weight"].shape
+        changes[f"{layer}.lora_A.default.weight"] = torch.randn(4, columns) * columns**-0.5
+        changes[f"{layer}.lora_B.default.weight"] = torch.randn(rows, 4)
+    save_file(changes, tmp_path / "lora.safetensors")
+    parts = Parts(lora=(Lora(tmp_path / "lora.safetensors"),))
+    tiny = FAMILY.tiny()
+    student = dataclasses.replace(load_student(copied, parts=parts), latent_shape=tiny.latent_shape, prompt=tiny.prompt)
+    draws = Draws(["a red fox"], make_noise(1, 2, 1, tiny.latent_shape), 0.0)
+    found = FAMILY.draw_reference(student, draws)
+    drawn = open_torch(specialize_student(student, 2))(draws.prompts, noise=draws.noise)
+    assert int(np.abs(drawn.astype(int) - found.pictures).max()) <= 1
+    assert np.abs(found.latents - FAMILY.draw_reference(tiny, draws).latents).max() > 0.1, "it changes something"
 
 
 @pytest.mark.parametrize(
