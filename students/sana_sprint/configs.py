@@ -188,7 +188,7 @@ def complete_config(role: str, file: str, config: Config, is_twin: bool = False)
                 "student. Use a *_Sprint_* checkpoint"
             )
         if is_twin and role == "transformer":
-            table = table | {"guidance_embeds": one_of(False)}
+            table = {**table, "guidance_embeds": one_of(False)}
         check_values(file, defaults | dict(config), table)
         return defaults | dict(config)
     defaults = Gemma2Config().to_dict()

@@ -8,7 +8,7 @@ import pytest
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from sprint_export.students.sprint_tiny.edges import FAR, OBEYED, find_edges, measure_distance, measure_edges
 from sprint_export.students.sprint_tiny.judge import JUDGE
-from sprint_export.students.sprint_tiny.world import PLACES, held_out_captions, paint_scene, read_caption, render_moved
+from sprint_export.students.sprint_tiny.world import PLACES, RADII, held_out_captions, paint_scene, read_caption, render_moved
 
 CIRCLE = read_caption("a red circle in the center")
 
@@ -38,10 +38,8 @@ def test_moved_pictures_show_their_caption_where_it_does_not_say() -> None:
     controls = [find_edges(picture) for picture in pictures]
     assert measure_edges(pictures, controls).obeyed == 1
     scenes = [read_caption(caption) for caption in captions]
-    usual = [
-        paint_scene(s, [(*map(float, PLACES[shape.place]), 8.0 if shape.size == "small" else 13.0) for shape in s.shapes])
-        for s in scenes
-    ]
+    places = [[(*map(float, PLACES[shape.place]), RADII[shape.size]) for shape in scene.shapes] for scene in scenes]
+    usual = [paint_scene(*each) for each in zip(scenes, places, strict=True)]  # type: ignore[arg-type]  # a star has no length
     match = measure_edges(usual, controls)
     assert match.obeyed <= 0.15, f"{match.obeyed:.0%} of pictures obey edges that they were not drawn from"
     assert match.distance > OBEYED
