@@ -206,7 +206,7 @@ def _list_patterns(hub: re.Match[str]) -> list[str]:
 
 
 def _download(hub: re.Match[str], is_pipeline: bool) -> Path:
-    """Fetch (or find in the hub cache) the files a student needs; of a pipeline its index first, so that nothing large is fetched in vain."""
+    """Fetch (or find in the hub cache) the files that are needed; a pipeline's index first, so that none is fetched in vain."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
