@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export.conversion import convert
+from sprint_export.runtimes import open_bundle
 from sprint_export.students import list_students, load_student
 from sprint_export.students.embedded import SHARES, complete_folder
+from sprint_export.students.sprint_tiny.edges import OBEYED, find_edges, measure_distance
+from sprint_export.students.sprint_tiny.judge import JUDGE
+from tests.bundles import read_rows
 from tests.tree import ROOT
 
 STUDENTS = ROOT / "students"
@@ -36,6 +41,17 @@ def test_they_load_whole(name: str) -> None:
 def test_they_are_small(name: str) -> None:
     own = sum(path.stat().st_size for path in (STUDENTS / name.replace("-", "_")).rglob("*"))
     assert own <= LARGEST, f"{own / 1e6:.2f} MB"
+
+
+def test_a_controlnet_still_steers_in_eight_bits(tmp_path: Path) -> None:
+    bundle = convert("control-tiny", "onnx-int8", tmp_path / "out", count=8)
+    rows = {metric: row["value"] for (_, metric), row in read_rows(bundle.folder).items()}
+    assert rows["edges_obeyed_reference_percent"] == rows["edges_obeyed_percent"] == 100
+    assert rows["adherence_drop_points"] == 0
+    prompts = ["a red circle in the center"]
+    edges = JUDGE.draw_controls(prompts)[0]
+    steered, free = (open_bundle(bundle.folder)(prompts, seed=1, **given)[0] for given in ({"control": edges}, {}))
+    assert measure_distance(find_edges(steered), edges) < OBEYED < measure_distance(find_edges(free), edges)
 
 
 def test_a_student_of_its_own_stays_where_it_is() -> None:
