@@ -11,7 +11,7 @@ from sprint_export.conversion import convert
 from sprint_export.runtimes import open_bundle
 from sprint_export.students import list_students, load_student
 from sprint_export.students.embedded import SHARES, complete_folder
-from sprint_export.students.sprint_tiny.edges import OBEYED, find_edges, measure_distance
+from sprint_export.students.sprint_tiny.edges import find_edges, measure_distance
 from sprint_export.students.sprint_tiny.judge import JUDGE
 from tests.bundles import read_rows
 from tests.tree import ROOT
@@ -50,8 +50,8 @@ def test_a_controlnet_still_steers_in_eight_bits(tmp_path: Path) -> None:
     assert rows["adherence_drop_points"] == 0
     prompts = ["a red circle in the center"]
     edges = JUDGE.draw_controls(prompts)[0]
-    steered, free = (open_bundle(bundle.folder)(prompts, seed=1, **given)[0] for given in ({"control": edges}, {}))
-    assert measure_distance(find_edges(steered), edges) < OBEYED < measure_distance(find_edges(free), edges)
+    steered, free = (open_bundle(bundle.folder)(prompts, seed=0, **given)[0] for given in ({"control": edges}, {}))
+    assert measure_distance(find_edges(steered), edges) <= measure_distance(find_edges(free), edges) / 4
 
 
 def test_a_student_of_its_own_stays_where_it_is() -> None:
