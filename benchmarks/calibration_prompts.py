@@ -1,6 +1,7 @@
 """What calibration needs: prompts, pixels, and what recording costs beside the forward pass.
 
     python benchmarks/calibration_prompts.py pictures --count 128     # sprint-tiny: PSNR by the number of prompts
+    python benchmarks/calibration_prompts.py planted --count 128      # the same with outliers (tests/planted.py)
     python benchmarks/calibration_prompts.py growth                   # how far its ranges grow when prompts double
     python benchmarks/calibration_prompts.py cost                     # full size: forward pass and recording, network by network
     python benchmarks/calibration_prompts.py quarters --side 16       # the full-size decoder's ranges, of a picture and quarters
@@ -50,27 +51,25 @@ LAYERS = 2
 SIDE = 32  # of the latents of 1024 px
 
 
-def measure_pictures(count: int) -> dict[str, Any]:
-    """PSNR of sprint-tiny's pictures, rounded in torch, against float: ranges of so many prompts, in all networks or in one."""
+def measure_pictures(count: int, is_planted: bool = False) -> dict[str, Any]:
+    """PSNR of sprint-tiny's pictures, rounded in torch, against float, by the number of prompts that ranges are of."""
     import quality_sprint_tiny as quality
 
     from sprint_export.quantize.torch_session import open_torch
 
-    student, draws = specialize_student(load_student(TINY)), quality.Draws(count)
+    student, draws = quality.specialized(is_planted), quality.Draws(count)
     captions, noise, pipeline = draws.captions(student), draws.noise(student), open_torch(student)
     parts = [slice(i, i + quality.BATCH) for i in range(0, count, quality.BATCH)]
     exact = np.concatenate([pipeline(captions[part], noise=noise[:, part]) for part in parts])
     records = {n: _calibrate_all(student, n) for n in COUNTS}
-    mixes: dict[str, Mapping[str, int]] = {f"{n} prompts": dict.fromkeys(ROLES, n) for n in COUNTS}
-    mixes |= {f"4 in the {role}, {ALL} elsewhere": dict.fromkeys(ROLES, ALL) | {role: 4} for role in ROLES}
     found = {}
     for precision in ("int8", "fp8"):
-        for name, mix in mixes.items():
-            mixed = {layer: record for role, n in mix.items() for layer, record in records[n].items() if layer.startswith(role)}
-            with mock.patch.object(quantizing, "calibrate", lambda *_, mixed=mixed: mixed):
-                drawn = quality.draw_recipe(precision, {}, False, draws)
-            found[f"{precision}, {name}"] = quality.compare(drawn.pictures, exact, captions)
-            print(precision, name, found[f"{precision}, {name}"], flush=True)
+        for n in COUNTS:
+            changes = {"prompts": student.calibration_prompts[:n]}
+            with mock.patch.object(quantizing, "calibrate", lambda *_, n=n: records[n]):
+                drawn = quality.draw_recipe(precision, changes, is_planted, draws)
+            found[f"{precision}, {n} prompts"] = quality.compare(drawn.pictures, exact, captions)
+            print(precision, n, found[f"{precision}, {n} prompts"], flush=True)
     return {"pictures": count} | found
 
 
@@ -245,13 +244,14 @@ def _clock_gflops(run: Callable[[], Any], flop: int) -> int:
 def main() -> None:
     """Measure one of these and put it beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("pictures", "growth", "cost", "quarters", "kernels"))
+    parser.add_argument("what", choices=("pictures", "planted", "growth", "cost", "quarters", "kernels"))
     parser.add_argument("--count", type=int, default=128, help="pictures")
     parser.add_argument("--side", type=int, default=SIDE, help="of the latents")
     chosen = parser.parse_args()
     torch.set_num_threads(THREADS)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "pictures": lambda: measure_pictures(chosen.count),
+        "planted": lambda: measure_pictures(chosen.count, is_planted=True),
         "growth": measure_growth,
         "cost": measure_cost,
         "quarters": lambda: measure_quarters(chosen.side),

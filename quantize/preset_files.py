@@ -13,7 +13,7 @@ from sprint_export.students.family import load_family
 
 def preset_folder(family: str) -> Path:
     """Where a family's presets lie."""
-    return load_family(family).folder / "recipes"
+    return load_family(family).recipes
 
 
 def list_presets(family: str) -> dict[str, str]:

@@ -107,7 +107,8 @@ def _round_component(
     if recipe.smooth:
         rounded = {name for name, scheme in decisions.items() if load_scheme(scheme).inputs is not None}
         migrations = load_family(student.family).list_migrations(student, role)
-        component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, progress)
+        prompts = len(recipe.prompts)
+        component, divisors = smooth_component(component, migrations, records, recipe.smooth, rounded, prompts, progress)
     find = _Ranges(records, divisors, recipe.observer)
     scale_dtype = target.scale_dtype or target.graph_dtype[precision]
     layers, left = {}, {}

@@ -105,8 +105,13 @@ class Family(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where its files lie; `recipes/` among them."""
+        """Where its files lie."""
         return Path(str(sys.modules[type(self).__module__].__file__)).parent
+
+    @property
+    def recipes(self) -> Path:
+        """Where the recipes for it lie; those of the family whose networks it takes, where they are the same."""
+        return self.folder / "recipes"
 
     def reads(self, path: Path, parts: Parts) -> bool:
         """Whether a folder, completed by `parts`, is this family's: by its pipeline class and the names of its weights alone."""
@@ -184,13 +189,13 @@ class Family(Protocol):
         """Places of one network of a specialized student where channels can be scaled."""
         return ()
 
-    def make_inputs(self, student: Student, count: int) -> dict[str, Array]:
-        """What optional networks are calibrated and validated with, [count, ...] by name: unit noise."""
+    def make_inputs(self, student: Student, prompts: Sequence[str]) -> dict[str, Array]:
+        """What optional networks are calibrated and validated with, a row a prompt [B, ...] by name: unit noise."""
         import numpy as np
 
         given = student.chain.list_given(student.components)
         draw = np.random.default_rng(0).standard_normal
-        return {name: draw((count, *map(int, spec.shape[1:]))).astype(spec.dtype) for name, spec in given.items()}
+        return {name: draw((len(prompts), *map(int, spec.shape[1:]))).astype(spec.dtype) for name, spec in given.items()}
 
 
 def load_family(name: str) -> Family:

@@ -34,9 +34,13 @@ class Judge(Protocol):
 
     @abstractmethod
     def compare(
-        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
+        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], is_steered: bool = False
     ) -> list[Measurement]:
-        """Rows about pictures uint8 [B, H, W, 3] of its world."""
+        """Rows about pictures uint8 [B, H, W, 3] of its world, which `draw_controls` steered or nothing did."""
+
+    def draw_controls(self, prompts: Sequence[str]) -> npt.NDArray[np.uint8] | None:
+        """What steers a ControlNet to a picture of each prompt, uint8 [B, H, W, 3]; None where nothing in its world does."""
+        return None
 
 
 def list_judges() -> tuple[Judge, ...]:

@@ -12,6 +12,7 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
+from sprint_export.students.embedded import complete_folder
 from sprint_export.students.family import Family, list_families, load_family
 from sprint_export.students.folder import check_file, find_part, fingerprint_folder, hash_file, read_pipeline
 
@@ -102,7 +103,7 @@ def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None
     """Where a source's files lie, what it is called in a bundle, and its revision; a hub id is fetched."""
     name = str(source)
     if is_embedded(name):
-        return HERE / name.replace("-", "_"), name, None
+        return complete_folder(HERE / name.replace("-", "_")), name, None
     folder = resolve_path(option, Path(source))
     if folder.is_dir():
         return folder, str(folder), None  # whole, so that a bundle finds it from anywhere

@@ -76,7 +76,7 @@ def tree(checkout: Path) -> list[str]:
         name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
         for name, path in package_modules(checkout).items()
     ]
-    data = [path for path in (checkout / "students/sprint_tiny").rglob("*") if path.suffix in DATA_SUFFIXES]
+    data = [path for path in (checkout / "students").glob("*_tiny/**/*") if path.suffix in DATA_SUFFIXES]
     data += [checkout / "students/prompts.txt", *(checkout / "students").glob("*/recipes/*.toml")]
     data += [*(checkout / "students/words_tokenizer").glob("*.json"), *(checkout / "students/chat_tokenizer").iterdir()]
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]

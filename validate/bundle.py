@@ -200,9 +200,10 @@ def _compare(bundle: Bundle, student: Student, prompts: list[str], sides: Sides)
     role = bundle.chain.find_writer(bundle.chain.names.denoised, {record.role: record for record in bundle.components})
     rows = [*sides.rows, Measurement("denoised_relative_error", error, "", role or "", note=note)]
     rows += compare_pictures(exported.pictures, sides.rounded, reference.pictures, sides.is_fed)
+    is_steered = bundle.chain.names.scale in bundle.chain.list_given({record.role: record for record in bundle.components})
     for judge in list_judges():
         if judge.knows(prompts, picture_side(bundle)):
-            rows += judge.compare(prompts, exported.pictures, reference.pictures)
+            rows += judge.compare(prompts, exported.pictures, reference.pictures, is_steered)
     share = quantized_share(bundle, student)
     rows.append(Measurement("quantized_share", share, "", note="of matmul and 1x1-convolution weights"))
     rows += time_components(exported.seconds, reference.seconds)

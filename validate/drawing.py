@@ -143,7 +143,7 @@ def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts:
     """
     assert specialized.plan is not None
     noise = make_noise(NOISE_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
-    samples = load_family(specialized.family).make_inputs(specialized, len(prompts))
+    samples = load_family(specialized.family).make_inputs(specialized, prompts)
     inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
     return Draws(prompts, noise, specialized.plan.guidance, inputs, compute)
 

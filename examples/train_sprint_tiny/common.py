@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sprint_export.students.sprint_tiny.world import Scene, all_scenes, render_scene, write_caption
@@ -37,14 +38,24 @@ def training_scenes() -> tuple[list[Scene], list[Scene]]:
     return [s for s in scenes if len(s.shapes) == 1], [s for s in scenes if len(s.shapes) == 2]
 
 
-def draw_examples(count: int, rng: np.random.Generator) -> tuple[list[Scene], list[str], torch.Tensor]:
-    """`count` scenes (a quarter with one shape), their captions, and pictures float32 [N, 3, 64, 64] in [-1, 1]."""
+def draw_scenes(count: int, rng: np.random.Generator) -> list[Scene]:
+    """`count` training scenes, a quarter of them with one shape."""
     ones, twos = training_scenes()
     pools = [ones if rng.random() < 0.25 else twos for _ in range(count)]
-    scenes = [pool[rng.integers(len(pool))] for pool in pools]
-    pictures = np.stack([render_scene(scene, rng) for scene in scenes])
+    return [pool[rng.integers(len(pool))] for pool in pools]
+
+
+def to_tensor(pictures: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+    """Pictures uint8 [64, 64, 3] as float32 [N, 3, 64, 64] in [-1, 1]."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def draw_examples(count: int, rng: np.random.Generator) -> tuple[list[Scene], list[str], torch.Tensor]:
+    """`count` scenes, their captions, and pictures float32 [N, 3, 64, 64] in [-1, 1]."""
+    scenes = draw_scenes(count, rng)
+    pictures = [render_scene(scene, rng) for scene in scenes]
     captions = [write_caption(scene, rng) for scene in scenes]
-    return scenes, captions, torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return scenes, captions, to_tensor(pictures)
 
 
 def steps_within(seconds: float, rate: float, warm_up: int, optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, float]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import TEXT_WIDTH, Log, steps_within, training_scenes
+from common import TEXT_WIDTH, Log, draw_scenes, steps_within
 from diffusers.pipelines.sana.pipeline_sana_sprint import SanaSprintPipeline
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import Gemma2Config, Gemma2Model, PreTrainedTokenizerFast
@@ -124,12 +124,10 @@ def train_text_encoder(folder: Path, seconds: float, batch: int, log: Log, devic
     sizes = {name: len(options) for name, options in CHOICES.items()} | {"background": len(BACKGROUNDS)}
     heads = torch.nn.ModuleDict({name: torch.nn.Linear(TEXT_WIDTH, size) for name, size in sizes.items()}).to(device)
     optimizer = torch.optim.AdamW([*model.parameters(), *heads.parameters()], lr=1e-3, weight_decay=0.01)
-    ones, twos = training_scenes()
     log(f"text encoder: {sum(p.numel() for p in model.parameters()):,} parameters")
     accuracy = 0.0
     for step, _ in steps_within(seconds, 1.5e-3, 30, optimizer):
-        pools = [ones if rng.random() < 0.25 else twos for _ in range(batch)]
-        scenes = [pool[rng.integers(len(pool))] for pool in pools]
+        scenes = draw_scenes(batch, rng)
         captions = [write_caption(scene, rng) for scene in scenes]
         ids, mask = (t.to(device) for t in tokenize(tokenizer, captions))
         hidden = model(ids, mask).last_hidden_state

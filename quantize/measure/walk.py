@@ -176,7 +176,7 @@ class _Walk:
         self.counts = student.plan.counts or (student.plan.steps,)
         self.done = self.total = 0
         self.ids, self.mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
-        self.start = make_executor(student, {}).start(self.ids, self.mask, self.family.make_inputs(student, self.count))
+        self.start = make_executor(student, {}).start(self.ids, self.mask, self.family.make_inputs(student, prompts))
         self.shows_parts = shows_parts
         self.tables: dict[int, Values] = {}
 

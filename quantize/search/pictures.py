@@ -103,7 +103,7 @@ class KeptPsnr(Kept):
         return psnr
 
     def _draw(self, student: Student, fake: bool, dtype: str) -> Array:
-        inputs = load_family(student.family).make_inputs(student, len(self._prompts))
+        inputs = load_family(student.family).make_inputs(student, self._prompts)
         return open_torch(student, fake, dtype, self._compute)(self._prompts, seed=self._seed, inputs=inputs)
 
 
@@ -127,7 +127,7 @@ class Pictures:
         self._executor = make_executor(student, self._sessions)
         ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
         self._noise = make_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
-        whole = self._executor.start(ids, mask, load_family(student.family).make_inputs(student, len(prompts)))
+        whole = self._executor.start(ids, mask, load_family(student.family).make_inputs(student, prompts))
         self._tables = [[{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]]
         for group in self._executor.groups:  # the tables before each group, and behind the last
             self._tables.append(self._run(group, self._tables[-1]))

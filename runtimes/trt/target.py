@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.devices import list_devices
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError
-from sprint_export.files import write_bytes
+from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.target import BuiltTarget, Device, Offer, Options, TargetOption
+from sprint_export.runtimes.trt.compiling import compile_graph
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
     BUILDERS,
     LOG_LOCK,
     check_library,
     find_version,
-    join_messages,
     load_library,
     open_log,
 )
@@ -38,8 +38,6 @@ from sprint_export.runtimes.trt.rows import METRICS, summarize_kernels, weigh_en
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from sprint_export.nouns.bundle import Bundle
     from sprint_export.nouns.report import Measurement
 
@@ -122,18 +120,22 @@ class TrtTarget(BuiltTarget):
             raise InputError(f"no ONNX graph at {graph}; export the student first")
         trt = load_library(builder)
         start = time.perf_counter()
-        with LOG_LOCK:
-            log = open_log(trt)
-            log.clear()
-            tell(f"reading {graph.name}")
-            engine = _compile(trt, log, graph, device, tell)
-            table = _find_table(log, graph)
         major, minor = device.compute_capability or (0, 0)  # never (0, 0): check_builder refuses a device without
         stem = f"{graph.stem}.sm{major}{minor}"
         paths = {"engine": graph.with_name(f"{stem}.engine"), "kernels": graph.with_name(f"{stem}.layers.txt")}
-        _write_whole(paths["kernels"], table.encode())
-        _write_whole(paths["engine"], memoryview(engine))  # last: where there is an engine, there is its table
-        tell(f"built {paths['engine'].name}, {engine.nbytes / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+
+        def write(part: Path) -> None:
+            log = open_log(trt)
+            log.clear()
+            tell(f"reading {graph.name}")
+            compile_graph(trt, log, graph, device, part, tell)
+            write_text(paths["kernels"], _find_table(log, graph))  # before the engine: where there is one, there is its table
+
+        advice = "make room or change its permissions, then build again"
+        with LOG_LOCK, clear_disk_errors(paths["engine"], advice, MachineError):
+            write_whole(paths["engine"], write)
+        size = paths["engine"].stat().st_size
+        tell(f"built {paths['engine'].name}, {size / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
         return paths
 
 
@@ -179,53 +181,6 @@ def _dotted(capability: tuple[int, int]) -> str:
     return f"{capability[0]}.{capability[1]}"
 
 
-def _compile(trt: ModuleType, log: Any, graph: Path, device: Device, tell: Callable[[str], None]) -> Any:
-    """The serialized engine (an IHostMemory) of a graph."""
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    # From the file, not from bytes: external data is found beside it, and 2 GB is no limit.
-    parsed = parser.parse_from_file(str(graph))
-    if not parsed or not network.num_outputs:
-        raise InputError(f"TensorRT cannot read {graph}: {_explain_parser(parser)}")
-    _check_shapes(network, graph)
-    tell(f"compiling {graph.name} for {device.title}: {network.num_layers} layers")
-    engine = builder.build_serialized_network(network, _make_config(trt, builder, device))
-    if engine is None:
-        raise InputError(f"TensorRT cannot compile {graph} for {device.name}: {join_messages(log.errors)}")
-    return engine
-
-
-def _make_config(trt: ModuleType, builder: Any, device: Device) -> Any:
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # shapes and types in the kernel table
-    if hasattr(trt, "ComputeCapability"):  # TensorRT for RTX; the classic builder builds for the GPU it runs on
-        major, minor = device.compute_capability or (0, 0)
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), 0)
-    return config
-
-
-def _check_shapes(network: Any, graph: Path) -> None:
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        if any(size < 0 for size in tensor.shape):
-            raise InputError(
-                f"{graph}: input {tensor.name!r} has free axes, shape {list(tensor.shape)}; "
-                "a trt engine has fixed shapes: export with fixed shapes"
-            )
-
-
-def _explain_parser(parser: Any) -> str:
-    if not parser.num_errors:
-        return "it holds no graph with outputs; is it an ONNX file?"
-    messages = []
-    for error in (parser.get_error(i) for i in range(parser.num_errors)):
-        at = f"node {error.node_name() or error.node()!r} ({error.node_operator()}): " if error.node() >= 0 else ""
-        messages.append(at + error.desc())
-    return join_messages(messages)
-
-
 def _find_table(log: Any, graph: Path) -> str:
     if len(log.tables) != 1:
         raise InputError(
@@ -233,17 +188,6 @@ def _find_table(log: Any, graph: Path) -> str:
             "logger is in use here; build in a process of its own, e.g. with `sprint-export build`"
         )
     return str(log.tables[0])
-
-
-def _write_whole(path: Path, data: bytes | memoryview) -> None:
-    """A reader sees the whole file or none.
-
-    Raises:
-        MachineError: the disk is full, or the folder cannot be written to.
-    """
-    advice = "make room or change its permissions, then build again"
-    with clear_disk_errors(path, advice, MachineError):
-        write_bytes(path, data)
 
 
 def _require_gpu(device: Device) -> None:

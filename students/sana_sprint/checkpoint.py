@@ -13,6 +13,7 @@ import torch
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.student import Component, Student
 from sprint_export.students.covered import show
+from sprint_export.students.family import Family
 from sprint_export.students.folder import (
     check_file,
     check_files,
@@ -38,6 +39,7 @@ from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.folds import position_table
 from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
 from sprint_export.students.sana_sprint.reference import FOLDERS
+from sprint_export.students.sana_sprint.two_times import HELD, embed_two_times, rename_second
 from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
 
 GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
@@ -46,7 +48,7 @@ CONTROLNET = "controlnet"  # a folder beside the others
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
-def load(folder: Path, source: str, revision: str | None, variant: str | None = None) -> Student:
+def load(folder: Path, source: str, revision: str | None, variant: str | None = None, family: Family = FAMILY) -> Student:
     """Read a diffusers folder: configs, tokenizer, handles of the weights.
 
     Raises:
@@ -70,6 +72,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
         student = add_controlnet(student, folder / CONTROLNET)
     return dataclasses.replace(
         student,
+        family=family.name,
         folder=folder,
         variant=variant,
         configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
@@ -156,11 +159,14 @@ def assemble(
         InputError: a config holds a value that is not covered, or does not fit its weights.
     """
     files = {role: f"{source}: {name}/config.json" for role, (name, _) in FOLDERS.items()}
-    complete = {role: complete_config(role, files[role], configs[role]) for role in FOLDERS}
+    is_twin = any(name.startswith(HELD) for name in weights["transformer"])
+    complete = {role: complete_config(role, files[role], configs[role], is_twin) for role in FOLDERS}
     check_depth(files["transformer"], "num_layers", complete["transformer"], weights["transformer"], "transformer_blocks")
     check_depth(files["text_encoder"], "num_hidden_layers", complete["text_encoder"], weights["text_encoder"], "layers")
     check_agreement(source, complete)
     modules = {role: _build(role, files[role], complete[role]) for role in FOLDERS}
+    if is_twin:
+        modules["transformer"] = embed_two_times(modules["transformer"], complete["transformer"])
     held = {role: dict(handles) for role, handles in weights.items()}
     if complete["transformer"]["interpolation_scale"] is not None:
         held["transformer"]["patch_embed.pos_embed"] = constant(position_table(complete["transformer"]))
@@ -213,7 +219,7 @@ def make_stock(role: str, config: Mapping[str, Any]) -> torch.nn.Module:
 def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
     handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
-        return {name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"}
+        return rename_second({name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"})
     named = {name: handle for name, handle in handles.items() if not name.endswith("rotary_emb.inv_freq")}
     short = {name.removeprefix("model."): handle for name, handle in named.items()}
     if len(short) < len(named):

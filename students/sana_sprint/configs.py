@@ -170,8 +170,10 @@ def check_scheduler(file: str, config: Config) -> None:
     check_values(file, default_values(SCMScheduler) | dict(config), table)
 
 
-def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
+def complete_config(role: str, file: str, config: Config, is_twin: bool = False) -> dict[str, Any]:
     """A network's config with what its stock class assumes for keys it lacks, once all values are covered.
+
+    A transformer embeds either guidance or, where it `is_twin`, a second time.
 
     Raises:
         InputError: a value that is not covered, or settings of rotary embeddings that the installed transformers does not read.
@@ -179,11 +181,14 @@ def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
     table = TABLES[role]
     if role != "text_encoder":
         defaults = default_values(CLASSES[role])
-        if role == "transformer" and not (defaults | dict(config)).get("guidance_embeds"):
+        has_guidance = (defaults | dict(config)).get("guidance_embeds")
+        if role == "transformer" and not (has_guidance or is_twin):
             raise InputError(
-                f"{file} has guidance_embeds={(defaults | dict(config)).get('guidance_embeds')!r}; expected true: this is a "
-                "multi-step SANA, not a SANA-Sprint student. Use a *_Sprint_* checkpoint"
+                f"{file} has guidance_embeds={has_guidance!r}; expected true: this is a multi-step SANA, not a SANA-Sprint "
+                "student. Use a *_Sprint_* checkpoint"
             )
+        if is_twin and role == "transformer":
+            table = table | {"guidance_embeds": one_of(False)}
         check_values(file, defaults | dict(config), table)
         return defaults | dict(config)
     defaults = Gemma2Config().to_dict()
@@ -272,7 +277,9 @@ def check_control(file: str, config: Config, transformer: Config) -> None:
     }
     for key, (found, wanted) in pairs.items():
         if found != wanted:
-            raise InputError(f"{file}: {key} is {found}, expected {wanted}, the transformer's; this is another student's ControlNet")
+            raise InputError(
+                f"{file}: {key} is {found}, expected {wanted}, the transformer's; this is another student's ControlNet"
+            )
     most = transformer["num_layers"] - 1
     if config["num_layers"] > most:
         raise InputError(

@@ -1,31 +1,42 @@
 """Pictures that an encoder and a ControlNet are calibrated and validated with: outlines of a few shapes, white on black.
 
-Edges, scribbles and soft edges are what ControlNets are given; picture i depends on its place alone.
+Edges, scribbles and soft edges are what ControlNets are given; picture i depends on its place alone. Where a judge knows the
+world of the prompts, it draws what steers to pictures of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sprint_export.nouns.student import Student
+from sprint_export.students.judge import list_judges
 
 SHAPES = 4  # in a picture
 STROKE = 1 / 64  # of the picture's side
 
 
-def make_inputs(student: Student, count: int) -> dict[str, npt.NDArray[Any]]:
-    """Drawings and the scale 1, as far as the student's networks take them, [count, ...] by name."""
+def make_inputs(student: Student, prompts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Drawings and the scale 1, as far as the student's networks take them, a row a prompt [B, ...] by name."""
     names = student.chain.names
     made: dict[str, npt.NDArray[Any]] = {}
     for name, spec in student.chain.list_given(student.components).items():
         if name == names.source:
-            made[name] = np.stack([draw_outlines(i, int(spec.shape[2])) for i in range(count)])
+            made[name] = _draw(prompts, int(spec.shape[2]))
         elif name == names.scale:
-            made[name] = np.ones(count, np.float32)
+            made[name] = np.ones(len(prompts), np.float32)
     return made
+
+
+def _draw(prompts: Sequence[str], side: int) -> npt.NDArray[np.float32]:
+    known = (judge.draw_controls(prompts) for judge in list_judges() if judge.knows(prompts, side))
+    controls = next((drawn for drawn in known if drawn is not None), None)
+    if controls is None:
+        return np.stack([draw_outlines(i, side) for i in range(len(prompts))])
+    return np.moveaxis(controls, 3, 1).astype(np.float32) / 127.5 - 1
 
 
 def draw_outlines(number: int, side: int) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ Sources: arXiv 2503.09641 (SANA-Sprint), 2511.20410 (TBCM), diffusers pipeline_s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,10 +112,10 @@ class SanaSprint(Family):
 
         return add_controlnet(student, folder)
 
-    def make_inputs(self, student: Student, count: int) -> dict[str, Array]:
+    def make_inputs(self, student: Student, prompts: Sequence[str]) -> dict[str, Array]:
         from sprint_export.students.sana_sprint.drawings import make_inputs
 
-        return make_inputs(student, count)
+        return make_inputs(student, prompts)
 
     def load_preset(self, preset: str) -> Student:
         from sprint_export.students.sana_sprint.presets import load_preset

@@ -17,12 +17,15 @@ import torch
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
+from sprint_export.students.family import Family
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
 from sprint_export.students.sana_sprint.checkpoint import assemble, attach_controlnet, make_stock, read_general_prompts
 from sprint_export.students.sana_sprint.configs import complete_config
+from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import read_settings
 from sprint_export.students.sana_sprint.published import DC_AE, PRESETS, Preset, control_config, transformer_config
+from sprint_export.students.sana_sprint.two_times import embed_two_times
 from sprint_export.weights import Handle, random_handle
 
 SHORT_PREFIX = Path(__file__).parents[1] / "sprint_tiny" / "tokenizer"
@@ -40,7 +43,7 @@ def load_preset(name: str, seed: int = 0) -> Student:
     return build_preset(PRESETS[name], f"random:{name}", seed, LONG_PREFIX)
 
 
-def tiny(seed: int = 0, control_layers: int = 0, **transformer: Any) -> Student:
+def tiny(seed: int = 0, control_layers: int = 0, family: Family = FAMILY, **transformer: Any) -> Student:
     """A two-layer student of the real classes with random weights, for tests; `transformer` overrides its config.
 
     With `control_layers` it has a ControlNet of so many, fewer than the transformer's.
@@ -71,14 +74,16 @@ def tiny(seed: int = 0, control_layers: int = 0, **transformer: Any) -> Student:
     config = transformer_config(2, 2, 2, 32) | {"in_channels": 8, "out_channels": 8, "sample_size": 16, "caption_channels": 48}
     config |= transformer
     control = control_config(config, control_layers) if control_layers else None
-    return build_preset(Preset("tiny", config, vae, text, control), "tiny", seed)
+    return build_preset(Preset("tiny", config, vae, text, control), "tiny", seed, family=family)
 
 
-def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX) -> Student:
+def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT_PREFIX, family: Family = FAMILY) -> Student:
     """Random handles for every weight of the preset's modules, scaled so that activations neither vanish nor explode."""
+    transformer = make_stock("transformer", preset.transformer)
+    is_twin = not preset.transformer["guidance_embeds"]
     modules = {
         "text_encoder": make_gemma2(preset.text_encoder),
-        "transformer": make_stock("transformer", preset.transformer),
+        "transformer": embed_two_times(transformer, preset.transformer) if is_twin else transformer,
         "vae_decoder": make_autoencoder(preset.vae),
     }
     weights = {role: _randomize(module, role, seed) for role, module in modules.items()}
@@ -95,7 +100,7 @@ def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT
         drawn = _randomize(make_stock("controlnet", config), "controlnet", seed)
         student = attach_controlnet(student, config, drawn, file)
     prompts = read_general_prompts()
-    return dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
+    return dataclasses.replace(student, family=family.name, calibration_prompts=prompts, validation_prompts=prompts)
 
 
 def _randomize(module: torch.nn.Module, role: str, seed: int) -> dict[str, Handle]:

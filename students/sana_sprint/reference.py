@@ -36,6 +36,7 @@ from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
+from sprint_export.students.sana_sprint.two_times import HELD, TIMES, embed_two_times
 from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
@@ -93,7 +94,18 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
     except Exception as error:  # the stock classes raise all kinds
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
     real: torch.nn.Module = network.eval()
+    if role == "transformer":
+        _embed_second_time(real, student)
     return real if is_streamed else real.to(device)
+
+
+def _embed_second_time(network: torch.nn.Module, student: Student) -> None:
+    """Give a stock transformer the second time embedder of a student that has one; stock classes leave its tensors out."""
+    weights = student.components["transformer"].weights
+    second = {name.removeprefix(TIMES): weights[name].load().float() for name in weights if name.startswith(HELD)}
+    if second:
+        first = network.get_submodule("time_embed").state_dict()
+        embed_two_times(network, student.configs["transformer"]).get_submodule("time_embed").load_state_dict(first | second)
 
 
 def find_files(student: Student, role: str) -> tuple[Path, str] | None:
@@ -117,9 +129,9 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     """
     noise, steps = draws.noise, len(draws.noise)
     seconds: dict[str, list[float]] = {}
-    texts = _encode_prompts(student, draws, seconds, progress)
+    texts = encode_prompts(student, draws, seconds, progress)
     is_controlled = CONTROLNET in student.components and bool(draws.inputs)
-    stock = _Stock(student, ("transformer", "vae_decoder", *((CONTROLNET,) if is_controlled else ())), draws.compute)
+    stock = Stock(student, ("transformer", "vae_decoder", *((CONTROLNET,) if is_controlled else ())), draws.compute)
     pipeline = stock.pipeline
     for role, network in stock.networks.items():
         stock.time(network, seconds.setdefault(role, []))
@@ -154,7 +166,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 
-class _Stock:
+class Stock:
     """The stock pipeline with the networks of these roles: on a device while its memory suffices, then on the CPU."""
 
     def __init__(self, student: Student, roles: Sequence[str], compute: Compute) -> None:
@@ -212,15 +224,15 @@ class _Stock:
         return self.place.attempt(work, *self._networks)
 
 
-def _encode_prompts(
+def encode_prompts(
     student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Embeddings and mask of each prompt, as the pipeline's call makes them, on the CPU."""
     instruction = inspect.signature(SanaSprintPipeline.__call__).parameters["complex_human_instruction"].default
 
     @functools.cache
-    def load() -> _Stock:
-        stock = _Stock(student, ("text_encoder",), draws.compute)
+    def load() -> Stock:
+        stock = Stock(student, ("text_encoder",), draws.compute)
         stock.time(stock.pipeline.text_encoder, seconds.setdefault("text_encoder", []))
         return stock
 

@@ -60,7 +60,9 @@ def _list_specs(student: Student) -> dict[str, TensorSpec]:
     if "controlnet" in student.configs:
         channels = _width(student.configs["controlnet"]) * student.configs["controlnet"]["num_layers"]
         sides = (own[1] // student.configs["transformer"]["patch_size"],) * 2
-        specs.append(TensorSpec("control_residuals", "float32", (1, channels, *sides), "added behind blocks, one after the other"))
+        specs.append(
+            TensorSpec("control_residuals", "float32", (1, channels, *sides), "added behind blocks, one after the other")
+        )
     return {spec.name: spec for spec in specs}
 
 

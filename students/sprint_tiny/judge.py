@@ -1,4 +1,4 @@
-"""The shapes world's rows of a report: prompt adherence, read from the pixels (adherence.py)."""
+"""The shapes world's rows of a report, read from the pixels: prompt adherence (adherence.py), and edges obeyed (edges.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 class ShapesWorld(Judge):
     """Captions of shapes, and pictures of them."""
 
-    metrics = ("adherence_percent", "adherence_reference_percent", "adherence_drop_points", "flips")
+    metrics = (
+        *("adherence_percent", "adherence_reference_percent", "adherence_drop_points", "flips"),
+        *("edges_obeyed_percent", "edges_obeyed_reference_percent"),
+    )
     needs = "prompts that are captions of the shapes world, and its pictures of 64 px"
 
     def knows(self, prompts: Sequence[str], side: int | None = None) -> bool:
@@ -29,8 +32,18 @@ class ShapesWorld(Judge):
             return False
         return side in (None, IMAGE_SIZE)
 
+    def draw_controls(self, prompts: Sequence[str]) -> npt.NDArray[np.uint8]:
+        """Edges of a scene of each prompt whose shapes lie off their places; each depends on its prompt and place alone."""
+        import numpy as np
+
+        from sprint_export.students.sprint_tiny.edges import find_edges
+        from sprint_export.students.sprint_tiny.world import read_caption, render_moved
+
+        drawn = (render_moved(read_caption(prompt), np.random.default_rng(i)) for i, prompt in enumerate(prompts))
+        return np.stack([find_edges(picture) for picture in drawn])
+
     def compare(
-        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
+        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], is_steered: bool = False
     ) -> list[Measurement]:
         from sprint_export.students.sprint_tiny.adherence import count_flips, measure_adherence
 
@@ -45,7 +58,20 @@ class ShapesWorld(Judge):
             Measurement("adherence_reference_percent", 100 * theirs.everything, "%", note=f"PyTorch, same noise; {theirs_sure}"),
             Measurement("adherence_drop_points", drop, "points", note="reference minus exported"),
             Measurement("flips", float(flips), "pictures", note="that show something else than PyTorch float32's"),
+            *(self._compare_edges(prompts, exported, reference) if is_steered else ()),
         ]
+
+    def _compare_edges(
+        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
+    ) -> list[Measurement]:
+        from sprint_export.students.sprint_tiny.edges import OBEYED, measure_edges
+
+        controls, rows = list(self.draw_controls(prompts)), []
+        for name, pictures in (("edges_obeyed_percent", exported), ("edges_obeyed_reference_percent", reference)):
+            match = measure_edges(list(pictures), controls)
+            note = f"edges within {OBEYED:g} px of the control picture's; {match.distance:.2f} px on average"
+            rows.append(Measurement(name, 100 * match.obeyed, "%", note=note))
+        return rows
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,8 @@ PREPOSITIONS = {
 }
 RELATIONS = {("top", "bottom"): "above", ("bottom", "top"): "below", ("left", "right"): "left of", ("right", "left"): "right of"}
 IMAGE_SIZE = 64
+JITTER = (1.5, 0.7)  # pixels by which centres and radii differ between pictures of a scene
+MOVED = (4.0, 1.5)  # the same where edges say where a shape is, not the caption
 HELD_OUT_SHARE = 8  # one scene in eight is never trained on
 
 UInt8 = npt.NDArray[np.uint8]
@@ -138,11 +140,31 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> UInt8:
     Returns:
         uint8 [64, 64, 3]; centres jitter by up to 1.5 px an axis, radii by up to 0.7 px.
     """
+    return paint_scene(scene, [_jitter(shape, rng, *JITTER) for shape in scene.shapes])
+
+
+def render_moved(scene: Scene, rng: np.random.Generator) -> UInt8:
+    """Draw a scene further from its places than any caption can say: centres move by up to 4 px an axis, radii by up to 1.5 px.
+
+    Two shapes keep 2 px between them, so all that a caption names stays readable. Same form as `render_scene`.
+    """
+    while True:
+        outlines = [_jitter(shape, rng, *MOVED) for shape in scene.shapes]
+        (x, y, r), (u, v, s) = outlines[0], outlines[-1]
+        if len(outlines) == 1 or max(abs(x - u), abs(y - v)) - r - s >= 2:
+            return paint_scene(scene, outlines)
+
+
+def _jitter(shape: Shape, rng: np.random.Generator, centre: float, radius: float) -> tuple[float, float, float]:
+    x, y = np.array(PLACES[shape.place]) + rng.uniform(-centre, centre, 2)
+    return float(x), float(y), RADII[shape.size] + rng.uniform(-radius, radius)
+
+
+def paint_scene(scene: Scene, outlines: Sequence[tuple[float, float, float]]) -> UInt8:
+    """uint8 [64, 64, 3] of a scene whose shapes have these centres x, y and radii in pixels."""
     image = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3))
     image[:] = BACKGROUNDS[scene.background]
-    for shape in scene.shapes:
-        x, y = np.array(PLACES[shape.place]) + rng.uniform(-1.5, 1.5, 2)
-        radius = RADII[shape.size] + rng.uniform(-0.7, 0.7)
+    for shape, (x, y, radius) in zip(scene.shapes, outlines, strict=True):
         coverage = np.clip(0.5 - _signed_distance(shape.form, x, y, radius), 0, 1)[..., None]
         image += coverage * (np.array(COLOURS[shape.colour]) - image)
     return np.rint(image).astype(np.uint8)

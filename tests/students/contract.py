@@ -27,7 +27,7 @@ def check_drawing(family: Family, steps: int, student: Student | None = None) ->
     noise = make_noise(7, steps, PROMPTS, student.latent_shape)
     draws = Draws(student.validation_prompts[:PROMPTS], noise, family.guidance)
     pipeline = open_torch(specialized)
-    inputs = family.make_inputs(specialized, PROMPTS)
+    inputs = family.make_inputs(specialized, student.validation_prompts[:PROMPTS])
     drawn = []
     for given in (inputs, {}) if inputs else ({},):
         wanted = family.draw_reference(student, dataclasses.replace(draws, inputs=given))

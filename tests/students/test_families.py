@@ -28,7 +28,7 @@ def test_its_chain_makes_a_picture(name: str) -> None:
     assert sum(is_loop(group) for group in chain.group(chain.roles)) == 1, "one loop"
     assert chain.list_missing(chain.roles) == ()
     assert inspect.getdoc(inspect.getmodule(type(FAMILIES[name]))), "the docstring says what the family covers"
-    assert (FAMILIES[name].folder / "recipes" / "balanced.toml").is_file(), "the recipe that is taken where none is named"
+    assert (FAMILIES[name].recipes / "balanced.toml").is_file(), "the recipe that is taken where none is named"
 
 
 def test_families_are_asked_without_a_library() -> None:

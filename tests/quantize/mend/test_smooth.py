@@ -13,7 +13,7 @@ from sprint_export.nouns.student import Component, Migration, Student
 from sprint_export.nouns.target import Target
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.records import record_rows
-from sprint_export.quantize.mend.smooth import MAX_OCTAVES, smooth_component
+from sprint_export.quantize.mend.smooth import ENOUGH, MAX_OCTAVES, smooth_component
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
@@ -85,6 +85,22 @@ def test_a_place_whose_input_stays_float_is_left_alone() -> None:
     component, x = make_pair(64.0)
     smoothed, divisors = smooth_component(component, [PAIR], {"1": record_rows(run(component, x)[0])}, 0.5, set())
     assert (smoothed, divisors) == (component, {})
+
+
+def test_few_prompts_divide_outliers_alone() -> None:
+    """A channel that they showed to be small may be a rare one: it is divided like the others, and the outlier as ever."""
+    component, x = make_pair(64.0)
+    seen = run(component, x)[0]
+    seen[:, 3] *= 1 / 64
+    few, enough = (
+        smooth_component(component, [PAIR], {"1": record_rows(seen)}, 0.5, {"1"}, prompts)[1]["1"]
+        for prompts in (ENOUGH - 1, ENOUGH)
+    )
+    others = [i for i in range(6) if i != 1]
+    print(f"{ENOUGH} prompts: divided by {enough.tolist()}; one less: {few.tolist()}")
+    assert enough[3] <= enough[0] / 4
+    assert few[others].unique().tolist() == [1.0]
+    assert few[1] > 1
 
 
 @pytest.mark.parametrize("dead", [[2], [0, 1, 2, 3, 4, 5]])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.options import complete_options
+from sprint_export.runtimes.trt import compiling
 from sprint_export.runtimes.trt import runtime as trt_runtime
 from sprint_export.runtimes.trt import session as engine_session
 from sprint_export.runtimes.trt import target as trt_target
@@ -104,6 +108,58 @@ def test_builds_in_threads_keep_their_tables_apart(tmp_path: Path) -> None:
         thread.join()
     assert "_gemm_mha" not in (tmp_path / "a.sm89.layers.txt").read_text("utf-8")
     assert "_gemm_mha" in (tmp_path / "b.sm89.layers.txt").read_text("utf-8")
+
+
+def save_beside(graph: Path, **changes: str) -> Path:
+    """The graph with its weights in a file beside it, and what it says of the first of them changed."""
+    model = onnx.load(graph)
+    path = graph.with_name("beside.onnx")
+    onnx.save_model(model, path, save_as_external_data=True, location="beside.onnx.data", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    for entry in next(tensor for tensor in model.graph.initializer if tensor.external_data).external_data:
+        entry.value = changes.get(entry.key, entry.value)
+    path.write_bytes(model.SerializeToString())
+    graph.unlink()
+    return path
+
+
+def test_weights_beside_the_graph_give_the_same_engine(tmp_path: Path) -> None:
+    graph = small_graphs.save_mlp(tmp_path / "model.onnx")
+    inside = build(graph)[0].read_bytes()
+    assert build(save_beside(graph))[0].read_bytes() == inside
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"location": "../beside.onnx.data"}, "is no file in"),
+        ({"location": "nothing.data"}, "'nothing.data', which is no file in"),
+        ({"offset": "100000000"}, "and the graph reads up to 1000"),
+        ({"offset": "-4096"}, "cannot read|bytes, and the graph reads"),
+        ({"length": "4"}, "cannot read"),
+        ({"length": "99999999999"}, "and the graph reads up to 99999999999"),
+        ({"offset": "many"}, "cannot read"),
+    ],
+)
+def test_weights_are_not_read_beyond_their_file(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
+    graph = save_beside(small_graphs.save_mlp(tmp_path / "model.onnx"), **changes)
+    with pytest.raises(InputError, match=reason):
+        build(graph)
+    assert {path.name for path in tmp_path.iterdir()} == {"beside.onnx", "beside.onnx.data"}
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small_graphs.save_linear(tmp_path / "g.onnx")
+
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    open_writer = compiling._open_writer
+    monkeypatch.setattr(compiling, "_open_writer", lambda trt, file: open_writer(trt, Full()))
+    with pytest.raises(MachineError, match=r"the disk is full .* while writing .*g\.sm89\.engine"):
+        build(graph)
+    assert [path.name for path in tmp_path.iterdir()] == ["g.onnx"]
 
 
 def check_fails(tmp_path: Path, graph: Path, *parts: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import torch
 
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.presets import tiny
