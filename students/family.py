@@ -154,6 +154,10 @@ class Family(Protocol):
         """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
 
+    def decode_own(self, student: Student, latents: npt.NDArray[np.float32], compute: Compute) -> npt.NDArray[np.uint8]:
+        """Pictures of unit-variance latents by the decoder that another one took the place of, in PyTorch, float32."""
+        raise NotImplementedError(f"{self.name} replaces no decoder")
+
     def add_encoder(self, student: Student) -> Student:
         """A student with the network that encodes pictures (`Chain.names.source`); RefusedError where the family has none."""
         raise RefusedError(f"--image-to-image: students of {self.name} start from noise only; leave --image-to-image out")

@@ -13,7 +13,7 @@ from typing import Any
 from diffusers import AutoencoderDC, SanaControlNetModel, SanaTransformer2DModel, SCMScheduler
 from transformers import Gemma2Config
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, RefusedError
 from sprint_export.students.covered import (
     FLAG,
     NULL,
@@ -274,6 +274,21 @@ def check_control(file: str, config: Config, transformer: Config) -> None:
             f"{file}: num_layers={config['num_layers']}: expected at most {most}, one fewer than the transformer's "
             f"{transformer['num_layers']} blocks: none is left behind which the last residual would be added"
         )
+
+
+def check_decoder(file: str, config: Config, own: Config) -> None:
+    """Whether another decoder reads the latents that the student's own does.
+
+    Raises:
+        RefusedError: it has other channels, another compression, or another scale.
+    """
+    for what, found, wanted in (
+        ("latent_channels", config["latent_channels"], own["latent_channels"]),
+        *[("pixels a latent", *(2 ** (len(each["decoder_block_out_channels"]) - 1) for each in (config, own)))],
+        ("scaling_factor", config["scaling_factor"], own["scaling_factor"]),
+    ):
+        if found != wanted:
+            raise RefusedError(f"--decoder: {file}: {what} is {found}, the student's own decoder has {wanted}: another latent space")
 
 
 def check_side(file: str, configs: Mapping[str, Config]) -> None:
