@@ -51,7 +51,9 @@ def compare_decoders(exported: UInt8, reference: UInt8, own: UInt8) -> list[Meas
     """
     few = len(own)
     alone = float(psnr_images(reference[:few], own).mean())
-    note = f"exported vs the student's own decoder in float32, mean over {{}}; the other decoder alone, in float32: {alone:.1f} dB"
+    note = (
+        f"exported vs the student's own decoder in float32, mean over {{}}; the other decoder alone, in float32: {alone:.1f} dB"
+    )
     return [_average(Measurement("own_decoder_psnr_db", 0.0, "dB", note=note), psnr_images(exported[:few], own))]
 
 

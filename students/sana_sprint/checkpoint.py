@@ -60,7 +60,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     check_index(str(folder / "model_index.json"), index)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     check_scheduler(str(scheduler), read_json(scheduler, folder))
-    weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
+    weights = {role: read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     fingerprint = fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant))
     settings = read_settings(folder / "tokenizer", folder)
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
@@ -125,7 +125,7 @@ def add_controlnet(student: Student, folder: Path) -> Student:
     config = complete_config("controlnet", str(file), read_json(file, folder))
     for path in list_hashed(folder):
         check_file(path, folder)
-    weights = _read_weights("controlnet", folder, "diffusion_pytorch_model", None)
+    weights = read_weights("controlnet", folder, "diffusion_pytorch_model", None)
     return attach_controlnet(student, config, weights, str(file))
 
 
@@ -215,7 +215,12 @@ def make_stock(role: str, config: Mapping[str, Any]) -> torch.nn.Module:
     return network
 
 
-def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+def read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+    """Handles of a network's weights under the names of its stock class.
+
+    Raises:
+        InputError: there are none, they are damaged, or the same is there under two names.
+    """
     handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
         return rename_second({name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"})

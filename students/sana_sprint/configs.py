@@ -288,7 +288,9 @@ def check_decoder(file: str, config: Config, own: Config) -> None:
         ("scaling_factor", config["scaling_factor"], own["scaling_factor"]),
     ):
         if found != wanted:
-            raise RefusedError(f"--decoder: {file}: {what} is {found}, the student's own decoder has {wanted}: another latent space")
+            raise RefusedError(
+                f"--decoder: {file}: {what} is {found}, the student's own decoder has {wanted}: another latent space"
+            )
 
 
 def check_side(file: str, configs: Mapping[str, Config]) -> None:

@@ -32,6 +32,7 @@ from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.session import to_uint8
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.folder import find_part
+from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.family import FAMILY
@@ -39,6 +40,7 @@ from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.students.sana_sprint.two_times import HELD, TIMES, embed_two_times
 from sprint_export.students.source import load_student
+from sprint_export.students.schedule import find_trigflow_time
 from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
@@ -76,16 +78,15 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), devi
 
 
 def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
-    files = find_files(student, role)
+    component, files = student.components[role], find_files(student, role)
     if files is None:
-        component = student.components[role]
         return materialize(component.module, component.weights, device=device)
     folder, stem = files
     cls = CLASSES[role]
     named: dict[str, Any] = {"torch_dtype": torch.float32}
     if role == "text_encoder":
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
-    values = sum(math.prod(handle.shape) for handle in student.components[role].weights.values())
+    values = sum(math.prod(handle.shape) for handle in component.weights.values())
     is_streamed = role == "text_encoder" and device == CPU.device and 4 * values > WHOLE_BYTES
     variant = choose_variant(folder, stem, student.variant) or None
     try:
@@ -111,12 +112,19 @@ def _embed_second_time(network: torch.nn.Module, student: Student) -> None:
 
 
 def find_files(student: Student, role: str) -> tuple[Path, str] | None:
-    """The folder that a stock class loads a network from, and its weights' stem; None where weights are random."""
+    """The folder that a stock class loads a network from, and its weights' stem; None where weights are in no such files."""
     name, stem = FOLDERS.get(role, (role, "diffusion_pytorch_model"))
-    given = {CONTROLNET: student.parts.controlnet, "vae_decoder": student.parts.decoder}.get(role)
+    parts = student.parts
+    given = {
+        CONTROLNET: parts.controlnet,
+        "vae_decoder": parts.decoder or parts.vae,
+        "text_encoder": parts.text_encoder,
+    }.get(role)
     if given is not None:
         return find_part(Path(given), name), stem
-    return None if student.folder is None else (student.folder / name, stem)
+    if student.folder is None or is_merged(student.components[role].weights):
+        return None
+    return student.folder / name, stem
 
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:
@@ -135,6 +143,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     is_controlled = CONTROLNET in student.components and bool(draws.inputs)
     stock = Stock(student, ("transformer", "vae_decoder", *((CONTROLNET,) if is_controlled else ())), draws.compute)
     pipeline = stock.pipeline
+    if draws.times:
+        _give_times(pipeline.scheduler, draws.times)
     for role, network in stock.networks.items():
         stock.time(network, seconds.setdefault(role, []))
     pictures: list[npt.NDArray[np.uint8]] = []
@@ -171,7 +181,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
 def _make_own(student: Student, device: str) -> torch.nn.Module:
     """The autoencoder that the student came with, where its decoder was replaced."""
     own = dataclasses.replace(student, parts=dataclasses.replace(student.parts, decoder=None))
-    return _make_network(load_student(own.source) if own.folder is None else own, "vae_decoder", device)
+    is_random = find_files(own, "vae_decoder") is None
+    return _make_network(load_student(own.source) if is_random else own, "vae_decoder", device)
 
 
 def decode_own(student: Student, latents: npt.NDArray[np.float32], compute: Compute) -> npt.NDArray[np.uint8]:
@@ -188,6 +199,16 @@ def decode_own(student: Student, latents: npt.NDArray[np.float32], compute: Comp
 
         pictures.append(to_uint8(place.attempt(decode, vae).cpu().numpy()))
     return np.concatenate(pictures)
+
+
+def _give_times(scheduler: Any, times: Sequence[float]) -> None:
+    """Have a scheduler take these flow times, whatever the pipeline asks: its own `timesteps` ends in a TypeError (0.39)."""
+    stock, angles = scheduler.set_timesteps, [*map(find_trigflow_time, times), 0.0]
+
+    def set_timesteps(count: int, device: object = None, **_: Any) -> None:
+        stock(count, timesteps=angles, device=device, max_timesteps=None, intermediate_timesteps=None)
+
+    scheduler.set_timesteps = set_timesteps
 
 
 class Stock:
