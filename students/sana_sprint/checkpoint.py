@@ -102,7 +102,7 @@ def replace_decoder(student: Student, folder: Path) -> Student:
     for path in list_hashed(part):
         check_file(path, folder)
     module = _build("vae_decoder", str(file), config)
-    read = _read_weights("vae_decoder", part, FOLDERS["vae_decoder"][1], None)
+    read = read_weights("vae_decoder", part, FOLDERS["vae_decoder"][1], None)
     _check_network("vae_decoder", module, read, str(part))
     weights = {name: handle for name, handle in read.items() if name.startswith("decoder.")}
     held = {name: handle for name, handle in student.components["vae_decoder"].weights.items() if name.startswith("encoder.")}
@@ -211,7 +211,7 @@ def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Han
 def make_stock(role: str, config: Mapping[str, Any]) -> torch.nn.Module:
     """The stock network of a role on `meta`."""
     with torch.device("meta"):
-        network: torch.nn.Module = CLASSES[role].from_config(dict(config)).eval()  # type: ignore[attr-defined]  # of each
+        network: torch.nn.Module = CLASSES[role].from_config(dict(config)).eval()
     return network
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SanaSprint(Family):
-    """Text encoder, transformer in the sampler's loop, decoder; an encoder of pictures and a ControlNet where they are asked for."""
+    """Text encoder, transformer in the sampler's loop, decoder; where they are asked for, an encoder and a ControlNet."""
 
     pipelines = ("SanaSprintPipeline",)
     chain = Chain(

@@ -39,8 +39,8 @@ from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.students.sana_sprint.two_times import HELD, TIMES, embed_two_times
-from sprint_export.students.source import load_student
 from sprint_export.students.schedule import find_trigflow_time
+from sprint_export.students.source import load_student
 from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
@@ -233,7 +233,7 @@ class Stock:
 
     @contextlib.contextmanager
     def steer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Iterator[None]:
-        """Hand the ControlNet's residuals to the transformer, where a picture [1, 3, H, W] is given, as diffusers does for SANA."""
+        """Where a picture [1, 3, H, W] is given, hand the ControlNet's residuals to the transformer, as diffusers does."""
         controlnet, encoder = self.controlnet, self.encoder
         if controlnet is None or encoder is None:
             yield

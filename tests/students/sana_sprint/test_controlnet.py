@@ -62,7 +62,7 @@ def test_it_draws_what_diffusers_draws(folder: Path, steps: int) -> None:
     pipe, noise = open_torch(specialize_student(student, steps)), make_noise(7, steps, 1, student.latent_shape)
     prompts, drawn = student.validation_prompts[:1], []
     for scale in (0.8, 2.0):
-        inputs = {"source_image": draw_outlines(3, 64)[None], "control_scale": np.float32([scale])}
+        inputs = {"source_image": draw_outlines(3, 64)[None], "control_scale": np.array([scale], np.float32)}
         wanted = FAMILY.draw_reference(student, Draws(prompts, noise, FAMILY.guidance, inputs))
         found = pipe(prompts, noise=noise, inputs=inputs)
         db = psnr_images(found, wanted.pictures)[0]
