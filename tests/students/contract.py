@@ -54,7 +54,7 @@ def check_conversion(
     FP8 rounds to a sixteenth of a value: where 16-bit arithmetic before it falls on the other side, more is left over.
     """
     student = student or family.tiny()
-    bundle = convert(student, target, folder, count=PROMPTS)
+    bundle = convert(student, target, folder, count=PROMPTS, **asked)
     rows = {name: row["value"] for name, row in read_rows(folder).items()}
     for role in student.components:
         found = rows[role, "converter_psnr_db"]
