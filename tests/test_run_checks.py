@@ -103,3 +103,5 @@ def test_the_choices_are_described() -> None:
     assert "deployment_target: iOS18" in lines
     assert "recipe: balanced" in lines
     assert lines[-1].endswith("psnr_db>=40, psnr_db<=90")
+    asked = set(describe_order(check(decoder="sprint-tiny", times="tbcm")))
+    assert {"decoder: sprint-tiny", "times: tbcm"} <= asked
