@@ -136,9 +136,7 @@ class Executor:
         assert self.encoder is not None
         return self._run(self.encoder, {self.chain.names.source: picture})[self.chain.names.encoded]
 
-    def run(
-        self, group: Group, values: Values, noise: Array, rows: range | None = None, start: Array | None = None
-    ) -> Values:
+    def run(self, group: Group, values: Values, noise: Array, rows: range | None = None, start: Array | None = None) -> Values:
         """The table after a group.
 
         Args:
