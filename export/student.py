@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
@@ -15,6 +16,7 @@ from sprint_export.export.bundle import find_artifact, make_artifact, read_bundl
 from sprint_export.export.exporter import Exporter, load_exporter
 from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
+from sprint_export.export.reading import check_room, count_read, tell_reading
 from sprint_export.files import remove, write_text
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord
@@ -84,7 +86,7 @@ def export_student(
         deployment: what for: a target, one of its precisions, a device, and options, of which those left open are the
             target's or the device's choice.
         out: the final folder; nothing is written there yet.
-        progress: is told (step, done, total).
+        progress: is told (step, done, total), in bytes of weights that were read.
         say: is told which components of an interrupted run are made again, and why.
 
     Returns:
@@ -114,15 +116,18 @@ def _gather_bundle(
         components = load_family(student.family).free_sizes(student).components
     key = bundle_key(student, deployment)
     work = open_work_folder(work, key)
-    records, artifacts = [], []
-    for i, (role, component) in enumerate(components.items()):
-        progress(Step("exporting", role), i, len(components))
-        finished = _find_finished(work / role, say)
-        if finished is None:
-            finished = _export_component(component, deployment, work / role, student.configs.get(role, {}))
+    found = {role: _find_finished(work / role, say) for role in components}
+    check_room(work, {role: components[role] for role in components if found[role] is None}, deployment)
+    records, artifacts, done, total = [], [], 0, sum(map(count_read, components.values()))
+    for role, component in components.items():
+        tell = partial(_tell, progress, Step("exporting", role), done, total)
+        tell(0)
+        folder, config = work / role, student.configs.get(role, {})
+        finished = found[role] or _export_component(tell_reading(component, tell), deployment, folder, config)
         records.append(finished.record)
         artifacts += _describe_files(finished.files, role, load_exporter(target))
-    progress(Step("exporting"), len(components), len(components))
+        done += count_read(component)
+    progress(Step("exporting"), total, total)
     artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
     bundle = Bundle(
         folder=work,
@@ -150,6 +155,11 @@ def _gather_bundle(
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return bundle
+
+
+def _tell(progress: Progress, step: Step, before: int, total: int, read: int) -> None:
+    """Progress in bytes of weights; the stage's end is told once, behind all networks."""
+    progress(step, max(0, min(before + read, total - 1)), total)
 
 
 def _describe_files(files: Mapping[str, tuple[int, str]], role: str, exporter: Exporter) -> list[Artifact]:

@@ -9,7 +9,7 @@ the target calls one; it ends as a scheme.
     {precision}     the precision asked for
     {convolution}   what the target's convolutions are fastest in, where that is another (nouns.target.Offer.convolutions)
     {gentler}       its nearest more exact: weights of the most bits beside float activations, where that is a precision of the
-                    target; else float
+                    target (or a rule's, beside a precision of weights alone); else float
     {first} {last}  the smallest and the largest number that the layers' names have at this place
 """
 
@@ -87,9 +87,14 @@ def fit_recipe(recipe: Recipe, precision: str, student: Student, target: Target)
     return dataclasses.replace(recipe, rules=tuple(map(fit, recipe.rules)))
 
 
-def list_weight_schemes(target: Target) -> tuple[str, ...]:
-    """Schemes of the target's own precisions that leave inputs in float, fewest bits first."""
-    schemes = [load_scheme(offer.scheme) for offer in target.offers.values() if offer.graph is not None and offer.is_quantized]
+def list_weight_schemes(target: Target, is_named: bool = True) -> tuple[str, ...]:
+    """Schemes that leave inputs in float, fewest bits first.
+
+    `is_named`: of the target's own precisions, if they serve its convolutions too; else also what it has for rules alone.
+    """
+    quantized = (offer for offer in target.offers.values() if offer.is_quantized)
+    offers = (offer for offer in quantized if not is_named or (offer.graph is not None and offer.convolutions is None))
+    schemes = [load_scheme(name) for name in dict.fromkeys(offer.scheme for offer in offers)]
     alone = sorted((scheme for scheme in schemes if scheme.inputs is None), key=lambda scheme: scheme.weights.bits)
     return tuple(scheme.name for scheme in alone)
 
@@ -97,7 +102,10 @@ def list_weight_schemes(target: Target) -> tuple[str, ...]:
 def find_gentler(precision: str, target: Target) -> str:
     """What a layer gets that the precision would hurt: weights of most bits beside float activations, or float.
 
-    Weights alone in 8 bits keep 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results).
+    Weights alone in 8 bits keep 60 dB where W8A8 has 48 and four-bit palettes 42 (benchmarks/results). Beside a precision that
+    leaves inputs in float too, it may be what the target has for rules alone.
     """
-    gentle = max(list_weight_schemes(target), key=lambda name: load_scheme(name).weights.bits, default=FLOAT)
-    return FLOAT if gentle == target.offers[precision].scheme else gentle
+    asked = load_scheme(target.offers[precision].scheme)
+    names = list_weight_schemes(target, is_named=asked.inputs is not None)
+    gentle = max(names, key=lambda name: load_scheme(name).weights.bits, default=asked.name)
+    return FLOAT if gentle == asked.name or load_scheme(gentle).weights.bits < asked.weights.bits else gentle

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, RefusedError, unknown_choice
-from sprint_export.nouns.chain import Chain
+from sprint_export.nouns.chain import EACH_STEP, Chain
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_member
 from sprint_export.students.folder import has_tensor, read_pipeline
+from sprint_export.students.schedule import Schedule, read_schedule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,7 @@ class Draws:
     compute: Compute = CPU
     hand_over: Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None] = keep_nothing
     recall: Callable[[object, Callable[[], Made]], Made] = make_anew
+    times: tuple[float, ...] = ()  # flow times; empty: the family's own of that many steps
 
     def take(self, rows: Sequence[int]) -> Draws:
         """Some of them."""
@@ -98,6 +100,10 @@ class Family(Protocol):
     local_roles: tuple[str, ...] = ()  # whose layers read in a quarter of a large picture what they read in the whole
     presets: Mapping[str, str] = {}  # `random:<preset>` -> title
     hub_ids: Mapping[str, str] = {}  # known students on the hub -> title
+    schedules: Mapping[str, Schedule] = {}  # by name, beside `plan_times`
+    completed_by: Mapping[
+        str, str
+    ] = {}  # parts that its checkpoint files come without -> where they are; empty: it reads no files
     holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix
 
     def __init__(self, name: str) -> None:
@@ -114,7 +120,12 @@ class Family(Protocol):
         return self.folder / "recipes"
 
     def reads(self, path: Path, parts: Parts) -> bool:
-        """Whether a folder, completed by `parts`, is this family's: by its pipeline class and the names of its weights alone."""
+        """Whether a folder, completed by `parts`, is this family's: by its pipeline class and the names of its weights alone.
+
+        Of files, whether it is a native checkpoint, by its name.
+        """
+        if path.is_file():
+            return path.suffix == ".pth" and bool(self.completed_by)
         return path.is_dir() and read_pipeline(path) in self.pipelines and all(has_tensor(path, mark) for mark in self.marks)
 
     @abstractmethod
@@ -153,6 +164,13 @@ class Family(Protocol):
     def replace_decoder(self, student: Student, folder: Path) -> Student:
         """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
+
+    def find_lora_layer(self, name: str) -> tuple[str, str]:
+        """Role and name there of a layer of a LoRA; one that no role's name stands before is the denoiser's."""
+        role, _, inner = name.partition(".")
+        if role in self.chain.roles:
+            return role, inner
+        return next(stage.role for stage in self.chain.stages if stage.when == EACH_STEP and not stage.optional), name
 
     def add_encoder(self, student: Student) -> Student:
         """A student with the network that encodes pictures (`Chain.names.source`); RefusedError where the family has none."""
@@ -213,19 +231,33 @@ def list_families() -> tuple[Family, ...]:
     return tuple(load_family(name) for name in list_members("student"))
 
 
-def plan_steps(family: Family, steps: int | Sequence[int], guidance: float | None = None) -> StepPlan:
-    """The schedules of one or several step counts, the default first.
+def plan_steps(
+    family: Family, steps: int | Sequence[int], guidance: float | None = None, times: str | Sequence[float] | None = None
+) -> StepPlan:
+    """The schedules of one or several step counts, the default first; or the one of `times`, whose guidance holds unless given.
 
     Raises:
-        InputError: no count, or one that the family has no schedule for.
+        InputError: no count, or one that the family has no schedule for; times that are no schedule, or not of that many steps.
     """
     counts = (steps,) if isinstance(steps, int) else tuple(dict.fromkeys(steps))
     if not counts:
         raise InputError("steps=(): expected at least one step count from 1 to 4")
-    times = tuple(s for count in counts for s in family.plan_times(count))
+    if times is not None:
+        return _plan_given(family, counts, guidance, times)
+    planned = tuple(s for count in counts for s in family.plan_times(count))
     scale = family.guidance if guidance is None else guidance
     several = counts if len(counts) > 1 else ()
-    return StepPlan(times, scale, family.time_dtype, several, family.starts_from_noise)
+    return StepPlan(planned, scale, family.time_dtype, several, family.starts_from_noise)
+
+
+def _plan_given(family: Family, counts: Sequence[int], guidance: float | None, times: str | Sequence[float]) -> StepPlan:
+    schedule = read_schedule(times, family.schedules)
+    count = len(schedule.times)
+    if counts not in ((1,), (count,)):  # one step is what a run has that says nothing of steps
+        raise InputError(f"times={times!r} are one schedule of {count} steps; leave steps={','.join(map(str, counts))} out")
+    given = (guidance, schedule.guidance, family.guidance)
+    scale = next(each for each in given if each is not None)
+    return StepPlan(schedule.times, scale, starts_from_noise=family.starts_from_noise)
 
 
 def time_calls(module: Any, seconds: list[float], clock: Callable[[], float]) -> None:

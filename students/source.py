@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, unknown_choice
@@ -14,7 +15,7 @@ from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.students.embedded import complete_folder
 from sprint_export.students.family import Family, list_families, load_family
-from sprint_export.students.folder import check_file, find_part, fingerprint_folder, hash_file, read_pipeline
+from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_pipeline
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
@@ -59,12 +60,16 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
     student = _load_plain(source, variant, found)
     if parts == NO_PARTS:
         return student
+    from sprint_export.students.lora import merge_lora
+
+    family = load_family(student.family)
+    for lora in found.lora:
+        student = merge_lora(student, family, lora)
     if found.decoder is not None:
-        student = load_family(student.family).replace_decoder(student, Path(found.decoder))
+        student = family.replace_decoder(student, Path(found.decoder))
     if found.controlnet is not None:
-        folder = find_part(Path(found.controlnet), *PARTS["controlnet"])
-        student = load_family(student.family).add_controlnet(student, folder)
-    return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student.fingerprint, found))
+        student = family.add_controlnet(student, find_part(Path(found.controlnet), *PARTS["controlnet"]))
+    return dataclasses.replace(student, parts=found, fingerprint=_fingerprint_parts(student, found))
 
 
 def _find_parts(parts: Parts) -> Parts:
@@ -74,14 +79,16 @@ def _find_parts(parts: Parts) -> Parts:
     return dataclasses.replace(parts, lora=lora, **found)
 
 
-def _fingerprint_parts(checkpoint: str, parts: Parts) -> str:
-    """sha256 over a checkpoint's fingerprint and what its parts were read from."""
-    loras = [[hash_file(check_file(each.file, each.file.parent)).hex(), each.scale] for each in parts.lora]
+def _fingerprint_parts(student: Student, parts: Parts) -> str:
+    """sha256 over the fingerprint of a student's checkpoint, what its parts were read from, and which variant of that."""
+    from sprint_export.students.lora import list_files
+
+    loras = [[*(hash_file(file).hex() for file in list_files(each.file)), each.scale] for each in parts.lora]
     folders = {
         name: [fingerprint_folder(Path(folder), part=part) for part in {find_part(Path(folder), each): 0 for each in PARTS[name]}]
         for name, folder in parts.folders.items()
     }
-    return hashlib.sha256(json.dumps([checkpoint, loras, folders], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([student.fingerprint, student.variant, loras, folders], sort_keys=True).encode()).hexdigest()
 
 
 def _flag(part: str) -> str:
@@ -105,7 +112,7 @@ def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None
     if is_embedded(name):
         return complete_folder(HERE / name.replace("-", "_")), name, None
     folder = resolve_path(option, Path(source))
-    if folder.is_dir():
+    if folder.exists():
         return folder, str(folder), None  # whole, so that a bundle finds it from anywhere
     hub = _HUB_ID.fullmatch(name)
     assert hub is not None, "check_source lets nothing else through"
@@ -120,7 +127,7 @@ def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
     """
     _check_parts(parts)
     name = str(source)
-    if (parts.vae or parts.text_encoder) is not None and not is_file(Path(source)):
+    if (parts.vae or parts.text_encoder) is not None and not is_file(resolve_path("--student", Path(source))):
         raise InputError(f"--vae and --text-encoder complete a checkpoint file; {name} has its own: leave them out")
     if name.startswith(RANDOM):
         return _find_preset(name)
@@ -141,11 +148,9 @@ def _is_hub_id(name: str) -> bool:
 def _check_parts(parts: Parts) -> None:
     for lora in parts.lora:
         file = resolve_path("--lora", lora.file)
-        if file.suffix != ".safetensors" or not is_file(file):
-            found = "there is no such file" if not is_file(file) else "pickles can hold code and are not read"
-            raise InputError(f"--lora {lora.file}: expected a file of safetensors; {found}")
-    if parts.lora:
-        raise InputError("--lora is not there yet")
+        if not (is_folder(file) or (file.suffix == ".safetensors" and is_file(file))):
+            found = "pickles can hold code and are not read" if is_file(file) else "there is no such file"
+            raise InputError(f"--lora {lora.file}: expected safetensors or a folder of them; {found}")
     for name, value in parts.folders.items():
         if not (is_embedded(str(value)) or is_folder(resolve_path(_flag(name), Path(value))) or _is_hub_id(str(value))):
             raise InputError(f"{_flag(name)} {value}: there is no such folder; expected one, or a hub id owner/name")
@@ -169,15 +174,14 @@ def is_embedded(name: str) -> bool:
 
 def _find_family(folder: Path, parts: Parts) -> Family:
     """The family that reads a folder; of several the one that asks for most of its weights."""
-    index = folder / "model_index.json"
+    families, index = list_families(), folder / "model_index.json"
     if not folder.is_dir():
-        raise InputError(f"{folder} is a file; expected a diffusers folder with a model_index.json")
+        return _find_reader(folder, families, parts)
     if not index.is_file():
         raise InputError(
             f"{folder} has no model_index.json; expected a diffusers pipeline folder (transformer/, vae/, "
             "text_encoder/, tokenizer/, scheduler/)"
         )
-    families = list_families()
     found = [family for family in families if family.reads(folder, parts)]
     if not found:
         known = dict.fromkeys(name for family in families for name in family.pipelines)
@@ -185,10 +189,25 @@ def _find_family(folder: Path, parts: Parts) -> Family:
     return max(found, key=lambda family: len(family.marks))
 
 
+def _find_reader(file: Path, families: Sequence[Family], parts: Parts) -> Family:
+    """The family that reads a checkpoint's file, once all that it comes without is named."""
+    family = next((family for family in families if family.reads(file, parts)), None)
+    if family is None:
+        raise InputError(f"{file} is a file; expected a diffusers folder with a model_index.json, or a native checkpoint, a .pth")
+    missing = [
+        f"{_flag(name)} FOLDER or hub id (e.g. {known})"
+        for name, known in family.completed_by.items()
+        if name not in parts.folders
+    ]
+    if missing:
+        raise InputError(f"{file} holds the denoiser alone; give the rest beside it: {', '.join(missing)}")
+    return family
+
+
 def is_at_hand(source: str | Path) -> bool:
     """Whether what `check_source` lets through can be loaded without a download."""
     name, hub = str(source), _HUB_ID.fullmatch(str(source))
-    if hub is None or name.startswith(RANDOM) or is_embedded(name) or is_folder(Path(source)):
+    if hub is None or name.startswith(RANDOM) or is_embedded(name) or Path(source).exists():
         return True
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -46,8 +46,14 @@ def test_an_order_gathers_its_parts() -> None:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        (Parts((Lora(Path("none.safetensors")),)), "--lora none.safetensors: expected a file of safetensors; there is no such"),
-        (Parts((Lora(HERE / "source.py"),)), "source.py: expected a file of safetensors; pickles can hold code and are not read"),
+        (
+            Parts((Lora(Path("none.safetensors")),)),
+            "--lora none.safetensors: expected safetensors or a folder of them; there is no such",
+        ),
+        (
+            Parts((Lora(HERE / "source.py"),)),
+            "source.py: expected safetensors or a folder of them; pickles can hold code and are not",
+        ),
         (Parts(decoder="./none"), "--decoder ./none: there is no such folder; expected one, or a hub id owner/name"),
         (Parts(text_encoder="none"), "--text-encoder none: there is no such folder"),
         (

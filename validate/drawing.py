@@ -145,7 +145,10 @@ def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts:
     noise = make_noise(NOISE_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
     samples = load_family(specialized.family).make_inputs(specialized, prompts)
     inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
-    return Draws(prompts, noise, specialized.plan.guidance, inputs, compute)
+    plan, family = specialized.plan, load_family(specialized.family)
+    times = tuple(plan.times[row] for row in plan.rows())
+    own = family.plan_times(plan.steps)
+    return Draws(prompts, noise, plan.guidance, inputs, compute, times=() if times == own else times)
 
 
 def picture_side(bundle: Bundle) -> int:

@@ -1,7 +1,7 @@
 """The reference's pictures, kept on disk (kept.py): validating again, another target, or a larger count draws what is new.
 
-A picture is kept as soon as it is drawn, under all that decides it: student, prompt, noise, what optional networks take, steps,
-guidance, versions of the libraries, the family's code, the CPU's instructions.
+A picture is kept as soon as it is drawn, under all that decides it: student, prompt, noise, what optional networks take, steps or
+times, guidance, versions of the libraries, the family's code, the CPU's instructions.
 Seconds are of pictures drawn in this run alone: a kept one took none.
 """
 
@@ -88,4 +88,5 @@ def _describe_drawing(student: Student, draws: Draws) -> str:
     versions = [importlib.metadata.version(name) for name in LIBRARIES]
     code, steps, guidance = _describe_code(student.family), len(draws.noise), draws.guidance
     cpu = torch.backends.cpu.get_cpu_capability() if draws.compute.is_cpu else draws.compute.title
-    return json.dumps([student.fingerprint, student.source, steps, guidance, "float32", versions, code, cpu])
+    schedule = draws.times or steps
+    return json.dumps([student.fingerprint, student.source, schedule, guidance, "float32", versions, code, cpu])

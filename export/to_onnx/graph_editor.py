@@ -85,6 +85,16 @@ class GraphEditor:
         turned = None if value.shape is None else [value.shape[axis] for axis in axes]
         return self.add("Transpose", [value], turned, _name=_name, perm=list(axes))
 
+    def dequantize_transposed(self, matrix: ir.Value, node: ir.Node, _name: str | None = None) -> ir.Value:
+        """W^T [in, out] restored as a DequantizeLinear restores the weight [out, in, 1, 1] of a 1x1 convolution."""
+        scale, *rest = (value for value in node.inputs[1:] if value is not None)
+        axis: dict[str, Any] = {"axis": 1} if shape_of(scale) else {}
+        if (block := node.attributes.get_int("block_size", 0)) > 0:
+            count, width = extent(scale, 1), extent(scale, 0)
+            scale = self.view(f"{scale.name}.transposed", scale, (count, width), lambda a: a.reshape(width, count).T)
+            axis = {"axis": 0, "block_size": block}
+        return self.add("DequantizeLinear", [matrix, scale, *rest], _dtype=scale.dtype, _name=_name, **axis)
+
     def ints(self, values: Sequence[int]) -> ir.Value:
         """A constant vector of int64."""
         return self.constant(ir.Tensor(np.array(values, np.int64)))

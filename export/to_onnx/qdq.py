@@ -26,15 +26,13 @@ from sprint_export.export.narrow import check_fits
 from sprint_export.export.to_onnx.branches import add_branch
 from sprint_export.export.to_onnx.dynamic_inputs import round_dynamically
 from sprint_export.export.to_onnx.graph_editor import register
-from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, STORED_TYPES, TORCH_TYPES, to_ir
+from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, SLICE, STORED_TYPES, TORCH_TYPES, to_ir
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
 from sprint_export.quantize.scales import input_format, input_scale, output_scale, split_weight
 from sprint_export.quantize.schemes.scheme import Inputs, Palette, Scheme, load_scheme
 from sprint_export.weights import Handle
 
-WHOLE_BYTE = 8
-SLICE = 1 << 24  # values that are rounded together
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
 
 Shared = dict[tuple[object, ...], ir.Value]  # source, scales, format -> what was rounded so
@@ -79,8 +77,7 @@ def insert_qdq(model: ir.Model, component: Component) -> None:
         component: of which it is the graph.
 
     Raises:
-        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; an embedding has
-            less than a byte a value; a weight is a palette.
+        InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; or is a palette.
     """
     graph, shared = model.graph, Shared()
     for name, layer in component.layers.items():
@@ -112,11 +109,6 @@ def _check_weight(name: str, weight: _Weight, scheme: Scheme) -> None:
     """Refuse what this form of a graph cannot say."""
     if isinstance(scheme, Palette):
         raise InputError(f"layer {name!r}: {scheme.name} stores a palette, and ONNX has none; use a coreml target")
-    if weight.node.op_type == "Gather" and scheme.weights.bits < WHOLE_BYTE:
-        raise InputError(
-            f"layer {name!r}: an ONNX graph gathers an embedding in whole bytes, found {scheme.name}; give it a scheme of 8 "
-            "bits or 'float' in the recipe"
-        )
 
 
 def _round_input(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, inputs: Inputs, shared: Shared) -> ir.Value:
@@ -177,14 +169,17 @@ def _store_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, schem
     """A weight's place taken by its quantized values and their scales, both lazy."""
     name, dtype, stored_dtype = weight.name, FLOAT_TYPES[layer.scale_dtype], STORED_TYPES[scheme.weights.name]
 
+    found: list[torch.Tensor] = []  # scales, until they are written behind the values: a weight is read once
+
     def quantized() -> ir.TensorProtocol:
-        rows = [scheme.pack(rows, layer)["stored"] for rows in weight.load_rows(layer)]
-        result = rows[0] if len(rows) == 1 else torch.cat(rows)
+        packed = [scheme.pack(rows, layer) for rows in weight.load_rows(layer)]
+        found[:] = [join_rows([part["scale"] for part in packed])]
+        result = join_rows([part.pop("stored") for part in packed])
         return to_ir(result.transpose(0, 1) if weight.is_transposed else result, stored_dtype, name)
 
     def scales() -> ir.TensorProtocol:
-        rows = [scheme.weight_scale(rows, layer) for rows in weight.load_rows(layer)]
-        value = rows[0] if len(rows) == 1 else torch.cat(rows)  # [out], [out, in / group] or a scalar
+        # [out], [out, in / group] or a scalar
+        value = found.pop() if found else join_rows([scheme.weight_scale(rows, layer) for rows in weight.load_rows(layer)])
         if layer.group:
             tail = (1,) * (len(shape) - 2)
             value = value.t() if weight.is_transposed else value.reshape(*value.shape, *tail).expand(shape)
@@ -196,6 +191,18 @@ def _store_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, schem
     scale = register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=dtype, shape=ir.Shape(shape)))
     del graph.initializers[name]
     return stored, scale
+
+
+def join_rows(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Slices of rows one after the other; they are used up, so that never more than one is there twice."""
+    if len(parts) == 1:
+        return parts.pop()
+    whole, start = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:]), 0
+    while parts:
+        part = parts.pop(0)
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
 
 
 def _scale_shape(weight: _Weight, layer: QuantizedLayer) -> list[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import onnx_ir as ir
 import torch
 
-from sprint_export.export.narrow import narrow
+from sprint_export.export.narrow import check_fits, narrow
 from sprint_export.weights import Handle
 
 TORCH_TYPES = {
@@ -17,17 +19,30 @@ TORCH_TYPES = {
     ir.DataType.INT8: torch.int8,
     ir.DataType.FLOAT8E4M3FN: torch.float8_e4m3fn,
 }
+SLICE = 1 << 24  # values that are cast or rounded together
 FLOAT_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 STORED_TYPES = {"int4": ir.DataType.INT4, "int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}  # by a format's name
 
 
+class _FloatTensor(ir.LazyTensor):
+    """A handle that loads, and casts to the graph's type, when its bytes are asked for; into a file slice after slice of rows."""
+
+    def __init__(self, name: str, handle: Handle, dtype: ir.DataType) -> None:
+        super().__init__(lambda: to_ir(handle.load(), dtype, name), dtype=dtype, shape=ir.Shape(handle.shape), name=name)
+        self._handle = handle
+
+    def tofile(self, file: Any) -> None:
+        """Cast as a whole, a table of words in 16 bits would be there in float32 too."""
+        value = self._handle.load()
+        check_fits(value, TORCH_TYPES[self.dtype], str(self.name))
+        rows = max(1, SLICE * len(value) // max(value.numel(), 1)) if value.ndim else 1
+        for part in value.split(rows) if value.ndim else (value,):
+            _hand_over(part.to(TORCH_TYPES[self.dtype]), self.dtype, str(self.name)).tofile(file)
+
+
 def lazy_tensor(name: str, handle: Handle, dtype: ir.DataType) -> ir.LazyTensor:
-    """A handle as an onnx_ir tensor that loads, and casts to the graph's type, when its bytes are asked for."""
-
-    def compute() -> ir.TensorProtocol:
-        return to_ir(handle.load(), dtype, name)
-
-    return ir.LazyTensor(compute, dtype=dtype, shape=ir.Shape(handle.shape), name=name)
+    """A handle as an onnx_ir tensor in the graph's type."""
+    return _FloatTensor(name, handle, dtype)
 
 
 def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.TensorProtocol:
@@ -38,7 +53,11 @@ def to_ir(value: torch.Tensor, dtype: ir.DataType, name: str) -> ir.TensorProtoc
     """
     if dtype == ir.DataType.INT4:  # torch has no such type
         return ir.Tensor(value.numpy().astype(ml_dtypes.int4), dtype=dtype, name=name)
-    cast = narrow(value, TORCH_TYPES[dtype], name).contiguous()
+    return _hand_over(narrow(value, TORCH_TYPES[dtype], name), dtype, name)
+
+
+def _hand_over(cast: torch.Tensor, dtype: ir.DataType, name: str) -> ir.Tensor[Any]:
+    cast = cast.contiguous()
     size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[cast.element_size()]
     array = cast.view(size).numpy() if cast.ndim else cast.reshape(1).view(size).numpy().reshape(())
     return ir.Tensor(array.view(dtype.numpy()), dtype=dtype, name=name)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sprint_export.quantize.patterns import Layer
 
+SMALLEST_GROUP = 32  # of input values; what kernels for 4 bits start at
 MIN_CHANNELS = 16  # an 8-bit kernel reads 16 values at a time, as modelopt assumes too; thinner layers stay float
 
 
@@ -85,9 +86,14 @@ class Scheme:
         return None
 
     def fit_group(self, shape: Sequence[int], wanted: int) -> int:
-        """The group that a weight [out, in, ...] gets; 0 where the wanted one would leave a shorter one: no format can say it."""
-        wanted = wanted or self.group
-        return wanted if wanted and shape[1] % wanted == 0 else 0
+        """The group that a weight [out, in, ...] gets: the wanted one, halved until it divides the row.
+
+        0 where even SMALLEST_GROUP would leave a shorter one: no format can say it.
+        """
+        group = wanted or self.group
+        while group and shape[1] % group:
+            group = group // 2 if group > SMALLEST_GROUP else 0
+        return group
 
     def weight_scale(self, weight: torch.Tensor, layer: QuantizedLayer) -> torch.Tensor:
         """Scales float32 of a weight [out, in, ...]: a scalar, [out], or [out, in / group]."""

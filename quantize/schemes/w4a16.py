@@ -1,4 +1,4 @@
-"""Symmetric INT4 weights in blocks: scale = amax / 7 for every 32 input values, 128 for TensorRT; GPUs unpack it."""
+"""Symmetric INT4 weights in blocks: scale = amax / 7 for as many input values as the target says; kernels unpack them."""
 
 from sprint_export.quantize.schemes.formats import INT4
 from sprint_export.quantize.schemes.gates import FEW_BITS

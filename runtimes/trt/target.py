@@ -44,7 +44,12 @@ if TYPE_CHECKING:
 # What TensorRT for RTX 1.7 compiles for: Turing, Ampere, Ada, Blackwell.
 _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 # What the tensor cores need at least, with the reason: bf16 since Ampere, FP8 since Ada.
-_NEEDS = {"bf16": ((8, 0), "onnx-int8"), "int8": ((8, 0), "onnx-int8"), "fp8": ((8, 9), "trt-int8")}
+_NEEDS = {
+    "bf16": ((8, 0), "onnx-int8"),
+    "int8": ((8, 0), "onnx-int8"),
+    "w4a16": ((8, 0), "onnx-w4a16"),
+    "fp8": ((8, 9), "trt-int8"),
+}
 BUILDER = TargetOption(
     "builder",
     "tensorrt-rtx (default; needs no GPU) or tensorrt (on the GPU it is for).",
@@ -148,7 +153,8 @@ TARGET = TrtTarget(
         "int8": Offer("w8a8", "bf16"),
         "fp8": Offer("fp8", "bf16", convolutions="w8a8"),  # twice the rate (docs/decisions/0010-rtx-decoder.md)
         "w8a16": Offer("w8a16"),
-        "int4": Offer("w4a16", group=128),
+        "w4a16": Offer("w4a16", "bf16", group=64, convolutions="w8a8"),
+        "int4": Offer("w4a16", group=64),
     },
     default_device="rtx-4090",
     extra="trt",

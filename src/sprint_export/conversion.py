@@ -208,7 +208,7 @@ class Loaded:
         if layout not in self._specialized:
             self._progress(SPECIALIZING, 0, 1)
             student = specialize_student(
-                self.student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens
+                self.student, order.steps, order.guidance, layout, order.prefix_cache, order.prompt_tokens, order.times
             )
             student = keep_components(student, checked.components or tuple(student.components))
             self._specialized[layout] = student

@@ -83,11 +83,11 @@ def _check_size_budget(deployment: Deployment, recipe: Recipe | str | None, is_w
 
 
 def _mixes_bits(offer: Offer) -> bool:
-    """Whether layers of more bits fit beside those of a precision: it leaves inputs in float and stores less than a byte."""
+    """Whether layers of more bits fit beside those of a precision: it leaves all inputs in float and stores less than a byte."""
     from sprint_export.quantize.schemes.scheme import load_scheme
 
     scheme = load_scheme(offer.scheme)
-    return scheme.inputs is None and scheme.weights.bits < WHOLE_BYTE
+    return scheme.inputs is None and scheme.weights.bits < WHOLE_BYTE and offer.convolutions is None
 
 
 def check_rules(recipe: Recipe, target: Target) -> None:

@@ -125,12 +125,14 @@ def _resolve_order(order: Order) -> CheckedOrder:
     deployment = read_deployment(order.target, order.device)
     # None: a hub id that is not known; what it is, is seen when it is there
     if isinstance(order.student, Student) and order.parts != NO_PARTS:
-        raise InputError("lora, decoder, vae, text_encoder and controlnet belong to a checkpoint; give them to load_student as its parts")
+        raise InputError(
+            "lora, decoder, vae, text_encoder and controlnet belong to a checkpoint; give them to load_student as its parts"
+        )
     family = load_family(order.student.family) if isinstance(order.student, Student) else check_source(order.student, order.parts)
     _check_numbers(order)
     check_compute(order.compute)
     if family is not None:
-        plan_steps(family, order.steps)
+        plan_steps(family, order.steps, times=order.times)
     _check_components(order.components, family)
     options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
     deployment = replace(deployment, options=options, hashed=order.list_hashed())

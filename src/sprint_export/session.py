@@ -193,7 +193,9 @@ class Pipeline:
             return request.inputs
         chain, networks = self.executor.chain, self.executor.networks
         if chain.names.scale not in chain.list_given(networks):
-            raise InputError("control: no network here takes a control picture; export a student with a ControlNet (--controlnet)")
+            raise InputError(
+                "control: no network here takes a control picture; export a student with a ControlNet (--controlnet)"
+            )
         pictures = self._read_pictures("control", request.control, count, state)
         scale = np.full(count, request.control_scale, np.float32)
         return {chain.names.source: np.broadcast_to(pictures, (count, *pictures.shape[1:])), chain.names.scale: scale} | dict(
@@ -228,9 +230,7 @@ class Pipeline:
             raise InputError(f"height={height}, width={width}: these sessions have one size; leave height and width out")
         return self.sizes.choose(height, width)
 
-    def _check_noise(
-        self, prompts: Sequence[str], seed: int, noise: Array | None, shape: tuple[int, tuple[int, ...]]
-    ) -> Array:
+    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None, shape: tuple[int, tuple[int, ...]]) -> Array:
         """The noise to use, float32 [steps, B, *latents], for that many steps and latents of that shape."""
         import numpy as np
 

@@ -21,6 +21,7 @@ def specialize_student(
     layout: str = CHANNELS_LAST,
     prefix_cache: bool = True,
     prompt_tokens: int | None = None,
+    times: str | Sequence[float] | None = None,
 ) -> Student:
     """Fix the number of steps, the guidance and the prompt's instruction, and fold what that makes constant.
 
@@ -34,13 +35,14 @@ def specialize_student(
             positions only. False computes all: for a tokenizer that joins prompts to the prefix.
         prompt_tokens: rows of text the networks are fixed to, BOS and then the prompt; default and at most the pipeline's own
             (300). Fewer are exact for prompts that fit, and others are refused: rows beyond a prompt are hidden anyway.
+        times: flow times of one schedule in place of the family's own for `steps`, as students/schedule.py reads them.
 
     Returns:
         A new student with a plan; the input is unchanged.
 
     Raises:
-        InputError: the student is specialized already, steps or prompt_tokens is out of range, there is no such layout, a prompt
-            that came with the student cannot follow a prefix that is held, or the stock tokenizer makes other ids of it.
+        InputError: the student is specialized already, steps, times or prompt_tokens is out of range, there is no such layout, a
+            prompt that came with the student cannot follow a prefix that is held, or the stock tokenizer makes other ids of it.
     """
     if layout not in (CHANNELS_LAST, CHANNELS_FIRST):
         raise unknown_choice("layout", layout, (CHANNELS_LAST, CHANNELS_FIRST))
@@ -50,21 +52,34 @@ def specialize_student(
             "load it again to specialize it differently"
         )
     family = load_family(student.family)
-    plan = plan_steps(family, steps, guidance)
+    plan = plan_steps(family, steps, guidance, times)
     family.check_tokenizer(student)
     prompt = _fix_prompt(student, prefix_cache and family.holds_prefix, prompt_tokens)
     specialized = dataclasses.replace(family.specialize(dataclasses.replace(student, prompt=prompt), plan), plan=plan)
+    specialized = _keep_notes(specialized, student)
     return family.arrange_channels_first(specialized) if layout == CHANNELS_FIRST else specialized
+
+
+def _keep_notes(specialized: Student, student: Student) -> Student:
+    """Specialized, with what was noted of its networks when they were loaded."""
+    noted = [network for network in student.components.values() if network.notes]
+    components = dict(specialized.components)
+    for network in noted:
+        components[network.role] = dataclasses.replace(
+            components[network.role], notes=(*network.notes, *components[network.role].notes)
+        )
+    return dataclasses.replace(specialized, components=components)
 
 
 def specialize_like(student: Student, bundle: Bundle) -> Student:
     """The student as it was specialized for a bundle, with an encoder of pictures where that has one."""
+    family, plan, prompt = load_family(student.family), bundle.plan, bundle.prompt
     if bundle.chain.names.source and not student.chain.names.source:
-        student = load_family(student.family).add_encoder(student)
-    counts, prompt = bundle.plan.counts or bundle.plan.steps, bundle.prompt
-    return specialize_student(
-        student, counts, bundle.plan.guidance, bundle.layout, prefix_cache=bool(prompt.prefix_ids), prompt_tokens=prompt.keep
-    )
+        student = family.add_encoder(student)
+    is_own = plan.counts or plan.times == family.plan_times(plan.steps)
+    times = None if is_own else plan.times
+    steps, held = plan.counts or plan.steps, bool(prompt.prefix_ids)
+    return specialize_student(student, steps, plan.guidance, bundle.layout, held, prompt.keep, times)
 
 
 def _fix_prompt(student: Student, prefix_cache: bool, prompt_tokens: int | None) -> PromptPlan:

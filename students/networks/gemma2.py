@@ -154,7 +154,7 @@ class PromptAttention(torch.nn.Module):
     """Stands in for Gemma2Attention: tanh(q k^T scaling / cap) cap + bias, with constant keys and values before the computed.
 
     Args:
-        stock: whose projections it takes over.
+        stock: whose projections it takes over, and its norms of queries and keys where it has them.
         prefix: how many constant keys there are; 0 for none.
     """
 
@@ -165,7 +165,8 @@ class PromptAttention(torch.nn.Module):
         super().__init__()
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = stock.q_proj, stock.k_proj, stock.v_proj, stock.o_proj
         self.head_dim, self.groups, self.prefix = stock.head_dim, stock.num_key_value_groups, prefix
-        self.scaling, self.cap = stock.scaling, stock.attn_logit_softcapping
+        self.scaling, self.cap = stock.scaling, getattr(stock, "attn_logit_softcapping", None)
+        self.q_norm, self.k_norm = (getattr(stock, name, torch.nn.Identity()) for name in ("q_norm", "k_norm"))
         if prefix:
             shape = (1, stock.config.num_key_value_heads, prefix, stock.head_dim)
             self.register_buffer("prefix_keys", torch.empty(shape, device="meta"))
@@ -177,7 +178,7 @@ class PromptAttention(torch.nn.Module):
             project(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return (*apply_rotary_pos_emb(q, k, *rotation), v)
+        return (*apply_rotary_pos_emb(self.q_norm(q), self.k_norm(k), *rotation), v)
 
     def attend(self, heads: Heads, bias: torch.Tensor) -> torch.Tensor:
         """Heads as `project` gives them, bias [1, 1, S, prefix + S] -> [B, S, D]."""

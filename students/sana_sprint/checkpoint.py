@@ -12,7 +12,7 @@ import torch
 
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.student import Component, Student
-from sprint_export.students.covered import show
+from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
 from sprint_export.students.family import Family
 from sprint_export.students.folder import (
     check_file,
@@ -21,7 +21,6 @@ from sprint_export.students.folder import (
     list_hashed,
     read_json,
     read_licence,
-    read_prompts,
 )
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
@@ -29,7 +28,6 @@ from sprint_export.students.sana_sprint.configs import (
     CLASSES,
     check_agreement,
     check_control,
-    check_depth,
     check_index,
     check_scheduler,
     check_side,
@@ -40,9 +38,8 @@ from sprint_export.students.sana_sprint.folds import position_table
 from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
 from sprint_export.students.sana_sprint.reference import FOLDERS
 from sprint_export.students.sana_sprint.two_times import HELD, embed_two_times, rename_second
-from sprint_export.weights import Handle, check_fit, choose_variant, constant, find_weights, open_safetensors
+from sprint_export.weights import Handle, check_fit, constant, open_safetensors
 
-GENERAL_PROMPTS = Path(__file__).parents[1] / "prompts.txt"
 COMPUTED = ("rotary_emb.", "patch_embed.pos_embed")  # buffers that no checkpoint stores
 CONTROLNET = "controlnet"  # a folder beside the others
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
@@ -61,23 +58,19 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     check_index(str(folder / "model_index.json"), index)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     check_scheduler(str(scheduler), read_json(scheduler, folder))
-    weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
-    fingerprint = fingerprint_folder(folder, _list_other_variants(folder, variant))
+    weights = {role: read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
+    fingerprint = fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant))
     settings = read_settings(folder / "tokenizer", folder)
     student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
     check_side(source, student.configs)
-    own = {use: folder / f"{use}_prompts.txt" for use in ("calibration", "validation")}
-    prompts = {use: read_prompts(file, folder) if file.exists() else read_general_prompts() for use, file in own.items()}
     if (folder / CONTROLNET).is_dir():
         student = add_controlnet(student, folder / CONTROLNET)
     return dataclasses.replace(
-        student,
+        add_prompts(student, folder),
         family=family.name,
         folder=folder,
         variant=variant,
         configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
-        calibration_prompts=prompts["calibration"],
-        validation_prompts=prompts["validation"],
     )
 
 
@@ -104,7 +97,7 @@ def add_controlnet(student: Student, folder: Path) -> Student:
     config = complete_config("controlnet", str(file), read_json(file, folder))
     for path in list_hashed(folder):
         check_file(path, folder)
-    weights = _read_weights("controlnet", folder, "diffusion_pytorch_model", None)
+    weights = read_weights("controlnet", folder, "diffusion_pytorch_model", None)
     return attach_controlnet(student, config, weights, str(file))
 
 
@@ -125,22 +118,6 @@ def _add_network(student: Student, component: Component, config: Mapping[str, An
     chain = FAMILY.chain.keep(components)
     ordered = {role: components[role] for role in chain.roles}
     return dataclasses.replace(student, components=ordered, chain=chain, configs={**student.configs, component.role: config})
-
-
-def _list_other_variants(folder: Path, variant: str | None) -> set[Path]:
-    """Weights that lie beside the chosen ones and are not read, so that a fingerprint tells variants apart."""
-    unused: set[Path] = set()
-    for name, stem in FOLDERS.values():
-        chosen = choose_variant(folder / name, stem, variant)
-        mark = f".{chosen}" if chosen else ""
-        used = {*find_weights(folder / name, stem, variant), folder / name / f"{stem}.safetensors.index{mark}.json"}
-        unused |= {path for path in (folder / name).glob(f"{stem}*") if ".safetensors" in path.name and path not in used}
-    return unused
-
-
-def read_general_prompts() -> tuple[str, ...]:
-    """The prompts of this package, for students that come without."""
-    return read_prompts(GENERAL_PROMPTS, GENERAL_PROMPTS.parent)
 
 
 def assemble(
@@ -189,14 +166,8 @@ def assemble(
 
 
 def _build(role: str, file: str, config: Mapping[str, Any]) -> torch.nn.Module:
-    make: Any = {"text_encoder": make_gemma2, "vae_decoder": make_autoencoder}.get(role, functools.partial(make_stock, role))
-    try:
-        module: torch.nn.Module = make(config)
-    except Exception as error:  # the stock classes check little; what they stumble over is a value of the config
-        raise InputError(
-            f"{file} describes no {role} that can be built ({' '.join(str(error).split())[:300]!r}); found {show(dict(config))}"
-        ) from error
-    return module
+    makers: dict[str, Maker] = {"text_encoder": make_gemma2, "vae_decoder": make_autoencoder}
+    return build_module(makers.get(role, functools.partial(make_stock, role)), role, file, config)
 
 
 def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Handle], where: str) -> None:
@@ -216,7 +187,12 @@ def make_stock(role: str, config: Mapping[str, Any]) -> torch.nn.Module:
     return network
 
 
-def _read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+def read_weights(role: str, folder: Path, stem: str, variant: str | None) -> dict[str, Handle]:
+    """Handles of a network's weights under the names of its stock class.
+
+    Raises:
+        InputError: there are none, they are damaged, or the same is there under two names.
+    """
     handles = open_safetensors(folder, stem, variant, says_format=role == "text_encoder")
     if role != "text_encoder":
         return rename_second({name: handle for name, handle in handles.items() if name != "patch_embed.pos_embed"})

@@ -7,8 +7,7 @@ rest is refused.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers import AutoencoderDC, SanaControlNetModel, SanaTransformer2DModel, SCMScheduler
@@ -215,17 +214,6 @@ def _check_rotary(file: str, config: Config, defaults: Config) -> None:
                 f"{file}: rope_parameters={show(new)} says another {old} than {show(known)}, which the stock classes "
                 "installed here would take; expected both to agree, or transformers 5 and rope_parameters alone"
             )
-
-
-def check_depth(file: str, key: str, config: Config, names: Iterable[str], blocks: str) -> None:
-    """Whether a network has as many layers as its weights: said before it is built, which takes a second a thousand.
-
-    Raises:
-        InputError: it has not.
-    """
-    found = {match[1] for name in names if (match := re.match(rf"{blocks}\.(\d+)\.", name))}
-    if config[key] != len(found):
-        raise InputError(f"{file}: {key}={config[key]}: the config does not fit its weights, which are of {len(found)} layers")
 
 
 def _count_pixels(transformer: Config, vae: Config) -> int:

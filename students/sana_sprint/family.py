@@ -1,7 +1,7 @@
 """SANA-Sprint and TBCM students (same network and sampler): SanaTransformer2DModel, Gemma-2, DC-AE.
 
-Reads a diffusers folder lazily (checkpoint.py), specializes the networks to their fixed steps (specialized.py), and says what it
-covers (configs.py), how prompts become ids (prompt.py) and what the reference is (reference.py).
+Reads a diffusers folder (checkpoint.py) or a native .pth (native.py) lazily, specializes the networks to their fixed steps
+(specialized.py), and says what it covers (configs.py), how prompts become ids (prompt.py), what the reference is (reference.py).
 Sources: arXiv 2503.09641 (SANA-Sprint), 2511.20410 (TBCM), diffusers pipeline_sana_sprint.py.
 """
 
@@ -16,8 +16,8 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
-from sprint_export.students.sana_sprint.published import HUB_IDS, PRESETS
-from sprint_export.students.sana_sprint.times import trigflow_times
+from sprint_export.students.sana_sprint.published import COMPLETED_BY, HUB_IDS, PRESETS
+from sprint_export.students.sana_sprint.times import SCHEDULES, trigflow_times
 
 if TYPE_CHECKING:
     from sprint_export.students.family import Array
@@ -55,11 +55,17 @@ class SanaSprint(Family):
     local_roles = ("vae_decoder",)  # convolutions, and sums over positions that are divided by their number
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = HUB_IDS
+    schedules = SCHEDULES
+    completed_by = COMPLETED_BY
     holds_prefix = True
 
     def load(
         self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
     ) -> Student:
+        if folder.is_file():
+            from sprint_export.students.sana_sprint import native
+
+            return native.load(folder, source, variant, parts)
         from sprint_export.students.sana_sprint.checkpoint import load
 
         return load(folder, source, revision, variant)

@@ -17,10 +17,11 @@ import torch
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
+from sprint_export.students.checkpoints import read_general_prompts
 from sprint_export.students.family import Family
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
-from sprint_export.students.sana_sprint.checkpoint import assemble, attach_controlnet, make_stock, read_general_prompts
+from sprint_export.students.sana_sprint.checkpoint import assemble, attach_controlnet, make_stock
 from sprint_export.students.sana_sprint.configs import complete_config
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import read_settings

@@ -100,3 +100,7 @@ HUB_IDS = dict.fromkeys(
     ("Efficient-Large-Model/Sana_Sprint_0.6B_1024px_diffusers", "Efficient-Large-Model/Sana_Sprint_1.6B_1024px_diffusers"),
     "on the Hugging Face hub",
 )
+COMPLETED_BY = {  # what NVlabs' and hustvl's .pth come without, and where their configs take it from
+    "vae": "mit-han-lab/dc-ae-f32c32-sana-1.1-diffusers",
+    "text_encoder": "Efficient-Large-Model/gemma-2-2b-it",
+}

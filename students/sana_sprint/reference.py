@@ -31,12 +31,14 @@ from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.folder import find_part
+from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.students.sana_sprint.two_times import HELD, TIMES, embed_two_times
+from sprint_export.students.schedule import find_trigflow_time
 from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
@@ -74,13 +76,12 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), devi
 
 
 def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
-    files = find_files(student, role)
+    component, files = student.components[role], find_files(student, role)
     if files is None:
-        component = student.components[role]
         return materialize(component.module, component.weights, device=device)
     folder, stem = files
     cls = CLASSES[role]
-    handles = student.components[role].weights.values()
+    handles = component.weights.values()
     is_large = device == CPU.device and 4 * sum(math.prod(handle.shape) for handle in handles) > WHOLE_BYTES
     is_streamed = is_large and role == "text_encoder"
     stored = {handle.dtype for handle in handles}
@@ -130,12 +131,19 @@ def _embed_second_time(network: torch.nn.Module, student: Student) -> None:
 
 
 def find_files(student: Student, role: str) -> tuple[Path, str] | None:
-    """The folder that a stock class loads a network from, and its weights' stem; None where weights are random."""
+    """The folder that a stock class loads a network from, and its weights' stem; None where weights are in no such files."""
     name, stem = FOLDERS.get(role, (role, "diffusion_pytorch_model"))
-    given = {CONTROLNET: student.parts.controlnet, "vae_decoder": student.parts.decoder}.get(role)
+    parts = student.parts
+    given = {
+        CONTROLNET: parts.controlnet,
+        "vae_decoder": parts.decoder or parts.vae,
+        "text_encoder": parts.text_encoder,
+    }.get(role)
     if given is not None:
         return find_part(Path(given), name), stem
-    return None if student.folder is None else (student.folder / name, stem)
+    if student.folder is None or is_merged(student.components[role].weights):
+        return None
+    return student.folder / name, stem
 
 
 def _make_scheduler(folder: Path | None) -> SCMScheduler:
@@ -154,6 +162,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     is_controlled = CONTROLNET in student.components and bool(draws.inputs)
     stock = Stock(student, ("transformer", "vae_decoder", *((CONTROLNET,) if is_controlled else ())), draws.compute)
     pipeline = stock.pipeline
+    if draws.times:
+        _give_times(pipeline.scheduler, draws.times)
     for role, network in stock.networks.items():
         stock.time(network, seconds.setdefault(role, []))
     pictures: list[npt.NDArray[np.uint8]] = []
@@ -185,6 +195,16 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
         pictures.append(stock.run(functools.partial(draw, i)))
         draws.hand_over(i, pictures[-1][0], latents[-1][0])
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
+
+
+def _give_times(scheduler: Any, times: Sequence[float]) -> None:
+    """Have a scheduler take these flow times, whatever the pipeline asks: its own `timesteps` ends in a TypeError (0.39)."""
+    stock, angles = scheduler.set_timesteps, [*map(find_trigflow_time, times), 0.0]
+
+    def set_timesteps(count: int, device: object = None, **_: Any) -> None:
+        stock(count, timesteps=angles, device=device, max_timesteps=None, intermediate_timesteps=None)
+
+    scheduler.set_timesteps = set_timesteps
 
 
 class Stock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export import bundle, export_student
 from sprint_export.export.bundle import find_artifact, read_bundle
+from sprint_export.export.reading import SPARE, count_stored
 from sprint_export.export.student import bundle_key
 from sprint_export.export.to_onnx import writer as to_onnx
 from sprint_export.nouns.bundle import Bundle
@@ -25,6 +27,7 @@ from sprint_export.quantize.mend.edits import EDITS_FILE, edit_component, read_e
 from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import quantize_small, small_component
 
+Usage = namedtuple("Usage", ("total", "used", "free"))
 ONNX: Target = load_target("onnx")
 CPU = find_device("cpu")
 FP32 = Deployment(ONNX, "fp32", CPU)
@@ -99,9 +102,39 @@ def test_a_bundle_reads_back_and_holds_what_its_manifest_names_and_no_more(stude
     assert bundle.components[0].precision_counts["FLOAT"] > 5000
     assert (bundle.target, bundle.precision, bundle.device, bundle.plan) == ("onnx", "fp32", "cpu", student.plan)
     assert bundle.runtimes == {"onnxruntime": "1.21.0"}
-    steps = Step("exporting", "transformer"), Step("exporting", "vae_decoder"), Step("exporting")
-    assert told == [(step, i, 2) for i, step in enumerate(steps)]
+    sizes = [sum(handle.load().nbytes for handle in component.weights.values()) for component in student.components.values()]
+    steps = {step: (done, total) for step, done, total in reversed(told)}  # the first of each
+    assert steps == {
+        Step("exporting", "transformer"): (0, sum(sizes)),
+        Step("exporting", "vae_decoder"): (sizes[0], sum(sizes)),
+        Step("exporting"): (sum(sizes), sum(sizes)),
+    }
+    done = [done for _, done, _ in told]
+    assert done == sorted(done), "bytes of weights, each counted once"
+    assert len(set(done)) > 20
     assert all(version != "absent" for name, version in bundle.tools.items() if name in ("torch", "onnx", "onnx-ir"))
+
+
+def test_room_on_the_disk_is_looked_for_before_anything_is_written(
+    student: Student, tmp_path: Path, captured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the networks that are still to be written."""
+    component = student.components["transformer"]
+    stored = count_stored(component, FP32)
+    assert stored == sum(handle.load().nbytes for handle in component.weights.values())
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: Usage(1, 0, SPARE + 2 * stored - 1))
+        with pytest.raises(
+            MachineError, match=r"transformer, vae_decoder as onnx-fp32 will take about 0\.07 GB, found 0\.07 GB free"
+        ):
+            export(student, tmp_path / "out")
+        assert captured == []
+        patch.setattr("shutil.disk_usage", lambda _: Usage(1, 0, SPARE + 2 * stored))
+        kill_while_writing(2, patch, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            export(student, tmp_path / "out")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(1, 0, SPARE + stored))
+    export(student, tmp_path / "out")
 
 
 def test_a_killed_run_is_taken_up_where_it_stopped(student: Student, tmp_path: Path, captured: list[str]) -> None:

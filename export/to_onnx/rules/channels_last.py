@@ -133,9 +133,7 @@ class _Twins:
         turned = view_tensor(stored.const_value, (narrow, wide), lambda array: array.reshape(wide, narrow).T)
         matrix = op.constant(turned, f"{stored.name}.transposed")
         if dequantize is not None:
-            axis = {"axis": 1} if "axis" in dequantize.attributes else {}
-            scales = [v for v in dequantize.inputs[1:] if v is not None]
-            matrix = op.DequantizeLinear(matrix, *scales, _dtype=scales[0].dtype, **axis)
+            matrix = op.dequantize_transposed(matrix, dequantize)
         y, bias = op.MatMul(source, matrix), bias_of(node.outputs[0])
         return y if bias is None else op.Add(y, bias)
 

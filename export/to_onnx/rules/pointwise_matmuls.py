@@ -1,11 +1,11 @@
-"""An INT8 1x1 convolution becomes a MatMul over channels-last pixels.
+"""A 1x1 convolution of an INT8 or INT4 weight becomes a MatMul over channels-last pixels.
 
     y[b, o, h, w] = sum_i W[o, i] x[b, i, h, w] + c[o]     ->     y' = x' W^T + c,  x'[b, h, w, i] = x[b, i, h, w]
 On a CPU a MatMul of integers may give floats (MatMulIntegerToFloat), a convolution may not: QLinearConv rounds its output, and
-a Conv without a Q behind it dequantizes its weight at every run. Transposes come in pairs here; rules/fewer_transposes.py
-takes out those that meet another.
-Covered: kernel 1x1, stride 1, no padding, one group, a stored INT8 weight, an output that is not rounded. Strided ones stay, and
-float ones: those are fastest as convolutions, in ONNX Runtime's blocked layout.
+a Conv without a Q behind it dequantizes its weight at every run. A MatMul unpacks 4 bits as it multiplies, too. Transposes come
+in pairs here; rules/fewer_transposes.py takes out those that meet another.
+Covered: kernel 1x1, stride 1, no padding, one group, a stored INT8 or INT4 weight, an output that is not rounded. Strided ones
+stay, and float ones: those are fastest as convolutions, in ONNX Runtime's blocked layout.
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class PointwiseMatmuls(PatternRule):
-    """Every INT8 1x1 convolution."""
+    """Every such convolution."""
 
     removes = False
 
-    def pattern(self, op: Any, x: Any, stored: Any, scale: Any, zero: Any) -> Any:
-        restored = op.DequantizeLinear(stored, scale, zero, _outputs=["restored"])
+    def pattern(self, op: Any, x: Any, stored: Any, scale: Any) -> Any:
+        restored = op.DequantizeLinear(stored, scale, _allow_other_inputs=True, _outputs=["restored"])
         return op.Conv(x, restored, _allow_other_inputs=True, _outputs=["y"])
 
     def check(self, stored: ir.Value, y: ir.Value, **_: ir.Value) -> bool:
-        return is_constant(stored) and stored.dtype == ir.DataType.INT8 and is_pointwise(y.producer())
+        is_integer = stored.dtype in (ir.DataType.INT8, ir.DataType.INT4)
+        return is_constant(stored) and is_integer and is_pointwise(y.producer())
 
-    def rewrite(
-        self, op: GraphEditor, x: ir.Value, stored: ir.Value, scale: ir.Value, zero: ir.Value, restored: ir.Value, y: ir.Value
-    ) -> ir.Value:
+    def rewrite(self, op: GraphEditor, x: ir.Value, stored: ir.Value, restored: ir.Value, y: ir.Value, **_: ir.Value) -> ir.Value:
         out, inner = extent(stored, 0), extent(stored, 1)
         matrix = op.view(f"{stored.name}.matmul", stored, (inner, out), lambda array: array.reshape(out, inner).T)
-        axis = {"axis": 1} if shape_of(scale) else {}
-        writer = GraphEditor(op.graph, op.before, str(restored.name))
-        weight = writer.DequantizeLinear(matrix, scale, zero, _dtype=scale.dtype, _name="matmul", **axis)
+        dequantize = restored.producer()
+        assert dequantize is not None
+        weight = GraphEditor(op.graph, op.before, str(restored.name)).dequantize_transposed(matrix, dequantize, _name="matmul")
         pixels = op.MatMul(op.transpose(x, TO_LAST, "last"), weight, _name="matmul")
         bias = bias_of(y)
         return op.transpose(pixels if bias is None else op.Add(pixels, bias, _name="biased"), TO_FIRST, "first")

@@ -11,6 +11,7 @@ Covered: Split along channels behind convolutions and SiLUs that nothing else re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -81,11 +82,11 @@ def _is_depthwise(convolution: ir.Node) -> bool:
 
 
 def _has_rows(operand: ir.Value | None) -> bool:
-    """A stored tensor with a row for each channel, or a quantized one with one scale, or a scale a row."""
+    """A stored tensor with a row for each channel, or a quantized one with one scale, or with scales for each row."""
     if operand is None or is_constant(operand):
         return True
     node = maker(operand, "DequantizeLinear")
-    return node is not None and "block_size" not in node.attributes and all(is_constant(value) for value in node.inputs)
+    return node is not None and all(is_constant(value) for value in node.inputs)
 
 
 def _divide(graph: ir.Graph, before: ir.Node, value: ir.Value | None, part: _Part) -> ir.Value:
@@ -113,7 +114,9 @@ def _rows(editor: GraphEditor, operand: ir.Value, part: _Part) -> ir.Value:
     node, shape = maker(operand, "DequantizeLinear"), shape_of(operand)
     if node is not None:
         parts = [_rows(editor, value, part) for value in node.inputs if value is not None]
-        return editor.add(node.op_type, parts, (part.width, *shape[1:]), operand.dtype, axis=0)
+        block = node.attributes.get_int("block_size", 0)
+        axis: dict[str, Any] = {"axis": 1, "block_size": block} if block else {"axis": 0}
+        return editor.add(node.op_type, parts, (part.width, *shape[1:]), operand.dtype, **axis)
     if not shape:
         return operand
     name = f"{operand.name}.part{part.index}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 JOINED = ("loading", "exporting", "building")  # stages with one bar for all their details
+IN_BYTES = ("exporting",)
 SPEED_PERIOD_S = 600.0  # a stage may have three steps of a minute each
 LEAST_LEFT_S = 2.0
 
@@ -42,6 +43,17 @@ class TimeLeft(rich_progress.ProgressColumn):
         behind = self.run.left_behind() if step is not None and self.run.name(step) == self.run.now else 0.0
         whole = f", of all {timedelta(seconds=int(left + behind))}" if behind > LEAST_LEFT_S else ""
         return Text(f"about {timedelta(seconds=int(left))} left{whole}", style="progress.remaining")
+
+
+class Done(rich_progress.MofNCompleteColumn):
+    """`3/24`, or of a stage that counts bytes `1.25/13.60 GB`."""
+
+    def render(self, task: rich_progress.Task) -> Text:
+        """Of one stage."""
+        step = task.fields.get("step")
+        if step is None or step.stage not in IN_BYTES or task.total is None:
+            return super().render(task)
+        return Text(f"{task.completed / 1e9:.2f}/{task.total / 1e9:.2f} GB", style="progress.download")
 
 
 @dataclass
@@ -86,7 +98,7 @@ def progress_bars(
         rich_progress.SpinnerColumn(),
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
+        Done(),
         rich_progress.TimeElapsedColumn(),
         TimeLeft(run),
     )

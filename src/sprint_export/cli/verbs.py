@@ -165,7 +165,9 @@ def _check_request(bundle: Path, steps: int | None, count: int, asked: dict[str,
     pipeline = replace(chain_sessions(read_bundle(bundle, verify=False), {}), steps=steps)
     first = pipeline.check(count, **asked)
     if "image" in asked and first >= 1:
-        note("so many steps at this strength start from noise alone: the picture has no part in it; take more steps or less strength")
+        note(
+            "so many steps at this strength start from noise alone: the picture has no part in it; take more steps or less strength"
+        )
 
 
 def _check_drawing(*modules: str) -> None:
@@ -229,7 +231,9 @@ def validate(
     if student is not None:
         check_source(student, parts)
     elif parts != NO_PARTS:
-        raise InputError("--lora, --decoder, --vae, --text-encoder and --controlnet belong to a checkpoint; give that with --student too")
+        raise InputError(
+            "--lora, --decoder, --vae, --text-encoder and --controlnet belong to a checkpoint; give that with --student too"
+        )
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         load_libraries(progress)

@@ -82,6 +82,12 @@ class Order:
     steps: int | Sequence[int] = field(
         default=1, metadata=resolved("Sampling steps to specialize to, 1 to 4; 1,2,4 share one set of weights.")
     )
+    times: str | Sequence[float] | None = field(
+        default=None,
+        metadata=resolved(
+            "Flow times in place of the family's, noise first: 1,0.6; trigflow:1.5708,1.0; or a schedule's name, e.g. tbcm."
+        ),
+    )
     guidance: float | None = field(default=None, metadata=resolved("Guidance scale to fix; default: the family's.", float))
     components: Sequence[str] | None = field(
         default=None,

@@ -22,6 +22,7 @@ from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
+from sprint_export.quantize.recipes import read_preset
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
@@ -53,10 +54,10 @@ def export_component(component: Component, dtype: str, folder: Path, rewrites: S
     return Exported(component, dtype, path, write_shadow(path))
 
 
-def quantize(student: Student, target: str, precision: str) -> Student:
+def quantize(student: Student, target: str, precision: str, recipe: str = "balanced") -> Student:
     """With the two prompts of the tests."""
-    student = dataclasses.replace(student, calibration_prompts=tuple(PROMPTS))
-    return quantize_student(student, precision, load_target(target))
+    student, goal = dataclasses.replace(student, calibration_prompts=tuple(PROMPTS)), load_target(target)
+    return quantize_student(student, precision, goal, read_preset(recipe, precision, student, goal))
 
 
 class Small(torch.nn.Module):

@@ -13,13 +13,9 @@ from onnx import TensorProto
 
 from sprint_export.errors import InputError
 from sprint_export.export.to_onnx.writer import count_precisions, make_graph
-from sprint_export.nouns.recipe import Recipe, Rule
-from sprint_export.nouns.student import Student
-from sprint_export.quantize import quantize_student
 from sprint_export.quantize.scales import input_scale, output_scale, quantize_tensor, weight_scale
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.registry import load_target
 from tests.export.to_onnx.graphs import (
     HALF,
     Exported,
@@ -32,7 +28,7 @@ from tests.export.to_onnx.graphs import (
     small_feeds,
     value_of,
 )
-from tests.made_student import PROMPTS, Array, snr_db
+from tests.made_student import Array, snr_db
 
 CASES = [(precision, role) for precision in ("int8", "fp8") for role in ("transformer", "vae_decoder")] + [
     ("int8", "text_encoder")
@@ -236,16 +232,6 @@ def test_a_layer_that_is_not_in_the_graph_is_named(name: str) -> None:
     layers = {name: component.layers["out"]}
     with pytest.raises(InputError, match=f"layer {name!r}: expected its weight to be read by one MatMul, Conv or Gather"):
         make_graph(dataclasses.replace(component, layers=layers), "fp32")
-
-
-def test_an_embedding_in_less_than_a_byte_is_refused(tiny_special: Student) -> None:
-    target = load_target("onnx")
-    recipe = Recipe("small", (Rule("*.embed_tokens", "int4"), Rule("*", "float")), tuple(PROMPTS))
-    component = quantize_student(tiny_special, "int8", target, recipe).components["text_encoder"]
-    with pytest.raises(
-        InputError, match=r"embed_tokens': an ONNX graph gathers an embedding in whole bytes, found w4a16; give it"
-    ):
-        make_graph(component, "fp32")
 
 
 def test_a_16_bit_graph_has_no_float32_arithmetic_at_its_quantized_layers(fp8_graphs: dict[str, Exported]) -> None:

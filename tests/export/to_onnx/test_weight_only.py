@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 from sprint_export.export.to_onnx import qdq
-from sprint_export.export.to_onnx.writer import make_graph
+from sprint_export.export.to_onnx.writer import make_graph, write_graph
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe, Rule
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.quantize import quantize_student
@@ -121,6 +121,24 @@ def test_a_bfloat16_graph_and_its_shadow(precision: str, tmp_path: Path) -> None
     assert relative_error(found, rounded) <= EXACT
 
 
+@pytest.mark.parametrize("rules", [(), ("gather_rows",)])
+def test_an_embedding_in_4_bits(rules: tuple[str, ...], tmp_path: Path) -> None:
+    """Restored as a whole, as TensorRT fuses it, or row by row out of whole bytes."""
+    component = make_reader("w8a16")
+    component = dataclasses.replace(component, layers={"table": QuantizedLayer("w4a16", None, 0, "fp32", GROUP)})
+    write_graph(make_graph(component, "fp32", rules), tmp_path / "model.onnx")
+    stored = initializers(onnx.load(tmp_path / "model.onnx"))
+    packed = stored.get("table.weight.int4.packed")
+    assert (packed is not None) == bool(rules)
+    if packed is not None:
+        assert (packed.data_type, list(packed.dims)) == (TensorProto.INT8, [64, 24])
+        assert "table.weight.int4" not in stored
+    found = run_onnx(tmp_path / "model.onnx", FEEDS, fuse=False)
+    rounded = TorchSession(component, fake=True).run(FEEDS)["y"]
+    assert relative_error(found, rounded) <= EXACT
+    assert relative_error(rounded, TorchSession(component).run(FEEDS)["y"]) > 1000 * EXACT
+
+
 @pytest.mark.parametrize("precision", ["w8a16", "w4a16"])
 def test_rows_are_rounded_in_slices_as_they_are_together(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = export_component(make_reader(precision), "fp32", tmp_path / "together").path.with_suffix(".onnx.data")
@@ -147,7 +165,7 @@ def test_making_the_graph_pulls_no_weight() -> None:
     make_graph(dataclasses.replace(component, weights=weights), "fp32")
 
 
-@pytest.mark.parametrize(("target", "precision", "group"), [("onnx", "int8", 32), ("trt", "fp8", 128)])
+@pytest.mark.parametrize(("target", "precision", "group"), [("onnx", "int8", 128), ("trt", "fp8", 64)])
 def test_a_recipe_gives_the_text_encoder_few_bits(tiny_special: Student, target: str, precision: str, group: int) -> None:
     """Without calibration, and in blocks where they divide the row."""
     goal = load_target(target)
@@ -156,5 +174,5 @@ def test_a_recipe_gives_the_text_encoder_few_bits(tiny_special: Student, target:
     assert {layer.input_amax for layer in layers.values()} == {None}
     assert layers["model.embed_tokens"].scheme == "w8a16"
     found = layers["model.layers.0.mlp.down_proj"]  # of 96 values
-    assert (found.scheme, found.group) == ("w4a16", 32 if group == 32 else 0)
-    assert goal.offers["int4"].group == group
+    assert (found.scheme, found.group) == ("w4a16", 32), "halved until it divides the row"
+    assert goal.offers["int4"].group == goal.offers["w4a16"].group == group

@@ -43,6 +43,15 @@ def test_quantized_convolutions_keep_their_scales(tiny_special: Student, axis: i
     assert found.deviation <= FLIPPED, f"deviation {found.deviation:.1e}, tolerance {FLIPPED}"
 
 
+def test_4_bits_keep_their_blocks(tiny_special: Student, tmp_path: Path) -> None:
+    """TensorRT refuses blocks of a convolution's weight and takes those of a product's."""
+    component = quantize(tiny_special, "onnx", "w4a16", "fast").components["transformer"]
+    found = compare(component, ["depthwise_taps", "channels_last"], tmp_path)
+    assert found.operators[1]["Conv"] == 0
+    assert found.operators[1]["DequantizeLinear"] == found.operators[0]["DequantizeLinear"] > 0
+    assert found.deviation <= TOLERANCE, f"deviation {found.deviation:.1e}, tolerance {TOLERANCE}"
+
+
 def test_all_rewrites_of_the_target_together(made_special: Student, tmp_path: Path) -> None:
     rewrites = load_target("trt").rewrites
     found = compare(made_special.components["transformer"], rewrites, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -10,12 +11,13 @@ from sprint_export.export.to_onnx.rule import load_rule
 from tests.made_student import Array
 
 
-def make_model(block: int | None = None) -> ir.Model:
-    """Gather(DQ(int8 [64, 48]), ids [1, 8])."""
+def make_model(block: int | None = None, is_int4: bool = False, columns: int = 48) -> ir.Model:
+    """Gather(DQ(int8 or int4 [64, columns]), ids [1, 8])."""
     random = np.random.default_rng(0)
-    table = random.integers(-127, 128, (64, 48), np.int8)
-    scale = random.random((64,) if block is None else (64, 48 // block), np.float32)
-    values = {"w": table, "w.scale": scale, "w.zero": np.zeros_like(scale, np.int8)}
+    table = random.integers(-127, 128, (64, columns), np.int8)
+    table = (table % 16 - 8).astype(ml_dtypes.int4) if is_int4 else table
+    scale = random.random((64,) if block is None else (64, columns // block), np.float32)
+    values = {"w": table, "w.scale": scale, "w.zero": np.zeros_like(scale, table.dtype)}
     stored = [
         ir.Value(
             name=name,
@@ -31,13 +33,13 @@ def make_model(block: int | None = None) -> ir.Model:
     read = ir.node("Gather", [restore.outputs[0], ids], attributes={"axis": 0})
     read.outputs[0].name, read.outputs[0].shape, read.outputs[0].type = (
         "rows",
-        ir.Shape([1, 8, 48]),
+        ir.Shape([1, 8, columns]),
         ir.TensorType(ir.DataType.FLOAT),
     )
     last = ir.node("Identity", [read.outputs[0]])
     last.outputs[0].name, last.outputs[0].shape, last.outputs[0].type = (
         "y",
-        ir.Shape([1, 8, 48]),
+        ir.Shape([1, 8, columns]),
         ir.TensorType(ir.DataType.FLOAT),
     )
     graph = ir.Graph(
@@ -62,8 +64,23 @@ def test_rows_are_read_then_restored() -> None:
     assert np.array_equal(run(model), before), "the same product of the same values"
 
 
-def test_scales_in_blocks_are_left_alone() -> None:
-    model = make_model(block=16)
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_scales_in_blocks(is_packed: bool) -> None:
+    """Also of 4-bit values, which go two in a byte."""
+    model = make_model(block=16, is_int4=is_packed)
+    before = run(model)
+    assert load_rule("gather_rows").apply(model) == 1
+    operators = [node.op_type for node in model.graph]
+    assert "DequantizeLinear" not in operators
+    halves = ["Div", "Floor", "Mul", "Sub", "Sub", "Concat"] if is_packed else []
+    assert operators == ["Gather", "Cast", *halves, "Gather", "Unsqueeze", "Reshape", "Mul", "Reshape", "Identity"]
+    table = model.graph.initializers["w.packed" if is_packed else "w"]
+    assert tuple(table.shape or ()) == (64, 24 if is_packed else 48)
+    assert np.array_equal(run(model), before), "the same product of the same values"
+
+
+def test_an_odd_number_of_4_bit_values_is_left_alone() -> None:
+    model = make_model(is_int4=True, columns=47)
     before = [node.op_type for node in model.graph]
     assert load_rule("gather_rows").apply(model) == 0
     assert [node.op_type for node in model.graph] == before == ["DequantizeLinear", "Gather", "Identity"]

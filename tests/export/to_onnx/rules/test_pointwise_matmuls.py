@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,20 @@ def test_one_scale_a_tensor_has_no_axis(tmp_path: Path) -> None:
     restored = producers(after.model)["point.weight.dq.matmul"]
     assert list(initializers(after.model)[restored.input[1]].dims) == []
     run_onnx(after.path, small_feeds(), fuse=False)
+
+
+def test_4_bits_in_blocks_are_unpacked_where_they_are_multiplied(tmp_path: Path) -> None:
+    """The same function, and ONNX Runtime's MatMulNBits in place of a Conv that restores its weight at every run."""
+    component = quantize_small("w4a16", "fp32", 0)
+    component = replace(component, layers={"point": replace(component.layers["point"], group=16)})
+    before, after = (export_component(component, "fp32", tmp_path / str(n), ["pointwise_matmuls"][:n]) for n in (0, 1))
+    restored = producers(after.model)["point.weight.dq.matmul"]
+    assert attributes(restored) == {"axis": 0, "block_size": 16}
+    scale, old = (initializers(graph.model)[name] for graph, name in ((after, restored.input[1]), (before, "point.weight.scale")))
+    np.testing.assert_array_equal(value_of(scale), value_of(old)[:, :, 0, 0].T)
+    found, wanted = (run_onnx(graph.path, small_feeds(), fuse=False) for graph in (after, before))
+    deviation = np.abs(found - wanted).max() / np.abs(wanted).max()
+    assert deviation < TOLERANCE, f"{deviation:.1e} of {TOLERANCE:.0e}"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp8"])

@@ -27,9 +27,10 @@ def test_it_is_the_same_function(name: str, role: str, request: pytest.FixtureRe
     assert found.deviation <= TOLERANCE, f"deviation {found.deviation:.1e}, tolerance {TOLERANCE}"
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_scales_of_a_quantized_weight_go_with_their_rows(made: Student, role: str, tmp_path: Path) -> None:
-    special = quantize(specialize_student(made), "onnx", "int8")
+@pytest.mark.parametrize(("role", "precision"), [*((role, "int8") for role in ROLES), ("transformer", "w4a16")])
+def test_scales_of_a_quantized_weight_go_with_their_rows(made: Student, role: str, precision: str, tmp_path: Path) -> None:
+    """A scale a row, or one for each block of it."""
+    special = quantize(specialize_student(made), "onnx", precision)
     found = compare(special.components[role], ["separate_gate"], tmp_path)
     assert found.operators[1]["Split"] < found.operators[0]["Split"]
     assert found.deviation <= TOLERANCE, f"deviation {found.deviation:.1e}, tolerance {TOLERANCE}"

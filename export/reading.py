@@ -1,0 +1,73 @@
+"""What writing a network takes, known before it is written: bytes on the disk; and how far it is, in bytes that were read.
+
+Every exporter pulls each weight through its handle, so a handle that tells is all that progress takes.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sprint_export.errors import MachineError
+from sprint_export.nouns.order import Deployment
+from sprint_export.nouns.recipe import FLOAT_DTYPES
+from sprint_export.nouns.student import Component
+from sprint_export.quantize.search.costs import layer_bytes
+from sprint_export.weights import Handle, LazyHandle
+
+SPARE = 64 << 20  # bytes beside the weights: graphs, tables of kernels, reports
+
+
+def count_stored(component: Component, deployment: Deployment) -> int:
+    """Bytes of a network's weights in a bundle, graphs and headers aside."""
+    size = getattr(torch, FLOAT_DTYPES[deployment.target.graph_dtype[deployment.precision]]).itemsize
+    rounded = {f"{name}.weight": layer for name, layer in component.layers.items()}
+    return sum(layer_bytes(handle.shape, rounded.get(name), size) for name, handle in component.weights.items())
+
+
+def count_read(component: Component) -> int:
+    """Bytes of a network's weights as its checkpoint has them, or as a fold makes them."""
+    return sum(_bytes(handle) for handle in component.weights.values())
+
+
+def check_room(folder: Path, components: Mapping[str, Component], deployment: Deployment) -> None:
+    """See that networks that are still to be written have room, with the engines that are built of them.
+
+    Raises:
+        MachineError: they have not.
+    """
+    copies = 2 if deployment.target.needs_build else 1
+    needed = copies * sum(count_stored(component, deployment) for component in components.values()) + SPARE
+    free = shutil.disk_usage(folder).free
+    if components and free < needed:
+        what = f"{', '.join(components)} as {deployment.name}{', engines included,' if copies > 1 else ''}"
+        raise MachineError(
+            f"{what} will take about {needed / 1e9:.2f} GB, found {free / 1e9:.2f} GB free at {folder}; free some space, or "
+            "choose an --out on another disk. What is finished is kept"
+        )
+
+
+def tell_reading(component: Component, tell: Callable[[int], None]) -> Component:
+    """The component, of whose weights `tell` is told how many bytes have been read so far, each counted once."""
+    read: dict[str, int] = {}
+
+    def watch(name: str, handle: Handle) -> Handle:
+        def load() -> torch.Tensor:
+            value = handle.load()
+            if name not in read:
+                read[name] = _bytes(handle)
+                tell(sum(read.values()))
+            return value
+
+        return LazyHandle(handle.shape, handle.dtype, load)
+
+    return replace(component, weights={name: watch(name, handle) for name, handle in component.weights.items()})
+
+
+def _bytes(handle: Handle) -> int:
+    return math.prod(handle.shape) * handle.dtype.itemsize

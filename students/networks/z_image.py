@@ -1,0 +1,195 @@
+"""Z-Image's transformer as two networks of one fixed text length: what reads the text once, and what runs in each step.
+
+The stock model pads a caption of n tokens with a learnt token to n' = 32 ceil(n / 32), attends to all n', and lets the
+picture begin at position n' + 1: another n' is another model. Here there are always R >= n' rows, and the graph takes the rest
+back:
+    row j of the text    j < n: the caption's    n <= j < n': the learnt token    j >= n': hidden by a bias, in all attentions
+    the picture          its frame's rotation is the row n' / 32 of a table
+n' comes from the mask alone, which is 1 for n rows and then 0: block b of 32 rows is attended to where its first row is, so
+n' / 32 is the number of ones among rows 0, 32, 64, ... Exact for every caption that fits.
+Image tokens are padded to a multiple of 32 too, with another learnt token at position (0, 0, 0); their number is fixed.
+
+    v = -model(x, 1 - s, text)        denoised = x - s v = x + s model
+Source: diffusers' ZImageTransformer2DModel (transformer_z_image.py), in float64 in tests/students/networks/test_z_image.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
+from torch import nn
+
+from sprint_export.students.networks.z_image_blocks import RESIDUAL, Block, Norm, Rotation, hide
+
+BLOCK: int = SEQ_MULTI_OF  # 32
+FINAL_EPS = 1e-6  # FinalLayer's LayerNorm
+
+
+def round_up(count: int) -> int:
+    """The next multiple of 32."""
+    return -(-count // BLOCK) * BLOCK
+
+
+def list_valid(mask: torch.Tensor) -> torch.Tensor:
+    """mask int64 [B, R] of the caption's rows -> int64 [B, R / 32], 1 for blocks that are attended to."""
+    return mask[:, ::BLOCK]
+
+
+def spread(blocks: torch.Tensor) -> torch.Tensor:
+    """[B, R / 32] -> [B, R]."""
+    return blocks[:, :, None].expand(-1, -1, BLOCK).flatten(1)
+
+
+def complete_mask(mask: torch.Tensor, before: int, rows: int) -> torch.Tensor:
+    """The mask of the rows behind the template's beginning [B, T - before] -> of all rows [B, R]: ones before, zeros behind."""
+    parts = (mask.new_ones((len(mask), before)), mask, mask.new_zeros((len(mask), rows - before - mask.shape[1])))
+    return torch.cat([part for part in parts if part.shape[1]], dim=1)
+
+
+def _make_block(config: Mapping[str, Any], has_gains: bool = True) -> Block:
+    return Block(config["dim"], config["n_heads"], config["norm_eps"], config["qk_norm"], has_gains)
+
+
+class TextRefiner(nn.Module):
+    """Rows of the text encoder, divided by `scale` -> rows [B, R, D] / R for the transformer.
+
+    Args:
+        config: the transformer's.
+        before: how many rows stand before those of the mask.
+        rows: R.
+        scale: what the encoder's rows are divided by; the first norm undoes it.
+    """
+
+    cos: torch.Tensor  # [1, R, d / 2]
+    sin: torch.Tensor
+
+    def __init__(self, config: Mapping[str, Any], before: int, rows: int, scale: float) -> None:
+        super().__init__()
+        self.before, self.rows, width = before, rows, config["dim"]
+        self.cap_embedder = nn.Sequential(
+            Norm(config["cap_feat_dim"], config["norm_eps"] / scale**2), nn.Linear(config["cap_feat_dim"], width)
+        )
+        self.cap_pad_token = nn.Parameter(torch.empty(1, width))
+        self.context_refiner = nn.ModuleList(_make_block(config) for _ in range(config["n_refiner_layers"]))
+        for table in ("cos", "sin"):
+            self.register_buffer(table, torch.empty(1, rows, width // config["n_heads"] // 2))
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """hidden [B, T, E], mask int64 [B, T - before] -> [B, R, D]."""
+        mask = complete_mask(mask, self.before, self.rows)
+        text: torch.Tensor = self.cap_embedder(hidden)
+        pad = self.cap_pad_token[None]
+        if self.rows > text.shape[1]:
+            text = torch.cat([text, pad.expand(text.shape[0], self.rows - text.shape[1], -1)], dim=1)
+        text = torch.where(mask[..., None] > 0, text, pad)
+        bias = hide(spread(list_valid(mask)), text.dtype)
+        for block in self.context_refiner:
+            text = block(text, (self.cos, self.sin), bias)
+        return text
+
+
+class OneStepZImage(nn.Module):
+    """(latents, prompt_embeds, prompt_mask[, step]) -> denoised = latents + s model, float32 at both ends.
+
+    Args:
+        config: the transformer's.
+        steps: how many times there are.
+        sides: height and width of the latents.
+        text: how many rows stand before those of the mask, and R.
+    """
+
+    times: torch.Tensor  # [steps]
+    gains: torch.Tensor  # [steps, 4 (refiners + layers) + 1, D]
+    cos: torch.Tensor  # [1, N', pairs of row and column]
+    sin: torch.Tensor
+    frame_cos: torch.Tensor  # [1 + R / 32, pairs of the frame]: of pictures behind so many blocks of text
+    frame_sin: torch.Tensor
+    text_cos: torch.Tensor  # [1, R, d / 2]
+    text_sin: torch.Tensor
+
+    def __init__(self, config: Mapping[str, Any], steps: int, sides: tuple[int, int], text: tuple[int, int]) -> None:
+        super().__init__()
+        width, self.patch, channels = config["dim"], config["all_patch_size"][0], config["in_channels"]
+        self.fold, (self.before, self.rows) = steps == 1, text
+        self.sides = sides[0] // self.patch, sides[1] // self.patch
+        self.count = self.sides[0] * self.sides[1]
+        name = f"{self.patch}-{config['all_f_patch_size'][0]}"
+        self.all_x_embedder = nn.ModuleDict({name: nn.Linear(self.patch**2 * channels, width)})
+        self.padding = round_up(self.count) - self.count
+        if self.padding:
+            self.x_pad_token = nn.Parameter(torch.empty(1, width))
+        self.noise_refiner = nn.ModuleList(_make_block(config, self.fold) for _ in range(config["n_refiner_layers"]))
+        self.layers = nn.ModuleList(_make_block(config, self.fold) for _ in range(config["n_layers"]))
+        self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=FINAL_EPS / RESIDUAL**2)
+        self.all_final_layer = nn.ModuleDict({name: nn.ModuleDict({"linear": nn.Linear(width, self.patch**2 * channels)})})
+        frame, *plane = (size // 2 for size in config["axes_dims"])
+        for table in ("cos", "sin"):
+            self.register_buffer(table, torch.empty(1, self.count, sum(plane)))
+            self.register_buffer(f"frame_{table}", torch.empty(1 + self.rows // BLOCK, frame))
+            self.register_buffer(f"text_{table}", torch.empty(1, self.rows, frame + sum(plane)))
+        self.register_buffer("times", torch.empty(steps))
+        if not self.fold:
+            rows = 4 * (config["n_refiner_layers"] + config["n_layers"]) + 1
+            self.register_buffer("gains", torch.empty(steps, rows, width))
+
+    def forward(
+        self, latents: torch.Tensor, prompt_embeds: torch.Tensor, prompt_mask: torch.Tensor, step: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """latents float [B, C, h, w], prompt_embeds [B, R, D], prompt_mask int64 [B, T - before], step int64 [1]."""
+        gains = None if step is None else self.gains.index_select(0, step)[0]
+        s = self.times if step is None else self.times.index_select(0, step)
+        (embed,), (last,) = self.all_x_embedder.values(), self.all_final_layer.values()
+        leave: Any = last.get_submodule("linear")
+        x: torch.Tensor = embed(self.patchify(latents.to(leave.weight.dtype)))
+        if self.padding:
+            x = torch.cat([x, self.x_pad_token[None].expand(x.shape[0], self.padding, -1)], dim=1)
+        blocks = list_valid(complete_mask(prompt_mask, self.before, self.rows))
+        rotation = self.rotate_picture(blocks)
+        blocks_of = len(self.noise_refiner)
+        for i, block in enumerate(self.noise_refiner):
+            x = block(x, rotation, None, _rows(gains, i))
+        x = torch.cat([x, prompt_embeds.to(x.dtype)], dim=1)
+        bias = torch.cat([x.new_zeros((x.shape[0], 1, 1, self.count + self.padding)), hide(spread(blocks), x.dtype)], dim=3)
+        both = self.join_rotations(rotation)
+        for i, block in enumerate(self.layers):
+            x = block(x, both, bias, _rows(gains, blocks_of + i))
+        x = self.norm_final(x[:, : self.count])
+        x = leave(x if gains is None else x * gains[-1])
+        return latents + s * self.unpatchify(x).to(latents.dtype)
+
+    def rotate_picture(self, blocks: torch.Tensor) -> Rotation:
+        """blocks int64 [B, R / 32] -> rotations of the image tokens [B, N', d / 2]; padded ones are not turned."""
+        place, found = blocks.sum(1), []
+        for plane, frames, rest in ((self.cos, self.frame_cos, 1.0), (self.sin, self.frame_sin, 0.0)):
+            frame = frames.index_select(0, place)[:, None].expand(-1, self.count, -1)
+            table = torch.cat([frame, plane.expand(frame.shape[0], -1, -1)], dim=2)
+            if self.padding:
+                table = torch.cat([table, table.new_full((table.shape[0], self.padding, table.shape[2]), rest)], dim=1)
+            found.append(table)
+        return found[0], found[1]
+
+    def join_rotations(self, picture: Rotation) -> Rotation:
+        """Of image tokens and text rows, one behind the other."""
+        cos, sin = (
+            torch.cat([image, text.expand(image.shape[0], -1, -1)], dim=1)
+            for image, text in zip(picture, (self.text_cos, self.text_sin), strict=True)
+        )
+        return cos, sin
+
+    def patchify(self, x: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, h p, w p] -> tokens [B, h w, p p C]."""
+        x = x.reshape(x.shape[0], -1, self.sides[0], self.patch, self.sides[1], self.patch).permute(0, 2, 4, 3, 5, 1)
+        return x.reshape(x.shape[0], self.count, -1)
+
+    def unpatchify(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, h w, p p C] -> [B, C, h p, w p]."""
+        x = x.reshape(x.shape[0], *self.sides, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
+        return x.reshape(x.shape[0], -1, self.sides[0] * self.patch, self.sides[1] * self.patch)
+
+
+def _rows(gains: torch.Tensor | None, block: int) -> torch.Tensor | None:
+    """A block's four rows of the table."""
+    return None if gains is None else gains[4 * block : 4 * block + 4]

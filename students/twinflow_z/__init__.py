@@ -1,0 +1,1 @@
+"""The family TwinFlow-Z-Image: its stages, configs, folds, prompt and reference."""

@@ -1,0 +1,195 @@
+"""The reference: stock diffusers classes, loaded by themselves from the student's own folder, in float32, at TwinFlow's times.
+
+The released wrapper does not run on today's diffusers; the stock transformer with its time module replaced is that wrapper to the
+last bit (docs/decisions/0034). What is written here and not taken from diffusers is TwinFlow's alone: the time of two embedders
+and the sampler's loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+from diffusers.image_processor import VaeImageProcessor
+from torch import nn
+from transformers import Qwen3Model
+
+from sprint_export.compute import CPU, Compute, Place
+from sprint_export.errors import InputError
+from sprint_export.libraries import hush
+from sprint_export.nouns.student import Student
+from sprint_export.progress import Progress, Step, quiet, track
+from sprint_export.students.checkpoints import stream_stock
+from sprint_export.students.family import Draws, Reference, time_calls
+from sprint_export.students.twinflow_times import twinflow_times
+from sprint_export.students.twinflow_z.family import SECOND_EMBEDDER
+from sprint_export.students.twinflow_z.prompt import open_stock_tokenizer
+from sprint_export.students.twinflow_z.published import FOLDERS
+from sprint_export.weights import choose_variant, materialize
+
+STAGE = "PyTorch reference"  # of progress
+TIME_SCALE = 1000.0
+WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; a larger network's are read when they are needed
+CLASSES: dict[str, Any] = {
+    "text_encoder": Qwen3Model,
+    "transformer": ZImageTransformer2DModel,
+    "vae_decoder": AutoencoderKL,
+}
+Result = TypeVar("Result")
+
+
+class TwinTime(nn.Module):
+    """Stands in for Z-Image's time embedder: temb(t, tt) of TwinFlow's wrapper, at tt = 0 as its sampler has it.
+
+        t' = sign(t) (1 - |t|), tt' likewise        temb = T1(1000 |t'|) + T2(1000 (tt' - t')) |t' - tt'|
+    The stock transformer hands on 1000 t', t' = 1 - s for flow time s > 0, and sign(0) makes tt' 0.
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module | None) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.mlp = first.mlp  # whose type the stock forward looks at
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        """t [B], 1000 t' -> [B, 256]."""
+        other = torch.zeros_like(t)
+        total: torch.Tensor = self.first(t.abs())
+        if self.second is None:
+            return total
+        total = total + self.second(other - t) * ((t - other).abs() / TIME_SCALE)[:, None].to(total.dtype)
+        return total
+
+
+def make_networks(student: Student, roles: Sequence[str], device: str = CPU.device) -> dict[str, Any]:
+    """The stock networks of these roles in float32 on a device; the transformer with TwinFlow's time.
+
+    Raises:
+        InputError: a stock class refuses what lies in the folder.
+    """
+    found: dict[str, Any] = {role: _make_network(student, role, device) for role in roles}
+    if "transformer" in found:
+        transformer, named = found["transformer"], student.components["transformer"]
+        second = None
+        if any(name.startswith(SECOND_EMBEDDER) for name in named.weights):
+            prefix = SECOND_EMBEDDER
+            own = {key.removeprefix(prefix): value for key, value in named.weights.items() if key.startswith(prefix)}
+            second = materialize(named.module.get_submodule(prefix.rstrip(".")), own, device=device)
+        transformer.t_embedder = TwinTime(transformer.t_embedder, second)
+    return found
+
+
+def _make_network(student: Student, role: str, device: str) -> nn.Module:
+    component = student.components[role]
+    values = sum(math.prod(handle.shape) for handle in component.weights.values())
+    if device == CPU.device and 4 * values > WHOLE_BYTES:
+        return stream_stock(component.module, component.weights, device)
+    if student.folder is None:
+        return materialize(component.module, component.weights, device=device)
+    name, stem = FOLDERS[role]
+    folder, cls = student.folder / name, CLASSES[role]
+    variant = choose_variant(folder, stem, student.variant) or None
+    typed = {"dtype": torch.float32} if role == "text_encoder" else {"torch_dtype": torch.float32}
+    try:
+        with hush():
+            network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **typed)
+    except Exception as error:  # the stock classes raise all kinds
+        raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
+    real: nn.Module = network.eval().to(device)
+    return real
+
+
+def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
+    """Run the stock networks, one prompt at a time, in float32.
+
+    The text encoder reads all prompts and is dropped before the other networks are loaded. Where the device's memory is too
+    small, it goes on on the CPU.
+    """
+    seconds: dict[str, list[float]] = {}
+    texts = _encode_prompts(student, draws, seconds, progress)
+    stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute, seconds)
+    processor = VaeImageProcessor()
+    times = twinflow_times(len(draws.noise))
+    pictures: list[npt.NDArray[np.uint8]] = []
+    latents: list[npt.NDArray[np.float32]] = []
+
+    def draw(i: int) -> tuple[torch.Tensor, Any]:
+        transformer, vae = stock.networks["transformer"], stock.networks["vae_decoder"]
+        text, *noise = (stock.place.compute.place(value) for value in (texts[i], *torch.from_numpy(draws.noise[:, i : i + 1])))
+        clean = sample_stock(transformer, text, noise, times)
+        shift = vae.config.shift_factor or 0.0
+        image = vae.decode(clean / vae.config.scaling_factor + shift, return_dict=False)[0]
+        return clean, processor.postprocess(image, output_type="np")
+
+    for i, _ in enumerate(track(texts, Step(STAGE, "pictures"), progress)):
+        clean, image = stock.run(functools.partial(draw, i))
+        pictures.append(np.rint(image * 255).astype(np.uint8))
+        latents.append(clean.cpu().numpy())
+        draws.hand_over(i, pictures[-1][0], latents[-1][0])
+    return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
+
+
+def sample_stock(transformer: Any, text: torch.Tensor, noise: Sequence[torch.Tensor], times: Sequence[float]) -> torch.Tensor:
+    """UnifiedSampler of TwinFlow with fresh noise each step (stochast_ratio 1): text [n, E], noise [1, C, h, w] -> x0."""
+    x = clean = noise[0]
+    for i, s in enumerate(times):
+        if i:
+            x = (1 - s) * clean + s * noise[i]
+        t = torch.tensor([1 - s], dtype=torch.float32, device=x.device)
+        (out,) = transformer([x[0, :, None]], t, [text], return_dict=False)[0]
+        clean = x + s * out[None, :, 0]  # v = -out
+    return clean
+
+
+class _Stock:
+    """Stock networks on a device while its memory suffices, then on the CPU; their calls are timed."""
+
+    def __init__(self, student: Student, roles: Sequence[str], compute: Compute, seconds: dict[str, list[float]]) -> None:
+        self.place = Place(compute, f"PyTorch reference, {' and '.join(roles)}")
+        self.networks = self.place.attempt(lambda: make_networks(student, roles, self.place.compute.device))
+        place = self.place  # a hook that held this object would be held by it, and neither be freed at once
+        for role, network in self.networks.items():
+            timed = network.decoder if role == "vae_decoder" else network
+            time_calls(timed, seconds.setdefault(role, []), lambda: place.compute.read_clock())
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """What a call gives."""
+
+        def work() -> Result:
+            with torch.no_grad(), self.place.compute.exact():
+                return call()
+
+        return self.place.attempt(work, *self.networks.values())
+
+
+def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress) -> list[torch.Tensor]:
+    """Rows [n, E] of each prompt, as the stock pipeline's encode_prompt makes them, on the CPU."""
+    tokenizer = open_stock_tokenizer(student)
+
+    @functools.cache
+    def load() -> tuple[_Stock, ZImagePipeline]:
+        stock = _Stock(student, ("text_encoder",), draws.compute, seconds)
+        encoder = stock.networks["text_encoder"]
+        pipeline = ZImagePipeline(FlowMatchEulerDiscreteScheduler(), None, encoder, tokenizer, None)
+        return stock, pipeline
+
+    def encode(prompt: str) -> dict[str, npt.NDArray[Any]]:
+        stock, pipeline = load()
+
+        def call() -> torch.Tensor:
+            device, longest = stock.place.compute.device, student.prompt.tokens
+            (rows,), _ = pipeline.encode_prompt(prompt, device, do_classifier_free_guidance=False, max_sequence_length=longest)
+            return cast(torch.Tensor, rows)
+
+        return {"rows": stock.run(call).cpu().numpy()}
+
+    rows = (
+        draws.recall(["text", prompt], functools.partial(encode, prompt))["rows"]
+        for prompt in track(draws.prompts, Step(STAGE, "prompts"), progress)
+    )
+    return [torch.from_numpy(each) for each in rows]
