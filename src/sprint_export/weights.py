@@ -25,6 +25,7 @@ from sprint_export.errors import InputError
 M_MMAP_THRESHOLD = -3  # malloc.h
 LARGEST_WEIGHT = 1e18  # norms square what weights make, and float32 holds 3e38
 LARGEST_INDEX = 64 << 20  # bytes
+BLOCK = (1 << 20) + 7  # values; a prime number, so that no two rows of a weight are alike
 
 
 def widen_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -126,6 +127,17 @@ def random_handle(name: str, shape: tuple[int, ...], std: float, mean: float = 0
         return values.mul_(std).add_(mean)  # in place: a table of words in float32 has 2.4 GB
 
     return LazyHandle(shape, torch.float32, compute)
+
+
+def repeated_handle(name: str, shape: tuple[int, ...], std: float, mean: float = 0.0, seed: int = 0) -> LazyHandle:
+    """As `random_handle`, in bfloat16 and from BLOCK values that are repeated: for tensors of gigabytes."""
+    count = math.prod(shape)
+    block = random_handle(name, (min(count, BLOCK),), std, mean, seed)
+
+    def compute() -> torch.Tensor:
+        return block.load().bfloat16().repeat(-(-count // BLOCK))[:count].reshape(shape)
+
+    return LazyHandle(shape, torch.bfloat16, compute)
 
 
 _DTYPES = {

@@ -108,12 +108,18 @@ class PromptEncoder(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Rows in the type of the weights."""
+        x = self.encode(input_ids)
+        return torch.cat([self.prefix_rows.expand(x.shape[0], -1, -1), x], dim=1) if self.held else x
+
+    def encode(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The computed rows alone [B, T - N, hidden] / R."""
         # Not in the table's weights: their 8-bit scales would fall below what half precision resolves.
         x = self.embed_tokens(input_ids) * (1 / RESIDUAL)
         rotation = self.rotary_emb(x)
         for layer in self.layers:
             x = layer.finish(x, layer.project(x, rotation), self.full_bias)  # type: ignore[operator]
-        return torch.cat([self.prefix_rows.expand(x.shape[0], -1, -1), x], dim=1) if self.held else x
+        rows: torch.Tensor = x
+        return rows
 
 
 def fold_encoder(stock: Any, weights: Mapping[str, Handle], layers: int, tokens: int, ids: tuple[int, ...]) -> dict[str, Handle]:

@@ -33,20 +33,19 @@ def round_up(count: int) -> int:
     return -(-count // BLOCK) * BLOCK
 
 
-def list_valid(mask: torch.Tensor) -> torch.Tensor:
-    """mask int64 [B, R] of the caption's rows -> int64 [B, R / 32], 1 for blocks that are attended to."""
-    return mask[:, ::BLOCK]
+def list_valid(mask: torch.Tensor, before: int) -> torch.Tensor:
+    """mask int64 [B, T - before] -> int64 [B, R / 32], 1 for blocks that are attended to: the first always, it has the template.
+
+    Args:
+        mask: of the rows behind the first ones.
+        before: how many those are, 1 to 32.
+    """
+    return torch.cat([mask[:, :1] * 0 + 1, mask[:, BLOCK - before :: BLOCK]], dim=1)
 
 
 def spread(blocks: torch.Tensor) -> torch.Tensor:
     """[B, R / 32] -> [B, R]."""
     return blocks[:, :, None].expand(-1, -1, BLOCK).flatten(1)
-
-
-def complete_mask(mask: torch.Tensor, before: int, rows: int) -> torch.Tensor:
-    """The mask of the rows behind the template's beginning [B, T - before] -> of all rows [B, R]: ones before, zeros behind."""
-    parts = (mask.new_ones((len(mask), before)), mask, mask.new_zeros((len(mask), rows - before - mask.shape[1])))
-    return torch.cat([part for part in parts if part.shape[1]], dim=1)
 
 
 def _make_block(config: Mapping[str, Any], has_gains: bool = True) -> Block:
@@ -79,13 +78,13 @@ class TextRefiner(nn.Module):
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """hidden [B, T, E], mask int64 [B, T - before] -> [B, R, D]."""
-        mask = complete_mask(mask, self.before, self.rows)
         text: torch.Tensor = self.cap_embedder(hidden)
-        pad = self.cap_pad_token[None]
+        pad = self.cap_pad_token[None].expand(text.shape[0], -1, -1)
+        parts = [text[:, : self.before], torch.where(mask[..., None] > 0, text[:, self.before :], pad)]
         if self.rows > text.shape[1]:
-            text = torch.cat([text, pad.expand(text.shape[0], self.rows - text.shape[1], -1)], dim=1)
-        text = torch.where(mask[..., None] > 0, text, pad)
-        bias = hide(spread(list_valid(mask)), text.dtype)
+            parts.append(pad.expand(-1, self.rows - text.shape[1], -1))
+        text = torch.cat(parts, dim=1)
+        bias = hide(spread(list_valid(mask, self.before)), text.dtype)
         for block in self.context_refiner:
             text = block(text, (self.cos, self.sin), bias)
         return text
@@ -127,7 +126,7 @@ class OneStepZImage(nn.Module):
         self.all_final_layer = nn.ModuleDict({name: nn.ModuleDict({"linear": nn.Linear(width, self.patch**2 * channels)})})
         frame, *plane = (size // 2 for size in config["axes_dims"])
         for table in ("cos", "sin"):
-            self.register_buffer(table, torch.empty(1, self.count, sum(plane)))
+            self.register_buffer(table, torch.empty(1, self.count + self.padding, sum(plane)))
             self.register_buffer(f"frame_{table}", torch.empty(1 + self.rows // BLOCK, frame))
             self.register_buffer(f"text_{table}", torch.empty(1, self.rows, frame + sum(plane)))
         self.register_buffer("times", torch.empty(steps))
@@ -146,13 +145,14 @@ class OneStepZImage(nn.Module):
         x: torch.Tensor = embed(self.patchify(latents.to(leave.weight.dtype)))
         if self.padding:
             x = torch.cat([x, self.x_pad_token[None].expand(x.shape[0], self.padding, -1)], dim=1)
-        blocks = list_valid(complete_mask(prompt_mask, self.before, self.rows))
+        blocks = list_valid(prompt_mask, self.before)
         rotation = self.rotate_picture(blocks)
         blocks_of = len(self.noise_refiner)
         for i, block in enumerate(self.noise_refiner):
             x = block(x, rotation, None, _rows(gains, i))
         x = torch.cat([x, prompt_embeds.to(x.dtype)], dim=1)
-        bias = torch.cat([x.new_zeros((x.shape[0], 1, 1, self.count + self.padding)), hide(spread(blocks), x.dtype)], dim=3)
+        seen = hide(blocks[:, :1], x.dtype).expand(-1, -1, -1, self.count + self.padding)
+        bias = torch.cat([seen, hide(spread(blocks), x.dtype)], dim=3)
         both = self.join_rotations(rotation)
         for i, block in enumerate(self.layers):
             x = block(x, both, bias, _rows(gains, blocks_of + i))
@@ -164,11 +164,11 @@ class OneStepZImage(nn.Module):
         """blocks int64 [B, R / 32] -> rotations of the image tokens [B, N', d / 2]; padded ones are not turned."""
         place, found = blocks.sum(1), []
         for plane, frames, rest in ((self.cos, self.frame_cos, 1.0), (self.sin, self.frame_sin, 0.0)):
-            frame = frames.index_select(0, place)[:, None].expand(-1, self.count, -1)
-            table = torch.cat([frame, plane.expand(frame.shape[0], -1, -1)], dim=2)
+            frame = frames.index_select(0, place)[:, None]
+            turned = frame.expand(-1, self.count, -1)
             if self.padding:
-                table = torch.cat([table, table.new_full((table.shape[0], self.padding, table.shape[2]), rest)], dim=1)
-            found.append(table)
+                turned = torch.cat([turned, (frame * 0 + rest).expand(-1, self.padding, -1)], dim=1)
+            found.append(torch.cat([turned, plane.expand(frame.shape[0], -1, -1)], dim=2))
         return found[0], found[1]
 
     def join_rotations(self, picture: Rotation) -> Rotation:

@@ -115,6 +115,7 @@ def _tabulate_places(config: Any, sides: tuple[int, int], rows: int) -> dict[str
     """Where text rows and image tokens are: the image's frame is a table over the number of text blocks before it."""
     frame = config["axes_dims"][0] // 2
     plane = torch.cartesian_prod(torch.zeros(1, dtype=torch.int64), torch.arange(sides[0]), torch.arange(sides[1]))
+    plane = torch.nn.functional.pad(plane, (0, 0, 0, round_up(len(plane)) - len(plane)))  # tokens of padding are at (0, 0, 0)
     starts = torch.zeros(1 + rows // BLOCK, 3, dtype=torch.int64)
     starts[:, 0] = BLOCK * torch.arange(len(starts)) + 1
     tables = _name_tables(_place_text(rows), config, "text_")

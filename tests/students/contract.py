@@ -18,6 +18,7 @@ from tests.bundles import read_rows
 
 PROMPTS = 2
 STEPS = (1, 3)
+FLOATS = ("fp32", "fp16", "bf16")
 
 
 def check_drawing(family: Family, steps: int, student: Student | None = None) -> None:
@@ -41,15 +42,24 @@ def check_drawing(family: Family, steps: int, student: Student | None = None) ->
 
 
 def check_conversion(
-    family: Family, target: str, folder: Path, least_db: float, student: Student | None = None
+    family: Family,
+    target: str,
+    folder: Path,
+    least_db: float,
+    student: Student | None = None,
+    least_converter_db: float = 40,
 ) -> dict[tuple[str, str], float]:
-    """The whole way: each exported network is what torch computes with the same rounding, and the pictures stay near."""
+    """The whole way: each exported network is what torch computes with the same rounding, and the pictures stay near.
+
+    FP8 rounds to a sixteenth of a value: where 16-bit arithmetic before it falls on the other side, more is left over.
+    """
     student = student or family.tiny()
     bundle = convert(student, target, folder, count=PROMPTS)
     rows = {name: row["value"] for name, row in read_rows(folder).items()}
     for role in student.components:
-        assert rows[role, "converter_psnr_db"] >= 40, f"{role}: {rows[role, 'converter_psnr_db']:.1f} dB, at least 40"
-    assert rows["", "quantized_share"] >= 0.5, "the default recipe quantizes little of it"
+        found = rows[role, "converter_psnr_db"]
+        assert found >= least_converter_db, f"{role}: {found:.1f} dB, at least {least_converter_db}"
+    assert target.endswith(FLOATS) or rows["", "quantized_share"] >= 0.5, "the default recipe quantizes little of it"
     assert rows["", "psnr_db"] >= least_db, f"{rows['', 'psnr_db']:.1f} dB, at least {least_db}"
     assert {record.role for record in bundle.components} == set(student.components)
     pictures = open_bundle(folder)(student.validation_prompts[:1], seed=3)

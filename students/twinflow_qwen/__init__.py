@@ -1,0 +1,1 @@
+"""TwinFlow-Qwen-Image, a family of students; see family.py."""
