@@ -28,7 +28,7 @@ from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sprint_tiny.adherence import detect_scene
 from sprint_export.validate.machine import describe_machine
 
-ROLES = FAMILY.chain.roles
+ROLES = FAMILY.chain.list_missing(())  # without which there is no picture
 
 BATCH, NOISES, DRAWS = 32, 4, 4
 SIZES = (0.004, 0.008, 0.016, 0.032, 0.048, 0.064)  # of the latents' standard deviation

@@ -27,7 +27,7 @@ import numpy as np
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.validate.machine import describe_machine
 
-ROLES = FAMILY.chain.roles
+ROLES = FAMILY.chain.list_missing(())  # without which there is no picture
 
 PRESET, PRECISIONS, PROMPTS = "sana-sprint-0.6b", ("fp32", "int8"), 1
 VOCABULARY = 32_000  # of 256,000 rows: the embedding is a table look-up, its size is not what is measured

@@ -165,6 +165,10 @@ class Family(Protocol):
         """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
 
+    def decode_own(self, student: Student, latents: npt.NDArray[np.float32], compute: Compute) -> npt.NDArray[np.uint8]:
+        """Pictures of unit-variance latents by the decoder that another one took the place of, in PyTorch, float32."""
+        raise RefusedError(f"--decoder: students of {self.name} have one decoder")
+
     def find_lora_layer(self, name: str) -> tuple[str, str]:
         """Role and name there of a layer of a LoRA; one that no role's name stands before is the denoiser's."""
         role, _, inner = name.partition(".")

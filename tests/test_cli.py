@@ -75,7 +75,7 @@ def here(tmp_path: Path) -> Path:
         (
             "--target onnx-fp32 --component unet",
             2,
-            ["unknown component 'unet'; choose from: text_encoder, transformer, vae_decoder"],
+            ["unknown component 'unet'; choose from: controlnet, text_encoder, transformer, vae_decoder, vae_encoder"],
         ),
         (
             "--target onnx-int8 --recipe none.toml",
@@ -242,7 +242,9 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
     for verb in ("list", "inspect", "run", "validate", "bench", "build"):
         assert re.search(rf"^\W+{verb}\s", done.stdout, re.MULTILINE), verb
     panels = re.findall(r"^╭─ (.+?) ─", done.stdout, re.MULTILINE)
-    wanted = "Options, Quantization, Validation, Apple, Apple and OpenVINO, ONNX and OpenVINO, TensorRT, Output, Commands"
+    wanted = (
+        "Options, Student, Quantization, Validation, Apple, Apple and OpenVINO, ONNX and OpenVINO, TensorRT, Output, Commands"
+    )
     assert ", ".join(panels) == wanted, "what everybody needs comes first"
     assert run_command("-h", folder=tmp_path).stdout == done.stdout
     for verb in ("list", "inspect", "run", "validate", "bench", "build"):

@@ -17,7 +17,7 @@ from sprint_export.registry import load_target
 from sprint_export.versions import is_older
 from tests.tree import ROOT, STAGES, package_modules
 
-CONTENTS = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "src", *STAGES)
+CONTENTS = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "src", *STAGES)
 DATA_SUFFIXES = {".json", ".safetensors", ".txt", ".md"}
 LIBRARIES = [path for path in sys.path if path.endswith("-packages")]
 

@@ -25,6 +25,7 @@ from sprint_export.registry import load_target
 from sprint_export.runtimes.open import choose_runtime
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
+from sprint_export.students.family import load_family
 from sprint_export.students.judge import list_judges
 from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
@@ -32,6 +33,7 @@ from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import (
+    compare_decoders,
     compare_pictures,
     count_silent_rules,
     recall_search,
@@ -39,7 +41,7 @@ from sprint_export.validate.measure import (
     weigh_files,
 )
 from sprint_export.validate.metrics import check_judged, check_metrics
-from sprint_export.validate.pace import BUDGET_S, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
+from sprint_export.validate.pace import BUDGET_S, FEWEST, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
 from sprint_export.work_folder import claim_bundle
@@ -132,7 +134,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     drawing = Drawing(bundle, student, inquiry.runtime, is_timed, kept, progress, inquiry.compute)
     sides = drawing.draw_sides(prompts, pace)
     prompts = prompts[: len(sides.exported.pictures)]
-    rows = _compare(bundle, student, prompts, sides) + recall_search(bundle) + weigh_files(bundle)
+    rows = _compare(bundle, student, prompts, sides, inquiry.compute) + recall_search(bundle) + weigh_files(bundle)
     rows += count_silent_rules(bundle) + target.read_rows(bundle)
     is_whole = bundle.recipe is None or bundle.recipe.is_whole
     all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, target.gates)
@@ -192,7 +194,7 @@ def choose_prompts(student: Student, inquiry: Inquiry, side: int) -> tuple[list[
     return chosen[:count], budget
 
 
-def _compare(bundle: Bundle, student: Student, prompts: list[str], sides: Sides) -> list[Measurement]:
+def _compare(bundle: Bundle, student: Student, prompts: list[str], sides: Sides, compute: Compute) -> list[Measurement]:
     """All rows that need pictures."""
     exported, reference = sides.exported, sides.reference
     error = relative_error(exported.latents, reference.latents)
@@ -204,6 +206,10 @@ def _compare(bundle: Bundle, student: Student, prompts: list[str], sides: Sides)
     for judge in list_judges():
         if judge.knows(prompts, picture_side(bundle)):
             rows += judge.compare(prompts, exported.pictures, reference.pictures, is_steered)
+    if student.parts.decoder is not None:
+        few = len(prompts) if picture_side(bundle) <= SMALL_PICTURE else FEWEST
+        own = load_family(student.family).decode_own(student, reference.latents[:few], compute)
+        rows += compare_decoders(exported.pictures, reference.pictures, own)
     share = quantized_share(bundle, student)
     rows.append(Measurement("quantized_share", share, "", note="of matmul and 1x1-convolution weights"))
     rows += time_components(exported.seconds, reference.seconds)

@@ -41,6 +41,22 @@ def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: 
     ]
 
 
+def compare_decoders(exported: UInt8, reference: UInt8, own: UInt8) -> list[Measurement]:
+    """What another decoder makes of pictures: exported ones beside those of the student's own decoder, of the first prompts.
+
+    Args:
+        exported: [B, H, W, 3].
+        reference: PyTorch's with the other decoder.
+        own: PyTorch's with the student's own, of the same latents as the reference's.
+    """
+    few = len(own)
+    alone = float(psnr_images(reference[:few], own).mean())
+    note = (
+        f"exported vs the student's own decoder in float32, mean over {{}}; the other decoder alone, in float32: {alone:.1f} dB"
+    )
+    return [_average(Measurement("own_decoder_psnr_db", 0.0, "dB", note=note), psnr_images(exported[:few], own))]
+
+
 def _average(row: Measurement, values: npt.NDArray[np.float64]) -> Measurement:
     """The row with the mean over pictures and its interval; `{}` in its note becomes how many they are."""
     count = "1 picture" if len(values) == 1 else f"{len(values)} pictures"

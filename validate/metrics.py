@@ -18,7 +18,7 @@ SEARCHED = "a recipe that was searched (--recipe auto)"
 METRICS = (
     *map(Metric, ("psnr_db", "psnr_worst_db", "ssim", "converter_image_psnr_db", "recipe_image_psnr_db")),
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
-    Metric("silent_rules"),
+    *map(Metric, ("silent_rules", "own_decoder_psnr_db")),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),
 )

@@ -26,6 +26,7 @@ from twinflow import load_twin, save_model, score_twin, train_twinflow
 
 COUNT = 512
 STUDENTS = Path(__file__).parents[2] / "students"
+NAMES = ("control_tiny", "twinflow_tiny", "tbcm_tiny")
 TIMES = {1: [1.0], 2: [1.0, 0.6015625], 4: [1.0, 0.83203125, 0.6640625, 0.5]}  # of the released sampler, in bfloat16
 
 
@@ -40,35 +41,38 @@ def list_stages(work: Path, start: Path, minutes: list[float], log: Log, device:
     }
 
 
-def package(work: Path, out: Path) -> None:
-    """Write what the students have of their own, in bfloat16, over what lies in `out`."""
-    save_model(load_twin(work / "twinflow"), out / "twinflow_tiny" / "transformer")
-    save_model(SanaTransformer2DModel.from_pretrained(work / "tbcm"), out / "tbcm_tiny" / "transformer")
-    save_model(SanaControlNetModel.from_pretrained(work / "controlnet"), out / "control_tiny" / "controlnet")
+def package(name: str, work: Path, out: Path) -> None:
+    """Write what a student has of its own, in bfloat16, over what lies in `out`."""
+    if name == "control_tiny":
+        save_model(SanaControlNetModel.from_pretrained(work / "controlnet"), out / name / "controlnet")
+    else:
+        model = load_twin(work / "twinflow") if name == "twinflow_tiny" else SanaTransformer2DModel.from_pretrained(work / "tbcm")
+        save_model(model, out / name / "transformer")
 
 
-def measure(work: Path, start: Path, out: Path, log: Log, device: str) -> None:
-    """Adherence of what was written, beside sprint-tiny and the teacher; figures.json in each folder."""
+def measure(name: str, work: Path, start: Path, out: Path, device: str) -> dict[str, Any]:
+    """Figures of one student as it was written: adherence, and what is its own to say."""
     frozen, (captions, noise) = Frozen.load(start, device), held_out_set(COUNT, device)
+    if name == "control_tiny":
+        controlnet = SanaControlNetModel.from_pretrained(out / name / "controlnet").to(device)
+        return score_control(load_stock(start), controlnet, frozen, captions, noise)
+    if name == "twinflow_tiny":
+        twin = load_twin(out / name / "transformer").to(device)
+        return {f"{steps} steps": vars(score_twin(twin, frozen, captions, noise, TIMES[steps])) for steps in TIMES}
     text, mask = frozen.read(captions)
-    teacher = SanaTransformer2DModel.from_pretrained(work / "teacher").to(device)
-    sprint = SanaTransformer2DModel.from_pretrained(start / "transformer").to(device)
-    tbcm = SanaTransformer2DModel.from_pretrained(out / "tbcm_tiny" / "transformer").to(device)
-    twin = load_twin(out / "twinflow_tiny" / "transformer").to(device)
-    controlnet = SanaControlNetModel.from_pretrained(out / "control_tiny" / "controlnet").to(device)
+    teacher, rows = SanaTransformer2DModel.from_pretrained(work / "teacher"), {}
     end = sample_euler(teacher, noise, text, mask, POINTS)
-    beside: dict[str, Any] = {}
-    for name, model, steps in (("teacher", teacher, POINTS), ("teacher", teacher, 1), ("sprint-tiny", sprint, 1)):
-        beside[f"{name}, {steps} steps"] = vars(score(model, frozen, captions, noise, steps))
-    rows = {"tbcm, 1 steps": vars(score(tbcm, frozen, captions, noise, 1))}
-    for name, model in (("teacher", teacher), ("sprint-tiny", sprint), ("tbcm", tbcm)):
-        distance = (sample_euler(model, noise, text, mask, 1) - end).square().mean().item()
-        rows[f"{name}, 1 steps: mean squared distance to the teacher's end"] = {"latents": distance}
-    twins = {f"twinflow, {steps} steps": vars(score_twin(twin, frozen, captions, noise, TIMES[steps])) for steps in TIMES}
-    controls = score_control(sprint, controlnet, frozen, captions, noise)
-    for folder, found in (("twinflow_tiny", twins | beside), ("tbcm_tiny", rows | beside), ("control_tiny", controls)):
-        (out / folder / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
-        log(f"{folder}: " + "; ".join(f"{name}: {row.get('everything', row)}" for name, row in found.items()))
+    rows[f"teacher, {POINTS} steps"] = vars(score(teacher, frozen, captions, noise, POINTS))
+    for wording, model in (("teacher", teacher), ("sprint-tiny", load_stock(start)), ("tbcm-tiny", load_stock(out / name))):
+        rows[f"{wording}, 1 steps"] = vars(score(model, frozen, captions, noise, 1)) | {
+            "squared_distance_to_teachers_end": (sample_euler(model, noise, text, mask, 1) - end).square().mean().item()
+        }
+    return rows
+
+
+def load_stock(student: Path) -> SanaTransformer2DModel:
+    """A student's transformer, in float32."""
+    return SanaTransformer2DModel.from_pretrained(student / "transformer").eval()
 
 
 def main() -> None:
@@ -79,7 +83,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=STUDENTS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, nargs=4, default=(7, 14, 25, 20), metavar=("TEACHER", "CONTROL", "TWIN", "TBCM"))
-    parser.add_argument("--stages", nargs="*", help="only these; default all, then measuring and writing")
+    parser.add_argument("--stages", nargs="*", help="only these; default all")
+    parser.add_argument("--students", nargs="*", default=NAMES, help="what is then written and measured")
     options = parser.parse_args()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
@@ -88,9 +93,11 @@ def main() -> None:
     for name, stage in list_stages(work, options.start, list(options.minutes), log, options.device).items():
         if name in (options.stages or (name,)) and not (work / name).exists():
             stage()
-    if not options.stages:
-        package(work, options.out)
-        measure(work, options.start, options.out, log, options.device)
+    for name in options.students:
+        package(name, work, options.out)
+        rows = measure(name, work, options.start, options.out, options.device)
+        (options.out / name / "figures.json").write_text(json.dumps(rows, indent=1) + "\n")
+        log(f"{name}: " + "; ".join(f"{wording}: {row['everything']:.1%}" for wording, row in rows.items()))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,8 @@ def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
         f"{steps} step(s), guidance {bundle.plan.guidance:g}; licence: {bundle.licence}"
     )
     yield f"opens with {', '.join(_describe_runtimes(bundle))}"
+    if taken := ", ".join(_list_taken(bundle)):
+        yield f"takes beside prompts: {taken}"
     for record in bundle.components:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
@@ -104,6 +106,17 @@ def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
         yield from (f"    note: {note}" for note in record.notes)
         if layers:
             yield from _describe_layers(record)
+
+
+def _list_taken(bundle: Bundle) -> Iterator[str]:
+    """What may be given beside prompts: a control picture, a picture to start from, other inputs by name."""
+    names, networks = bundle.chain.names, {record.role: record for record in bundle.components}
+    given = bundle.chain.list_given(networks)
+    if names.scale in given:
+        yield "a control picture and its scale (run --control, --control-scale)"
+    if bundle.chain.find_writer(names.encoded, networks) is not None:
+        yield "a picture to start from (run --image, --strength)"
+    yield from (f"{name} {list(spec.shape)} (inputs=)" for name, spec in given.items() if name not in (names.source, names.scale))
 
 
 def _describe_runtimes(bundle: Bundle) -> Iterator[str]:

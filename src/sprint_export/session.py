@@ -141,8 +141,8 @@ class Pipeline:
             uint8 [B, H, W, 3].
 
         Raises:
-            InputError: no prompts, one string in place of a list, a size that cannot be drawn, noise of another shape, or a picture
-                that is none, or that no network takes.
+            InputError: no prompts, one string in place of a list, a size that cannot be drawn, noise of another shape, or a
+                picture that is none, or that no network takes.
         """
         import numpy as np
 
@@ -162,7 +162,7 @@ class Pipeline:
         tables = [{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]
         pictures = self._read_start(request, len(prompts), noise.shape[2:])
         encoded = [self.executor.encode(picture[None]) for picture in track(pictures, Step("drawing", "given picture"), progress)]
-        starts = encoded if len(encoded) == len(prompts) else (encoded or [None]) * len(prompts)
+        starts: list[Array | None] = [encoded[i % len(encoded)] if encoded else None for i in range(len(prompts))]
         *groups, last = self.executor.groups
         for group in groups:
             for i, table in enumerate(track(tables, Step("drawing", name_group(group)), progress)):

@@ -13,10 +13,11 @@ import torch
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.student import Component, Student
 from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
-from sprint_export.students.family import Family
+from sprint_export.students.family import Family, replace_components
 from sprint_export.students.folder import (
     check_file,
     check_files,
+    find_part,
     fingerprint_folder,
     list_hashed,
     read_json,
@@ -28,6 +29,7 @@ from sprint_export.students.sana_sprint.configs import (
     CLASSES,
     check_agreement,
     check_control,
+    check_decoder,
     check_index,
     check_scheduler,
     check_side,
@@ -84,6 +86,32 @@ def add_encoder(student: Student) -> Student:
     if not any(name.startswith("encoder.") for name in stock.weights):
         raise RefusedError(f"{student.source}: its vae has no encoder, so no picture can be given; take one that has both halves")
     return _add_network(student, dataclasses.replace(stock, role="vae_encoder"), student.configs["vae_decoder"])
+
+
+def replace_decoder(student: Student, folder: Path) -> Student:
+    """The student with the decoder of another AutoencoderDC; what encodes pictures stays its own.
+
+    Raises:
+        InputError: a file is missing or damaged, a value is not covered, or the config does not fit its weights.
+        RefusedError: the decoder is of another latent space.
+    """
+    part = find_part(folder, "vae")
+    file, own = part / "config.json", student.configs["vae_decoder"]
+    config = complete_config("vae_decoder", str(file), read_json(file, part))
+    check_decoder(str(file), config, own)
+    for path in list_hashed(part):
+        check_file(path, folder)
+    module = _build("vae_decoder", str(file), config)
+    read = read_weights("vae_decoder", part, FOLDERS["vae_decoder"][1], None)
+    _check_network("vae_decoder", module, read, str(part))
+    weights = {name: handle for name, handle in read.items() if name.startswith("decoder.")}
+    held = {name: handle for name, handle in student.components["vae_decoder"].weights.items() if name.startswith("encoder.")}
+    if held and config["attention_head_dim"] == own["attention_head_dim"]:
+        encoding = {key: value for key, value in own.items() if key.startswith(("encoder_", "downsample_"))}
+        config, weights = config | encoding, weights | held
+        module = _build("vae_decoder", str(file), config)
+    replaced = replace_components(student, Component("vae_decoder", module, weights))
+    return dataclasses.replace(replaced, configs={**student.configs, "vae_decoder": config})
 
 
 def add_controlnet(student: Student, folder: Path) -> Student:
@@ -183,7 +211,7 @@ def _check_network(role: str, module: torch.nn.Module, weights: Mapping[str, Han
 def make_stock(role: str, config: Mapping[str, Any]) -> torch.nn.Module:
     """The stock network of a role on `meta`."""
     with torch.device("meta"):
-        network: torch.nn.Module = CLASSES[role].from_config(dict(config)).eval()  # type: ignore[attr-defined]  # of each
+        network: torch.nn.Module = CLASSES[role].from_config(dict(config)).eval()
     return network
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from diffusers import AutoencoderDC, SanaControlNetModel, SanaTransformer2DModel, SCMScheduler
 from transformers import Gemma2Config
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, RefusedError
 from sprint_export.students.covered import (
     FLAG,
     NULL,
@@ -128,8 +128,9 @@ VAE: Table = DIFFUSERS | {
     "upsample_block_type": one_of("interpolate", "pixel_shuffle"),
 }
 _ONLY_DENOISERS = ("guidance_embeds", "guidance_embeds_scale", "qk_norm", "timestep_scale")
-CONTROLNET: Table = {key: values for key, values in TRANSFORMER.items() if key not in _ONLY_DENOISERS} | {
-    "_class_name": one_of("SanaControlNetModel")
+CONTROLNET: Table = {
+    **{key: values for key, values in TRANSFORMER.items() if key not in _ONLY_DENOISERS},
+    "_class_name": one_of("SanaControlNetModel"),
 }
 TABLES = {"text_encoder": TEXT_ENCODER, "transformer": TRANSFORMER, "vae_decoder": VAE, "controlnet": CONTROLNET}
 CLASSES = {"transformer": SanaTransformer2DModel, "vae_decoder": AutoencoderDC, "controlnet": SanaControlNetModel}
@@ -144,7 +145,7 @@ MODEL_INDEX: Table = DIFFUSERS | {
     "transformer": one_of(["diffusers", "SanaTransformer2DModel"]),
     "vae": one_of(["diffusers", "AutoencoderDC"]),
 }
-OPTIONAL: Table = {"controlnet": one_of(["diffusers", "SanaControlNetModel"])}
+OPTIONAL = {"controlnet": one_of(["diffusers", "SanaControlNetModel"])}
 
 
 def check_index(file: str, index: Config) -> None:
@@ -153,7 +154,7 @@ def check_index(file: str, index: Config) -> None:
     Raises:
         InputError: one line with the file, the key, what it holds and what is covered.
     """
-    check_values(file, index, MODEL_INDEX | OPTIONAL)
+    check_values(file, index, {**MODEL_INDEX, **OPTIONAL})
     missing = sorted(set(MODEL_INDEX) - set(DIFFUSERS) - set(index))
     if missing:
         raise InputError(f"{file}: {missing[0]} is missing; expected {MODEL_INDEX[missing[0]].said}")
@@ -187,7 +188,7 @@ def complete_config(role: str, file: str, config: Config, is_twin: bool = False)
                 "student. Use a *_Sprint_* checkpoint"
             )
         if is_twin and role == "transformer":
-            table = table | {"guidance_embeds": one_of(False)}
+            table = {**table, "guidance_embeds": one_of(False)}
         check_values(file, defaults | dict(config), table)
         return defaults | dict(config)
     defaults = Gemma2Config().to_dict()
@@ -274,6 +275,23 @@ def check_control(file: str, config: Config, transformer: Config) -> None:
             f"{file}: num_layers={config['num_layers']}: expected at most {most}, one fewer than the transformer's "
             f"{transformer['num_layers']} blocks: none is left behind which the last residual would be added"
         )
+
+
+def check_decoder(file: str, config: Config, own: Config) -> None:
+    """Whether another decoder reads the latents that the student's own does.
+
+    Raises:
+        RefusedError: it has other channels, another compression, or another scale.
+    """
+    for what, found, wanted in (
+        ("latent_channels", config["latent_channels"], own["latent_channels"]),
+        *[("pixels a latent", *(2 ** (len(each["decoder_block_out_channels"]) - 1) for each in (config, own)))],
+        ("scaling_factor", config["scaling_factor"], own["scaling_factor"]),
+    ):
+        if found != wanted:
+            raise RefusedError(
+                f"--decoder: {file}: {what} is {found}, the student's own decoder has {wanted}: another latent space"
+            )
 
 
 def check_side(file: str, configs: Mapping[str, Config]) -> None:

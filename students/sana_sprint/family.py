@@ -20,11 +20,15 @@ from sprint_export.students.sana_sprint.published import COMPLETED_BY, HUB_IDS, 
 from sprint_export.students.sana_sprint.times import SCHEDULES, trigflow_times
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sprint_export.compute import Compute
     from sprint_export.students.family import Array
 
 
 class SanaSprint(Family):
-    """Text encoder, transformer in the sampler's loop, decoder; an encoder of pictures and a ControlNet where they are asked for."""
+    """Text encoder, transformer in the sampler's loop, decoder; where they are asked for, an encoder and a ControlNet."""
 
     pipelines = ("SanaSprintPipeline",)
     chain = Chain(
@@ -107,6 +111,16 @@ class SanaSprint(Family):
         from sprint_export.students.sana_sprint.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def replace_decoder(self, student: Student, folder: Path) -> Student:
+        from sprint_export.students.sana_sprint.checkpoint import replace_decoder
+
+        return replace_decoder(student, folder)
+
+    def decode_own(self, student: Student, latents: npt.NDArray[np.float32], compute: Compute) -> npt.NDArray[np.uint8]:
+        from sprint_export.students.sana_sprint.reference import decode_own
+
+        return decode_own(student, latents, compute)
 
     def add_encoder(self, student: Student) -> Student:
         from sprint_export.students.sana_sprint.checkpoint import add_encoder

@@ -29,6 +29,7 @@ from sprint_export.errors import InputError
 from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
+from sprint_export.session import to_uint8
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.folder import find_part
 from sprint_export.students.lora import is_merged
@@ -39,6 +40,7 @@ from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
 from sprint_export.students.sana_sprint.two_times import HELD, TIMES, embed_two_times
 from sprint_export.students.schedule import find_trigflow_time
+from sprint_export.students.source import load_student
 from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
@@ -176,6 +178,29 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 
+def _make_own(student: Student, device: str) -> torch.nn.Module:
+    """The autoencoder that the student came with, where its decoder was replaced."""
+    own = dataclasses.replace(student, parts=dataclasses.replace(student.parts, decoder=None))
+    is_random = find_files(own, "vae_decoder") is None
+    return _make_network(load_student(own.source) if is_random else own, "vae_decoder", device)
+
+
+def decode_own(student: Student, latents: npt.NDArray[np.float32], compute: Compute) -> npt.NDArray[np.uint8]:
+    """Pictures uint8 [B, H, W, 3] of unit-variance latents [B, C, h, w], by the decoder that the student came with."""
+    place = Place(compute, "the student's own decoder")
+    vae: Any = place.attempt(lambda: _make_own(student, place.compute.device))
+    pictures = []
+    for row in torch.from_numpy(latents).split(1):
+
+        def decode(row: torch.Tensor = row) -> torch.Tensor:
+            with torch.no_grad(), place.compute.exact():
+                image: torch.Tensor = vae.decode(place.compute.place(row) / vae.config.scaling_factor).sample
+            return image
+
+        pictures.append(to_uint8(place.attempt(decode, vae).cpu().numpy()))
+    return np.concatenate(pictures)
+
+
 def _give_times(scheduler: Any, times: Sequence[float]) -> None:
     """Have a scheduler take these flow times, whatever the pipeline asks: its own `timesteps` ends in a TypeError (0.39)."""
     stock, angles = scheduler.set_timesteps, [*map(find_trigflow_time, times), 0.0]
@@ -200,16 +225,15 @@ class Stock:
         self.controlnet = self.encoder = None
         if CONTROLNET in roles:
             self.controlnet = self.place.attempt(lambda: _make_network(student, CONTROLNET, self.place.compute.device))
-            own = dataclasses.replace(student, parts=dataclasses.replace(student.parts, decoder=None))
             is_own = student.parts.decoder is None  # another decoder comes without the encoder that the student was trained with
-            vae: Any = self.pipeline.vae if is_own else _make_network(own, "vae_decoder", self.place.compute.device)
+            vae: Any = self.pipeline.vae if is_own else _make_own(student, self.place.compute.device)
             self.encoder = vae
             self.networks |= {CONTROLNET: self.controlnet, "vae_encoder": vae.encoder}
             self._networks += [self.controlnet, vae]
 
     @contextlib.contextmanager
     def steer(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Iterator[None]:
-        """Hand the ControlNet's residuals to the transformer, where a picture [1, 3, H, W] is given, as diffusers does for SANA."""
+        """Where a picture [1, 3, H, W] is given, hand the ControlNet's residuals to the transformer, as diffusers does."""
         controlnet, encoder = self.controlnet, self.encoder
         if controlnet is None or encoder is None:
             yield

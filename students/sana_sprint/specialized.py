@@ -97,7 +97,7 @@ def _control(student: Student, plan: StepPlan) -> Component:
 def _encode_pictures(student: Student) -> Component:
     specs, stock = _list_specs(student), student.components["vae_encoder"]
     network = LatentEncoder(stock.module).eval()
-    weights, notes = fold_encoder(stock.weights, network, specs["source_image"].shape[1:])
+    weights, notes = fold_encoder(stock.weights, network, tuple(map(int, specs["source_image"].shape[1:])))
     read, written = (specs["source_image"],), (specs["source_latents"],)
     return Component("vae_encoder", network, weights, read, written, forms=count_forms(network, DECODER_FORMS), notes=notes)
 

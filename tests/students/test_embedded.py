@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export.conversion import convert
+from sprint_export.runtimes import open_bundle
 from sprint_export.students import list_students, load_student
 from sprint_export.students.embedded import SHARES, complete_folder
+from sprint_export.students.sprint_tiny.edges import find_edges, measure_distance
+from sprint_export.students.sprint_tiny.judge import JUDGE
+from tests.bundles import read_rows
 from tests.tree import ROOT
 
 STUDENTS = ROOT / "students"
-SHARING = {"control-tiny": "sana_sprint"}
+SHARING = {"twinflow-tiny": "twinflow_sana", "control-tiny": "sana_sprint"}
 SHARED = {  # role -> folder of what comes from sprint-tiny
+    "twinflow-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae"},
     "control-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae", "transformer": "transformer"},
 }
 LARGEST = 6.3e6  # bytes of a student's own
@@ -36,6 +42,17 @@ def test_they_load_whole(name: str) -> None:
 def test_they_are_small(name: str) -> None:
     own = sum(path.stat().st_size for path in (STUDENTS / name.replace("-", "_")).rglob("*"))
     assert own <= LARGEST, f"{own / 1e6:.2f} MB"
+
+
+def test_a_controlnet_still_steers_in_eight_bits(tmp_path: Path) -> None:
+    bundle = convert("control-tiny", "onnx-int8", tmp_path / "out", count=8)
+    rows = {metric: row["value"] for (_, metric), row in read_rows(bundle.folder).items()}
+    assert rows["edges_obeyed_reference_percent"] == rows["edges_obeyed_percent"] == 100
+    assert rows["adherence_drop_points"] == 0
+    prompts = ["a red circle in the center"]
+    edges = JUDGE.draw_controls(prompts)[0]
+    steered, free = (open_bundle(bundle.folder)(prompts, seed=0, **given)[0] for given in ({"control": edges}, {}))
+    assert measure_distance(find_edges(steered), edges) <= measure_distance(find_edges(free), edges) / 4
 
 
 def test_a_student_of_its_own_stays_where_it_is() -> None:

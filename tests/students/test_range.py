@@ -91,7 +91,7 @@ LOUD: dict[str, dict[str, float]] = {
 }
 UNDONE: dict[str, tuple[str, dict[str, Any]]] = {  # what switches a rewrite off, to see that it is what cures
     "text_encoder": ("sprint_export.students.networks.gemma2", {"RESIDUAL": 1.0, "PROJECTED": 1.0}),
-    "transformer": ("sprint_export.students.sana_sprint.folds", {"_fold_key_range": lambda *_: {}}),
+    "transformer": ("sprint_export.students.sana_sprint.folds", {"fold_key_range": lambda *_: {}}),
     "vae_decoder": ("sprint_export.students.networks.dc_ae", {"fold_range": lambda *_: {}}),
 }
 

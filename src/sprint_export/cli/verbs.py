@@ -167,7 +167,7 @@ def run(
     from sprint_export.runtimes import open_bundle
 
     _check_output(output)
-    asked = keep_asked(given)
+    asked: dict[str, Any] = dict(keep_asked(given))
     if asked:
         _check_request(bundle, steps, len(prompts), asked)  # a mistake is said before networks are loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
@@ -195,9 +195,7 @@ def _check_request(bundle: Path, steps: int | None, count: int, asked: dict[str,
     pipeline = replace(chain_sessions(read_bundle(bundle, verify=False), {}), steps=steps)
     first = pipeline.check(count, **asked)
     if "image" in asked and first >= 1:
-        note(
-            "so many steps at this strength start from noise alone: the picture has no part in it; take more steps or less strength"
-        )
+        note("at this strength the steps start from noise alone, and the picture has no part; take more steps or less strength")
 
 
 def _check_drawing(*modules: str) -> None:

@@ -62,7 +62,8 @@ def draw_stock(pipeline: SanaSprintImg2ImgPipeline, picture: Image.Image, noise:
             output_type="np",
         ).images
     assert next(given, None) is None, "all noise was taken"
-    return np.rint(drawn * 255).astype(np.uint8)
+    pictures: Array = np.rint(drawn * 255).astype(np.uint8)
+    return pictures
 
 
 @pytest.mark.parametrize(

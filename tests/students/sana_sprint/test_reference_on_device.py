@@ -46,7 +46,7 @@ def test_the_reference_is_the_same_on_a_device(steps: int, largest: int, said_of
 
 def test_a_pipeline_is_freed_as_soon_as_it_is_dropped() -> None:
     """Its networks are gigabytes; what is in a circle would stay until Python looks for circles."""
-    stock = reference._Stock(tiny(), ("transformer",), CPU)
+    stock = reference.Stock(tiny(), ("transformer",), CPU)
     stock.time(stock.pipeline.transformer, [])
     network = weakref.ref(stock.pipeline.transformer)
     gc.disable()

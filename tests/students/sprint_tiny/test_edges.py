@@ -7,7 +7,8 @@ import pytest
 
 from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from sprint_export.students.sprint_tiny.edges import FAR, OBEYED, find_edges, measure_distance, measure_edges
-from sprint_export.students.sprint_tiny.world import PLACES, held_out_captions, paint_scene, read_caption, render_moved
+from sprint_export.students.sprint_tiny.judge import JUDGE
+from sprint_export.students.sprint_tiny.world import PLACES, RADII, held_out_captions, paint_scene, read_caption, render_moved
 
 CIRCLE = read_caption("a red circle in the center")
 
@@ -37,10 +38,22 @@ def test_moved_pictures_show_their_caption_where_it_does_not_say() -> None:
     controls = [find_edges(picture) for picture in pictures]
     assert measure_edges(pictures, controls).obeyed == 1
     scenes = [read_caption(caption) for caption in captions]
-    usual = [
-        paint_scene(s, [(*map(float, PLACES[shape.place]), 8.0 if shape.size == "small" else 13.0) for shape in s.shapes])
-        for s in scenes
-    ]
+    places = [[(*map(float, PLACES[shape.place]), RADII[shape.size]) for shape in scene.shapes] for scene in scenes]
+    usual = [paint_scene(*each) for each in zip(scenes, places, strict=True)]  # type: ignore[arg-type]  # a star has no length
     match = measure_edges(usual, controls)
     assert match.obeyed <= 0.15, f"{match.obeyed:.0%} of pictures obey edges that they were not drawn from"
     assert match.distance > OBEYED
+
+
+def test_the_judge_draws_what_steers_and_says_whether_it_was_obeyed() -> None:
+    captions = held_out_captions(8)
+    scenes = [read_caption(caption) for caption in captions]
+    drawn = np.stack([render_moved(scene, np.random.default_rng(i)) for i, scene in enumerate(scenes)])
+    assert np.array_equal(JUDGE.draw_controls(captions), np.stack([find_edges(picture) for picture in drawn]))
+    other = np.stack([render_moved(scene, np.random.default_rng(99)) for scene in scenes])
+    plain, steered = (JUDGE.compare(captions, drawn, other, is_steered) for is_steered in (False, True))
+    rows = {row.metric: row.value for row in steered}
+    assert rows["edges_obeyed_percent"] == 100
+    assert rows["edges_obeyed_reference_percent"] < 50
+    assert tuple(rows) == JUDGE.metrics
+    assert [row.metric for row in plain] == [name for name in JUDGE.metrics if "edges" not in name]
