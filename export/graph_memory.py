@@ -53,4 +53,5 @@ def _bytes(value: Any) -> int:
     if not tensor.HasField("shape"):
         return 0
     name = onnx.TensorProto.DataType.Name(tensor.elem_type)
-    return math.prod(axis.dim_value or 1 for axis in tensor.shape.dim) * BITS.get(name, 8) // 8
+    values: int = math.prod(axis.dim_value or 1 for axis in tensor.shape.dim)
+    return values * BITS.get(name, 8) // 8

@@ -113,7 +113,7 @@ def inspect(
     if target is not None:
         if layers or recipe:
             raise InputError("--target plans a student's memory: expected no --layers and no --recipe, which a bundle has")
-        _show_memory(Order(str(bundle), target, validate=False, **keep_asked(asked)), as_json)
+        _show_memory(Order(str(bundle), target, device=asked["device"], variant=asked["variant"], validate=False), as_json)
         return
     if given := keep_asked(asked):
         raise InputError(f"--{next(iter(given))} is for planning a student's memory: expected --target beside it")

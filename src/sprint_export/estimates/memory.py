@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sprint_export.nouns.recipe import FLOAT, QuantizedLayer
+from sprint_export.nouns.recipe import FLOAT, Decision, QuantizedLayer
 
 if TYPE_CHECKING:
     from sprint_export.conversion import Loaded
@@ -47,7 +47,7 @@ def plan_memory(loaded: Loaded, checked: CheckedOrder) -> list[NetworkMemory]:
     from sprint_export.recipe_choice import find_recipe
 
     student, deployment = loaded.specialize(checked), checked.deployment
-    decisions = []
+    decisions: list[Decision] = []
     if deployment.offer.is_quantized:
         _, decisions, _ = decide_layers(student, deployment.precision, deployment.target, find_recipe(student, checked))
     size, found = float_bytes(deployment.target.graph_dtype[deployment.precision]), []
