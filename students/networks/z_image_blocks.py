@@ -62,8 +62,11 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, rotation: Rotation, bias: torch.Tensor | None) -> torch.Tensor:
         """x [B, S, D], bias [B, 1, 1, S] or None -> [B, S, D]."""
-        q, k, v = (layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
-        q, k = rotate(self.norm_q(q), rotation), rotate(self.norm_k(k), rotation)
+        q, k, v = (layer(x).unflatten(2, (self.heads, -1)) for layer in (self.to_q, self.to_k, self.to_v))
+        # Heads are moved last: before norms and rotations TensorRT puts the weights of q, k and v in the order of heads instead,
+        # in 16 bits and anew in each run, and the product that makes all three is in 16 bits too.
+        q, k = rotate(self.norm_q(q), rotation, 2), rotate(self.norm_k(k), rotation, 2)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         scores = q @ k.transpose(2, 3)
         shares = torch.softmax(scores if bias is None else scores + bias, dim=-1)
         return cast(torch.Tensor, self.to_out[0]((shares @ v).transpose(1, 2).flatten(2)))
@@ -102,9 +105,9 @@ class Block(nn.Module):
         return result
 
 
-def rotate(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """[B, H, S, d] -> the same, the halves of each head turned."""
-    cos, sin = (table.unsqueeze(1).to(x.dtype) for table in rotation)
+def rotate(x: torch.Tensor, rotation: Rotation, heads: int = 1) -> torch.Tensor:
+    """[B, H, S, d], or another place of the heads' axis -> the same, the halves of each head turned."""
+    cos, sin = (table.unsqueeze(heads).to(x.dtype) for table in rotation)
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
