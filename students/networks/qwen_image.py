@@ -65,24 +65,28 @@ class Attention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """x [B, N, D], text [B, T, D], bias [B, 1, 1, T + N] -> [B, N, D] and [B, T, D] or None."""
         picture, words = rotations
-        q, k = rotate(self.norm_q(self.split(self.to_q(x))), picture), rotate(self.norm_k(self.split(self.to_k(x))), picture)
-        text_k = rotate(self.norm_added_k(self.split(self.add_k_proj(text))), words)
-        keys = torch.cat([text_k, k], dim=2)
-        values = torch.cat([self.split(self.add_v_proj(text)), self.split(self.to_v(x))], dim=2)
+        q, k = (
+            rotate(self.norm_q(self.split(self.to_q(x))), picture, 2),
+            rotate(self.norm_k(self.split(self.to_k(x))), picture, 2),
+        )
+        text_k = rotate(self.norm_added_k(self.split(self.add_k_proj(text))), words, 2)
+        keys = torch.cat([text_k, k], dim=1)
+        values = torch.cat([self.split(self.add_v_proj(text)), self.split(self.to_v(x))], dim=1)
         if not hasattr(self, "add_q_proj"):
             return cast(torch.Tensor, self.to_out[0](_attend(q, keys, values, bias))), None
-        text_q = rotate(self.norm_added_q(self.split(self.add_q_proj(text))), words)
-        joined = _attend(torch.cat([text_q, q], dim=2), keys, values, bias)
+        text_q = rotate(self.norm_added_q(self.split(self.add_q_proj(text))), words, 2)
+        joined = _attend(torch.cat([text_q, q], dim=1), keys, values, bias)
         rows = text.shape[1]
         return self.to_out[0](joined[:, rows:]), self.to_add_out(joined[:, :rows])
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, S, D] -> [B, H, S, d]."""
-        return cast(torch.Tensor, x.unflatten(2, (self.heads, -1))).transpose(1, 2)
+        """[B, S, D] -> [B, S, H, d]; heads are moved last (z_image_blocks.py says why)."""
+        return cast(torch.Tensor, x.unflatten(2, (self.heads, -1)))
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """softmax(q k^T + bias) v, heads joined; 1 / sqrt(d) is in the weights that make the queries."""
+    """softmax(q k^T + bias) v of [B, S, H, d], heads joined; 1 / sqrt(d) is in the weights that make the queries."""
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     return (torch.softmax(q @ k.transpose(2, 3) + bias, dim=-1) @ v).transpose(1, 2).flatten(2)
 
 

@@ -8,7 +8,6 @@ and the sampler's loop.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,21 +19,16 @@ from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from sprint_export.compute import CPU
-from sprint_export.errors import InputError
-from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.chat_prompt import open_stock_tokenizer
-from sprint_export.students.checkpoints import stream_stock
 from sprint_export.students.family import Draws, Reference
-from sprint_export.students.lora import is_merged
 from sprint_export.students.networks.qwen2_5 import make_qwen2
-from sprint_export.students.stock_networks import STAGE, StockNetworks
+from sprint_export.students.stock_networks import STAGE, StockNetworks, load_network
 from sprint_export.students.twinflow_qwen.family import FAMILY, SECOND_EMBEDDER
 from sprint_export.students.twinflow_qwen.published import FOLDERS
-from sprint_export.weights import choose_variant, materialize
+from sprint_export.weights import materialize
 
-WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; a larger network's are read when they are needed
 CLASSES: dict[str, Any] = {
     "text_encoder": Qwen2_5_VLForConditionalGeneration,
     "transformer": QwenImageTransformer2DModel,
@@ -76,24 +70,8 @@ def make_networks(student: Student, roles: Sequence[str], device: str = CPU.devi
 
 
 def _make_network(student: Student, role: str, device: str) -> nn.Module:
-    component = student.components[role]
-    module = _make_language_model(student) if role == "text_encoder" else component.module
-    values = sum(math.prod(handle.shape) for handle in component.weights.values())
-    if device == CPU.device and 4 * values > WHOLE_BYTES:
-        return stream_stock(module, component.weights, device)
-    if student.folder is None or is_merged(component.weights):
-        return materialize(module, component.weights, device=device)
-    name, stem = FOLDERS[role]
-    folder, cls = student.folder / name, CLASSES[role]
-    variant = choose_variant(folder, stem, student.variant) or None
-    typed = {"dtype": torch.float32} if role == "text_encoder" else {"torch_dtype": torch.float32}
-    try:
-        with hush():
-            network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **typed)
-    except Exception as error:  # the stock classes raise all kinds
-        raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
-    real: nn.Module = network.eval().to(device)
-    return real
+    module = _make_language_model(student) if role == "text_encoder" else student.components[role].module
+    return load_network(student, role, CLASSES[role], module, FOLDERS, device)
 
 
 def _make_language_model(student: Student) -> Qwen2_5_VLTextModel:
