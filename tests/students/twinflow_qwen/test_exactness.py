@@ -52,6 +52,16 @@ def test_states_and_pictures_are_the_references(steps: int, is_held: bool) -> No
     assert pictures.std() > 0.1, "a flat picture proves nothing"
 
 
+def test_float32s_times_start_from_the_noise_itself() -> None:
+    times = FAMILY.schedules["float32-2"].times
+    student, noise = FAMILY.tiny(), make_noise(3, 2, 1, FAMILY.tiny().latent_shape)
+    found = FAMILY.draw_reference(student, Draws(PROMPTS[:1], noise, FAMILY.guidance, times=times))
+    specialized = specialize_student(student, times="float32-2")
+    (table,) = open_torch(specialized).draw(PROMPTS[:1], noise=noise)
+    assert specialized.plan is not None and specialized.plan.starts_from_noise
+    np.testing.assert_allclose(table[specialized.chain.names.state], found.latents, atol=OFF * np.abs(found.latents).max())
+
+
 def test_a_longer_text_changes_nothing() -> None:
     """Rows behind the prompt are hidden, so networks of any number of rows compute what the trimmed text gives."""
     noise, latents, _ = draw_stock(1)
