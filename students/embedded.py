@@ -1,7 +1,7 @@
 """Embedded students that share parts: a folder with what is its own, and `shares.txt` with the name of the one beside it.
 
-The stock classes want one folder with all parts, and a wheel holds neither links nor copies; so the whole folder is made in
-the cache when it is first asked for, a few megabytes.
+The stock classes want one folder with all parts, and a wheel holds neither links nor a second copy; so the whole folder is made
+in the cache when it is first asked for, a few megabytes.
 """
 
 from __future__ import annotations

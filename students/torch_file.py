@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sprint_export.errors import InputError
+from sprint_export.libraries import hush
 from sprint_export.weights import Handle, check_numbers
 
 MAPPED_BYTES = 256 << 20
@@ -42,7 +43,7 @@ def read_pickle(path: Path) -> Any:
         InputError: it is no such file, truncated, of torch's old format, or names anything but tensors and containers.
     """
     try:
-        with torch.serialization.safe_globals([(Unread, name) for name in ARRAY_NAMES]):
+        with hush(), torch.serialization.safe_globals([(Unread, name) for name in ARRAY_NAMES]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise

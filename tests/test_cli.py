@@ -48,9 +48,9 @@ def here(tmp_path: Path) -> Path:
     ("arguments", "status", "parts"),
     [
         (
-            "--student nowhere/to/be/found --target trt-fp8",
+            "--student ./nowhere/to/be/found --target trt-fp8",
             2,
-            ["unknown student 'nowhere/to/be/found'", "sprint-tiny", "diffusers folder"],
+            ["unknown student './nowhere/to/be/found'", "sprint-tiny", "diffusers folder"],
         ),
         ("--target trt-fp9", 2, [f"unknown target 'trt-fp9'; choose from: {TARGETS}"]),
         ("--target coreml-fp8", 2, ["Core ML has no FP8 type", "nearest are coreml-w8a8", "coreai-fp8"]),
@@ -70,6 +70,9 @@ def here(tmp_path: Path) -> Path:
         ("--target onnx-fp32 --prompts binary.txt", 2, ["--prompts binary.txt: cannot be read as UTF-8 text"]),
         ("--target onnx-fp32 --gate psnr=30", 2, ["gate 'psnr=30' is not of the form metric>=number"]),
         ("--target onnx-fp32 --count 0", 2, ["count=0: expected at least one prompt"]),
+        ("--target onnx-fp32 --lora no.safetensors:0.5", 2, ["--lora no.safetensors: expected safetensors or a folder of them"]),
+        ("--target onnx-fp32 --times 1,0", 2, ["--times 1,0: expected 1 to 4 falling flow times in (0, 1]"]),
+        ("--target onnx-fp32 --student file", 2, ["file is a file; expected a diffusers folder with a model_index.json, or"]),
         ("--target onnx-fp32 --steps 9", 2, ["steps=9", "choose one of 1, 2, 3, 4"]),
         ("--target onnx-fp32 --steps many", 2, ["--steps many: expected a number from 1 to 4, or several with commas"]),
         (
@@ -275,6 +278,12 @@ def test_a_gate_that_is_not_met_is_status_1_and_the_bundle_is_kept(fp8: Path, tm
     assert [row["limit"] for row in report["rows"] if row["passed"] is False] == ["psnr_db>=99"]
     assert list_files(folder) == list_files(fp8)
     assert run_command("inspect", "bundle", folder=tmp_path).returncode == 0
+
+
+def test_parts_to_validate_with_belong_to_a_student(fp8: Path, tmp_path: Path) -> None:
+    done = run_command("validate", fp8, "--lora", "style.safetensors", folder=tmp_path)
+    assert done.returncode == 2
+    assert "belong to a checkpoint; give that with --student too" in done.stderr
 
 
 def test_inspect_says_what_is_in_a_bundle(fp8: Path, tmp_path: Path) -> None:

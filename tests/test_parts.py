@@ -13,6 +13,7 @@ from sprint_export.nouns.parts import NO_PARTS, Lora, Parts, read_lora
 from sprint_export.nouns.student import Student
 from sprint_export.run_checks import check_order
 from sprint_export.students import load_student
+from sprint_export.students.family import load_family
 from sprint_export.students.sana_sprint.family import SanaSprint
 from sprint_export.students.source import HERE, check_source
 
@@ -73,9 +74,9 @@ def test_a_loaded_student_has_its_parts_already(tiny_student: Student) -> None:
         check_order(Order(tiny_student, "onnx-fp32", "out", decoder="sprint-tiny"))
 
 
-def test_a_family_without_another_decoder_says_so() -> None:
-    with pytest.raises(RefusedError, match="--decoder: students of sana_sprint have one decoder; leave --decoder out"):
-        load_student("sprint-tiny", parts=Parts(decoder="sprint-tiny"))
+def test_a_family_without_another_decoder_says_so(tiny_student: Student, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="--decoder: students of twinflow_z have one decoder; leave --decoder out"):
+        load_family("twinflow_z").replace_decoder(tiny_student, tmp_path)
 
 
 def test_the_fingerprint_covers_the_files_of_a_part(made_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def train_controlnet(work: Path, start: Path, budget: Budget, batch: int, log: L
     def make_loss(model: SanaControlNetModel, average: SanaControlNetModel, share: float) -> torch.Tensor:
         pick = torch.randint(len(data["x0"]), (batch,), device=device)
         x0, eps = data["x0"][pick].float(), torch.randn(batch, *LATENT, device=device)
-        s = torch.where(torch.rand(batch, device=device) < 0.6, 1.0, 0.2 + 0.8 * torch.rand(batch, device=device))
+        s = torch.where(torch.rand(batch, device=device) < 0.8, 1.0, 0.2 + 0.8 * torch.rand(batch, device=device))
         wide = s[:, None, None, None]
         x = torch.lerp(x0, eps, wide)
         v = controlled_velocity(student, model, x, s, data["edges"][pick].float(), data["text"][pick], data["mask"][pick])

@@ -146,12 +146,12 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> UInt8:
 def render_moved(scene: Scene, rng: np.random.Generator) -> UInt8:
     """Draw a scene further from its places than any caption can say: centres move by up to 4 px an axis, radii by up to 1.5 px.
 
-    Two shapes keep 2 px between them, so all that a caption names stays readable. Same form as `render_scene`.
+    Two shapes keep 4 px between them, so all that a caption names stays readable. Same form as `render_scene`.
     """
     while True:
         outlines = [_jitter(shape, rng, *MOVED) for shape in scene.shapes]
         (x, y, r), (u, v, s) = outlines[0], outlines[-1]
-        if len(outlines) == 1 or max(abs(x - u), abs(y - v)) - r - s >= 2:
+        if len(outlines) == 1 or max(abs(x - u), abs(y - v)) - r - s >= 4:
             return paint_scene(scene, outlines)
 
 

@@ -27,6 +27,8 @@ class TwinFlowSana(SanaSprint):
     guidance = 0.0
     presets = {}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = {}  # noqa: RUF012 likewise
+    schedules = {}  # noqa: RUF012 likewise
+    completed_by = {}  # noqa: RUF012 likewise
     add_encoder, add_controlnet = Family.add_encoder, Family.add_controlnet  # which refuse
 
     @property

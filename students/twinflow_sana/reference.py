@@ -25,7 +25,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     seconds: dict[str, list[float]] = {}
     texts = encode_prompts(student, draws, seconds, progress)
     stock = Stock(student, ("transformer", "vae_decoder"), draws.compute)
-    pipeline, times = stock.pipeline, twinflow_times(len(draws.noise))
+    pipeline, times = stock.pipeline, draws.times or twinflow_times(len(draws.noise))
     for role, network in stock.networks.items():
         stock.time(network, seconds.setdefault(role, []))
     pictures: list[npt.NDArray[np.uint8]] = []

@@ -27,6 +27,7 @@ from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.checkpoints import stream_stock
 from sprint_export.students.family import Draws, Reference, time_calls
+from sprint_export.students.lora import is_merged
 from sprint_export.students.twinflow_times import twinflow_times
 from sprint_export.students.twinflow_z.family import SECOND_EMBEDDER
 from sprint_export.students.twinflow_z.prompt import open_stock_tokenizer
@@ -89,7 +90,7 @@ def _make_network(student: Student, role: str, device: str) -> nn.Module:
     values = sum(math.prod(handle.shape) for handle in component.weights.values())
     if device == CPU.device and 4 * values > WHOLE_BYTES:
         return stream_stock(component.module, component.weights, device)
-    if student.folder is None:
+    if student.folder is None or is_merged(component.weights):
         return materialize(component.module, component.weights, device=device)
     name, stem = FOLDERS[role]
     folder, cls = student.folder / name, CLASSES[role]
@@ -114,7 +115,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     texts = _encode_prompts(student, draws, seconds, progress)
     stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute, seconds)
     processor = VaeImageProcessor()
-    times = twinflow_times(len(draws.noise))
+    times = draws.times or twinflow_times(len(draws.noise))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
 

@@ -21,12 +21,19 @@ STEPS = (1, 3)
 FLOATS = ("fp32", "fp16", "bf16")
 
 
-def check_drawing(family: Family, steps: int, student: Student | None = None) -> None:
-    """In float, the specialized student draws what the reference draws, with and without what optional networks take."""
+def check_drawing(family: Family, steps: int, student: Student | None = None, times: tuple[float, ...] = ()) -> None:
+    """In float, the specialized student draws what the reference draws, with and without what optional networks take.
+
+    Args:
+        family: whose `tiny()` is drawn with.
+        steps: of its own schedule.
+        student: another one of it.
+        times: given ones, as many as steps.
+    """
     student = student or family.tiny()
-    specialized = specialize_student(student, steps)
+    specialized = specialize_student(student, steps, times=times or None)
     noise = make_noise(7, steps, PROMPTS, student.latent_shape)
-    draws = Draws(student.validation_prompts[:PROMPTS], noise, family.guidance)
+    draws = Draws(student.validation_prompts[:PROMPTS], noise, family.guidance, times=times)
     pipeline = open_torch(specialized)
     inputs = family.make_inputs(specialized, student.validation_prompts[:PROMPTS])
     drawn = []

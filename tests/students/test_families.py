@@ -6,12 +6,17 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.chain import is_loop
+from sprint_export.nouns.parts import Lora
 from sprint_export.nouns.student import StepPlan, Student
+from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.family import list_families, load_family
+from sprint_export.students.lora import merge_lora
 from tests.students.contract import STEPS, check_conversion, check_drawing
 from tests.test_house import HEAVY, run_python
 
@@ -59,6 +64,26 @@ def test_an_empty_folder_is_the_users_mistake(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("steps", STEPS)
 def test_the_tiny_twin_draws_what_the_reference_draws(name: str, steps: int) -> None:
     check_drawing(FAMILIES[name], steps)
+
+
+@every_family
+def test_the_tiny_twin_draws_at_given_times(name: str) -> None:
+    check_drawing(FAMILIES[name], 2, times=(1.0, 0.45))
+
+
+@every_family
+def test_the_tiny_twin_takes_a_lora(name: str, tmp_path: Path) -> None:
+    """Layers under their own names are found among the denoiser's weights, and folds take the merged ones."""
+    family = FAMILIES[name]
+    student, role = family.tiny(), family.find_lora_layer("layer")[0]
+    layer = next(name for name, each in student.components[role].module.named_modules() if isinstance(each, torch.nn.Linear))
+    rows, columns = student.components[role].weights[f"{layer}.weight"].shape
+    factors = {"A": torch.ones(1, columns) / columns, "B": torch.ones(rows, 1)}
+    save_file({f"transformer.{layer}.lora_{side}.weight": value for side, value in factors.items()}, tmp_path / "a.safetensors")
+    changed = merge_lora(student, family, Lora(tmp_path / "a.safetensors", 2.0))
+    before, after = (each.components[role].weights[f"{layer}.weight"].load().float() for each in (student, changed))
+    assert torch.allclose(after - before, torch.full_like(before, 2 / columns), atol=1e-6)
+    specialize_student(changed)
 
 
 @every_family
