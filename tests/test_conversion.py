@@ -66,8 +66,16 @@ def test_core_ml_in_fp8_is_refused_with_the_reason_and_the_nearest() -> None:
         ({"count": 0}, InputError, "count=0: expected at least one prompt"),
         ({"steps": 9}, InputError, "steps=9: distilled students take 1 to 4 steps"),
         ({"steps": 0}, InputError, "steps=0: distilled students take 1 to 4 steps"),
-        ({"components": ["unet"]}, InputError, "unknown component 'unet'; choose from: text_encoder, transformer, vae_decoder"),
-        ({"components": []}, InputError, "no component chosen; choose from: text_encoder, transformer, vae_decoder"),
+        (
+            {"components": ["unet"]},
+            InputError,
+            "unknown component 'unet'; choose from: controlnet, text_encoder, transformer, vae_decoder",
+        ),
+        (
+            {"components": []},
+            InputError,
+            "no component chosen; choose from: text_encoder, vae_encoder, controlnet, transformer, vae_decoder",
+        ),
         ({"prompts": []}, InputError, "calibration needs prompts and got none"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

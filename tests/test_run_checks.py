@@ -35,7 +35,7 @@ def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int
         ({"prompt_tokens": 1}, "prompt_tokens=1: expected at least 2"),
         ({"max_mb": float("nan"), "target": "coreml-w4"}, "max_mb=nan: expected a size above 0"),
         ({"options": {"part_megabytes": 0}, "target": "coreml-int8"}, "part_megabytes=0: expected at least 1"),
-        ({"components": ("unet",)}, "unknown component 'unet'; choose from: text_encoder, transformer, vae_decoder"),
+        ({"components": ("unet",)}, "unknown component 'unet'; choose from: controlnet, text_encoder, transformer, vae_decoder"),
         ({"gates": ("psnr>=30",)}, r"unknown gate metric 'psnr'; .*Did you mean 'psnr_db'\?"),
         ({"gates": ("engine_mb<=1",)}, "gate metric 'engine_mb': onnx bundles have no such row"),
         ({"gates": ("ssim>=1",), "validate": False}, "gate 'ssim>=1' is held by the validation, which --no-validate leaves out"),
@@ -103,3 +103,5 @@ def test_the_choices_are_described() -> None:
     assert "deployment_target: iOS18" in lines
     assert "recipe: balanced" in lines
     assert lines[-1].endswith("psnr_db>=40, psnr_db<=90")
+    asked = set(describe_order(check(decoder="sprint-tiny", times="tbcm")))
+    assert {"decoder: sprint-tiny", "times: tbcm"} <= asked

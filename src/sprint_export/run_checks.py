@@ -169,6 +169,12 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     deployment, recipe = checked.deployment, checked.recipe
     yield f"target: {deployment.name}, {deployment.target.title}"
     yield f"device: {deployment.device.name}, {deployment.device.title}"
+    for lora in checked.order.parts.lora:
+        yield f"lora: {lora.file} x {lora.scale:g}"
+    for part, source in checked.order.parts.folders.items():
+        yield f"{part}: {source}"
+    if checked.order.times is not None:
+        yield f"times: {checked.order.times}"
     for name, value in deployment.options.items():
         if value is not False:
             yield f"{name}: {value}"
