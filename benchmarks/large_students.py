@@ -121,17 +121,20 @@ def shorten(student: Any, layers: int | None) -> Any:
         return student
     import torch
 
-    components = {}
+    components, configs = {}, dict(student.configs)
     for role, component in student.components.items():
         module = component.module
+        cut = {key for key, value in configs[role].items() if "layers" in key and isinstance(value, int) and value > layers}
+        counts = {configs[role][key] for key in cut}
+        configs[role] = dict(configs[role]) | dict.fromkeys(cut, layers)
         for path, child in list(module.named_modules()):
-            if isinstance(child, torch.nn.ModuleList) and len(child) > max(layers, 6):
+            if isinstance(child, torch.nn.ModuleList) and len(child) in counts:
                 owner, _, leaf = path.rpartition(".")
                 setattr(module.get_submodule(owner), leaf, child[:layers])
         names = module.state_dict()
         weights = {name: handle for name, handle in component.weights.items() if name in names}
         components[role] = dataclasses.replace(component, module=module, weights=weights)
-    return dataclasses.replace(student, components=components)
+    return dataclasses.replace(student, components=components, configs=configs)
 
 
 def quantize(student: Any, deployment: Any) -> Any:

@@ -15,18 +15,17 @@ import torch
 
 from sprint_export.errors import MachineError
 from sprint_export.nouns.order import Deployment
-from sprint_export.nouns.recipe import FLOAT_DTYPES
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.quantize.search.costs import layer_bytes
+from sprint_export.quantize.search.costs import float_bytes, layer_bytes
 from sprint_export.weights import Handle, LazyHandle
 
 SPARE = 64 << 20  # bytes beside the weights: graphs, tables of kernels, reports
 
 
-def count_stored(component: Component, deployment: Deployment) -> int:
-    """Bytes of a network's weights in a bundle, graphs and headers aside."""
-    size = getattr(torch, FLOAT_DTYPES[deployment.target.graph_dtype[deployment.precision]]).itemsize
-    rounded = {f"{name}.weight": layer for name, layer in component.layers.items()}
+def count_stored(component: Component, layers: Mapping[str, QuantizedLayer], size: int) -> int:
+    """Bytes of a network's weights in a bundle, graphs and headers aside; `size` is a value of the graph's type."""
+    rounded = {f"{name}.weight": layer for name, layer in layers.items()}
     return sum(layer_bytes(handle.shape, rounded.get(name), size) for name, handle in component.weights.items())
 
 
@@ -41,8 +40,8 @@ def check_room(folder: Path, components: Mapping[str, Component], deployment: De
     Raises:
         MachineError: they have not.
     """
-    copies = 2 if deployment.target.needs_build else 1
-    needed = copies * sum(count_stored(component, deployment) for component in components.values()) + SPARE
+    copies, size = 2 if deployment.target.needs_build else 1, float_bytes(deployment.target.graph_dtype[deployment.precision])
+    needed = copies * sum(count_stored(each, each.layers, size) for each in components.values()) + SPARE
     free = shutil.disk_usage(folder).free
     if components and free < needed:
         what = f"{', '.join(components)} as {deployment.name}{', engines included,' if copies > 1 else ''}"

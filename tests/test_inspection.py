@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sprint_export.conversion import convert
+from sprint_export.conversion import convert, load_orders
 from sprint_export.errors import InputError
+from sprint_export.estimates.memory import describe_memory, plan_memory, read_memory
 from sprint_export.export.bundle import read_bundle
 from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, list_names, tabulate_recipe
 from sprint_export.nouns.bundle import Artifact, Bundle
+from sprint_export.nouns.order import Order
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.patterns import explain_recipe
 from sprint_export.recipe_toml import read_recipe
+from sprint_export.run_checks import check_order
 from sprint_export.specialize import specialize_student
 from tests.bundles import check_refused, run_command
 
@@ -137,3 +140,26 @@ def test_the_recipes_are_listed_with_what_they_mean() -> None:
     assert all(found.values())
     with pytest.raises(InputError, match="unknown list 'engines'; choose from: devices, precisions, recipes, students, targets"):
         list_names("engines")
+
+
+def test_memory_is_planned_for_a_student_and_read_of_its_bundle(student: Student, plain: Bundle) -> None:
+    """Weights of the bundle are those that were planned; what is held beside them is counted on the graph and on the module."""
+    order = Order(student, "onnx-fp32", plain.folder.parent / "other", components=TWO[1:])
+    checked = check_order(order)
+    (planned,), (read,) = plan_memory(load_orders([checked]), checked), read_memory(plain)
+    assert planned.role == read.role == "vae_decoder"
+    assert 0 <= read.weights - planned.weights < 0.1 * planned.weights, "and the graph itself"
+    assert planned.activations is not None
+    assert read.activations is not None
+    assert 0.5 < read.activations / planned.activations < 2
+    lines = list(describe_memory([planned], "onnx-fp32 on cpu"))
+    assert lines[0].startswith("memory where it runs, planned for onnx-fp32 on cpu: ")
+    assert lines[1].startswith(f"    vae_decoder: weights {planned.weights / 1e6:.2f} MB, activations at most ")
+
+
+def test_4_bits_are_an_eighth_of_a_student_with_what_stays_above(student: Student, tmp_path: Path) -> None:
+    sizes = {}
+    for target in ("onnx-fp32", "onnx-w4a16"):
+        checked = check_order(Order(student, target, tmp_path / target, components=TWO[:1]))
+        ((sizes[target]),) = (each.weights for each in plan_memory(load_orders([checked]), checked))
+    assert 1 / 8 < sizes["onnx-w4a16"] / sizes["onnx-fp32"] < 1 / 3

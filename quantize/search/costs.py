@@ -36,11 +36,16 @@ def find_shape(student: Student, layer: str) -> tuple[int, ...]:
     return tuple(student.components[role].weights[f"{module}.weight"].shape)
 
 
-def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None, float_bytes: int = FLOAT_BYTES) -> int:
+def float_bytes(dtype: str) -> int:
+    """Of a value in a graph of this type: "fp32", "fp16" or "bf16"."""
+    return _COLUMNS[dtype][1]
+
+
+def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None, size: int = FLOAT_BYTES) -> int:
     """Bytes of a weight [out, in, ...] with what its scheme stores beside it; None is float."""
     if how is None:
-        return math.prod(shape) * float_bytes
-    return load_scheme(how.scheme).count_bytes(shape, how, float_bytes)
+        return math.prod(shape) * size
+    return load_scheme(how.scheme).count_bytes(shape, how, size)
 
 
 def student_bytes(student: Student, layers: Mapping[str, QuantizedLayer], float_bytes: int = FLOAT_BYTES) -> int:

@@ -47,8 +47,9 @@ TARGET = OnnxTarget(
         "fp16": Offer("fp16", "fp16"),
         "int8": Offer("w8a8", "fp32"),
         "fp8": Offer("fp8", "fp32"),
+        "fp8a16": Offer("fp8a16", "fp32", convolutions="w8a16"),
         "w8a16": Offer("w8a16"),
-        "w4a16": Offer("w4a16", "fp32", group=128, convolutions="w8a8"),  # 32-bit scales: in 32s they would be a bit a weight
+        "w4a16": Offer("w4a16", "fp32", group=128, convolutions="w8a16"),  # 32-bit scales: in 32s they would be a bit a weight
         "int4": Offer("w4a16", group=128),
     },
     default_device="cpu",

@@ -47,6 +47,7 @@ _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 _NEEDS = {
     "bf16": ((8, 0), "onnx-int8"),
     "int8": ((8, 0), "onnx-int8"),
+    "fp8a16": ((8, 9), "trt-w4a16"),
     "w4a16": ((8, 0), "onnx-w4a16"),
     "fp8": ((8, 9), "trt-int8"),
 }
@@ -75,7 +76,7 @@ class TrtTarget(BuiltTarget):
             )
         needed, instead = _NEEDS[precision]
         if capability < needed:
-            kind = "FP8" if precision == "fp8" else f"bf16, which trt-{precision} graphs compute in,"
+            kind = "FP8" if precision.startswith("fp8") else f"bf16, which trt-{precision} graphs compute in,"
             if instead.startswith("trt-") and self.refuses(instead.removeprefix("trt-"), device) is not None:
                 instead = "onnx-int8"
             has = f"{device.name} has {_dotted(capability)}"
@@ -152,8 +153,9 @@ TARGET = TrtTarget(
         "bf16": Offer("bf16", "bf16"),
         "int8": Offer("w8a8", "bf16"),
         "fp8": Offer("fp8", "bf16", convolutions="w8a8"),  # twice the rate (docs/decisions/0010-rtx-decoder.md)
+        "fp8a16": Offer("fp8a16", "bf16", convolutions="w8a16"),
         "w8a16": Offer("w8a16"),
-        "w4a16": Offer("w4a16", "bf16", group=64, convolutions="w8a8"),
+        "w4a16": Offer("w4a16", "bf16", group=64, convolutions="w8a16"),
         "int4": Offer("w4a16", group=64),
     },
     default_device="rtx-4090",

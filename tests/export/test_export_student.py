@@ -120,7 +120,7 @@ def test_room_on_the_disk_is_looked_for_before_anything_is_written(
 ) -> None:
     """For the networks that are still to be written."""
     component = student.components["transformer"]
-    stored = count_stored(component, FP32)
+    stored = count_stored(component, {}, 4)
     assert stored == sum(handle.load().nbytes for handle in component.weights.values())
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: Usage(1, 0, SPARE + 2 * stored - 1))

@@ -197,7 +197,7 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
         network(-1, "transformer", "precision_counts", "FLOAT8E4M3FN"),
         "weights in FLOAT8E4M3FN: found -1",
     ),
-    "an unknown precision": (to("int9", "precision"), "precision: found 'int9', expected one of bf16, int8, fp8, w4a16"),
+    "an unknown precision": (to("int9", "precision"), "precision: found 'int9', expected one of bf16, int8, fp8, fp8a16, w4a16"),
     "a precision of other targets": (to("w4", "precision"), "precision: found 'w4'"),
     "an unknown target": (to("tpu", "target"), "target: found 'tpu', expected one of coreai, coreml, onnx, openvino, trt"),
     "an unknown device": (to("rtx-1", "device"), "device: found 'rtx-1'"),

@@ -21,7 +21,7 @@ from sprint_export.errors import InputError
 from sprint_export.files import write_whole
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.order import make_parts
+from sprint_export.nouns.order import Order, make_parts
 from sprint_export.nouns.parts import NO_PARTS
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.target import OptionValue
@@ -91,15 +91,18 @@ def list_names(
         show(f"{name:<{width}}  {meaning}")
 
 
-@takes_options()
+@takes_options(*o.pick_options("device", "variant"))
 def inspect(
-    bundle: o.Folder,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made; with --target a student.")],
+    target: Annotated[str | None, typer.Option(help="Plan a student's memory for this target; see: list targets.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
     recipe: Annotated[bool, typer.Option("--recipe", help="Show why every layer is quantized or not.")] = False,
     toml: Annotated[bool, typer.Option("--toml", help="With --recipe: print it as a file to edit and give to --recipe.")] = False,
     as_json: o.Json = False,
+    **asked: Any,
 ) -> None:
     """Say what a bundle holds; its files are checked against their sha256."""
+    from sprint_export.estimates.memory import describe_memory, read_memory
     from sprint_export.export.bundle import read_bundle
     from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, tabulate_recipe
     from sprint_export.json_forms import to_json
@@ -107,6 +110,13 @@ def inspect(
 
     if toml and (as_json or not recipe):
         raise InputError("--toml prints a recipe: expected --recipe --toml, without --json")
+    if target is not None:
+        if layers or recipe:
+            raise InputError("--target plans a student's memory: expected no --layers and no --recipe, which a bundle has")
+        _show_memory(Order(str(bundle), target, device=asked["device"], variant=asked["variant"], validate=False), as_json)
+        return
+    if given := keep_asked(asked):
+        raise InputError(f"--{next(iter(given))} is for planning a student's memory: expected --target beside it")
     found = read_bundle(bundle)
     if toml:
         stdout.out(write_recipe(find_recipe(found)), end="", highlight=False)
@@ -116,8 +126,28 @@ def inspect(
         for table in tabulate_recipe(found):
             stdout.print(table)
     else:
-        for line in describe_bundle(found, layers):
+        title = f"{found.target}-{found.precision} on {found.device}"
+        for line in (*describe_bundle(found, layers), *describe_memory(read_memory(found), title)):
             stdout.print(line, markup=False, highlight=False)
+
+
+def _show_memory(order: Order, as_json: bool) -> None:
+    """What a student's networks will hold where they run."""
+    from sprint_export.conversion import load_orders
+    from sprint_export.estimates.memory import describe_memory, plan_memory
+    from sprint_export.json_forms import to_json
+    from sprint_export.run_checks import check_order, load_libraries
+
+    checked = check_order(order)
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        load_libraries(progress)
+        found = plan_memory(load_orders([checked], progress), checked)
+    if as_json:
+        stdout.print_json(json.dumps(to_json(found)))
+    else:
+        deployment = checked.deployment
+        for line in describe_memory(found, f"{deployment.name} on {deployment.device.name}"):
+            show(line)
 
 
 @takes_options(*o.REQUEST_OPTIONS)

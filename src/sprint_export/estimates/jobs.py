@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from sprint_export.cache import cache_folder
 from sprint_export.estimates.counting import Count, count_network
+from sprint_export.estimates.memory import plan_layer
 from sprint_export.estimates.stages import Job, Network
 from sprint_export.export.repeats import share_repeated
 from sprint_export.nouns.chain import EACH_STEP
 from sprint_export.nouns.order import CheckedOrder
-from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
+from sprint_export.nouns.recipe import Decision, Recipe
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import BuiltTarget
+from sprint_export.nouns.target import BuiltTarget, Target
 from sprint_export.quantize.measure.calibrate import name_records
 from sprint_export.quantize.measure.records import count_bytes
 from sprint_export.quantize.measure.streaming import count_rows_at_once
@@ -25,7 +26,7 @@ from sprint_export.quantize.measure.walk import shows_quarter
 from sprint_export.quantize.mend.fit import count_runs
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.quantize.search.costs import student_bytes
+from sprint_export.quantize.search.costs import float_bytes, student_bytes
 from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
 from sprint_export.students.family import load_family
@@ -35,7 +36,6 @@ from sprint_export.validate.pace import FEWEST, SMALL_PICTURE
 from sprint_export.validate.reference_cache import list_paths
 from sprint_export.validate.side_by_side import LARGE_SAMPLES, ROLE_SAMPLES
 
-FLOAT_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 EARLIER, BEFORE = "kept from an earlier run", "done for the target before"
 
 
@@ -89,7 +89,7 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
             specialized, deployment.precision, target, find_recipe(specialized, checked)
         )
     networks = {
-        role: _plan_network(specialized, role, shared.count(specialized, role), recipe, decisions, FLOAT_BYTES[dtype])
+        role: _plan_network(specialized, role, shared.count(specialized, role), recipe, decisions, target, dtype)
         for role in specialized.components
     }
     prompts = len(recipe.prompts) if recipe is not None and is_measured else 0
@@ -118,12 +118,12 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
 
 
 def _plan_network(
-    student: Student, role: str, count: Count, recipe: Recipe | None, decisions: Sequence[Decision], float_bytes: int
+    student: Student, role: str, count: Count, recipe: Recipe | None, decisions: Sequence[Decision], target: Target, dtype: str
 ) -> Network:
     component = student.components[role]
     mine = {each.layer: each.precision for each in decisions if each.precision != FLOAT and each.layer.startswith(f"{role}.")}
     alone = replace(student, components={role: component})
-    layers = {layer: QuantizedLayer(scheme, None, load_scheme(scheme).weight_axis, "fp32") for layer, scheme in mine.items()}
+    layers = {layer: plan_layer(component, layer.removeprefix(f"{role}."), scheme, target) for layer, scheme in mine.items()}
     when = {stage.role: stage.when for stage in student.chain.stages}
     assert student.plan is not None
     return Network(
@@ -136,7 +136,7 @@ def _plan_network(
         smoothed=_count_smoothed(student, role, mine) if recipe is not None and recipe.smooth else 0,
         layers=len(mine),
         captured=count.operators * (1 - share_repeated(component.module)),
-        graph=student_bytes(alone, layers, float_bytes),
+        graph=student_bytes(alone, layers, float_bytes(dtype)),
     )
 
 

@@ -321,7 +321,7 @@ def test_an_unknown_choice_lists_them(student: Student, choice: str) -> None:
 
 def test_what_is_offered_by_default_is_what_the_target_has(student: Student) -> None:
     assert set(costs_of(search(student, 10**9, prompts=PROMPTS[:1], choices=None))) == {"p4a16", "p6a16", "w8a16"}
-    with pytest.raises(InputError, match=r"for onnx and got none; choose from: w8a16, w4a16, int4"):
+    with pytest.raises(InputError, match=r"for onnx and got none; choose from: fp8a16, w8a16, w4a16, int4"):
         search_bits(student, Deployment(load_target("onnx"), "int8", CPU), 10**9)
 
 

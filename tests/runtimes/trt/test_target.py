@@ -56,7 +56,7 @@ def build(graph: Path, device: str = "rtx-4090", builder: str = "tensorrt-rtx") 
             "trt builds for compute capability 7.5, 8.0, 8.6, 8.9, 12.0, 12.1; cpu has no compute capability "
             f"(no NVIDIA GPU); choose a device from: {ALL.removeprefix('cpu, ')}",
         ),
-        ("int4", "rtx-4090", "trt has no precision 'int4'; choose from: bf16, int8, fp8, w4a16"),
+        ("int4", "rtx-4090", "trt has no precision 'int4'; choose from: bf16, int8, fp8, fp8a16, w4a16"),
     ],
 )
 def test_refusals_name_what_is_needed_and_what_can(precision: str, device: str, reason: str | None) -> None:
