@@ -113,6 +113,7 @@ def main() -> int:
             made[name] = compare(dry_run(asked, folder), run(asked, folder / "cache"))
     if chosen.read:
         took = json.loads(chosen.read.read_text())
+        took = took.get("now", took)  # real_size.json holds several runs
         with tempfile.TemporaryDirectory() as text:
             asked = took["command"].split()[1:]
             if "--out" in asked:

@@ -3,9 +3,10 @@
     times = 1 - linspace(0.001, last, n);  last = 0.4 -> t = 0.6 for two steps, 0.5 -> t = 0.5 for four
 
 The released script makes noise in bfloat16 and rounds this grid to the noise's type before it subtracts, so that its students
-see 1, 0.6015625 where float32 gives 0.999, 0.6. Families here take the released bfloat16 constants; `dtype="float32"` gives the
-others. Either way the first x is the noise itself (`starts_from_noise`). Three steps are not published: the grid of four, cut in
-two. Source: inclusionAI/TwinFlow's UnifiedSampler and README (rfba_gap_steps), arXiv 2512.05150.
+see 1, 0.6015625 where float32 gives 0.999, 0.6. Families here take the released bfloat16 constants; the schedules with a name
+(`--times float32-2`) are the others, and what the training code calls few. Either way the first x is the noise itself
+(`starts_from_noise`). Three steps are not published: their grid has the ends of four's.
+Source: inclusionAI/TwinFlow's UnifiedSampler and README (rfba_gap_steps), arXiv 2512.05150.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import struct
 
 from sprint_export.errors import InputError
+from sprint_export.students.schedule import Schedule
 
 FIRST, LAST = 0.001, {1: 0.4, 2: 0.4, 3: 0.5, 4: 0.5}  # ends of the grid: rfba_gap_steps and 1 - it
 DTYPE = "bfloat16"  # whose constants the released sampler uses
@@ -39,3 +41,8 @@ def round_to_bfloat16(value: float) -> float:
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     (result,) = struct.unpack("<f", struct.pack("<I", rounded))
     return float(result)
+
+
+SCHEDULES = {f"float32-{steps}": Schedule(twinflow_times(steps, "float32")) for steps in (1, 2, 4)} | {
+    "few": Schedule((1.0, round_to_bfloat16(1 - round_to_bfloat16(0.3))))  # rfba_gap_steps [0.001, 0.7]
+}

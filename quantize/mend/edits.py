@@ -110,23 +110,27 @@ def join_edits(first: Edits, second: Edits) -> dict[str, torch.Tensor]:
     return joined
 
 
+class _EditedHandle(LazyHandle):
+    """Its tensor is made anew at each load, so the edit behind it may write into it."""
+
+
 def _edit(handle: Handle, kinds: Mapping[str, torch.Tensor]) -> Handle:
     dtype = widen_dtype(handle.dtype)
     tail = (1,) * (len(handle.shape) - 1)
+    is_own = isinstance(handle, _EditedHandle)
 
     def compute() -> torch.Tensor:
         if "codes" in kinds:  # of a weight that was edited before: nothing is left to multiply
             return restore_codes(kinds["codes"], kinds["scales"], handle.shape)
-        value = handle.load().to(dtype)
-        if "rows" in kinds:
-            value = value * kinds["rows"].to(dtype).reshape(-1, *tail)
-        if "columns" in kinds:
-            value = value * kinds["columns"].to(dtype).reshape(1, -1, *tail[1:])
-        if "heads" in kinds:
-            value = value * kinds["heads"].to(dtype).reshape(1, value.shape[1], 1, -1)
+        stored = handle.load()
+        value = stored.to(dtype)
+        for kind, shape in (("rows", (-1, *tail)), ("columns", (1, -1, *tail[1:])), ("heads", (1, *value.shape[1:2], 1, -1))):
+            if kind in kinds:
+                factors = kinds[kind].to(dtype).reshape(shape)
+                value = value * factors if value is stored and not is_own else value.mul_(factors)
         return value + kinds["added"].to(dtype).reshape(-1, *tail) if "added" in kinds else value
 
-    return LazyHandle(handle.shape, dtype, compute)
+    return _EditedHandle(handle.shape, dtype, compute)
 
 
 def write_edits(edits: Edits, folder: Path) -> None:

@@ -22,6 +22,7 @@ from sprint_export.nouns.student import Component, Migration
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.measure.records import Record
 from sprint_export.quantize.mend.edits import list_channels, scale_channels
+from sprint_export.quantize.scales import find_largest
 
 MAX_OCTAVES = 12  # of a channel's factor, up or down: a dead channel is not blown up without bound
 ENOUGH = 16  # prompts; from as many a floor costs 0.3 to 0.6 dB, from 8 it gains 0.6 to 1
@@ -91,4 +92,4 @@ def _choose_factors(component: Component, migration: Migration, seen: torch.Tens
 
 def _column_amax(component: Component, layer: str) -> torch.Tensor:
     weight = component.weights[f"{layer}.weight"].load()
-    return weight.float().abs().transpose(0, 1).flatten(1).amax(1)
+    return find_largest(weight, (0, *range(2, weight.ndim)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+LARGE = 1 << 18  # values of a weight
 _NAME = "_linear_pointwise"  # torch's own compiler calls it; older builds, and those without oneDNN, have none
 
 
@@ -25,3 +26,10 @@ def use_onednn(module: torch.nn.Module) -> None:
     """Let a Linear compute by oneDNN from now on, where this torch has it; other modules stay as they are."""
     if type(module) is torch.nn.Linear and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, _NAME):
         module.__class__ = OneDnnLinear
+
+
+def hasten_products(module: torch.nn.Module) -> None:
+    """`use_onednn` for every large Linear of a module on the CPU, but of such in float64."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Linear) and part.weight.numel() > LARGE and part.weight.dtype == torch.float32:
+            use_onednn(part)

@@ -3,8 +3,8 @@
     image = decoder([post_quant_conv](latents / scaling_factor + shift_factor))
 Factor and shift stay a Mul and an Add: the first convolution pads with zeros, which a folded shift would have to meet at the
 border. The middle's attention is written out (the stock one leaves its form to the installed torch), with its two 1x1 layers as
-they are. Upsampling is that of networks/dc_ae_blocks.py: 2x2 convolutions of the small picture with summed taps, 4/9 of the
-products, exact.
+they are. Upsampling stays a doubled picture and its convolution: the 2x2 convolutions of networks/dc_ae_blocks.py have 4/9 of the
+products, but TensorRT then computes the group norm behind them in three passes of float32 (docs/decisions/0034).
 Covered: UpDecoderBlock2D, group norm, an attention in the middle or none. Names are diffusers'.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from sprint_export.students.networks.dc_ae_blocks import Upsample, fold_weights
 from sprint_export.weights import Handle
 
 
@@ -60,10 +58,6 @@ class PixelDecoder(nn.Module):
         middle: Any = self.decoder.mid_block
         if config.mid_block_add_attention:
             middle.attentions[0] = PixelAttention(middle.attentions[0])
-        for block in self.decoder.up_blocks[:-1]:
-            conv: Any = block.upsamplers[0].conv
-            doubling: Any = SimpleNamespace(conv=conv, interpolate=True, interpolation_mode="nearest", shortcut=False, repeats=0)
-            block.upsamplers[0] = Upsample(doubling)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode; scaling and shift in float32, the rest in the weights' dtype."""
@@ -76,7 +70,6 @@ class PixelDecoder(nn.Module):
         return image
 
 
-def fold_pixel_decoder(weights: Mapping[str, Handle], decoder: PixelDecoder) -> dict[str, Handle]:
-    """The weights of a PixelDecoder from the stock autoencoder's."""
-    named = {name: handle for name, handle in weights.items() if name.startswith(("decoder.", "post_quant_conv."))}
-    return fold_weights(decoder, named)
+def list_decoder_weights(weights: Mapping[str, Handle]) -> dict[str, Handle]:
+    """Those of a PixelDecoder among the stock autoencoder's."""
+    return {name: handle for name, handle in weights.items() if name.startswith(("decoder.", "post_quant_conv."))}

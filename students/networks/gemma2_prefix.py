@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import Gemma2Model
 
+from sprint_export.linear_kernels import hasten_products
 from sprint_export.students.networks.gemma2 import PromptLayer, bias_handles, rotation_handles
 from sprint_export.weights import Handle, LazyHandle, materialize, widen_dtype
 
@@ -73,4 +74,6 @@ class PrefixCache:
 
     def _fill(self, module: torch.nn.Module, path: str) -> Any:
         own = {name.removeprefix(path): handle for name, handle in self._weights.items() if name.startswith(path)}
-        return materialize(module, own, self._dtype)
+        real = materialize(module, own, self._dtype)
+        hasten_products(real)
+        return real

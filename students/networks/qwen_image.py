@@ -10,7 +10,8 @@ Rotations are real-valued (z_image_blocks.py), with tables for one size: picture
 at half of the larger side. Latents are packed here, channels outermost within a patch, so noise keeps its shape.
 
 Range: either stream is divided by R (what enters it and its gates / R, eps / R^2); a norm does not care.
-Module names are diffusers'. Shapes: B batch, N = h w picture tokens, T text rows, D width, H heads of d.
+Module names are diffusers', but for `last_block`: the others are equal, so that a few of them are captured for all.
+Shapes: B batch, N = h w picture tokens, T text rows, D width, H heads of d.
 Source: diffusers' QwenImageTransformer2DModel, in float64 in tests/students/networks/test_qwen_image.py.
 """
 
@@ -155,7 +156,8 @@ class OneStepQwenImage(nn.Module):
         self.img_in = nn.Linear(config["in_channels"], width)
         self.txt_norm = Norm(config["joint_attention_dim"], EPS)
         self.txt_in = nn.Linear(config["joint_attention_dim"], width)
-        self.transformer_blocks = nn.ModuleList(Block(width, heads, i + 1 < layers) for i in range(layers))
+        self.transformer_blocks = nn.ModuleList(Block(width, heads, has_text=True) for _ in range(layers - 1))
+        self.last_block = Block(width, heads, has_text=False)
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=EPS / RESIDUAL**2)
         self.proj_out = nn.Linear(width, self.patch**2 * config["out_channels"])
         for table, length in (("", self.sides[0] * self.sides[1]), ("text_", rows)):
@@ -176,7 +178,7 @@ class OneStepQwenImage(nn.Module):
         text = self.txt_in(self.txt_norm(prompt_embeds.to(dtype)))
         bias = torch.cat([hide(prompt_mask, dtype), x.new_zeros((x.shape[0], 1, 1, x.shape[1]))], dim=3)
         rotations = (self.cos, self.sin), (self.text_cos, self.text_sin)
-        for i, block in enumerate(self.transformer_blocks):
+        for i, block in enumerate((*self.transformer_blocks, self.last_block)):
             x, text = block(x, text, rotations, bias, None if table is None else table[ROWS * i : ROWS * (i + 1)])
         y = self.norm(x) if table is None else self.norm(x) * (1 + table[-2]) + table[-1]
         return latents - s * self.unpack(self.proj_out(y)).to(latents.dtype)

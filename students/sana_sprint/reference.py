@@ -58,7 +58,7 @@ CLASSES: dict[str, Any] = {
     CONTROLNET: SanaControlNetModel,
 }
 ON_DISK = {"embed_tokens": "disk", "layers": "disk", "norm": "cpu", "rotary_emb": "cpu"}  # of Gemma2Model
-WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger text encoder are read when they run
+WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger network are read, or widened, when they run
 
 
 def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), device: str = CPU.device) -> SanaSprintPipeline:
@@ -83,11 +83,14 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
         return materialize(component.module, component.weights, device=device)
     folder, stem = files
     cls = CLASSES[role]
-    named: dict[str, Any] = {"torch_dtype": torch.float32}
+    handles = component.weights.values()
+    is_large = device == CPU.device and 4 * sum(math.prod(handle.shape) for handle in handles) > WHOLE_BYTES
+    is_streamed = is_large and role == "text_encoder"
+    stored = {handle.dtype for handle in handles}
+    kept = stored.pop() if is_large and role == "transformer" and len(stored) == 1 else torch.float32
+    named: dict[str, Any] = {"torch_dtype": kept}
     if role == "text_encoder":
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
-    values = sum(math.prod(handle.shape) for handle in component.weights.values())
-    is_streamed = role == "text_encoder" and device == CPU.device and 4 * values > WHOLE_BYTES
     variant = choose_variant(folder, stem, student.variant) or None
     try:
         with hush(), tempfile.TemporaryDirectory() as unused:  # transformers reads safetensors where they lie; diffusers copies
@@ -97,9 +100,27 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
     except Exception as error:  # the stock classes raise all kinds
         raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
     real: torch.nn.Module = network.eval()
+    if kept != torch.float32:
+        _widen_when_called(real)
     if role == "transformer":
         _embed_second_time(real, student)
     return real if is_streamed else real.to(device)
+
+
+def _widen_when_called(network: torch.nn.Module) -> None:
+    """Have a network in the type of its file compute in float32: a block widens its weights for each call, the rest at once."""
+    within: set[torch.nn.Parameter] = set()
+    for block in (block for part in network.children() if isinstance(part, torch.nn.ModuleList) for block in part):
+        stored = {parameter: parameter.data for parameter in block.parameters()}
+        within |= set(stored)
+        block.register_forward_pre_hook(lambda *_, stored=stored: _fill({each: value.float() for each, value in stored.items()}))
+        block.register_forward_hook(lambda *_, stored=stored: _fill(stored))
+    _fill({parameter: parameter.data.float() for parameter in network.parameters() if parameter not in within})
+
+
+def _fill(values: Mapping[torch.nn.Parameter, torch.Tensor]) -> None:
+    for parameter, value in values.items():
+        parameter.data = value
 
 
 def _embed_second_time(network: torch.nn.Module, student: Student) -> None:

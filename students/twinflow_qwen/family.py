@@ -15,7 +15,7 @@ from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Family, Reference
 from sprint_export.students.twinflow_qwen.published import HUB_IDS, PRESETS
-from sprint_export.students.twinflow_times import DTYPE, twinflow_times
+from sprint_export.students.twinflow_times import DTYPE, SCHEDULES, twinflow_times
 
 SECOND_EMBEDDER = "time_text_embed_2."  # the tensors that tell the folder from a plain Qwen-Image's
 
@@ -41,6 +41,7 @@ class TwinFlowQwen(Family):
     local_roles = ("vae_decoder",)
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = HUB_IDS
+    schedules = SCHEDULES
     holds_prefix = True
 
     def load(

@@ -62,12 +62,23 @@ def fold_transformer(
         kept["modulation"] = _tabulate(paths, blocks)
         for layer in [f"{block}.{name}" for block in blocks for name in WRITES if f"{block}.{name}.weight" in kept]:
             kept |= fold_gate(kept, layer, divided)
-        return kept, (f"time path: {len(times)} tables gathered by step (a fold serves one step only)", note)
+        return _name_last(kept, blocks[-1]), (
+            f"time path: {len(times)} tables gathered by step (a fold serves one step only)",
+            note,
+        )
     folded = dict(kept)
     for block in blocks:
         folded |= _fold_block(kept, paths[0], block)
     folded |= _later(kept, "proj_out", lambda: fold_scale_shift(kept, "proj_out", *paths[0].make_output()))
-    return folded, (f"time path: {ROWS * layers + 2} modulation vectors folded into the layers beside them", note)
+    return _name_last(folded, blocks[-1]), (
+        f"time path: {ROWS * layers + 2} modulation vectors folded into the layers beside them",
+        note,
+    )
+
+
+def _name_last(weights: Mapping[str, Handle], block: str) -> dict[str, Handle]:
+    """The last block under its own name: it is not like the others."""
+    return {name.replace(f"{block}.", "last_block.", 1): handle for name, handle in weights.items()}
 
 
 def _fold_block(weights: Mapping[str, Handle], path: TimePath, block: str) -> dict[str, Handle]:

@@ -23,7 +23,7 @@ def list_migrations(student: Student, role: str) -> tuple[Migration, ...]:
 
 def _transformer(student: Student) -> Iterator[Migration]:
     layers, weights = student.configs["transformer"]["num_layers"], student.components["transformer"].weights
-    for attention in (f"transformer_blocks.{i}.attn" for i in range(layers)):
+    for attention in (*(f"transformer_blocks.{i}.attn" for i in range(layers - 1)), "last_block.attn"):
         made = tuple(f"{attention}.{layer}.{leaf}" for layer in ("to_v", "add_v_proj") for leaf in ("weight", "bias"))
         outputs = (f"{attention}.to_out.0", f"{attention}.to_add_out")
         yield Migration(made, tuple(layer for layer in outputs if f"{layer}.weight" in weights))

@@ -18,6 +18,8 @@ from diffusers import ZImageTransformer2DModel
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
+from sprint_export.prompt_reader import encode_text, open_tokenizer
+from sprint_export.students.chat_prompt import ChatTemplate, plan_chat
 from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
 from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence
 from sprint_export.students.networks.autoencoder_kl import make_autoencoder_kl
@@ -25,8 +27,7 @@ from sprint_export.students.networks.qwen2_tokenizer import find_tokenizer
 from sprint_export.students.networks.qwen3 import make_qwen3
 from sprint_export.students.twinflow_z.configs import check_agreement, check_index, complete_config
 from sprint_export.students.twinflow_z.family import FAMILY, SECOND_EMBEDDER
-from sprint_export.students.twinflow_z.prompt import plan_prompt
-from sprint_export.students.twinflow_z.published import FOLDERS, PIXELS, TOKENS
+from sprint_export.students.twinflow_z.published import BEFORE, BEHIND, FOLDERS, PIXELS, TOKENS
 from sprint_export.weights import Handle, check_fit, open_safetensors
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
@@ -95,6 +96,8 @@ def assemble(
         _check_network(role, module, weights[role], f"{source}: {FOLDERS[role][0]}")
     settings = read_json(tokenizer / "tokenizer_config.json", tokenizer if folder is None else folder)
     found = find_tokenizer(tokenizer, tokenizer if folder is None else folder)
+    reader = open_tokenizer(found / "tokenizer.json")  # whose mask leaves the template's beginning out: that is always there
+    template = ChatTemplate(BEFORE, BEHIND, len(encode_text(reader, BEFORE).ids))
     return Student(
         family=FAMILY.name,
         source=source,
@@ -102,7 +105,7 @@ def assemble(
         fingerprint="",
         components={role: Component(role, modules[role], weights[role]) for role in FAMILY.chain.roles},
         chain=FAMILY.chain,
-        prompt=plan_prompt(found, settings, complete["text_encoder"]["vocab_size"], tokens),
+        prompt=plan_chat(found, settings, complete["text_encoder"]["vocab_size"], template, tokens),
         tokenizer=found,
         latent_shape=(complete["transformer"]["in_channels"], side, side),
         configs=complete,

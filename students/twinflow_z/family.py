@@ -1,7 +1,7 @@
 """TwinFlow-Z-Image-Turbo: a Z-Image pipeline whose transformer was distilled to 1 to 4 steps, with a second time embedder.
 
 Reads a diffusers folder lazily (checkpoint.py), specializes the networks to their fixed steps (specialized.py, folds.py), and
-says what it covers (configs.py), how prompts become ids (prompt.py) and what the reference is (reference.py).
+says what it covers (configs.py) and what the reference is (reference.py).
 Sources: arXiv 2512.05150 and inclusionAI/TwinFlow (sampler, time formula), diffusers' transformer_z_image.py.
 """
 
@@ -54,9 +54,9 @@ class TwinFlowZ(Family):
         return twinflow_times(steps)
 
     def check_tokenizer(self, student: Student) -> None:
-        from sprint_export.students.twinflow_z.prompt import check_tokenizer
+        from sprint_export.students.chat_prompt import check_ids
 
-        check_tokenizer(student)
+        check_ids(student)
 
     def specialize(self, student: Student, plan: StepPlan) -> Student:
         from sprint_export.students.twinflow_z.specialized import specialize

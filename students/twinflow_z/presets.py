@@ -14,11 +14,11 @@ from typing import Any
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.student import Student
+from sprint_export.students.chat_prompt import CHAT_TOKENIZER
 from sprint_export.students.checkpoints import read_general_prompts
 from sprint_export.students.networks.autoencoder_kl import make_autoencoder_kl
 from sprint_export.students.networks.qwen3 import make_qwen3
 from sprint_export.students.twinflow_z.checkpoint import assemble, make_transformer
-from sprint_export.students.twinflow_z.prompt import CHAT_TOKENIZER
 from sprint_export.students.twinflow_z.published import FLUX_VAE, PRESETS, QWEN3_4B, TOKENS, Z_IMAGE, Preset
 from sprint_export.weights import Handle, random_handle
 

@@ -67,6 +67,15 @@ PIXELS = 1024  # of a side; no config says it, the stock pipeline's default does
 TOKENS = 1024  # of a prompt in its template: the released sampler's limit
 
 
+# Qwen3's chat template of one user's message with thinking enabled. It stands here and not in the checkpoint: a chat template is
+# a program, and none of a checkpoint's is run. TEMPLATE says the same to transformers.
+BEFORE, BEHIND = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
+TEMPLATE = (
+    "{{- '<|im_start|>' + messages[0].role + '\\n' + messages[0].content + '<|im_end|>\\n' -}}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+
+
 @dataclass(frozen=True)
 class Preset:
     """Configs of the three networks, and the side of the pictures in pixels."""

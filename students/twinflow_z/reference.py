@@ -8,9 +8,8 @@ and the sampler's loop.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,29 +19,22 @@ from diffusers.image_processor import VaeImageProcessor
 from torch import nn
 from transformers import Qwen3Model
 
-from sprint_export.compute import CPU, Compute, Place
-from sprint_export.errors import InputError
-from sprint_export.libraries import hush
+from sprint_export.compute import CPU
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
-from sprint_export.students.checkpoints import stream_stock
-from sprint_export.students.family import Draws, Reference, time_calls
-from sprint_export.students.lora import is_merged
-from sprint_export.students.twinflow_times import twinflow_times
-from sprint_export.students.twinflow_z.family import SECOND_EMBEDDER
-from sprint_export.students.twinflow_z.prompt import open_stock_tokenizer
-from sprint_export.students.twinflow_z.published import FOLDERS
-from sprint_export.weights import choose_variant, materialize
+from sprint_export.students.chat_prompt import open_stock_tokenizer
+from sprint_export.students.family import Draws, Reference
+from sprint_export.students.stock_networks import STAGE, StockNetworks, load_network
+from sprint_export.students.twinflow_z.family import FAMILY, SECOND_EMBEDDER
+from sprint_export.students.twinflow_z.published import FOLDERS, TEMPLATE
+from sprint_export.weights import materialize
 
-STAGE = "PyTorch reference"  # of progress
 TIME_SCALE = 1000.0
-WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; a larger network's are read when they are needed
 CLASSES: dict[str, Any] = {
     "text_encoder": Qwen3Model,
     "transformer": ZImageTransformer2DModel,
     "vae_decoder": AutoencoderKL,
 }
-Result = TypeVar("Result")
 
 
 class TwinTime(nn.Module):
@@ -73,36 +65,16 @@ def make_networks(student: Student, roles: Sequence[str], device: str = CPU.devi
     Raises:
         InputError: a stock class refuses what lies in the folder.
     """
-    found: dict[str, Any] = {role: _make_network(student, role, device) for role in roles}
+    components = student.components
+    found: dict[str, Any] = {
+        role: load_network(student, role, CLASSES[role], components[role].module, FOLDERS, device) for role in roles
+    }
     if "transformer" in found:
-        transformer, named = found["transformer"], student.components["transformer"]
-        second = None
-        if any(name.startswith(SECOND_EMBEDDER) for name in named.weights):
-            prefix = SECOND_EMBEDDER
-            own = {key.removeprefix(prefix): value for key, value in named.weights.items() if key.startswith(prefix)}
-            second = materialize(named.module.get_submodule(prefix.rstrip(".")), own, device=device)
+        transformer, named, prefix = found["transformer"], components["transformer"], SECOND_EMBEDDER
+        own = {key.removeprefix(prefix): value for key, value in named.weights.items() if key.startswith(prefix)}
+        second = materialize(named.module.get_submodule(prefix.rstrip(".")), own, device=device) if own else None
         transformer.t_embedder = TwinTime(transformer.t_embedder, second)
     return found
-
-
-def _make_network(student: Student, role: str, device: str) -> nn.Module:
-    component = student.components[role]
-    values = sum(math.prod(handle.shape) for handle in component.weights.values())
-    if device == CPU.device and 4 * values > WHOLE_BYTES:
-        return stream_stock(component.module, component.weights, device)
-    if student.folder is None or is_merged(component.weights):
-        return materialize(component.module, component.weights, device=device)
-    name, stem = FOLDERS[role]
-    folder, cls = student.folder / name, CLASSES[role]
-    variant = choose_variant(folder, stem, student.variant) or None
-    typed = {"dtype": torch.float32} if role == "text_encoder" else {"torch_dtype": torch.float32}
-    try:
-        with hush():
-            network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **typed)
-    except Exception as error:  # the stock classes raise all kinds
-        raise InputError(f"{folder}: {cls.__name__} itself cannot load it ({' '.join(str(error).split())[:300]})") from error
-    real: nn.Module = network.eval().to(device)
-    return real
 
 
 def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
@@ -113,9 +85,14 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     """
     seconds: dict[str, list[float]] = {}
     texts = _encode_prompts(student, draws, seconds, progress)
-    stock = _Stock(student, ("transformer", "vae_decoder"), draws.compute, seconds)
+    stock = StockNetworks(
+        functools.partial(make_networks, student, ("transformer", "vae_decoder")),
+        draws.compute,
+        seconds,
+        lambda role, network: network.decoder if role == "vae_decoder" else network,
+    )
     processor = VaeImageProcessor()
-    times = draws.times or twinflow_times(len(draws.noise))
+    times = draws.times or FAMILY.plan_times(len(draws.noise))
     pictures: list[npt.NDArray[np.uint8]] = []
     latents: list[npt.NDArray[np.float32]] = []
 
@@ -147,34 +124,14 @@ def sample_stock(transformer: Any, text: torch.Tensor, noise: Sequence[torch.Ten
     return clean
 
 
-class _Stock:
-    """Stock networks on a device while its memory suffices, then on the CPU; their calls are timed."""
-
-    def __init__(self, student: Student, roles: Sequence[str], compute: Compute, seconds: dict[str, list[float]]) -> None:
-        self.place = Place(compute, f"PyTorch reference, {' and '.join(roles)}")
-        self.networks = self.place.attempt(lambda: make_networks(student, roles, self.place.compute.device))
-        place = self.place  # a hook that held this object would be held by it, and neither be freed at once
-        for role, network in self.networks.items():
-            timed = network.decoder if role == "vae_decoder" else network
-            time_calls(timed, seconds.setdefault(role, []), lambda: place.compute.read_clock())
-
-    def run(self, call: Callable[[], Result]) -> Result:
-        """What a call gives."""
-
-        def work() -> Result:
-            with torch.no_grad(), self.place.compute.exact():
-                return call()
-
-        return self.place.attempt(work, *self.networks.values())
-
-
 def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress) -> list[torch.Tensor]:
     """Rows [n, E] of each prompt, as the stock pipeline's encode_prompt makes them, on the CPU."""
     tokenizer = open_stock_tokenizer(student)
+    tokenizer.chat_template = TEMPLATE
 
     @functools.cache
-    def load() -> tuple[_Stock, ZImagePipeline]:
-        stock = _Stock(student, ("text_encoder",), draws.compute, seconds)
+    def load() -> tuple[StockNetworks, ZImagePipeline]:
+        stock = StockNetworks(functools.partial(make_networks, student, ("text_encoder",)), draws.compute, seconds)
         encoder = stock.networks["text_encoder"]
         pipeline = ZImagePipeline(FlowMatchEulerDiscreteScheduler(), None, encoder, tokenizer, None)
         return stock, pipeline

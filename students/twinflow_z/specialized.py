@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sprint_export.nouns.student import Component, StepPlan, Student, TensorSpec
-from sprint_export.students.networks.autoencoder_kl import PixelDecoder, fold_pixel_decoder
+from sprint_export.students.networks.autoencoder_kl import PixelDecoder, list_decoder_weights
 from sprint_export.students.networks.qwen3 import RESIDUAL, PromptEncoder, fold_encoder
 from sprint_export.students.networks.z_image import BLOCK, OneStepZImage, TextRefiner, round_up
 from sprint_export.students.networks.z_image_blocks import tabulate_rotations
@@ -68,10 +68,9 @@ def specialize(student: Student, plan: StepPlan) -> Student:
     painter = Component(
         "vae_decoder",
         painting,
-        fold_pixel_decoder(decoder.weights, painting),
+        list_decoder_weights(decoder.weights),
         (dataclasses.replace(latents, meaning="denoised latents, unit variance"),),
         (TensorSpec("image", "float32", (1, 3, side * height, side * width), "picture in [-1, 1], not clipped"),),
-        notes=("layout: upsampling folded into 2x2 taps",),
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,13 +56,15 @@ def check_conversion(
     least_db: float,
     student: Student | None = None,
     least_converter_db: float = 40,
+    **asked: Any,
 ) -> dict[tuple[str, str], float]:
     """The whole way: each exported network is what torch computes with the same rounding, and the pictures stay near.
 
+    `asked` is what else `convert` takes.
     FP8 rounds to a sixteenth of a value: where 16-bit arithmetic before it falls on the other side, more is left over.
     """
     student = student or family.tiny()
-    bundle = convert(student, target, folder, count=PROMPTS)
+    bundle = convert(student, target, folder, count=PROMPTS, **asked)
     rows = {name: row["value"] for name, row in read_rows(folder).items()}
     for role in student.components:
         found = rows[role, "converter_psnr_db"]

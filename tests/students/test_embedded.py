@@ -17,9 +17,10 @@ from tests.bundles import read_rows
 from tests.tree import ROOT
 
 STUDENTS = ROOT / "students"
-SHARING = {"twinflow-tiny": "twinflow_sana", "control-tiny": "sana_sprint"}
+SHARING = {"twinflow-tiny": "twinflow_sana", "tbcm-tiny": "sana_sprint", "control-tiny": "sana_sprint"}
 SHARED = {  # role -> folder of what comes from sprint-tiny
     "twinflow-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae"},
+    "tbcm-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae"},
     "control-tiny": {"text_encoder": "text_encoder", "vae_decoder": "vae", "transformer": "transformer"},
 }
 LARGEST = 6.3e6  # bytes of a student's own

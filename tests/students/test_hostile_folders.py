@@ -18,6 +18,7 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.student import Student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
+from sprint_export.students.folder import has_tensor
 from tests.students.sana_sprint.flips import ENOUGH_DB, compare, draw_ours, draw_theirs, set_value
 
 Damage = Callable[[Path], object]
@@ -150,6 +151,28 @@ def test_the_hub_caches_links_are_followed(made: Student, made_folder: Path, tmp
     student = load_student(snapshot)
     assert student.fingerprint == made.fingerprint
     assert torch.equal(*(one.components["transformer"].weights["proj_out.weight"].load() for one in (student, made)))
+
+
+def test_names_of_weights_are_read_from_headers_alone(copied: Path, tmp_path: Path) -> None:
+    """Which family a folder is must not be decided by reading weights, and never by a file that is none."""
+    file = copied / "transformer" / "diffusion_pytorch_model.safetensors"
+    assert has_tensor(copied, "transformer/proj_out.")
+    assert not has_tensor(copied, "transformer/time_embed_2.")
+    whole = file.read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    file.write_bytes(whole[: 8 + header])
+    assert has_tensor(copied, "transformer/proj_out."), "a truncated file's names are there; who loads it refuses it"
+    for damaged in (whole[:20], b"", (1 << 60).to_bytes(8, "little") + whole[8:], whole[:8] + b"[" * header):
+        file.write_bytes(damaged)
+        assert not has_tensor(copied, "transformer/proj_out.")
+    file.unlink()
+    os.mkfifo(file)
+    assert not has_tensor(copied, "transformer/proj_out.")
+    (copied / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(
+        '{"weight_map": {"proj_out.bias": "x"}}'
+    )
+    assert has_tensor(copied, "transformer/proj_out.")
+    assert not has_tensor(copied, "nowhere/proj_out.")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_prompt(copied: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.sampler import sample
-from sprint_export.students.twinflow_times import twinflow_times
+from sprint_export.students.twinflow_times import SCHEDULES, twinflow_times
 
 GAPS = {1: (0.001, 0.5), 2: (0.001, 0.6), 3: (0.001, 0.5), 4: (0.001, 0.5)}  # rfba_gap_steps of the README, but for 1 and 3
 
@@ -19,6 +19,12 @@ def test_times_are_those_of_the_released_grid(steps: int, dtype: str) -> None:
     first, last = GAPS[steps]
     grid = torch.linspace(first, 1 - last, steps, dtype=torch.float64).to(getattr(torch, dtype))
     assert twinflow_times(steps, dtype) == pytest.approx((1 - grid).tolist(), abs=0 if dtype == "bfloat16" else 1e-7)
+
+
+def test_schedules_with_a_name_are_the_others() -> None:
+    assert SCHEDULES["few"].times == (1.0, 0.69921875)
+    assert SCHEDULES["float32-2"].times == pytest.approx((0.999, 0.6))
+    assert set(SCHEDULES) == {"few", "float32-1", "float32-2", "float32-4"}
 
 
 def test_other_counts_are_refused() -> None:

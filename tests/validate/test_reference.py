@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from sprint_export.nouns.student import Student
 from sprint_export.session import make_noise
+from sprint_export.students import load_student
 from sprint_export.students.family import Draws
 from sprint_export.students.sana_sprint import reference
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.reference import draw_reference, make_reference
-from tests.made_student import PROMPTS, draw_stock, relative_error
+from tests.made_student import PROMPTS, draw_stock, make_pipeline, relative_error
 from tests.tree import ROLES
 
 
@@ -50,3 +54,20 @@ def test_a_text_encoder_whose_layers_are_read_when_they_run_says_the_same(made: 
     streamed = draw_reference(made, draws)
     np.testing.assert_array_equal(streamed.pictures, whole.pictures)
     np.testing.assert_array_equal(streamed.latents, whole.latents)
+
+
+def test_a_transformer_whose_blocks_are_widened_when_they_run_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen-bit weights are numbers of float32 too, so the values are the same to the bit."""
+    pipeline = make_pipeline()
+    pipeline.transformer.to(torch.bfloat16)
+    pipeline.save_pretrained(tmp_path)
+    student = load_student(tmp_path)
+    draws = Draws(PROMPTS[:1], make_noise(3, 2, 1, student.latent_shape), FAMILY.guidance)
+    whole = draw_reference(student, draws)
+    monkeypatch.setattr(reference, "WHOLE_BYTES", 0)
+    stock = make_reference(student)
+    kept = {parameter.dtype for parameter in stock.transformer.transformer_blocks[0].attn1.parameters()}
+    assert (kept, stock.transformer.dtype) == ({torch.bfloat16}, torch.float32)
+    np.testing.assert_array_equal(draw_reference(student, draws).latents, whole.latents)

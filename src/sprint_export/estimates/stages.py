@@ -38,7 +38,7 @@ BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
 # Memory: tensors of the largest size that are held at once, and how much of a network a builder holds.
 TENSORS_EXPORTING = 3
 TENSORS_STREAMING = 2
-BUILDER_COPIES = 2
+BUILDER_COPIES = 1
 MOST_HELD = 4e9  # bytes of a network that torch holds whole to draw; larger ones are streamed
 LATER = 3e8  # bytes of libraries that come after torch: ONNX, runtimes, the builder
 

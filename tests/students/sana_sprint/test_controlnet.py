@@ -19,8 +19,9 @@ from sprint_export.export.bundle import read_bundle
 from sprint_export.inspection import describe_bundle
 from sprint_export.nouns.parts import Parts
 from sprint_export.psnr import psnr_images
-from sprint_export.quantize.torch_session import open_torch
+from sprint_export.quantize.torch_session import TorchSession, open_torch
 from sprint_export.runtimes import open_bundle
+from sprint_export.runtimes.open import chain_sessions
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws, plan_steps
@@ -112,8 +113,9 @@ def test_its_folds_are_exact(steps: int, changes: dict[str, Any]) -> None:
 
 
 def test_it_goes_the_whole_road(tmp_path: Path) -> None:
+    """With --dynamic too: the picture is fitted to the size that is drawn, residuals grow with it."""
     student = tiny(control_layers=1)
-    rows = check_conversion(FAMILY, "onnx-int8", tmp_path / "bundle", 25, student)
+    rows = check_conversion(FAMILY, "onnx-int8", tmp_path / "bundle", 25, student, dynamic=True)
     assert {role for role, _ in rows} == {"", *student.components}
     pipe = open_bundle(tmp_path / "bundle")
     plain = pipe(["a red circle"], seed=1)
@@ -121,9 +123,15 @@ def test_it_goes_the_whole_road(tmp_path: Path) -> None:
     steered = pipe(["a red circle"], seed=1, control=np.full((40, 30, 3), 200, np.uint8), control_scale=0.8)
     assert {"vae_encoder", "controlnet"} < set(pipe.seconds)
     assert not np.array_equal(plain, steered)
+    sessions = {role: TorchSession(network) for role, network in specialize_student(student).components.items()}
+    pipes, given = (pipe, chain_sessions(read_bundle(tmp_path / "bundle"), sessions)), np.full((40, 30, 3), 200, np.uint8)
+    given[10:20] = 0
+    found, wanted = (each(["a red circle"], seed=1, control=given, height=48, width=64) for each in pipes)
+    assert found.shape == (1, 48, 64, 3)
+    assert psnr_images(found, wanted)[0] > 25, "int8 beside float"
     lines = list(describe_bundle(read_bundle(tmp_path / "bundle")))
-    wanted = "a control picture and its scale (run --control, --control-scale), a picture to start from (run --image, --strength)"
-    assert lines[2] == f"takes beside prompts: {wanted}"
+    taken = "a control picture and its scale (run --control, --control-scale), a picture to start from (run --image, --strength)"
+    assert lines[2] == f"takes beside prompts: {taken}"
 
 
 def test_it_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:

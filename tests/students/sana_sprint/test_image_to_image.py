@@ -14,15 +14,18 @@ from diffusers.pipelines.sana import pipeline_sana_sprint_img2img
 from diffusers.schedulers import scheduling_scm
 from PIL import Image
 
+from sprint_export.conversion import convert
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.executor import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
+from sprint_export.runtimes import open_bundle
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.family import replace_components
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.presets import tiny
+from tests.bundles import check_refused, read_rows, run_command
 from tests.made_student import Array, make_pipeline, open_torch
 
 PROMPT = "a red circle above a blue square"
@@ -114,3 +117,27 @@ def test_an_autoencoder_without_its_encoder_takes_no_picture(made: Made) -> None
     halved = replace_components(student, dataclasses.replace(decoder, weights=half))
     with pytest.raises(RefusedError, match="its vae has no encoder, so no picture can be given"):
         FAMILY.add_encoder(halved)
+
+
+def test_a_bundle_draws_it_at_every_size(made: Made, tmp_path: Path) -> None:
+    """From files alone, by the command too; the bundle is validated with the student as it was loaded, without the encoder."""
+    stock, student = made
+    assert student.folder is not None
+    folder, picture = tmp_path / "bundle", Image.fromarray(np.random.default_rng(5).integers(0, 256, (48, 80, 3), np.uint8))
+    convert(student.folder, "onnx-fp32", folder, image_to_image=True, dynamic=True, steps=4, count=1)
+    assert read_rows(folder)["vae_encoder", "converter_psnr_db"]["value"] > LEAST_DB
+    pipe, noise = open_bundle(folder), make_noise(3, 3, 1, student.latent_shape)
+    found = pipe([PROMPT], noise=noise, image=picture)
+    db = psnr_images(found, draw_stock(stock, picture, noise, 4, 0.6))[0]
+    assert db >= LEAST_DB, f"{db:.1f} dB, at least {LEAST_DB}"
+    picture.save(tmp_path / "a.png")
+    asked = ("run", folder, PROMPT, "--image", "a.png", "--height", 32, "--width", 96)
+    assert run_command(*asked, folder=tmp_path).returncode == 0
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (96, 32)
+    for more, message in (
+        (("--image", "none.png"), "image none.png: there is no such file; expected a picture, e.g. a PNG"),
+        (("--strength", "0.5"), "--strength 0.5: says how a picture is used; give --image too"),
+        (("--control", "a.png"), "control: no network here takes a control picture; export a student with a ControlNet"),
+    ):
+        check_refused(run_command("run", folder, PROMPT, *more, folder=tmp_path), 2, message)

@@ -52,6 +52,16 @@ def test_states_and_pictures_are_the_references(steps: int, is_held: bool) -> No
     assert pictures.std() > 0.1, "a flat picture proves nothing"
 
 
+def test_float32s_times_start_from_the_noise_itself() -> None:
+    times = FAMILY.schedules["float32-2"].times
+    student, noise = FAMILY.tiny(), make_noise(3, 2, 1, FAMILY.tiny().latent_shape)
+    found = FAMILY.draw_reference(student, Draws(PROMPTS[:1], noise, FAMILY.guidance, times=times))
+    specialized = specialize_student(student, times="float32-2")
+    (table,) = open_torch(specialized).draw(PROMPTS[:1], noise=noise)
+    assert specialized.plan is not None and specialized.plan.starts_from_noise
+    np.testing.assert_allclose(table[specialized.chain.names.state], found.latents, atol=OFF * np.abs(found.latents).max())
+
+
 def test_a_longer_text_changes_nothing() -> None:
     """Rows behind the prompt are hidden, so networks of any number of rows compute what the trimmed text gives."""
     noise, latents, _ = draw_stock(1)
@@ -98,6 +108,6 @@ def test_shifts_and_gates_are_not_computed() -> None:
     one, several = (specialize_student(FAMILY.tiny(), steps).components["transformer"] for steps in (1, (1, 2)))
     for network in (one, several):
         assert not [name for name in network.weights if "mod." in name or "time" in name.replace("times", "")]
-        assert not [name for name in network.weights if name.startswith("transformer_blocks.1.txt_mlp")]
+        assert not [name for name in network.weights if name.startswith(("transformer_blocks.1.", "last_block.txt_mlp"))]
     assert several.weights["modulation"].shape == (3, 26, 48)
     assert torch.equal(several.weights["times"].load(), torch.tensor([1.0, 1.0, 0.6015625]))

@@ -20,11 +20,11 @@ from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student
 from sprint_export.students import checkpoints, load_student
+from sprint_export.students.chat_prompt import CHAT_TOKENIZER
 from sprint_export.students.family import Draws
 from sprint_export.students.source import check_source
 from sprint_export.students.twinflow_z.family import FAMILY
 from sprint_export.students.twinflow_z.presets import build_preset, tiny
-from sprint_export.students.twinflow_z.prompt import CHAT_TOKENIZER
 from sprint_export.students.twinflow_z.published import FOLDERS, Preset
 from sprint_export.weights import materialize
 
@@ -98,12 +98,17 @@ def test_the_stock_classes_load_it_and_draw_the_same(whole: Path) -> None:
     assert found >= LEAST_DB, f"latents {found:.1f} dB, at least {LEAST_DB}"
 
 
-def test_a_plain_z_image_is_not_read_and_a_loras_is(copied: Path) -> None:
-    """The four tensors tell them apart; a student of a LoRA has one embedder."""
-    file = copied / "transformer" / "diffusion_pytorch_model.safetensors"
+def drop_second(folder: Path) -> None:
+    """Make it a plain Z-Image's."""
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     values = {name: value for name, value in load_file(file).items() if not name.startswith("t_embedder_2.")}
     assert len(values) == len(load_file(file)) - 4
     save_file(values, file, {"format": "pt"})
+
+
+def test_a_plain_z_image_is_not_read_and_a_loras_is(copied: Path) -> None:
+    """The four tensors tell them apart; a student of a LoRA has one embedder."""
+    drop_second(copied)
     with pytest.raises(InputError, match=r"pipeline class in .*model_index.json: .*ZImagePipeline"):
         check_source(copied)
     assert not FAMILY.reads(copied, NO_PARTS)
@@ -173,3 +178,26 @@ def test_a_streamed_network_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) ->
     with torch.no_grad():
         assert torch.equal(streamed.decode(latents).sample, whole.decode(latents).sample)
     assert any(value.is_meta for value in streamed.decoder.state_dict().values()), "freed again"
+
+
+def test_a_lora_on_a_plain_z_image_at_times_of_ones_own(copied: Path) -> None:
+    """As TwinFlow's trainer makes it: one embedder, changed itself, and attention; drawn as the stock classes draw it."""
+    drop_second(copied)
+    random = torch.Generator().manual_seed(0)
+    shapes = {"layers.1.attention.to_q": (64, 64), "noise_refiner.0.feed_forward.w2": (64, 170), "t_embedder.mlp.0": (1024, 256)}
+    pairs = {
+        name: (torch.randn(4, inner, generator=random), torch.randn(outer, 4, generator=random))
+        for name, (outer, inner) in shapes.items()
+    }
+    tensors = {
+        f"{name}.lora_{half}.weight": value * 0.1 for name, pair in pairs.items() for half, value in zip("AB", pair, strict=True)
+    }
+    save_file(tensors, copied.parent / "lora.safetensors")
+    student = load_student(copied, parts=Parts(lora=(Lora(copied.parent / "lora.safetensors"),)))
+    assert student.family == "twinflow_z"
+    times, noise = (0.995, 0.3), make_noise(3, 2, 1, student.latent_shape)
+    wanted = FAMILY.draw_reference(student, Draws(["a"], noise, 0.0, times=times)).latents
+    (table,) = open_torch(specialize_student(student, times=times)).draw(["a"], noise=noise)
+    assert psnr(table["latents"], wanted) >= LEAST_DB
+    plain = FAMILY.load(copied, "here", None)
+    assert psnr(FAMILY.draw_reference(plain, Draws(["a"], noise, 0.0, times=times)).latents, wanted) < LEAST_DB / 2

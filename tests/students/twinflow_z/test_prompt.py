@@ -16,8 +16,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
 from sprint_export.errors import InputError
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.specialize import specialize_student
+from sprint_export.students.chat_prompt import CHAT_TOKENIZER, ChatTemplate, check_ids, open_stock_tokenizer, plan_chat
 from sprint_export.students.twinflow_z.presets import tiny
-from sprint_export.students.twinflow_z.prompt import CHAT_TOKENIZER, check_tokenizer, open_stock_tokenizer, plan_prompt
+from sprint_export.students.twinflow_z.published import BEFORE, BEHIND, TEMPLATE
 from tests.students.ten_scripts import list_prompts
 
 # What Qwen3's template says of one user's message; of its 89 lines the others are about tools, thoughts and longer talks.
@@ -28,6 +29,7 @@ QWEN3 = (
     "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
     "{%- endif %}"
 )
+CHAT = ChatTemplate(BEFORE, BEHIND, 3)
 
 
 def test_ids_are_the_stock_pipelines_in_ten_scripts() -> None:
@@ -39,7 +41,11 @@ def test_ids_are_the_stock_pipelines_in_ten_scripts() -> None:
         return SimpleNamespace(hidden_states=[torch.zeros(1, input_ids.shape[1], 4)] * 2)
 
     tokenizer = open_stock_tokenizer(student)
-    tokenizer.chat_template = QWEN3
+    for template in (TEMPLATE, QWEN3):
+        tokenizer.chat_template = template
+        message = [{"role": "user", "content": " a\nfox "}]
+        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=True)
+        assert text == f"{BEFORE} a\nfox {BEHIND}"
     pipeline = ZImagePipeline(FlowMatchEulerDiscreteScheduler(), None, None, tokenizer, None)
     pipeline.text_encoder = encode
     reader = PromptReader(student.prompt, student.tokenizer / "tokenizer.json")
@@ -82,14 +88,14 @@ def test_settings_that_cannot_be_qwens(change: dict[str, Any], words: str) -> No
     student = tiny()
     settings = json.loads((CHAT_TOKENIZER / "tokenizer_config.json").read_text()) | change
     with pytest.raises(InputError, match=words):
-        plan_prompt(student.tokenizer, settings, 1024)
+        plan_chat(student.tokenizer, settings, 1024, CHAT, 80)
 
 
 def test_a_tokenizer_that_is_not_qwens(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no token <\|im_start\|>; expected Qwen3's tokenizer"):
-        plan_prompt(CHAT_TOKENIZER.parent / "words_tokenizer", {"pad_token": "<pad>"}, 1024)
+    with pytest.raises(InputError, match=r"has no token <\|im_start\|>; expected Qwen's tokenizer"):
+        plan_chat(CHAT_TOKENIZER.parent / "words_tokenizer", {"pad_token": "<pad>"}, 1024, CHAT, 80)
     with pytest.raises(InputError, match=r"has ids up to .*, expected less than 100"):
-        plan_prompt(tiny().tokenizer, {"pad_token": "<|endoftext|>"}, 100)
+        plan_chat(tiny().tokenizer, {"pad_token": "<|endoftext|>"}, 100, CHAT, 80)
 
 
 def test_a_tokenizer_that_says_two_things_is_refused(tmp_path: Path) -> None:
@@ -99,6 +105,6 @@ def test_a_tokenizer_that_says_two_things_is_refused(tmp_path: Path) -> None:
     value["normalizer"] = {"type": "Lowercase"}
     shutil.copytree(CHAT_TOKENIZER, tmp_path / "tokenizer")
     (tmp_path / "tokenizer.json").write_text(json.dumps(value))
-    check_tokenizer(student)
-    with pytest.raises(InputError, match=r"the stock Qwen2TokenizerFast gives ids .* from place .* on; the tokenizer.json of"):
-        check_tokenizer(dataclasses.replace(student, tokenizer=tmp_path))
+    check_ids(student)
+    with pytest.raises(InputError, match=r"the stock Qwen2Tokenizer gives ids .* from place .* on; the tokenizer.json of"):
+        check_ids(dataclasses.replace(student, tokenizer=tmp_path))
