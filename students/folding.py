@@ -28,13 +28,15 @@ def fold_scale_shift(weights: Mapping[str, Handle], layer: str, scale: torch.Ten
         raise InputError(f"{layer}: cannot fold a shift into a {weight.shape[2:]} kernel; expected a Linear or 1x1 convolution")
     tail, dtype = (1,) * len(weight.shape[2:]), widen_dtype(weight.dtype)
 
+    shifted: list[torch.Tensor] = []  # W shift of the last load: who writes both reads the weight once
+
     def folded_weight() -> torch.Tensor:
         value = weight.load().to(dtype)
-        return value * (1 + scale.to(value.dtype)).reshape(1, -1, *tail)
+        shifted[:] = [value.flatten(1) @ shift.to(dtype)]
+        return value * (1 + scale.to(dtype)).reshape(1, -1, *tail)
 
     def folded_bias() -> torch.Tensor:
-        value = weight.load().to(dtype).flatten(1)
-        added = value @ shift.to(value.dtype)
+        added = shifted.pop() if shifted else weight.load().to(dtype).flatten(1) @ shift.to(dtype)
         return added if bias is None else added + bias.load().to(widen_dtype(bias.dtype))
 
     return {
