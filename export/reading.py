@@ -20,8 +20,6 @@ from sprint_export.nouns.student import Component
 from sprint_export.quantize.search.costs import float_bytes, layer_bytes
 from sprint_export.weights import Handle, LazyHandle
 
-SPARE = 64 << 20  # bytes beside the weights: graphs, tables of kernels, reports
-
 
 def count_stored(component: Component, layers: Mapping[str, QuantizedLayer], size: int) -> int:
     """Bytes of a network's weights in a bundle, graphs and headers aside; `size` is a value of the graph's type."""
@@ -35,19 +33,21 @@ def count_read(component: Component) -> int:
 
 
 def check_room(folder: Path, components: Mapping[str, Component], deployment: Deployment) -> None:
-    """See that networks that are still to be written have room, with the engines that are built of them.
+    """See that the weights of networks that are still to be written have room, with the engines that are built of them.
+
+    Graphs and reports are not counted: a run that may just fit goes on, and ends at the full disk if it does not.
 
     Raises:
         MachineError: they have not.
     """
     copies, size = 2 if deployment.target.needs_build else 1, float_bytes(deployment.target.graph_dtype[deployment.precision])
-    needed = copies * sum(count_stored(each, each.layers, size) for each in components.values()) + SPARE
+    needed = copies * sum(count_stored(each, each.layers, size) for each in components.values())
     free = shutil.disk_usage(folder).free
     if components and free < needed:
         what = f"{', '.join(components)} as {deployment.name}{', engines included,' if copies > 1 else ''}"
         raise MachineError(
-            f"{what} will take about {needed / 1e9:.2f} GB, found {free / 1e9:.2f} GB free at {folder}; free some space, or "
-            "choose an --out on another disk. What is finished is kept"
+            f"{what} will take more than {needed / 1e6:,.0f} MB, found {free / 1e6:,.0f} MB free at {folder}; free some space and "
+            "run the same command again, or choose an --out on another disk"
         )
 
 
