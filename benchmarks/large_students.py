@@ -8,8 +8,8 @@ Every row is a process of its own, and says what the system counted of it: secon
 quantizing and exporting one network, and the bytes of its files, which are removed again. Recipes are the target's own; ranges
 of inputs are made up (`RANGE`), since measuring them is a forward pass and no part of this; so GPTQ, which needs one as well, is
 left out and weights are rounded plainly. `--layers` shortens lists of equal blocks in a preset, to try the command. `--torch`
-adds `torch.onnx.export` of the same modules without their weights, `--parse` TensorRT's parser on the graphs, `--build` its
-engine, with the price of its kernels.
+adds `torch.onnx.export` of the same modules to a file of the graph's float type, `--parse` TensorRT's parser on the graphs,
+`--build` its engine, with the price of its kernels.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def quantize(student: Any, deployment: Any) -> Any:
 
 
 def measure_torch(source: str, name: str, role: str, chosen: argparse.Namespace) -> dict[str, Any]:
-    """torch's own exporter, with its default passes, on the same module; it writes nothing."""
+    """torch's own exporter, with its default passes, on the same module with its weights in the graph's type, to a file."""
     import torch
 
     from sprint_export.export.to_onnx import writer
@@ -172,16 +172,20 @@ def measure_torch(source: str, name: str, role: str, chosen: argparse.Namespace)
     from sprint_export.run_checks import read_deployment
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
+    from sprint_export.weights import materialize
 
-    deployment = read_deployment(name)
+    deployment, phases = read_deployment(name), Phases()
     student = specialize_student(shorten(load_student(source), chosen.layers), layout=deployment.target.choose_layout({}))
     component, dtype = student.components[role], FLOAT_DTYPES[deployment.target.graph_dtype[deployment.precision]]
-    module, example = writer._cast(component.module, getattr(torch, dtype)), writer.make_example(component.inputs)[0]
-    phases = Phases()
-    with writer._quiet(), torch.no_grad():
-        torch.onnx.export(module, example, dynamo=True, opset_version=writer.OPSET, verbose=False)
+    module = materialize(component.module, component.weights, getattr(torch, dtype))
+    phases.end("reading weights")
+    with tempfile.TemporaryDirectory(dir=chosen.disk) as folder, writer._quiet(), torch.no_grad():
+        example = writer.make_example(component.inputs)[0]
+        inputs = tuple(torch.zeros(value.shape, dtype=value.dtype) for value in example)
+        torch.onnx.export(module, inputs, f"{folder}/model.onnx", dynamo=True, opset_version=writer.OPSET, verbose=False)
     phases.end("torch.onnx.export")
-    return phases.found["torch.onnx.export"]
+    peak = max(phase["peak_gb"] for phase in phases.found.values())
+    return {"phases": phases.found, "seconds": phases.found["torch.onnx.export"]["seconds"], "peak_gb": peak}
 
 
 def measure_engine(graph: Path, is_built: bool) -> dict[str, Any]:
