@@ -6,12 +6,13 @@
 
 `save` writes a diffusers folder in bf16, shard by shard. `run` starts the command in a process of its own, with an empty cache
 unless --cache names one, and keeps the seconds of every stage, as the command reports its progress, and the peak memory that
-the system counted.
+the system counted, in all and by stage.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +93,25 @@ def _save_shards(folder: Path, stem: str, tensors: Iterator[tuple[str, Any]]) ->
         (folder / f"{stem}-{i:05}.part").rename(folder / name)
 
 
+class _Held:
+    """The most memory that a process held since it was asked last, looked at ten times a second; Linux alone says it."""
+
+    def __init__(self, pid: int) -> None:
+        self._status, self._most = Path(f"/proc/{pid}/statm"), 0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        with contextlib.suppress(OSError, IndexError):  # the process has ended
+            while True:
+                self._most = max(self._most, int(self._status.read_text().split()[1]))
+                time.sleep(0.1)
+
+    def take(self) -> float:
+        """Gigabytes."""
+        most, self._most = self._most, 0
+        return round(most * resource.getpagesize() / 1e9, 2)
+
+
 def run(asked: list[str], cache: Path | None) -> dict[str, Any]:
     """Seconds by stage, in all, and peak memory of one command."""
     from sprint_export.validate.machine import describe_machine
@@ -101,11 +122,12 @@ def run(asked: list[str], cache: Path | None) -> dict[str, Any]:
         start, stages, lines = time.monotonic(), {}, []
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         assert process.stderr is not None
+        held, peaks = _Held(process.pid), dict[str, float]()
         for line in process.stderr:
             print(f"{time.monotonic() - start:7.1f} {line}", end="", file=sys.stderr, flush=True)
             stage, found, seconds = line.strip().rpartition(": ")
             if found and seconds.endswith(" s") and seconds[:-2].replace(".", "").isdigit():
-                stages[stage] = float(seconds[:-2])
+                stages[stage], peaks[stage] = float(seconds[:-2]), held.take()
             elif not line.rstrip().endswith("..."):
                 lines.append(line.rstrip())
         status = process.wait()
@@ -117,6 +139,7 @@ def run(asked: list[str], cache: Path | None) -> dict[str, Any]:
         "seconds": round(time.monotonic() - start, 1),
         "peak_gb": round(peak, 2),
         "stages": stages,
+        "peaks_gb": peaks,
         "said": lines[-12:],
     }
 

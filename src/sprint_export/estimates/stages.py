@@ -20,7 +20,8 @@ FLOAT = 4  # bytes
 # Passes over the values of weights or of what layers read, each a read and a write at the speed of memory.
 LOADING = 3  # weights from the disk: read, checked for NaN, widened
 HEARING = 6  # what a record looks at: largest values, sums, histograms
-SMOOTHING = 3
+SMOOTHING = 1
+CHOOSING = 1  # scales of weights that are tried
 ROUNDING = 5  # what a layer reads, and its weight, rounded to eight bits and back
 WRITING = 8  # a graph's weights: folded, rounded, written, hashed
 OPENING = 4  # by a runtime: read and folded to float32
@@ -33,12 +34,12 @@ OPEN = 500  # the same by a runtime that opens it
 BUILD = 1800  # the same by a builder of engines
 RANGE = 1500  # an observer's choice for one layer
 RUNTIME = 0.7  # of torch's seconds, by a runtime that fuses operators
-CHECKING_BYTES_S = 1e9  # read and hashed
+CHECKING_BYTES_S = 1.5e9  # read and hashed
 BUILDING_BYTES_S = 2.5e8  # of graph, through TensorRT's builder on one core
 # Memory: tensors of the largest size that are held at once, and how much of a network a builder holds.
-TENSORS_EXPORTING = 3
-TENSORS_STREAMING = 2
-BUILDER_COPIES = 1
+TENSORS_EXPORTING = 1
+TENSORS_STREAMING = 1.5  # as it is stored in 16 bits, and widened
+BUILDER_COPIES = 1.3
 MOST_HELD = 4e9  # bytes of a network that torch holds whole to draw; larger ones are streamed
 LATER = 3e8  # bytes of libraries that come after torch: ONNX, runtimes, the builder
 
@@ -134,7 +135,7 @@ class _Stages:
             for role, network in job.networks.items():
                 if network.smoothed:
                     yield self._one("smoothing", role, self._pass(network.smoothed * FLOAT, SMOOTHING), self._stream(network))
-                yield self._one("choosing ranges", role, self._call(network.layers * RANGE), 0.0)
+                yield self._one("choosing ranges", role, self._choose(network), 0.0)
         yield from self._each("exporting", self._export, lambda each: TENSORS_EXPORTING * each.count.largest * FLOAT)
         if job.built_for:
             yield from self._each("building", self._build, lambda each: LATER + BUILDER_COPIES * each.graph)
@@ -198,6 +199,9 @@ class _Stages:
         rates = replace(self.machine.device, matmul=self.machine.device.linear)
         each = self._forward(network, rates) + self._watch(network, HEARING)
         return network.runs * (prompts * network.shown * each + chunks * self._load(network))
+
+    def _choose(self, network: Network) -> float:
+        return self._call(network.layers * RANGE) + self._pass(network.count.values * FLOAT, CHOOSING)
 
     def _export(self, network: Network) -> float:
         weights = self._pass(network.count.values * FLOAT, WRITING) + network.graph / self.machine.disk
