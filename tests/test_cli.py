@@ -179,7 +179,7 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:
     """A quota on file size stands for a disk that fills up while the second network is written: EFBIG in place of ENOSPC."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     command = ("--target", "onnx-fp32", *TWO, "--out", "out")

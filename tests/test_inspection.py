@@ -136,7 +136,9 @@ def test_a_licence_cannot_add_lines(bundle: Bundle) -> None:
 
 def test_the_recipes_are_listed_with_what_they_mean() -> None:
     found = list_names("recipes")
-    assert {"auto", "balanced", "faithful", "fast", "faithful (twinflow_z)"} <= set(found), "a family's own, beside the shared ones"
+    assert {"auto", "balanced", "faithful", "fast", "faithful (twinflow_z)"} <= set(found), (
+        "a family's own, beside the shared ones"
+    )
     assert all(found.values())
     with pytest.raises(InputError, match="unknown list 'engines'; choose from: devices, precisions, recipes, students, targets"):
         list_names("engines")

@@ -124,7 +124,9 @@ def test_room_on_the_disk_is_looked_for_before_anything_is_written(
     assert stored == sum(handle.load().nbytes for handle in component.weights.values())
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: Usage(1, 0, 2 * stored - 1))
-        with pytest.raises(MachineError, match=r"transformer, vae_decoder as onnx-fp32 will take more than \d MB, found \d MB free"):
+        with pytest.raises(
+            MachineError, match=r"transformer, vae_decoder as onnx-fp32 will take more than \d MB, found \d MB free"
+        ):
             export(student, tmp_path / "out")
         assert captured == []
         patch.setattr("shutil.disk_usage", lambda _: Usage(1, 0, 2 * stored))
