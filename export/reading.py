@@ -46,8 +46,8 @@ def check_room(folder: Path, components: Mapping[str, Component], deployment: De
     if components and free < needed:
         what = f"{', '.join(components)} as {deployment.name}{', engines included,' if copies > 1 else ''}"
         raise MachineError(
-            f"{what} will take more than {needed / 1e6:,.0f} MB, found {free / 1e6:,.0f} MB free at {folder}; free some space and "
-            "run the same command again, or choose an --out on another disk"
+            f"{what} will take more than {needed / 1e6:,.0f} MB, found {free / 1e6:,.0f} MB free at {folder}; free some space "
+            "and run the same command again, or choose an --out on another disk"
         )
 
 
