@@ -45,7 +45,7 @@ def test_each_bundle_is_what_the_single_run_makes(tiny_student: Student, tmp_pat
     run = partial(convert_targets, tiny_student, targets, tmp_path / "all", progress=lambda step, *_: steps.append(step))
     bundles = Context().run(partial(run, **asked))  # a context of its own does not see what tests have captured
     assert sorted(layouts) == sorted({bundle.layout for bundle in bundles}) == ["channels-first", "channels-last"]
-    assert [step.target for step in steps if step == Step("exporting", "vae_decoder", step.target)] == targets
+    assert list(dict.fromkeys(step.target for step in steps if step == Step("exporting", "vae_decoder", step.target))) == targets
     assert "onnx-fp32, exporting: vae_decoder" in map(str, steps)
     assert [bundle.folder for bundle in bundles] == [tmp_path / "all" / target for target in targets]
     for target in targets:

@@ -53,10 +53,11 @@ def check(recipe: Any = None, precision: str = "int8", **more: Any) -> CheckedOr
         (
             {"recipe": Recipe("odd", (Rule("*", "int7"),))},
             InputError,
-            r"unknown precision in rule '\*' of recipe 'odd' for a onnx target: 'int7'; choose from: float, fp8, int4, int8, "
+            r"unknown precision in rule '\*' of recipe 'odd' for a onnx target: 'int7'; "
+            r"choose from: float, fp8, fp8a16, int4, int8, "
             r"w4a16, w8a16, w8a8\. Did you mean 'int8'\? On onnx, int8 means w8a8, int4 means w4a16",
         ),
-        ({"recipe": Recipe("odd", (Rule("*", "fp16"),))}, InputError, r"'fp16'; choose from: float, fp8, int4"),
+        ({"recipe": Recipe("odd", (Rule("*", "fp16"),))}, InputError, r"'fp16'; choose from: float, fp8, fp8a16, int4"),
         ({"max_mb": 2.0, "recipe": "auto", "precision": "w4"}, InputError, r"a size budget and a recipe both decide"),
         ({"max_mb": 2.0, "precision": "w4", "components": ROLES[:1]}, InputError, r"leave --component out"),
     ],

@@ -168,13 +168,17 @@ def search_recipe(
 
 
 def offer_choices(target: Target, precision: str, device: Device) -> tuple[str, ...]:
-    """The scheme of the precision asked for and those that may stand beside it; of equals the first is taken."""
+    """The scheme of the precision asked for and those that may stand beside it; of equals the first is taken.
+
+    Beside one that rounds inputs stand those that do: weights alone in few bits are multiplied no faster than float ones.
+    """
     asked = load_scheme(target.offers[precision].scheme)
     if asked.inputs is None:
         return tuple(dict.fromkeys((asked.name, *list_weight_schemes(target))))
     able = (name for name in target.precisions if target.offers[name].is_quantized and target.refuses(name, device) is None)
     beside = (load_scheme(target.offers[name].scheme) for name in able)
-    return tuple(dict.fromkeys((asked.name, *(each.name for each in beside if each.weights.name in device.tflops))))
+    faster = (each.name for each in beside if each.inputs is not None and each.weights.name in device.tflops)
+    return tuple(dict.fromkeys((asked.name, *faster)))
 
 
 def _sign(recipe: Recipe, gate_db: float) -> Recipe:

@@ -20,6 +20,7 @@ from tests.attack.kill_runs import KINDS, World, keep_warm, make_student, read_s
 from tests.attack.outcomes import CLEAN, RIGHT, WRONG, Tally
 
 NAME = "full disks"
+SAID = ("the disk is full (", "free some space and run the same command again")  # at the last byte, and before the first
 TARGETS = ("onnx-int8", "openvino-int8", "coreai-int8", "coreml-int8")
 LARGE = "256m"
 PAGE = 4096
@@ -58,7 +59,7 @@ def fill_disk(target: str, size: int, root: Path, wanted: dict[str, str]) -> tup
         world.cache, world.temporary = root / "cache", root / "temporary"
         full = act(world)
         make_room()
-        if full.kind == "clean" and (full.exit_status != MachineError.exit_status or "the disk is full (" not in full.text):
+        if full.kind == "clean" and (full.exit_status != MachineError.exit_status or not any(said in full.text for said in SAID)):
             return WRONG, f"status {full.exit_status}: {full.text}"
         if full.kind not in ("clean", "returned"):
             return KINDS[full.kind], full.text

@@ -33,6 +33,8 @@ PAIRS = [
     for precision in load_target(target).precisions
     if load_target(target).offers[precision].is_quantized
 ]
+IN_FOUR_BITS = {("onnx", "w4a16"), ("trt", "w4a16")}  # recipes of their own: embedding and decoder in 8 bits
+GROUPS = (64, 32)  # where the wanted one divides no row
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,10 @@ def test_a_float_precision_changes_nothing(student: Student, precision: str) -> 
     assert quantize_student(student, precision, ONNX) is student
 
 
+def _find_group(wanted: int, grouped: int) -> int:
+    return next((size for size in (wanted, *GROUPS) if 0 < size <= wanted and grouped % size == 0), 0)
+
+
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
 def test_layers_carry_range_axis_and_type(student: Student, name: str, precision: str) -> None:
     target = load_target(name)
@@ -52,20 +58,23 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
     quantized = quantize_student(student, precision, target, recipe)
     assert quantized.recipe is not None
     amax = calibrate(student, PROMPTS, quantized.recipe.seed)
-    kinds, alone = set(), load_scheme(target.offers[precision].scheme).inputs is None
+    kinds = set()
     for role, component in quantized.components.items():
         assert component.layers, role
         for layer, found in component.layers.items():
             module = component.module.get_submodule(layer)
             is_conv = isinstance(module, torch.nn.Conv2d)
-            assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
             offer = target.offers[precision]
             scheme = (offer.convolutions or offer.scheme) if role == "vae_decoder" else offer.scheme
+            if (name, precision) in IN_FOUR_BITS:
+                scheme = {"vae_decoder": "w8a8", "text_encoder": "w8a16" if "embed" in layer else scheme}.get(role, scheme)
+            alone = load_scheme(scheme).inputs is None
+            assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
             shape = student.components[role].weights[f"{layer}.weight"].shape
             grouped = shape[0] if isinstance(load_scheme(scheme), Palette) else shape[1]
-            group = offer.group if offer.group and grouped % offer.group == 0 else 0
+            group = _find_group(target.find_offer(scheme).group, grouped)
             seen = None if alone else round_range(amax[f"{role}.{layer}"].amax.max().item())
-            is_rounded = (name, precision) == ("onnx", "int8") and is_conv and module.kernel_size != (1, 1)
+            is_rounded = (name, scheme) == ("onnx", "w8a8") and is_conv and module.kernel_size != (1, 1)
             given = round_range(amax[f"{role}.{layer}{OUTPUT}"].amax.max().item()) if is_rounded else None
             assert found == QuantizedLayer(scheme, seen, 0, target.scale_dtype or target.graph_dtype[precision], group, given)
             kinds.add(is_conv)
@@ -80,7 +89,7 @@ def test_an_unspecialized_student_is_refused(made: Student) -> None:
 
 
 def test_an_unknown_precision_lists_them(student: Student) -> None:
-    with pytest.raises(InputError, match="unknown precision of onnx 'int7'; choose from: fp16, fp32, fp8, int8"):
+    with pytest.raises(InputError, match="unknown precision of onnx 'int7'; choose from: fp16, fp32, fp8, fp8a16, int8, w4a16"):
         quantize_student(student, "int7", ONNX)
 
 

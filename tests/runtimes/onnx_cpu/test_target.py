@@ -49,8 +49,9 @@ def test_it_runs_everywhere_and_builds_nothing(tmp_path: Path) -> None:
 
 def test_it_refuses_only_precisions_it_does_not_have() -> None:
     for device in ("cpu", "rtx-4090"):
-        assert [TARGET.refuses(precision, find_device(device)) for precision in TARGET.precisions] == [None] * 4
-    assert TARGET.refuses("bf16", find_device("cpu")) == "onnx has no precision 'bf16'; choose from: fp32, fp16, int8, fp8"
+        assert [TARGET.refuses(precision, find_device(device)) for precision in TARGET.precisions] == [None] * 6
+    choices = "fp32, fp16, int8, fp8, fp8a16, w4a16"
+    assert TARGET.refuses("bf16", find_device("cpu")) == f"onnx has no precision 'bf16'; choose from: {choices}"
 
 
 def test_a_file_that_is_no_graph_is_a_bundle_error(tmp_path: Path) -> None:
