@@ -79,7 +79,8 @@ class OnnxRuntimeSession:
         ):
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
         self._graph, self._outputs, self._options = graph, outputs, ort.RunOptions()
-        if any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs):
+        is_large = any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs)
+        if is_large and not is_shadow:  # a shadow has no arena, and asked to shrink it ONNX Runtime would not run
             # Else what a 1024 px decoder took grows from picture to picture: 4.1 GB, then 7.8. It costs no time that can be told.
             self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.description = f"ONNX Runtime {ort.__version__} CPU" + (", fp32-compute shadow" if is_shadow else "")

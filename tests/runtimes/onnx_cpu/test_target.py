@@ -12,6 +12,7 @@ from onnx import TensorProto
 from sprint_export.devices import find_device
 from sprint_export.errors import BundleError
 from sprint_export.nouns.student import TensorSpec
+from sprint_export.runtimes.onnx_cpu import runtime
 from sprint_export.runtimes.onnx_cpu.runtime import RUNTIME
 from sprint_export.runtimes.onnx_cpu.target import TARGET
 from tests import small_graphs
@@ -38,6 +39,15 @@ def test_a_session_computes_and_says_what_it_is(tmp_path: Path) -> None:
 def test_a_shadow_is_called_one(tmp_path: Path) -> None:
     session = RUNTIME.open_session(save_twice(tmp_path / "model.shadow.onnx"), (X,), (Y,))
     assert session.description.endswith(" CPU, fp32-compute shadow")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.shadow.onnx"])
+def test_a_graph_of_large_outputs_runs_again_and_again(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ships gives its memory back after each run; a shadow has no arena that could be shrunk."""
+    monkeypatch.setattr(runtime, "LARGE_VALUES", 6)
+    session = RUNTIME.open_session(save_twice(tmp_path / name), (X,), (Y,))
+    for x in (np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)):
+        np.testing.assert_array_equal(session.run({"x": x})["y"], 2 * x)
 
 
 def test_it_runs_everywhere_and_builds_nothing(tmp_path: Path) -> None:
