@@ -58,7 +58,8 @@ CLASSES: dict[str, Any] = {
     CONTROLNET: SanaControlNetModel,
 }
 ON_DISK = {"embed_tokens": "disk", "layers": "disk", "norm": "cpu", "rotary_emb": "cpu"}  # of Gemma2Model
-WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger network are read, or widened, when they run
+WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger text encoder are read when they run
+WIDENED_BYTES = 1 << 30  # the same of a transformer, whose blocks are widened when they run: it stays beside the decoder's pictures
 
 
 def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), device: str = CPU.device) -> SanaSprintPipeline:
@@ -84,10 +85,10 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
     folder, stem = files
     cls = CLASSES[role]
     handles = component.weights.values()
-    is_large = device == CPU.device and 4 * sum(math.prod(handle.shape) for handle in handles) > WHOLE_BYTES
-    is_streamed = is_large and role == "text_encoder"
+    size = 4 * sum(math.prod(handle.shape) for handle in handles) if device == CPU.device else 0
+    is_streamed = role == "text_encoder" and size > WHOLE_BYTES
     stored = {handle.dtype for handle in handles}
-    kept = stored.pop() if is_large and role == "transformer" and len(stored) == 1 else torch.float32
+    kept = stored.pop() if role == "transformer" and size > WIDENED_BYTES and len(stored) == 1 else torch.float32
     named: dict[str, Any] = {"torch_dtype": kept}
     if role == "text_encoder":
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}

@@ -66,7 +66,7 @@ def test_a_transformer_whose_blocks_are_widened_when_they_run_says_the_same(
     student = load_student(tmp_path)
     draws = Draws(PROMPTS[:1], make_noise(3, 2, 1, student.latent_shape), FAMILY.guidance)
     whole = draw_reference(student, draws)
-    monkeypatch.setattr(reference, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(reference, "WIDENED_BYTES", 0)
     stock = make_reference(student)
     kept = {parameter.dtype for parameter in stock.transformer.transformer_blocks[0].attn1.parameters()}
     assert (kept, stock.transformer.dtype) == ({torch.bfloat16}, torch.float32)
