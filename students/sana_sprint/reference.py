@@ -59,7 +59,7 @@ CLASSES: dict[str, Any] = {
 }
 ON_DISK = {"embed_tokens": "disk", "layers": "disk", "norm": "cpu", "rotary_emb": "cpu"}  # of Gemma2Model
 WHOLE_BYTES = 4 << 30  # of float32 weights in the CPU's memory; layers of a larger text encoder are read when they run
-WIDENED_BYTES = 1 << 30  # the same of a transformer, whose blocks are widened when they run: it stays beside the decoder's pictures
+WIDENED_BYTES = 1 << 30  # the same of a transformer, whose blocks are widened when they run: the decoder is drawn beside it
 
 
 def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), device: str = CPU.device) -> SanaSprintPipeline:
