@@ -245,6 +245,8 @@ class Stock:
             self.networks = {"transformer": self.pipeline.transformer, "vae_decoder": self.pipeline.vae.decoder}
         self._networks = [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
         self.controlnet = self.encoder = None
+        if "vae_decoder" in roles and CONTROLNET not in roles:
+            self.pipeline.vae.encoder = torch.nn.Identity()  # half of the autoencoder, and reads no picture here
         if CONTROLNET in roles:
             self.controlnet = self.place.attempt(lambda: _make_network(student, CONTROLNET, self.place.compute.device))
             is_own = student.parts.decoder is None  # another decoder comes without the encoder that the student was trained with

@@ -44,6 +44,12 @@ def test_the_reference_is_the_same_on_a_device(steps: int, largest: int, said_of
     }
 
 
+def test_the_half_of_the_autoencoder_that_draws_nothing_is_not_held() -> None:
+    stock = reference.Stock(tiny(), ("transformer", "vae_decoder"), CPU)
+    assert not list(stock.pipeline.vae.encoder.parameters())
+    assert list(stock.pipeline.vae.decoder.parameters())
+
+
 def test_a_pipeline_is_freed_as_soon_as_it_is_dropped() -> None:
     """Its networks are gigabytes; what is in a circle would stay until Python looks for circles."""
     stock = reference.Stock(tiny(), ("transformer",), CPU)
