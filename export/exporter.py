@@ -8,15 +8,31 @@ from pathlib import Path, PurePath
 from typing import ClassVar
 
 from sprint_export.nouns.bundle import ComponentRecord
-from sprint_export.nouns.student import Component
+from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import Options, Target
 
 
 class Exporter(ABC):
-    """One file format. `tools` are distributions whose versions shape the files;."""
+    """One file format. `tools` are distributions whose versions shape the files."""
 
     format: ClassVar[str]
     tools: ClassVar[tuple[str, ...]]
+
+    def suit(self, student: Student, options: Options) -> Exporter:
+        """The exporter of one student: itself, unless files depend on more than their component.
+
+        Raises:
+            RefusedError: the student and the options do not go together.
+        """
+        return self
+
+    def write_beside(self, folder: Path) -> list[Path]:
+        """Write what the bundle holds beside its networks' folders and the tokenizer, and say which files; by default none.
+
+        Raises:
+            OSError: the disk is full or the folder is not writable.
+        """
+        return []
 
     @abstractmethod
     def write_component(

@@ -114,6 +114,7 @@ def _gather_bundle(
     target, options, components = deployment.target, deployment.options, student.components
     if options.get(DYNAMIC):
         components = load_family(student.family).free_sizes(student).components
+    exporter = load_exporter(target).suit(student, options)
     key = bundle_key(student, deployment)
     work = open_work_folder(work, key)
     found = {role: _find_finished(work / role, say) for role in components}
@@ -123,12 +124,13 @@ def _gather_bundle(
         tell = partial(_tell, progress, Step("exporting", role), done, total)
         tell(0)
         folder, config = work / role, student.configs.get(role, {})
-        finished = found[role] or _export_component(tell_reading(component, tell), deployment, folder, config)
+        finished = found[role] or _export_component(tell_reading(component, tell), deployment, exporter, folder, config)
         records.append(finished.record)
-        artifacts += _describe_files(finished.files, role, load_exporter(target))
+        artifacts += _describe_files(finished.files, role, exporter)
         done += count_read(component)
     progress(Step("exporting"), total, total)
-    artifacts += [*_copy_tokenizer(student, work), *_find_built(work)]
+    beside = [make_artifact(work, path, "pipeline", "config", path.suffix[1:]) for path in exporter.write_beside(work)]
+    artifacts += [*_copy_tokenizer(student, work), *beside, *_find_built(work)]
     bundle = Bundle(
         folder=work,
         family=student.family,
@@ -197,12 +199,14 @@ def _find_finished(folder: Path, say: Callable[[str], None]) -> Finished | None:
         return None
 
 
-def _export_component(component: Component, deployment: Deployment, folder: Path, config: object) -> Finished:
+def _export_component(
+    component: Component, deployment: Deployment, exporter: Exporter, folder: Path, config: object
+) -> Finished:
     target, precision, options = deployment.target, deployment.precision, deployment.options
 
     def write(making: Path) -> ComponentRecord:
         with note_vanished() as vanished:
-            record = load_exporter(target).write_component(component, target, precision, options, making)
+            record = exporter.write_component(component, target, precision, options, making)
         write_edits(component.edits, making)
         write_text(making / CONFIG, json.dumps(to_json(config), indent=1) + "\n")
         return replace(record, decisions=component.decisions, notes=(*record.notes, *vanished.values()))
@@ -220,7 +224,7 @@ def _find_built(work: Path) -> list[Artifact]:
 
 
 def _copy_tokenizer(student: Student, work: Path) -> list[Artifact]:
-    """The tokenizer's files. No `model_index.json`: diffusers and its kin would take the folder for a pipeline of theirs."""
+    """The tokenizer's files."""
     remove(work / "tokenizer")
     (work / "tokenizer").mkdir()
     made = []

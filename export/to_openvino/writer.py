@@ -6,17 +6,21 @@ runtime keeps it small or unpacks it to what its kernels take. INT8 is our own Q
 OpenVINO's low-precision transformations turn it into 8-bit kernels when the network is compiled.
 
 The two files have the names that optimum-intel gives them. Its pipelines cannot run these networks: they are specialized, so no
-timestep goes in. Memory is OpenVINO's copy of the weights, mapped from a temporary file beside the output.
+timestep goes in; with the option `layout` they get the interface that its pipeline wants (pipeline_interface.py). Memory is
+OpenVINO's copy of the weights, mapped from a temporary file beside the output.
 Free axes stay free. Not covered: weights in 4 bits.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -27,10 +31,13 @@ from sprint_export.export.exporter import Exporter
 from sprint_export.export.to_onnx.rule import rewrite_graph
 from sprint_export.export.to_onnx.shadow import widen_graph
 from sprint_export.export.to_onnx.writer import capture_graph, write_graph
+from sprint_export.export.to_openvino.pipeline_interface import LAYOUT, PipelineInterface, read_interface
+from sprint_export.files import write_text
 from sprint_export.libraries import require
 from sprint_export.nouns.bundle import ComponentRecord, Part
-from sprint_export.nouns.student import Component
+from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import UNIT_KEY, Options, Target
+from sprint_export.students.sana_sprint.configs import SCHEDULER
 
 GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 KINDS = {GRAPH: "graph", WEIGHTS: "weights"}
@@ -41,10 +48,27 @@ TYPES = {"f32": "FLOAT", "f16": "FLOAT16", "bf16": "BFLOAT16", "i8": "INT8", "u8
 
 
 class OpenVinoExporter(Exporter):
-    """OpenVINO IR: `openvino_model.xml` and `.bin`."""
+    """OpenVINO IR: `openvino_model.xml` and `.bin`; with the interface of optimum-intel's pipeline where there is one to meet."""
 
     format: ClassVar[str] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnx-ir", "onnxscript")
+
+    def __init__(self, interface: PipelineInterface | None = None) -> None:
+        self.interface = interface
+
+    def suit(self, student: Student, options: Options) -> Exporter:
+        """The exporter of one student, which knows its times and its prompt where the layout is another's."""
+        return OpenVinoExporter(read_interface(student)) if options.get("layout") == LAYOUT else self
+
+    def write_beside(self, folder: Path) -> list[Path]:
+        """What optimum-intel opens first: `model_index.json` and the scheduler's config."""
+        if self.interface is None:
+            return []
+        index, scheduler = folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"
+        scheduler.parent.mkdir(exist_ok=True)
+        write_text(index, json.dumps(self.interface.index(), indent=1) + "\n")
+        write_text(scheduler, json.dumps(SCHEDULER, indent=1) + "\n")
+        return [index, scheduler]
 
     def write_component(
         self, component: Component, target: Target, precision: str, options: Options, folder: Path
@@ -59,7 +83,8 @@ class OpenVinoExporter(Exporter):
         graph = capture_graph(component, target.graph_dtype[precision])
         rewrites, notes = rewrite_graph(graph, component, target)
         widen_graph(graph, SMALL_VALUES)
-        counts = write_ir(openvino, graph, folder, str(options.get("compute_unit", "cpu")))
+        wrap = None if self.interface is None else partial(self.interface.wrap, role=component.role)
+        counts = write_ir(openvino, graph, folder, str(options.get("compute_unit", "cpu")), wrap)
         parts = (Part(GRAPH, component.inputs, component.outputs),)
         record = ComponentRecord(component.role, component.inputs, component.outputs, parts, counts, component.layers)
         return replace(record, notes=(*component.notes, *notes), rewrites=rewrites)
@@ -72,12 +97,21 @@ class OpenVinoExporter(Exporter):
 EXPORTER = OpenVinoExporter()
 
 
-def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str) -> dict[str, int]:
-    """Translate an ONNX graph and save it; returns how many weight values the file holds in each type."""
+def write_ir(openvino: Any, graph: ir.Model, folder: Path, unit: str, wrap: Callable[[Any], Any] | None = None) -> dict[str, int]:
+    """Translate an ONNX graph and save it; returns how many weight values the file holds in each type.
+
+    Args:
+        openvino: the library.
+        graph: after its rules, in float32 arithmetic.
+        folder: where GRAPH and WEIGHTS are written.
+        unit: what it is made for.
+        wrap: gives an openvino.Model another interface.
+    """
     with tempfile.TemporaryDirectory(prefix=".onnx.", dir=folder) as temporary:  # the same disk: weights may not fit elsewhere
         path = Path(temporary) / "model.onnx"
         write_graph(graph, path)
         model = openvino.Core().read_model(path)  # not convert_model, which folds 16-bit weights into float32 ones
+        model = model if wrap is None else wrap(model)
         _name_operations(model)
         model.set_rt_info(unit, UNIT_KEY.split("."))
         openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)

@@ -20,6 +20,7 @@ from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import UNIT_KEY
 from sprint_export.runtimes.interfaces import check_interface, check_results
+from sprint_export.runtimes.openvino_ir.inner_graph import cut_out, has_layout
 from sprint_export.runtimes.openvino_ir.target import UNITS
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older
@@ -59,6 +60,8 @@ class OpenVinoSession:
         core, start = open_core(), time.perf_counter()
         try:
             model = core.read_model(graph, graph.with_suffix(".bin"))
+            if has_layout(model):
+                model = cut_out(graph, model, inputs, outputs)
             for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
                 check_interface(graph, side, {value.any_name: _describe(value) for value in values}, specs)
             self._tables = find_tables(model)

@@ -18,6 +18,13 @@ UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
 COMPUTE_UNIT = TargetOption(
     "compute_unit", "cpu, gpu or npu; default: what suits the device.", flags=("--compute-unit",), choices=tuple(UNITS)
 )
+LAYOUT = TargetOption(
+    "layout",
+    "optimum: inputs, outputs and files as optimum-intel's OVSanaSprintPipeline opens them.",
+    flags=("--layout",),
+    choices=("optimum",),
+)
+STOCK = "SanaSprintPipeline"  # diffusers' class whose students that pipeline draws
 
 
 class OpenVinoTarget(Target):
@@ -30,6 +37,16 @@ class OpenVinoTarget(Target):
         known = ", ".join(d.name for d in list_devices() if d.name == "cpu" or d.name.startswith("intel-"))
         other = "coreml" if device.apple_chip is not None else "trt"
         return f"OpenVINO runs on CPUs and Intel's devices and {device.name} is none; choose from: {known}; or use {other}-int8"
+
+    def refuse_pipelines(self, pipelines: tuple[str, ...], options: Options) -> str | None:
+        """Why optimum-intel cannot draw such students, where that is asked for, or None."""
+        layout = options.get(LAYOUT.name)
+        if layout is None or STOCK in pipelines:
+            return None
+        return (
+            f"--layout {layout}: optimum-intel's pipeline is for students of {STOCK}, this one is of {' or '.join(pipelines)}; "
+            "leave --layout out"
+        )
 
     def complete(self, precision: str, device: Device, options: Options) -> Options:
         """Fill in the compute unit: the device's, or the CPU.
@@ -64,6 +81,6 @@ TARGET = OpenVinoTarget(
     files=r"openvino_model\.(xml|bin)",
     runtimes=("openvino",),
     rewrites=("tokens_last", "unsigned_inputs"),
-    options=(COMPUTE_UNIT, FREE_SIZES),
+    options=(COMPUTE_UNIT, FREE_SIZES, LAYOUT),
     metrics=(Metric("load_s"), Metric("kernels_*")),
 )

@@ -135,6 +135,8 @@ def _resolve_order(order: Order) -> CheckedOrder:
         plan_steps(family, order.steps, times=order.times)
     _check_components(order.components, family)
     options = complete_options(deployment.target, deployment.precision, deployment.device, order.options or {})
+    if family is not None and (reason := deployment.target.refuse_pipelines(family.pipelines, options)) is not None:
+        raise RefusedError(reason)
     deployment = replace(deployment, options=options, hashed=order.list_hashed())
     is_searched, components = order.recipe == AUTO, tuple(order.components or ())
     is_whole = not components or (family is not None and not family.chain.list_missing(components))

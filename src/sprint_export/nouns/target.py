@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NEURAL_ENGINE = "neural-engine"
 UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of a file: the unit it is made for
+LAYOUT_KEY = "sprint_export.layout"  # likewise: whose inputs and outputs it has, where they are not ours
+OWN = "sprint_export/"  # there, before the names of the operators that hold what our inputs and outputs are
+LAYOUT_KEY = "sprint_export.layout"  # likewise: whose inputs and outputs it has, where they are not ours
 DYNAMIC = "dynamic"  # the one option that the frame asks for: height and width of latents and picture are free axes
 
 OptionValue = bool | int | str
@@ -159,6 +162,10 @@ class Target(ABC):
     @abstractmethod
     def refuse_device(self, precision: str, device: Device) -> str | None:
         """Why a device cannot run one of the target's precisions, or None."""
+
+    def refuse_pipelines(self, pipelines: tuple[str, ...], options: Options) -> str | None:
+        """Why students of diffusers' classes of these names (Family.pipelines) cannot be had with the options, or None."""
+        return None
 
     def complete(self, precision: str, device: Device, options: Options) -> Options:
         """The options with what the target or the device chooses where one was left open.
