@@ -199,9 +199,7 @@ def _find_finished(folder: Path, say: Callable[[str], None]) -> Finished | None:
         return None
 
 
-def _export_component(
-    component: Component, deployment: Deployment, exporter: Exporter, folder: Path, config: object
-) -> Finished:
+def _export_component(component: Component, deployment: Deployment, exporter: Exporter, folder: Path, config: object) -> Finished:
     target, precision, options = deployment.target, deployment.precision, deployment.options
 
     def write(making: Path) -> ComponentRecord:
