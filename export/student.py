@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
-from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_app, write_bundle
 from sprint_export.export.exporter import Exporter, load_exporter
 from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
@@ -154,7 +154,7 @@ def _gather_bundle(
     )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
-    return bundle
+    return write_app(bundle)
 
 
 def _tell(progress: Progress, step: Step, before: int, total: int, read: int) -> None:
