@@ -11,10 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from sprint_export.app_contract import describe_app, find_ending
-from sprint_export.bundle_files import APP, REFERENCE
-from sprint_export.errors import BundleError
+from sprint_export.bundle_files import APP
 from sprint_export.export.safe_files import open_checked
-from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.strict_json import parse_json
 
 MOST_BYTES = 4 << 20  # of the file; a full-size student's has under 0.1 million
@@ -45,25 +44,32 @@ def check_app(bundle: Bundle) -> None:
     if not 0 <= ending <= MOST_ENDING:
         raise AppError(f"keep_last: found {ending}, expected 0 to {MOST_ENDING}")
     try:
-        wanted = describe_app(_without_later(bundle, found), ending)
-    except (BundleError, StopIteration, KeyError) as error:
-        raise AppError(f"no picture can be drawn ({error})") from error
+        known = _list_later(found)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise AppError("it is no description of an app") from error
+    wanted = describe_app(_without_later(bundle, known), ending)
     if found != wanted:
         raise AppError(f"{_find_difference(found, wanted)} differ")
 
 
-def _without_later(bundle: Bundle, found: Any) -> Bundle:
-    """The bundle without engines and a reference that the file does not name."""
-    known = {REFERENCE} if found.get("reference") is not None else set()
+def _list_later(found: Any) -> set[Any]:
+    """What the file names of what a bundle gets after its export: engines by path and device, the reference."""
+    known: set[Any] = set() if found["reference"] is None else {"reference"}
     for network in found["networks"].values():
         for graph in network["graphs"]:
-            known |= {(engine["path"], engine["device"]) for engine in graph.get("engines", ())}
-    kept = tuple(
-        artifact
-        for artifact in bundle.artifacts
-        if artifact.kind not in ("engine", "reference") or not known.isdisjoint({artifact.path, (artifact.path, artifact.device)})
-    )
-    return replace(bundle, artifacts=kept)
+            known |= {(str(engine["path"]), str(engine["device"])) for engine in graph.get("engines", ())}
+    return known
+
+
+def _without_later(bundle: Bundle, known: set[Any]) -> Bundle:
+    """The bundle without engines and a reference beyond these."""
+
+    def is_known(artifact: Artifact) -> bool:
+        if artifact.kind == "engine":
+            return (artifact.path, artifact.device) in known
+        return artifact.kind != "reference" or "reference" in known
+
+    return replace(bundle, artifacts=tuple(filter(is_known, bundle.artifacts)))
 
 
 def _find_difference(found: Any, wanted: Any) -> str:

@@ -102,7 +102,8 @@ def run(folder: Path, app: Any, stage: Any, table: dict[str, Any]) -> dict[str, 
         for spec in graph["inputs"]:
             if spec["name"] not in known and stage.get("optional"):
                 return {}
-            feeds[spec["name"]] = known.get(spec["name"], np.zeros(fill(app, spec["shape"], table), spec["dtype"]))
+            is_known = spec["name"] in known
+            feeds[spec["name"]] = known[spec["name"]] if is_known else np.zeros(fill(app, spec["shape"], table), spec["dtype"])
         session = onnxruntime.InferenceSession(str(folder / graph["path"]), providers=["CPUExecutionProvider"])
         names = [spec["name"] for spec in graph["outputs"]]
         written = dict(zip(names, session.run(names, feeds), strict=True))

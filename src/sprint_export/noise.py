@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
-    Words = npt.NDArray[np.uint64]  # of 32 bits each
+    Words = npt.NDArray[Any]  # uint64, of 32 bits each
     Floats = npt.NDArray[np.float64]
 
 GENERATOR = "philox4x32-10 as241"  # its name in app.json
@@ -160,11 +160,12 @@ def _log(x: Floats) -> Floats:
     """ln x = e ln 2 + 2 f (1 + f^2/3 + f^4/5 + ...), x in (0, 1/2) as m 2^e, m in [sqrt(1/2), sqrt(2)), f = (m - 1) / (m + 1)."""
     import numpy as np
 
-    m, e = np.frexp(x)
-    is_small = m < SQRT_HALF
-    m, e = np.where(is_small, m * 2, m), np.where(is_small, e - 1, e)
+    half, exponent = np.frexp(x)
+    is_small = half < SQRT_HALF
+    m, e = np.where(is_small, half * 2, half), np.where(is_small, exponent - 1, exponent).astype(np.float64)
     f = (m - 1) / (m + 1)
-    return e * LN_2 + 2 * f * _horner(LOG_SERIES, f * f)
+    result: Floats = e * LN_2 + 2 * f * _horner(LOG_SERIES, f * f)
+    return result
 
 
 def _horner(coefficients: Sequence[float], x: Floats) -> Floats:
