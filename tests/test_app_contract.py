@@ -114,6 +114,13 @@ def test_the_schema_is_in_the_package() -> None:
     assert files("sprint_export").joinpath("app.schema.json").read_bytes() == (ROOT / "docs" / "app.schema.json").read_bytes()
 
 
+def test_examples_are_the_students_own(several: Path, steered: Path) -> None:
+    examples = read_app(steered)["examples"]
+    assert len(examples) == 8 and all("square" in text or "circle" in text for text in examples[:2])
+    bundle = read_bundle(steered)
+    assert write_app(bundle) == bundle, "they stay"
+
+
 def test_no_more_ships_than_what_draws(several: Path) -> None:
     app = read_app(several)
     paths = [file["path"] for file in app["files"]]
@@ -233,9 +240,11 @@ EDITS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "an ending of another type": (
         lambda app: app["prompt"]["steps"][4].update(keep_last="1"),
-        "keep_last='1' is no whole number",
+        "keep_last: found '1'",
     ),
-    "no steps": (lambda app: app["prompt"].pop("steps"), "its prompt has no steps"),
+    "no steps": (lambda app: app["prompt"].pop("steps"), "it is no description of an app"),
+    "an example of another type": (lambda app: app.update(examples=[1]), "examples: expected at most 12 texts"),
+    "many examples": (lambda app: app.update(examples=["a"] * 13), "examples: expected at most 12 texts"),
     "no networks": (lambda app: app.pop("networks"), "it is no description of an app"),
     "networks of another type": (lambda app: app.update(networks=[1]), "it is no description of an app"),
 }

@@ -11,7 +11,7 @@ stand beside them: an app takes its device's, or the graph. A network that anoth
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sprint_export.bundle_files import REFERENCE, TOKENIZER
@@ -24,15 +24,17 @@ FORMAT = 1
 SHIPPED = ("graph", "weights", "package")  # kinds of files that a runtime opens
 _SPACES = (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 STRIPPED = "".join(map(chr, _SPACES))  # what str.strip() takes off
+_STEM_END = re.compile(r"[.-]")  # of model.onnx, model.onnx.data, and model-00001-of-00002.onnx.data
 Json = dict[str, Any]
 
 
-def describe_app(bundle: Bundle, ending: int = 0) -> Json:
+def describe_app(bundle: Bundle, ending: int = 0, examples: Sequence[str] = ()) -> Json:
     """The value of `app.json`.
 
     Args:
         bundle: with all networks that a picture takes.
         ending: how many ids its tokenizer puts behind a text: where a text is cut they stay.
+        examples: prompts that it draws well.
 
     Raises:
         BundleError: a network is missing, or they do not fit each other.
@@ -59,6 +61,7 @@ def describe_app(bundle: Bundle, ending: int = 0) -> Json:
         "noise": {"generator": GENERATOR, "variance": 1, "shape": list(bundle.latent_shape)},
         "picture": {"layout": "NCHW RGB", "range": [-1, 1], "rounding": "half to even"},
         "sizes": _describe_sizes(sizes),
+        "examples": list(examples),
         "reference": REFERENCE if has_reference else None,
     }
 
@@ -99,7 +102,7 @@ def _belongs(path: str, part: Part) -> bool:
     top, is_package, _ = part.graph.partition("/")
     if is_package:
         return path.startswith(f"{top}/")
-    return "/" not in path and path.partition(".")[0] == top.partition(".")[0]
+    return "/" not in path and _STEM_END.split(path)[0] == _STEM_END.split(top)[0]
 
 
 def _describe_file(artifact: Artifact) -> Json:
@@ -166,15 +169,5 @@ def _name_source(source: str) -> str:
 
 
 def find_ending(app: Mapping[str, Any]) -> int:
-    """How many ids the tokenizer puts behind a text, by a description: what no manifest says.
-
-    Raises:
-        ValueError: it is no such description.
-    """
-    try:
-        found = next((step["keep_last"] for step in app["prompt"]["steps"] if step["do"] == "cut"), 0)
-    except (KeyError, TypeError) as error:
-        raise ValueError("its prompt has no steps") from error
-    if type(found) is not int:
-        raise ValueError(f"keep_last={found!r} is no whole number")
-    return found
+    """How many ids the tokenizer puts behind a text, by a description: no manifest says it."""
+    return next((step["keep_last"] for step in app["prompt"]["steps"] if step["do"] == "cut"), 0)
