@@ -29,6 +29,7 @@ import torch
 from sprint_export import thread_count
 from sprint_export.compute import Compute, choose_compute
 from sprint_export.conversion import keep_components
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Component, Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
@@ -37,7 +38,6 @@ from sprint_export.quantize.measure import streaming
 from sprint_export.quantize.measure.records import Record
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.registry import load_target
-from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws, Reference, load_family

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from sprint_export.conversion import keep_components
+from sprint_export.noise import make_noise
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.session import make_noise, open_student
+from sprint_export.session import open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.family import FAMILY

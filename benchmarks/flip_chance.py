@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.torch_session import TorchSession
-from sprint_export.session import make_noise, to_uint8
+from sprint_export.session import to_uint8
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.family import FAMILY

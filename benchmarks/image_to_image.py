@@ -23,7 +23,7 @@ from diffusers.schedulers import scheduling_scm
 from PIL import Image
 
 from sprint_export.conversion import convert
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.torch_session import open_torch

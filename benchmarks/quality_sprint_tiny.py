@@ -32,11 +32,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sprint_export.noise import make_noise
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.recipes import default_recipe, read_preset
-from sprint_export.session import make_noise, open_student
+from sprint_export.session import open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.family import FAMILY

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sprint_export.bundle_files import MANIFEST
+from sprint_export.app_contract import describe_app
+from sprint_export.bundle_files import APP, MANIFEST, TOKENIZER
 from sprint_export.errors import BundleError, InputError
+from sprint_export.export.app_checks import AppError, check_app, read_app, read_beyond
 from sprint_export.export.manifest_checks import ManifestError, check_manifest
 from sprint_export.export.safe_files import FileError, check_way, find_odd_entry, hash_bytes, open_checked
 from sprint_export.files import write_text
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.nouns.bundle import Artifact, Bundle
+from sprint_export.prompt_reader import count_ending
 from sprint_export.strict_json import hash_json, parse_json
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "locate_kind",
     "make_artifact",
     "read_bundle",
+    "write_app",
     "write_bundle",
 ]
 
@@ -69,6 +73,37 @@ def write_bundle(bundle: Bundle) -> None:
     write_text(bundle.folder / MANIFEST, json.dumps(value | {HASH: hash_json(value)}, indent=1, allow_nan=False) + "\n")
 
 
+def write_app(bundle: Bundle, examples: Sequence[str] | None = None) -> Bundle:
+    """Write `app.json`, and the manifest that names it, where the bundle has all that a picture takes; else leave it as it is.
+
+    A manifest never names an `app.json` that says something else, a run that is killed in between included: the manifest goes
+    without it for that moment.
+
+    Args:
+        bundle: its files are there.
+        examples: prompts that it draws well; default: those that its `app.json` has.
+
+    Raises:
+        InputError: as `write_bundle` does. BundleError: the tokenizer is damaged.
+    """
+    if bundle.chain.list_missing([record.role for record in bundle.components]):
+        return bundle
+    before = find_file(bundle, APP)
+    if examples is None:
+        examples = _read_examples(bundle) if before is not None else ()
+    ending = count_ending(locate(bundle, TOKENIZER), BundleError) if bundle.prompt.cuts else 0
+    text = json.dumps(describe_app(bundle, ending, examples), indent=1, allow_nan=False) + "\n"
+    if before is not None:
+        if before.sha256 == hashlib.sha256(text.encode()).hexdigest():
+            return bundle
+        bundle = replace(bundle, artifacts=tuple(artifact for artifact in bundle.artifacts if artifact != before))
+        write_bundle(bundle)
+    write_text(bundle.folder / APP, text)
+    bundle = add_artifacts(bundle, [make_artifact(bundle.folder, bundle.folder / APP, "app", "app", "json")])
+    write_bundle(bundle)
+    return bundle
+
+
 def read_bundle(folder: Path, verify: bool = True) -> Bundle:
     """Read and check a bundle.
 
@@ -99,7 +134,25 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         raise BundleError(f"{path} makes no sense: {error}; export the student again") from error
     for artifact in {artifact.path: artifact for artifact in bundle.artifacts}.values():
         _check(folder, artifact, verify)
+    if verify:
+        _check_contract(bundle)
     return bundle
+
+
+def _read_examples(bundle: Bundle) -> tuple[str, ...]:
+    try:
+        return read_beyond(read_app(bundle.folder)).examples
+    except AppError as error:
+        raise BundleError(f"{bundle.folder / APP} is damaged ({error}); copy or export it again") from error
+
+
+def _check_contract(bundle: Bundle) -> None:
+    try:
+        check_app(bundle)
+    except AppError as error:
+        raise BundleError(
+            f"{bundle.folder / APP} does not say what {MANIFEST} says: {error}; export the student again"
+        ) from error
 
 
 def _read_manifest(folder: Path) -> bytes:

@@ -17,7 +17,7 @@ from sprint_export.sizes import find_sizes, find_units
 MOST_STAGES = 64
 MOST_LATENTS = 1 << 26  # values of one picture's latents; 1024 px have 2^15
 MOST_PIXELS = 1 << 28
-OTHER_OWNERS = ("tokenizer", "recipe", "pipeline")  # whom a file may belong to beside a network
+OTHER_OWNERS = ("tokenizer", "recipe", "pipeline", "app", "reference")  # whom a file may belong to beside a network
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 

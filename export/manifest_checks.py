@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sprint_export.bundle_files import TOKENIZER
 from sprint_export.devices import list_devices
 from sprint_export.errors import SprintExportError
 from sprint_export.export.chain_checks import OTHER_OWNERS, check_chain, check_interfaces
@@ -42,11 +43,10 @@ MOST_RUNTIMES = 16
 MOST_REWRITES = 1 << 20  # of one rule in one graph
 LARGEST_FILE = 1 << 42
 DTYPES = ("float32", "float16", "bfloat16")  # of the constants of a step plan
-KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config", "frontier")
+KINDS = ("graph", "shadow", "weights", "edits", "package", "tokenizer", "config", "frontier", "app", "reference")
 DEVICE_KINDS = ("engine", "kernels")  # built for a device
-ONE_OF_A_ROLE = ("shadow", "edits", *DEVICE_KINDS)
+ONE_OF_A_ROLE = ("shadow", "edits", "app", *DEVICE_KINDS)
 PROSE = ("prefix", "suffix", "licence", "meaning", "notes", "note", "reason", "prompts")  # fields that may have several lines
-TOKENIZER = "tokenizer/tokenizer.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,8}(\.[0-9A-Za-z]{1,16}){0,6}([-+][0-9A-Za-z.-]{1,64})?")
 _ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, line ends, half letters

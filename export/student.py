@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
-from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_bundle
+from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_app, write_bundle
 from sprint_export.export.exporter import Exporter, load_exporter
 from sprint_export.export.narrow import note_vanished
 from sprint_export.export.publishing import Finished, open_work_folder, read_component, write_component
@@ -33,12 +33,13 @@ from sprint_export.work_folder import claim_bundle
 
 CONFIG = "config.json"  # of each network, as diffusers has it
 KINDS = {EDITS_FILE: "edits", CONFIG: "config"}  # what every exporter's component has beside its own files
+EXAMPLES, EXAMPLE_LETTERS = 8, 200  # prompts that app.json gives, and how long one may be
 TOOLS = ("sprint-export", "torch", "diffusers", "transformers")
 TOKENIZER_FILES = (".json", ".model", ".txt", ".jinja")  # a folder may hold code too: it stays behind
 
 
 def bundle_key(student: Student, deployment: Deployment) -> str:
-    """A hash of all that decides a bundle's bytes: two runs with one key make the same files."""
+    """A hash of all that decides a bundle's bytes: two runs with one key make the same files, but for examples in app.json."""
     layers = {role: {name: asdict(layer) for name, layer in c.layers.items()} for role, c in student.components.items()}
     parts = [
         student.fingerprint,
@@ -156,7 +157,7 @@ def _gather_bundle(
     )
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
-    return bundle
+    return write_app(bundle, [text for text in student.validation_prompts if len(text) <= EXAMPLE_LETTERS][:EXAMPLES])
 
 
 def _tell(progress: Progress, step: Step, before: int, total: int, read: int) -> None:

@@ -14,6 +14,7 @@ from sprint_export.export.bundle import (
     locate,
     make_artifact,
     read_bundle,
+    write_app,
     write_bundle,
 )
 from sprint_export.nouns.bundle import Artifact, Bundle
@@ -56,12 +57,12 @@ def _build_claimed(bundle: Bundle, device_name: str | None, options: Options, pr
         raise RefusedError(reason)
     builder = choose_builder(bundle, device, options)
     if not isinstance(target, BuiltTarget):
-        return bundle
+        return write_app(bundle)
     for i, record in enumerate(bundle.components):
         progress(Step("building", f"{record.role} for {device.name}"), i, len(bundle.components))
         bundle = _build_component(bundle, target, record.role, device, builder)
     progress(Step("building", f"for {device.name}"), len(bundle.components), len(bundle.components))
-    return replace(bundle, device=device.name)
+    return replace(write_app(bundle), device=device.name)
 
 
 def choose_builder(bundle: Bundle, device: Device, options: Options) -> str:

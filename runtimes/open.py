@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sprint_export.bundle_files import TOKENIZER
 from sprint_export.errors import BundleError, MachineError, unknown_choice
 from sprint_export.executor import make_executor
 from sprint_export.export.bundle import find_artifact, find_file, find_odd_entry, locate, locate_kind, read_bundle
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sprint_export.session import Session
-
-TOKENIZER = "tokenizer/tokenizer.json"
 
 
 def open_bundle(

@@ -14,13 +14,14 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.student import bundle_key
+from sprint_export.noise import make_noise
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Options
 from sprint_export.options import complete_options
 from sprint_export.registry import list_members, load_target
 from sprint_export.runtimes import open_bundle
-from sprint_export.session import Pipeline, make_noise
+from sprint_export.session import Pipeline
 from sprint_export.specialize import specialize_student
 from sprint_export.students.family import load_family
 from sprint_export.students.sana_sprint.presets import tiny

@@ -12,9 +12,9 @@ from PIL import Image
 from sprint_export import load_student, open_bundle
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import find_artifact, read_bundle
+from sprint_export.noise import make_noise
 from sprint_export.run_checks import parse_target
 from sprint_export.runtimes.trt.kernels import Kernel, parse_kernels
-from sprint_export.session import make_noise
 from sprint_export.students.family import Draws
 from sprint_export.students.sana_sprint.family import FAMILY
 from tests.bundles import COUNTS, read_rows, shared_bundle

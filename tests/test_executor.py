@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.executor import Executor, OneAtATime, check_finite, make_noise
+from sprint_export.executor import Executor, OneAtATime, check_finite
+from sprint_export.noise import make_noise
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames, is_loop, name_group
 from sprint_export.nouns.student import Component, StepPlan, TensorSpec
 from sprint_export.sampler import sample

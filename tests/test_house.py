@@ -30,7 +30,7 @@ ORDER = (
     ("quantize",),
     ("specialize",),
     ("students",),
-    ("session", "executor", "prompt_reader", "weights", "sampler", "devices", "recipe_toml", "options"),
+    ("session", "executor", "prompt_reader", "weights", "sampler", "noise", "app_contract", "devices", "recipe_toml", "options"),
     ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
     ("bundle_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
@@ -77,7 +77,7 @@ TORCH_FREE = {
     "devices",
     "registry",
 }
-TORCH_FREE |= {"nouns", "json_forms", "errors", "psnr", "sizes", "pictures", "files"}
+TORCH_FREE |= {"app_contract", "noise", "nouns", "json_forms", "errors", "psnr", "sizes", "pictures", "files"}
 TORCH_FREE |= {"locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 
 MODULES = package_modules()

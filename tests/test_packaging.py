@@ -80,7 +80,7 @@ def tree(checkout: Path) -> list[str]:
     data += [checkout / "students/prompts.txt", *(checkout / "students").glob("*/recipes/*.toml")]
     data += [*(checkout / "students/words_tokenizer").glob("*.json"), *(checkout / "students/chat_tokenizer").iterdir()]
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
-    return sorted([*modules, *named, "sprint_export/py.typed"])
+    return sorted([*modules, *named, "sprint_export/py.typed", "sprint_export/app.schema.json"])
 
 
 def test_the_wheel_holds_the_tree_once(wheel: Path, tree: list[str]) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from sprint_export.conversion import convert
 from sprint_export.errors import InputError
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.runtimes import open_bundle
-from sprint_export.session import Pipeline, make_noise, open_student
+from sprint_export.session import Pipeline, open_student
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 from sprint_export.students.sana_sprint.times import trigflow_times

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError
+from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.chain import Interface
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step
 from sprint_export.registry import load_target
-from sprint_export.session import make_noise
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws, Reference, load_family

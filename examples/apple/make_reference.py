@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export import open_bundle
-from sprint_export.session import Pipeline, make_noise
+from sprint_export.noise import make_noise
+from sprint_export.session import Pipeline
 
 MIN_PSNR_DB = 35.0  # the gate apple/ml-stable-diffusion puts behind every conversion; accumulation order alone leaves more
 

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from sprint_export.compute import CPU, Compute
-from sprint_export.executor import Executor, OneAtATime, Values, make_executor, make_noise
+from sprint_export.executor import Executor, OneAtATime, Values, make_executor
+from sprint_export.noise import make_calibration_noise
 from sprint_export.nouns.chain import Group, is_loop, name_group
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
@@ -198,7 +199,7 @@ class _Walk:
         first, count = parts[0].start, parts[-1].stop - parts[0].start
         noise = np.empty((steps, 0))
         if is_loop(group):
-            noise = make_noise(self.seed + first, steps, count, self.student.latent_shape)
+            noise = make_calibration_noise(self.seed + first, steps, count, self.student.latent_shape)
         present = [stage for stage in group if stage.role in self.components]
         if not present:
             self.done += count

@@ -23,9 +23,10 @@ import numpy as np
 from sprint_export.cache import hash_question, open_cache, write_cached
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
-from sprint_export.executor import Values, make_executor, make_noise
+from sprint_export.executor import Values, make_executor
 from sprint_export.files import read_signed, sign_text
 from sprint_export.json_forms import to_json
+from sprint_export.noise import make_calibration_noise
 from sprint_export.nouns.chain import Group
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Student
@@ -126,7 +127,7 @@ class Pictures:
         self._sessions = {role: TorchSession(component, compute=compute) for role, component in student.components.items()}
         self._executor = make_executor(student, self._sessions)
         ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
-        self._noise = make_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
+        self._noise = make_calibration_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
         whole = self._executor.start(ids, mask, load_family(student.family).make_inputs(student, prompts))
         self._tables = [[{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]]
         for group in self._executor.groups:  # the tables before each group, and behind the last

@@ -20,13 +20,17 @@ from sprint_export.files import PART, list_tree, remove, sweep_parts
 from sprint_export.registry import list_members, load_member, load_target
 
 MANIFEST = "bundle.json"
+APP = "app.json"  # what an app needs (app_contract.py)
+REFERENCE_FOLDER, REFERENCE = "reference", "reference/reference.json"  # what it should get
+TOKENIZER = "tokenizer/tokenizer.json"
 REPORT, SHEET = "report.json", "contact_sheet.png"  # validation writes them beside the manifest
 LONGEST_MANIFEST = 1 << 28  # bytes
 SHOWN = 3  # foreign files in a message
 
 _BUILT = r"{role}/{built}"
 _UNNAMED = (  # validation's, a killed build's, and what bundles of format 4 and before did not name
-    rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{_BUILT}"
+    rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{re.escape(APP)}|{_BUILT}"
+    rf"|{REFERENCE_FOLDER}/(reference\.json|picture(_[1-9])?\.png|values\.safetensors)"
     r"|{role}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
 )
 _GIVEN = (  # by exporters
@@ -77,7 +81,9 @@ def sort_contents(folder: Path) -> Contents:
         else:
             foreign.append(name)
     around = {parent.as_posix() for name in (*files, *foreign) for parent in Path(name).parents}
-    foreign += [f"{name}/" for name in folders if name not in around | {*_list_roles(), "tokenizer", "scheduler"}]
+    foreign += [
+        f"{name}/" for name in folders if name not in around | {*_list_roles(), "tokenizer", "scheduler", REFERENCE_FOLDER}
+    ]
     return Contents(tuple(files), tuple(folders), tuple(foreign))
 
 
@@ -110,7 +116,7 @@ def remove_bundle(folder: Path) -> tuple[str, ...]:
 
 def sweep_bundle(folder: Path) -> None:
     """Remove what killed runs left in a bundle: stale parts, and engines that were not named yet. Its lock must be held."""
-    for name in ("", *_list_roles()):
+    for name in ("", REFERENCE_FOLDER, *_list_roles()):
         sweep_parts(folder / name)
     manifest = _read_manifest(folder / MANIFEST)
     if not isinstance(manifest, dict) or not _is_ours(manifest):

@@ -65,21 +65,6 @@ class OneAtATime(Mapping[str, Session]):
         return len(self._groups)
 
 
-def make_noise(seed: int, steps: int, batch: int, latent_shape: Sequence[int]) -> Array:
-    """Unit-variance noise float32 [steps, B, *latent_shape]; picture i of a batch depends on `seed + i` only.
-
-    Raises:
-        InputError: the seed is no whole number from 0 on.
-    """
-    import numpy as np
-
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed={seed!r}: expected a whole number from 0 on")
-
-    rows = [np.random.default_rng(seed + i).standard_normal((steps, *latent_shape), np.float32) for i in range(batch)]
-    return np.stack(rows, axis=1)
-
-
 @dataclass
 class Executor:
     """The stages that have a network here, over one session each.

@@ -66,6 +66,15 @@ def encode_text(tokenizer: Any, text: str, refusal: Refusal = InputError) -> Any
         return tokenizer.encode(text)
 
 
+def count_ending(file: Path, refusal: Refusal = InputError) -> int:
+    """How many special tokens a `tokenizer.json` puts behind a text, e.g. 1 where it adds an end of the text."""
+    tokenizer = open_tokenizer(file, refusal)
+    if not tokenizer.num_special_tokens_to_add(False):
+        return 0
+    marks: list[int] = encode_text(tokenizer, "a", refusal).special_tokens_mask
+    return next((i for i, mark in enumerate(reversed(marks)) if not mark), 0)
+
+
 @contextmanager
 def _refusing(what: str, advice: str, refusal: Refusal) -> Iterator[None]:
     try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sprint_export.errors import BundleError, InputError
-from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor, make_noise
+from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor
+from sprint_export.noise import make_noise
 from sprint_export.nouns.chain import name_group
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-__all__ = ["OneAtATime", "Parts", "Pipeline", "Session", "check_ids", "list_findings", "make_noise", "open_student", "to_uint8"]
+__all__ = ["OneAtATime", "Parts", "Pipeline", "Session", "check_ids", "list_findings", "open_student", "to_uint8"]
 
 
 class Parts:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sprint_export.conversion import convert
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.runtimes import open_bundle

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from sprint_export.errors import InputError
+from sprint_export.noise import make_noise
 from sprint_export.nouns.parts import Lora, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch
-from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws, load_family

@@ -12,11 +12,11 @@ import torch
 from diffusers.schedulers import scheduling_scm
 
 from sprint_export.errors import InputError
+from sprint_export.noise import make_noise
 from sprint_export.nouns.order import Order
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.run_checks import check_order
-from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students.family import Draws, load_family, plan_steps
 from sprint_export.students.schedule import Schedule, find_flow_time, find_trigflow_time, read_schedule

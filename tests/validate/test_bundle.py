@@ -12,12 +12,12 @@ from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import locate_kind, read_bundle, write_bundle
 from sprint_export.json_forms import from_json
+from sprint_export.noise import make_noise
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import Student
 from sprint_export.progress import quiet
 from sprint_export.quantize.mend.edits import read_edits
-from sprint_export.session import make_noise
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws
 from sprint_export.validate import side_by_side, validate_bundle

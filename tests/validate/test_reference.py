@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
-from sprint_export.session import make_noise
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws
 from sprint_export.students.sana_sprint import reference

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
-from sprint_export.session import make_noise
 from sprint_export.students.family import Draws, Reference
 from sprint_export.validate import kept, reference_cache
 from sprint_export.validate.kept import Kept

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sprint_export.export.to_onnx.shadow import write_shadow
 from sprint_export.export.to_onnx.writer import make_graph, write_graph
+from sprint_export.noise import make_noise
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.prompt_reader import PromptReader
@@ -27,7 +28,6 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.onnx_cpu.runtime import make_options
-from sprint_export.session import make_noise
 from sprint_export.weights import random_handle
 from tests.made_student import PROMPTS, Array
 

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import sprint_export.students
 from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError, RefusedError
-from sprint_export.executor import make_noise
 from sprint_export.inspection import list_names
+from sprint_export.noise import make_noise
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.registry import list_members
 from sprint_export.runtimes import open_bundle

@@ -15,13 +15,13 @@ import torch
 
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
+from sprint_export.noise import make_calibration_noise
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Step
 from sprint_export.quantize.measure import walk
 from sprint_export.quantize.measure.calibrate import calibrate
 from sprint_export.quantize.measure.records import Record
 from sprint_export.quantize.measure.streaming import OUTPUT, StreamedNetwork
-from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.weights import LazyHandle
 from tests.attack.forks import run_forked
@@ -73,7 +73,7 @@ def test_ranges_are_the_maxima_over_all_prompts_and_steps(made: Student, steps: 
         ids, kept = pipe.reader.read([prompt])
         masks.update(text=torch.from_numpy(ids != student.prompt.pad_id), kept=torch.from_numpy(kept).bool())
         assert not masks["kept"].all(), "padding must be there to be left out"
-        pipe([prompt], noise=make_noise(3 + i, steps, 1, student.latent_shape))
+        pipe([prompt], noise=make_calibration_noise(3 + i, steps, 1, student.latent_shape))
     found = {layer: record.amax.max().item() for layer, record in calibrate(student, PROMPTS, seed=3).items()}
     wanted = {layer: max(values) for layer, values in seen.items()}
     assert found.keys() == wanted.keys()
@@ -202,7 +202,7 @@ def test_a_part_of_a_student_is_measured_with_unit_noise(student: Student) -> No
     part = dataclasses.replace(student, components={"vae_decoder": student.components["vae_decoder"]})
     found = calibrate(part, PROMPTS, 1)
     assert {layer.split(".")[0] for layer in found} == {"vae_decoder"}
-    noise = np.abs(make_noise(1, 1, 2, student.latent_shape)).max()
+    noise = np.abs(make_calibration_noise(1, 1, 2, student.latent_shape)).max()
     factor = student.configs["vae_decoder"]["scaling_factor"]
     assert found["vae_decoder.decoder.conv_in"].amax.max().item() == pytest.approx(
         noise / factor, rel=1e-5

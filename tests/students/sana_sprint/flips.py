@@ -20,8 +20,8 @@ from transformers import Gemma2Model
 
 from sprint_export.errors import InputError
 from sprint_export.libraries import hush
+from sprint_export.noise import make_noise
 from sprint_export.psnr import psnr_images
-from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from tests.made_student import PROMPTS, draw_stock, open_torch

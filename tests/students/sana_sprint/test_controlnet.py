@@ -14,9 +14,9 @@ import torch
 from diffusers import SanaControlNetModel
 
 from sprint_export.errors import InputError
-from sprint_export.executor import make_noise
 from sprint_export.export.bundle import read_bundle
 from sprint_export.inspection import describe_bundle
+from sprint_export.noise import make_noise
 from sprint_export.nouns.parts import Parts
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.torch_session import TorchSession, open_torch

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sprint_export.conversion import convert
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.runtimes import open_bundle

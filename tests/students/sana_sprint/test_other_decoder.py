@@ -12,7 +12,7 @@ from diffusers import AutoencoderDC, SanaSprintPipeline
 
 from sprint_export.conversion import convert
 from sprint_export.errors import InputError, RefusedError
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.parts import Parts
 from sprint_export.psnr import psnr_images
 from sprint_export.specialize import specialize_student

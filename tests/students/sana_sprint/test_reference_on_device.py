@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sprint_export.compute import CPU
-from sprint_export.session import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.students.family import Draws
 from sprint_export.students.sana_sprint import reference
 from sprint_export.students.sana_sprint.presets import tiny

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import QwenImagePipeline
 
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student

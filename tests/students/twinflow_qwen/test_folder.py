@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from sprint_export.errors import InputError
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.parts import Lora, Parts
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student

@@ -14,7 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import InputError
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.parts import NO_PARTS, Lora, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sprint_export.errors import InputError
-from sprint_export.executor import make_noise
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Component, Migration, Student
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.quantize.mend.edits import scale_channels
