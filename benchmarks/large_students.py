@@ -9,7 +9,7 @@ quantizing and exporting one network, and the bytes of its files, which are remo
 of inputs are made up (`RANGE`), since measuring them is a forward pass and no part of this; so GPTQ, which needs one as well, is
 left out and weights are rounded plainly. `--layers` shortens lists of equal blocks in a preset, to try the command. `--torch`
 adds `torch.onnx.export` of the same modules to a file of the graph's float type, `--parse` TensorRT's parser on the graphs,
-`--build` its engine, with the price of its kernels.
+`--build` its engine for an RTX 4090, with the price of those kernels on several cards.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 RANGE = 4.0  # of every input whose range is measured
+PRICED = ("rtx-4070", "rtx-4080", "rtx-4090", "rtx-5090")  # from the kernels of the RTX 4090's engine
 
 
 def measure(source: str, name: str, role: str, chosen: argparse.Namespace) -> dict[str, Any]:
@@ -199,9 +200,12 @@ def measure_engine(graph: Path, is_built: bool) -> dict[str, Any]:
     if is_built:
         made = target.build(graph, device, "tensorrt-rtx", lambda text: print(text, file=sys.stderr))  # type: ignore[attr-defined]
         phases.end("engine")
+        kernels = read_kernels(made["kernels"])
+        prices = {name: price_kernels(kernels, find_device(name)).milliseconds for name in PRICED}
         return phases.found["engine"] | {
             "engine_bytes": made["engine"].stat().st_size,
-            "priced_ms": round(price_kernels(read_kernels(made["kernels"]), device).milliseconds, 3),
+            "kernels": price_kernels(kernels, device).kernels,
+            "priced_ms": {name: round(price, 3) for name, price in prices.items()},
         }
     trt = load_library("tensorrt-rtx")
     log = open_log(trt)

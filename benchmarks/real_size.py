@@ -33,10 +33,10 @@ def save(preset: str, folder: Path) -> None:
     """Write a preset's random weights as the folder its author would have published."""
     import torch
 
+    from sprint_export.students.checkpoints import FOLDERS
     from sprint_export.students.sana_sprint.configs import SCHEDULER
     from sprint_export.students.sana_sprint.presets import LONG_PREFIX, load_preset
     from sprint_export.students.sana_sprint.published import PRESETS
-    from sprint_export.students.sana_sprint.reference import FOLDERS
 
     student, published = load_preset(preset), PRESETS[preset]
     configs = {"text_encoder": published.text_encoder, "transformer": published.transformer, "vae_decoder": published.vae}

@@ -13,8 +13,8 @@ import torch
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.student import Student
-from sprint_export.students.covered import show
-from sprint_export.students.folder import read_prompts
+from sprint_export.students.covered import DIFFUSERS, Table, check_values, default_values, show
+from sprint_export.students.folder import fingerprint_folder, read_licence, read_prompts
 from sprint_export.weights import Handle, choose_variant, find_weights, materialize
 
 GENERAL_PROMPTS = Path(__file__).parent / "prompts.txt"
@@ -22,6 +22,28 @@ LARGE = 1 << 18  # values (1 MB) from which a weight is loaded when its module r
 Config = Mapping[str, Any]
 Maker = Callable[[Config], torch.nn.Module]
 Folders = Mapping[str, tuple[str, str]]  # role -> subfolder, and how the names of its weights begin
+FOLDERS: Folders = {
+    "text_encoder": ("text_encoder", "model"),
+    "transformer": ("transformer", "diffusion_pytorch_model"),
+    "vae_decoder": ("vae", "diffusion_pytorch_model"),
+}
+Agreement = tuple[str, object, object, str]  # a key, what it is, what it has to be, and why
+
+
+def note_origin(student: Student, folder: Path, revision: str | None, variant: str | None) -> Student:
+    """The student with what its folder says beside its networks: prompts, licence, fingerprint.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return replace(
+        add_prompts(student, folder),
+        revision=revision,
+        fingerprint=fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant)),
+        licence=read_licence(folder),
+        folder=folder,
+        variant=variant,
+    )
 
 
 def list_other_variants(folder: Path, folders: Folders, variant: str | None) -> set[Path]:
@@ -49,6 +71,50 @@ def add_prompts(student: Student, folder: Path) -> Student:
 def read_general_prompts() -> tuple[str, ...]:
     """The prompts of this package, for students that come without."""
     return read_prompts(GENERAL_PROMPTS, GENERAL_PROMPTS.parent)
+
+
+def check_index(file: str, index: Config, table: Table, optional: Table | None = None) -> None:
+    """Whether a model index names the classes of a table, and all of them; those of `optional` may be there too.
+
+    Raises:
+        InputError: one line with the file, the key, what it holds and what is covered.
+    """
+    check_values(file, index, {**table, **(optional or {})})
+    missing = sorted(set(table) - set(DIFFUSERS) - set(index))
+    if missing:
+        raise InputError(f"{file}: {missing[0]} is missing; expected {table[missing[0]].said}")
+
+
+def complete_stock(stock: type, file: str, config: Config, table: Table) -> dict[str, Any]:
+    """A config with what its diffusers class assumes for keys it lacks, once all values are covered.
+
+    Raises:
+        InputError: a value that is not covered.
+    """
+    complete = default_values(stock) | dict(config)
+    check_values(file, complete, table)
+    return complete
+
+
+def check_said(file: str, said: Config, defaults: Config, table: Table) -> None:
+    """Whether a transformers config's values are covered, but for keys that the networks do not read and that are as always.
+
+    Raises:
+        InputError: a value that is not covered.
+    """
+    ordinary = {key for key, value in said.items() if key not in table and key in defaults and defaults[key] == value}
+    check_values(file, {key: value for key, value in said.items() if key not in ordinary}, table)
+
+
+def check_equal(file: str, agreements: Iterable[Agreement]) -> None:
+    """Whether values that have to agree do.
+
+    Raises:
+        InputError: the first that does not.
+    """
+    for key, found, wanted, reason in agreements:
+        if found != wanted:
+            raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
 
 
 def check_depth(file: str, key: str, config: Config, names: Iterable[str], blocks: str) -> None:

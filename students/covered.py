@@ -89,6 +89,9 @@ FLAG = one_of(True, False)
 TEXT = Values("text", lambda value: isinstance(value, str))
 
 
+DIFFUSERS: dict[str, Values] = {"_diffusers_version": TEXT, "_name_or_path": TEXT}  # what diffusers writes into every config
+
+
 def check_values(file: str, config: Mapping[str, Any], table: Table) -> None:
     """Whether a config holds covered values only.
 

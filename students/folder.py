@@ -193,10 +193,13 @@ def read_licence(folder: Path) -> str:
     Raises:
         InputError: as `read_text`.
     """
+    return read_card(folder, "license") or "not stated; see the model's page"
+
+
+def read_card(folder: Path, key: str) -> str:
+    """A line of the model card's front matter; empty where there is none."""
     card = folder / "README.md"
     if not card.exists() and (snapshot := find_snapshot(folder.resolve())) is not None:
         card, folder = snapshot / "README.md", snapshot
     lines = read_text(card, folder).splitlines() if card.exists() or card.is_symlink() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "not stated; see the model's page"
-    )
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:")), "")

@@ -13,9 +13,9 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
-from sprint_export.students.embedded import complete_folder
+from sprint_export.students.embedded import SHARES, complete_folder
 from sprint_export.students.family import Family, list_families, load_family
-from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_pipeline
+from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_card, read_pipeline
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
@@ -32,7 +32,8 @@ _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?
 def list_students() -> dict[str, str]:
     """Names `load_student` knows without a path -> what they are."""
     families = list_families()
-    embedded = {path.parent.name.replace("_", "-"): "embedded, trained, 64 px" for path in HERE.glob("*/model_index.json")}
+    folders = sorted((path.parent for path in HERE.glob("*/model_index.json")), key=lambda folder: is_file(folder / SHARES))
+    embedded = {folder.name.replace("_", "-"): f"embedded, trained: {read_card(folder, 'model_name')}" for folder in folders}
     hub = {name: title for family in families for name, title in family.hub_ids.items()}
     random = {f"{RANDOM}{name}": f"{title}, random weights" for family in families for name, title in family.presets.items()}
     return embedded | hub | random

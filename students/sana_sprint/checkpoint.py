@@ -12,25 +12,24 @@ import torch
 
 from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.student import Component, Student
-from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
+from sprint_export.students.checkpoints import FOLDERS, Maker, build_module, check_depth, check_index, note_origin
 from sprint_export.students.family import Family, replace_components
 from sprint_export.students.folder import (
     check_file,
     check_files,
     find_part,
-    fingerprint_folder,
     list_hashed,
     read_json,
-    read_licence,
 )
 from sprint_export.students.networks.dc_ae import make_autoencoder
 from sprint_export.students.networks.gemma2 import make_gemma2
 from sprint_export.students.sana_sprint.configs import (
     CLASSES,
+    MODEL_INDEX,
+    OPTIONAL,
     check_agreement,
     check_control,
     check_decoder,
-    check_index,
     check_scheduler,
     check_side,
     complete_config,
@@ -38,7 +37,6 @@ from sprint_export.students.sana_sprint.configs import (
 from sprint_export.students.sana_sprint.family import FAMILY
 from sprint_export.students.sana_sprint.folds import position_table
 from sprint_export.students.sana_sprint.prompt import plan_prompt, read_settings
-from sprint_export.students.sana_sprint.reference import FOLDERS
 from sprint_export.students.sana_sprint.two_times import HELD, embed_two_times, rename_second
 from sprint_export.weights import Handle, check_fit, constant, open_safetensors
 
@@ -57,23 +55,17 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     configs = {role: read_json(folder / name / "config.json", folder) for role, (name, _) in FOLDERS.items()}
     check_files(folder, PARTS)
     index = read_json(folder / "model_index.json", folder)
-    check_index(str(folder / "model_index.json"), index)
+    check_index(str(folder / "model_index.json"), index, MODEL_INDEX, OPTIONAL)
     scheduler = folder / "scheduler" / "scheduler_config.json"
     check_scheduler(str(scheduler), read_json(scheduler, folder))
     weights = {role: read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
-    fingerprint = fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant))
     settings = read_settings(folder / "tokenizer", folder)
-    student = assemble(configs, weights, folder / "tokenizer", settings, source, revision, fingerprint, read_licence(folder))
+    student = assemble(configs, weights, folder / "tokenizer", settings, source)
     check_side(source, student.configs)
     if (folder / CONTROLNET).is_dir():
         student = add_controlnet(student, folder / CONTROLNET)
-    return dataclasses.replace(
-        add_prompts(student, folder),
-        family=family.name,
-        folder=folder,
-        variant=variant,
-        configs={**student.configs, "tokenizer": {"class": index["tokenizer"][1]}},
-    )
+    named = {**student.configs, "tokenizer": {"class": index["tokenizer"][1]}}
+    return dataclasses.replace(note_origin(student, folder, revision, variant), family=family.name, configs=named)
 
 
 def add_encoder(student: Student) -> Student:
@@ -154,11 +146,8 @@ def assemble(
     tokenizer: Path,
     settings: Mapping[str, Any],
     source: str,
-    revision: str | None,
-    fingerprint: str,
-    licence: str,
 ) -> Student:
-    """Join configs and weight handles to a student of stock modules on `meta`.
+    """Join configs and weight handles to a student of stock modules on `meta`; fingerprint and licence are the caller's.
 
     Raises:
         InputError: a config holds a value that is not covered, or does not fit its weights.
@@ -181,15 +170,15 @@ def assemble(
     return Student(
         family=FAMILY.name,
         source=source,
-        revision=revision,
-        fingerprint=fingerprint,
+        revision=None,
+        fingerprint="",
         components={role: Component(role, modules[role], held[role]) for role in FOLDERS},
         chain=FAMILY.chain.keep(FOLDERS),
         prompt=plan_prompt(tokenizer, settings, complete["text_encoder"]["vocab_size"]),
         tokenizer=tokenizer,
         latent_shape=(complete["transformer"]["in_channels"], size, size),
         configs=complete,
-        licence=licence,
+        licence="",
     )
 
 

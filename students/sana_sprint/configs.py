@@ -14,7 +14,9 @@ from diffusers import AutoencoderDC, SanaControlNetModel, SanaTransformer2DModel
 from transformers import Gemma2Config
 
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.students.checkpoints import Agreement, check_equal, check_said, complete_stock
 from sprint_export.students.covered import (
+    DIFFUSERS,
     FLAG,
     NULL,
     TEXT,
@@ -34,7 +36,6 @@ WIDTH = whole(1, 1 << 20)  # channels, rows, columns of a weight; the weights' o
 DEPTH = 1000
 LONGEST_SIDE = 256  # of latents; 8192 px of a 32-fold decoder
 EPS = number(1e-30, 1.0)
-DIFFUSERS = {"_diffusers_version": TEXT, "_name_or_path": TEXT}
 SCALED = mapping({"rope_type": one_of("default", "linear"), "type": one_of("default", "linear"), "factor": number(1, 1e6)})
 ROTARY = mapping({"rope_type": one_of("default", "linear"), "rope_theta": number(1, 1e12), "factor": number(1, 1e6)})
 BLOCK = one_of("ResBlock", "EfficientViTBlock")
@@ -148,18 +149,6 @@ MODEL_INDEX: Table = DIFFUSERS | {
 OPTIONAL = {"controlnet": one_of(["diffusers", "SanaControlNetModel"])}
 
 
-def check_index(file: str, index: Config) -> None:
-    """Whether a model index names the classes that are implemented here, and all of them.
-
-    Raises:
-        InputError: one line with the file, the key, what it holds and what is covered.
-    """
-    check_values(file, index, {**MODEL_INDEX, **OPTIONAL})
-    missing = sorted(set(MODEL_INDEX) - set(DIFFUSERS) - set(index))
-    if missing:
-        raise InputError(f"{file}: {missing[0]} is missing; expected {MODEL_INDEX[missing[0]].said}")
-
-
 def check_scheduler(file: str, config: Config) -> None:
     """Whether a scheduler is the one whose sampler every bundle holds.
 
@@ -189,11 +178,9 @@ def complete_config(role: str, file: str, config: Config, is_twin: bool = False)
             )
         if is_twin and role == "transformer":
             table = {**table, "guidance_embeds": one_of(False)}
-        check_values(file, defaults | dict(config), table)
-        return defaults | dict(config)
+        return complete_stock(CLASSES[role], file, config, table)
     defaults = Gemma2Config().to_dict()
-    ordinary = {key for key, value in config.items() if key not in table and key in defaults and defaults[key] == value}
-    check_values(file, {key: value for key, value in config.items() if key not in ordinary}, table)
+    check_said(file, config, defaults, table)
     _check_rotary(file, config, defaults)
     kept = {
         key: value for key, value in defaults.items() if key in table and key != "layer_types" and not key.startswith("rope_")
@@ -236,16 +223,15 @@ def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
     width = transformer["num_attention_heads"] * transformer["attention_head_dim"]
     channels, side = transformer["in_channels"], transformer["sample_size"]
     heads = text["num_attention_heads"], text["num_key_value_heads"]
-    for key, found, wanted, reason in (
+    agreements: tuple[Agreement, ...] = (
         ("transformer in_channels", channels, vae["latent_channels"], "the vae's latent_channels"),
         ("transformer out_channels", transformer["out_channels"] or channels, channels, "its in_channels"),
         ("transformer caption_channels", transformer["caption_channels"], text["hidden_size"], "the text encoder's hidden_size"),
         ("transformer cross_attention_dim", transformer["cross_attention_dim"], width, "its width, heads times their size"),
         ("transformer sample_size modulo patch_size", side % transformer["patch_size"], 0, "whole patches"),
         ("text encoder num_attention_heads modulo num_key_value_heads", heads[0] % heads[1], 0, "as many heads for each key"),
-    ):
-        if found != wanted:
-            raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
+    )
+    check_equal(file, agreements)
 
 
 def check_control(file: str, config: Config, transformer: Config) -> None:

@@ -18,12 +18,11 @@ from typing import Any
 from sprint_export.errors import InputError
 from sprint_export.nouns.parts import Parts
 from sprint_export.nouns.student import Student
-from sprint_export.students.checkpoints import read_general_prompts
+from sprint_export.students.checkpoints import FOLDERS, read_general_prompts
 from sprint_export.students.folder import check_file, check_files, find_part, hash_file, read_json
 from sprint_export.students.sana_sprint.checkpoint import assemble, read_weights
 from sprint_export.students.sana_sprint.prompt import read_settings
 from sprint_export.students.sana_sprint.published import transformer_config
-from sprint_export.students.sana_sprint.reference import FOLDERS
 from sprint_export.students.torch_file import open_torch_file
 from sprint_export.weights import Handle, LazyHandle
 
@@ -85,8 +84,7 @@ def load(path: Path, source: str, variant: str | None, parts: Parts) -> Student:
     configs["transformer"] = describe(path, native, said)
     settings = read_settings(found["tokenizer"], text)
     digest = hashlib.sha256(b"".join(hash_file(file) for file in (path, beside) if file.exists())).hexdigest()
-    licence = "not stated; see the model's page"
-    student = assemble(configs, weights, found["tokenizer"], settings, source, None, digest, licence)
+    student = assemble(configs, weights, found["tokenizer"], settings, source)
     heads = student.configs["transformer"]["num_cross_attention_heads"]
     by = "as said beside it" if CROSS_HEAD in said else "by its width"
     note = f"weights: {KEY} of {path.name}, not state_dict_ema; {heads} cross-attention heads {by}"
@@ -94,6 +92,8 @@ def load(path: Path, source: str, variant: str | None, parts: Parts) -> Student:
     prompts = read_general_prompts()
     return dataclasses.replace(
         student,
+        fingerprint=digest,
+        licence="not stated; see the model's page",
         variant=variant,
         components={**student.components, "transformer": denoiser},
         configs={**student.configs, "tokenizer": {"class": settings.get("tokenizer_class") or "PreTrainedTokenizerFast"}},

@@ -92,16 +92,21 @@ def build_preset(preset: Preset, source: str, seed: int, tokenizer: Path = SHORT
     if preset.controlnet is not None:
         configs["controlnet"] = preset.controlnet
     fingerprint = hashlib.sha256(json.dumps([source, seed, configs], default=dict, sort_keys=True).encode()).hexdigest()
-    student = assemble(
-        configs, weights, tokenizer, read_settings(tokenizer, tokenizer), source, None, fingerprint, "random weights, none needed"
-    )
+    student = assemble(configs, weights, tokenizer, read_settings(tokenizer, tokenizer), source)
     if preset.controlnet is not None:
         file = f"{source}: controlnet"
         config = complete_config("controlnet", file, preset.controlnet)
         drawn = _randomize(make_stock("controlnet", config), "controlnet", seed)
         student = attach_controlnet(student, config, drawn, file)
     prompts = read_general_prompts()
-    return dataclasses.replace(student, family=family.name, calibration_prompts=prompts, validation_prompts=prompts)
+    return dataclasses.replace(
+        student,
+        family=family.name,
+        fingerprint=fingerprint,
+        licence="random weights, none needed",
+        calibration_prompts=prompts,
+        validation_prompts=prompts,
+    )
 
 
 def _randomize(module: torch.nn.Module, role: str, seed: int) -> dict[str, Handle]:

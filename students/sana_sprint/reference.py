@@ -30,6 +30,7 @@ from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.session import to_uint8
+from sprint_export.students.checkpoints import FOLDERS
 from sprint_export.students.family import Draws, Reference, time_calls
 from sprint_export.students.folder import find_part
 from sprint_export.students.lora import is_merged
@@ -45,11 +46,6 @@ from sprint_export.weights import choose_variant, materialize
 
 STAGE = "PyTorch reference"  # of progress
 Result = TypeVar("Result")
-FOLDERS = {
-    "text_encoder": ("text_encoder", "model"),
-    "transformer": ("transformer", "diffusion_pytorch_model"),
-    "vae_decoder": ("vae", "diffusion_pytorch_model"),
-}
 CONTROLNET = "controlnet"  # its role, and its folder
 CLASSES: dict[str, Any] = {
     "text_encoder": Gemma2Model,

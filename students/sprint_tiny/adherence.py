@@ -129,6 +129,16 @@ def measure_adherence(captions: Sequence[str], images: Sequence[npt.NDArray[np.u
     return Adherence(everything=float(np.mean([all(row.values()) for row in rows])), pictures=len(rows), **shares)
 
 
+def list_right(captions: Sequence[str], images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
+    """Which pictures show everything that their captions say, bool [B].
+
+    Raises:
+        ValueError: as `measure_adherence`.
+    """
+    scenes = zip(captions, images, strict=True)
+    return np.array([all(_score(read_caption(caption), detect_scene(image)).values()) for caption, image in scenes], np.bool_)
+
+
 def count_flips(images: Sequence[npt.NDArray[np.uint8]], reference: Sequence[npt.NDArray[np.uint8]]) -> int:
     """How many pictures no longer show what the reference shows, whether that was right or wrong.
 

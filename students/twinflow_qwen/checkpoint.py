@@ -8,7 +8,6 @@ others are. A folder without them is a plain Qwen-Image, which takes tens of ste
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,15 +20,15 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Component, Student
 from sprint_export.students.chat_prompt import ChatTemplate, plan_chat
-from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
-from sprint_export.students.folder import check_files, fingerprint_folder, has_tensor, read_json, read_licence
+from sprint_export.students.checkpoints import FOLDERS, Maker, build_module, check_depth, check_index, note_origin
+from sprint_export.students.folder import check_files, has_tensor, read_json
 from sprint_export.students.networks.qwen2_5 import make_qwen2, name_weights
 from sprint_export.students.networks.qwen2_tokenizer import find_tokenizer
 from sprint_export.students.networks.qwen_image import make_qwen_image
 from sprint_export.students.networks.qwen_image_vae import make_qwen_autoencoder
-from sprint_export.students.twinflow_qwen.configs import check_agreement, check_index, complete_config
+from sprint_export.students.twinflow_family import PIXELS, TOKENS
+from sprint_export.students.twinflow_qwen.configs import MODEL_INDEX, check_agreement, complete_config
 from sprint_export.students.twinflow_qwen.family import FAMILY, SECOND_EMBEDDER
-from sprint_export.students.twinflow_qwen.published import FOLDERS, PIXELS, TOKENS
 from sprint_export.weights import Handle, check_fit, open_safetensors
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
@@ -46,7 +45,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     configs = {role: read_json(folder / name / "config.json", folder) for role, (name, _) in FOLDERS.items()}
     check_files(folder, PARTS)
     index = folder / "model_index.json"
-    check_index(str(index), read_json(index, folder))
+    check_index(str(index), read_json(index, folder), MODEL_INDEX)
     if not parts.lora and not has_tensor(folder, f"transformer/{SECOND_EMBEDDER}"):
         raise InputError(
             f"{folder}: transformer has no {SECOND_EMBEDDER}*, TwinFlow's second time embedder: a plain Qwen-Image, which takes "
@@ -55,14 +54,7 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     weights = {role: open_safetensors(folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     weights["text_encoder"] = name_weights(weights["text_encoder"])
     student = assemble(configs, weights, folder / "tokenizer", source, folder=folder)
-    return dataclasses.replace(
-        add_prompts(student, folder),
-        revision=revision,
-        fingerprint=fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant)),
-        licence=read_licence(folder),
-        folder=folder,
-        variant=variant,
-    )
+    return note_origin(student, folder, revision, variant)
 
 
 def assemble(

@@ -12,15 +12,13 @@ from typing import Any
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLTextConfig
 
-from sprint_export.errors import InputError
+from sprint_export.students.checkpoints import Agreement, check_equal, check_said, complete_stock
 from sprint_export.students.covered import (
+    DIFFUSERS,
     FLAG,
     NULL,
-    TEXT,
     Table,
     Values,
-    check_values,
-    default_values,
     listed,
     mapping,
     number,
@@ -34,7 +32,6 @@ DEPTH, LEVELS = 1000, 16
 ID = NULL | whole(0, 1 << 30)
 FLOATS = one_of(None, "float32", "float16", "bfloat16")
 ANY = Values("anything", lambda value: True)
-DIFFUSERS = {"_diffusers_version": TEXT, "_name_or_path": TEXT}
 MODELS = ("QwenImageTransformer2DModel", "QwenImageTransformer2DModelWrapper")  # the second is what TwinFlow's trainer saves
 PLAIN = one_of("default", "mrope")
 ROTARY = mapping(
@@ -112,18 +109,6 @@ MODEL_INDEX: Table = DIFFUSERS | {
 }
 
 
-def check_index(file: str, index: Config) -> None:
-    """Whether a model index names the classes that are implemented here, and all of them.
-
-    Raises:
-        InputError: one line with the file, the key, what it holds and what is covered.
-    """
-    check_values(file, index, MODEL_INDEX)
-    missing = sorted(set(MODEL_INDEX) - set(DIFFUSERS) - set(index))
-    if missing:
-        raise InputError(f"{file}: {missing[0]} is missing; expected {MODEL_INDEX[missing[0]].said}")
-
-
 def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
     """A network's config with what its stock class assumes for keys it lacks, once all values are covered.
 
@@ -133,15 +118,12 @@ def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
         InputError: a value that is not covered.
     """
     if role in CLASSES:
-        complete = default_values(CLASSES[role]) | dict(config)
-        check_values(file, complete, TABLES[role])
-        return complete
+        return complete_stock(CLASSES[role], file, config, TABLES[role])
     inner = config.get("text_config")
     said = {k: v for k, v in config.items() if k not in UNREAD}
     said |= {k: v for k, v in (inner if isinstance(inner, Mapping) else {}).items() if k not in UNREAD}
     defaults = Qwen2_5_VLTextConfig().to_dict()
-    ordinary = {key for key, value in said.items() if key not in TEXT_ENCODER and key in defaults and defaults[key] == value}
-    check_values(file, {key: value for key, value in said.items() if key not in ordinary}, TEXT_ENCODER)
+    check_said(file, said, defaults, TEXT_ENCODER)
     rotary = said.pop("rope_parameters", None) or {}
     unsaid = ("layer_types", "rope_scaling", "rope_parameters", "sliding_window", "dtype", "torch_dtype")
     kept = {key: value for key, value in defaults.items() if key in TEXT_ENCODER and key not in unsaid}
@@ -163,7 +145,7 @@ def check_agreement(file: str, configs: Mapping[str, Config], side: int) -> None
     patch, channels, axes = transformer["patch_size"], vae["z_dim"], transformer["axes_dims_rope"]
     levels = len(vae["temperal_downsample"]) + 1
     heads, keys = text["num_attention_heads"], text["num_key_value_heads"]
-    for key, found, wanted, reason in (
+    agreements: tuple[Agreement, ...] = (
         ("transformer in_channels", transformer["in_channels"], patch**2 * channels, "patches of the vae's z_dim"),
         ("transformer out_channels", transformer["out_channels"], channels, "the vae's z_dim"),
         ("transformer joint_attention_dim", transformer["joint_attention_dim"], text["hidden_size"], "the text encoder's width"),
@@ -176,6 +158,5 @@ def check_agreement(file: str, configs: Mapping[str, Config], side: int) -> None
         ("number of vae latents_std", len(vae["latents_std"]), channels, "the vae's z_dim"),
         ("text encoder hidden_size modulo num_attention_heads", text["hidden_size"] % heads, 0, "whole heads"),
         ("text encoder num_attention_heads modulo num_key_value_heads", heads % keys, 0, "as many heads for each key"),
-    ):
-        if found != wanted:
-            raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
+    )
+    check_equal(file, agreements)

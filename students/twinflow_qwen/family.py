@@ -9,28 +9,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.students.family import Draws, Family, Reference
+from sprint_export.students.family import Draws, Reference
+from sprint_export.students.twinflow_family import TwinFlow
 from sprint_export.students.twinflow_qwen.published import HUB_IDS, PRESETS
-from sprint_export.students.twinflow_times import DTYPE, SCHEDULES, twinflow_times
+from sprint_export.students.twinflow_times import SCHEDULES
 
 SECOND_EMBEDDER = "time_text_embed_2."  # the tensors that tell the folder from a plain Qwen-Image's
 
 
-class TwinFlowQwen(Family):
+class TwinFlowQwen(TwinFlow):
     """Text encoder, transformer in the sampler's loop, decoder."""
 
     pipelines = ("QwenImagePipeline",)  # of a plain Qwen-Image too, which `load` refuses with what it lacks
-    chain = Chain(
-        (Stage("text_encoder"), Stage("transformer", EACH_STEP), Stage("vae_decoder")),
-        ValueNames("input_ids", "prompt_mask", "latents", "denoised", "image"),
-    )
-    guidance = 0.0  # the released sampler takes no other
-    time_dtype = DTYPE
-    starts_from_noise = True
     text_layers = (
         "text_encoder.*",
         "transformer.txt_in",
@@ -38,11 +31,9 @@ class TwinFlowQwen(Family):
         "transformer.*.attn.to_add_out",
         "transformer.*.txt_mlp.*",
     )
-    local_roles = ("vae_decoder",)
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = HUB_IDS
     schedules = SCHEDULES
-    holds_prefix = True
 
     def load(
         self, folder: Path, source: str, revision: str | None, variant: str | None = None, parts: Parts = NO_PARTS
@@ -50,14 +41,6 @@ class TwinFlowQwen(Family):
         from sprint_export.students.twinflow_qwen.checkpoint import load
 
         return load(folder, source, revision, variant, parts)
-
-    def plan_times(self, steps: int) -> tuple[float, ...]:
-        return twinflow_times(steps)
-
-    def check_tokenizer(self, student: Student) -> None:
-        from sprint_export.students.chat_prompt import check_ids
-
-        check_ids(student)
 
     def specialize(self, student: Student, plan: StepPlan) -> Student:
         from sprint_export.students.twinflow_qwen.specialized import specialize

@@ -21,8 +21,9 @@ from sprint_export.students.checkpoints import read_general_prompts
 from sprint_export.students.networks.qwen2_5 import make_qwen2
 from sprint_export.students.networks.qwen_image import make_qwen_image
 from sprint_export.students.networks.qwen_image_vae import make_qwen_autoencoder
+from sprint_export.students.twinflow_family import Preset
 from sprint_export.students.twinflow_qwen.checkpoint import assemble
-from sprint_export.students.twinflow_qwen.published import PRESETS, QWEN2_5_VL_7B, QWEN_IMAGE, QWEN_VAE, Preset
+from sprint_export.students.twinflow_qwen.published import PRESETS, QWEN2_5_VL_7B, QWEN_IMAGE, QWEN_VAE
 from sprint_export.weights import Handle, random_handle, repeated_handle
 
 

@@ -1,4 +1,4 @@
-"""Published shapes: the configs of TwinFlow-Qwen-Image's networks, as data. Standard library only.
+"""Published shapes: the configs of TwinFlow-Qwen-Image's networks, as data.
 
 Sources: Qwen/Qwen-Image's config.json files, whose networks inclusionAI/TwinFlow has, with a second time embedder; counts of
 parameters in tests/students/twinflow_qwen/test_presets.py.
@@ -6,9 +6,7 @@ parameters in tests/students/twinflow_qwen/test_presets.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from sprint_export.students.twinflow_family import Preset
 
 QWEN_IMAGE = {
     "patch_size": 2,
@@ -41,26 +39,6 @@ QWEN_VAE = {
     "attn_scales": (),
     "temperal_downsample": (False, True, True),
 }
-PIXELS = 1024  # of a side; no config says it, the stock pipeline's default does
-TOKENS = 1024  # of a prompt, its template's end among them: the stock pipeline's limit
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Configs of the three networks, the side of the pictures in pixels, and tokens of the longest prompt."""
-
-    title: str
-    transformer: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    text_encoder: Mapping[str, Any]
-    pixels: int = PIXELS
-    tokens: int = TOKENS
-
 
 PRESETS = {"twinflow-qwen-image": Preset("TwinFlow-Qwen-Image 20.4B, 1024 px", QWEN_IMAGE, QWEN_VAE, QWEN2_5_VL_7B)}
 HUB_IDS = {"inclusionAI/TwinFlow/TwinFlow-Qwen-Image-v1.0/TwinFlow-Qwen-Image": "on the Hugging Face hub, 41 GB"}
-FOLDERS = {  # role -> its folder, and how the names of its weights begin
-    "text_encoder": ("text_encoder", "model"),
-    "transformer": ("transformer", "diffusion_pytorch_model"),
-    "vae_decoder": ("vae", "diffusion_pytorch_model"),
-}

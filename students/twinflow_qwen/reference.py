@@ -22,11 +22,11 @@ from sprint_export.compute import CPU
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.chat_prompt import open_stock_tokenizer
+from sprint_export.students.checkpoints import FOLDERS
 from sprint_export.students.family import Draws, Reference
 from sprint_export.students.networks.qwen2_5 import make_qwen2
 from sprint_export.students.stock_networks import STAGE, StockNetworks, load_network
 from sprint_export.students.twinflow_qwen.family import FAMILY, SECOND_EMBEDDER
-from sprint_export.students.twinflow_qwen.published import FOLDERS
 from sprint_export.weights import materialize
 
 CLASSES: dict[str, Any] = {

@@ -7,7 +7,6 @@ embedder. The stock transformer gets a module of that name, so that names and sh
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,14 +19,15 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.student import Component, Student
 from sprint_export.prompt_reader import encode_text, open_tokenizer
 from sprint_export.students.chat_prompt import ChatTemplate, plan_chat
-from sprint_export.students.checkpoints import Maker, add_prompts, build_module, check_depth, list_other_variants
-from sprint_export.students.folder import check_files, fingerprint_folder, read_json, read_licence
+from sprint_export.students.checkpoints import FOLDERS, Maker, build_module, check_depth, check_index, note_origin
+from sprint_export.students.folder import check_files, read_json
 from sprint_export.students.networks.autoencoder_kl import make_autoencoder_kl
 from sprint_export.students.networks.qwen2_tokenizer import find_tokenizer
 from sprint_export.students.networks.qwen3 import make_qwen3
-from sprint_export.students.twinflow_z.configs import check_agreement, check_index, complete_config
+from sprint_export.students.twinflow_family import PIXELS, TOKENS
+from sprint_export.students.twinflow_z.configs import MODEL_INDEX, check_agreement, complete_config
 from sprint_export.students.twinflow_z.family import FAMILY, SECOND_EMBEDDER
-from sprint_export.students.twinflow_z.published import BEFORE, BEHIND, FOLDERS, PIXELS, TOKENS
+from sprint_export.students.twinflow_z.published import BEFORE, BEHIND
 from sprint_export.weights import Handle, check_fit, open_safetensors
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
@@ -43,17 +43,10 @@ def load(folder: Path, source: str, revision: str | None, variant: str | None = 
     configs = {role: read_json(folder / name / "config.json", folder) for role, (name, _) in FOLDERS.items()}
     check_files(folder, PARTS)
     index = folder / "model_index.json"
-    check_index(str(index), read_json(index, folder))
+    check_index(str(index), read_json(index, folder), MODEL_INDEX)
     weights = {role: _read_weights(role, folder / name, stem, variant) for role, (name, stem) in FOLDERS.items()}
     student = assemble(configs, weights, folder / "tokenizer", source, folder=folder)
-    return dataclasses.replace(
-        add_prompts(student, folder),
-        revision=revision,
-        fingerprint=fingerprint_folder(folder, list_other_variants(folder, FOLDERS, variant)),
-        licence=read_licence(folder),
-        folder=folder,
-        variant=variant,
-    )
+    return note_origin(student, folder, revision, variant)
 
 
 def assemble(

@@ -14,13 +14,13 @@ from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from transformers import Qwen3Config
 
 from sprint_export.errors import InputError
+from sprint_export.students.checkpoints import Agreement, check_equal, check_said, complete_stock
 from sprint_export.students.covered import (
+    DIFFUSERS,
     FLAG,
     NULL,
     TEXT,
     Table,
-    check_values,
-    default_values,
     listed,
     number,
     one_of,
@@ -31,7 +31,6 @@ Config = Mapping[str, Any]
 WIDTH = whole(1, 1 << 20)
 DEPTH = 1000
 EPS = number(1e-30, 1.0)
-DIFFUSERS = {"_diffusers_version": TEXT, "_name_or_path": TEXT}
 LEVELS = 16
 AXES = listed(whole(2, 1 << 12), 3)
 FLOATS = one_of(None, "float32", "float16", "bfloat16")
@@ -121,18 +120,6 @@ MODEL_INDEX: Table = DIFFUSERS | {
 }
 
 
-def check_index(file: str, index: Config) -> None:
-    """Whether a model index names the classes that are implemented here, and all of them.
-
-    Raises:
-        InputError: one line with the file, the key, what it holds and what is covered.
-    """
-    check_values(file, index, MODEL_INDEX)
-    missing = sorted(set(MODEL_INDEX) - set(DIFFUSERS) - set(index))
-    if missing:
-        raise InputError(f"{file}: {missing[0]} is missing; expected {MODEL_INDEX[missing[0]].said}")
-
-
 def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
     """A network's config with what its stock class assumes for keys it lacks, once all values are covered.
 
@@ -141,12 +128,9 @@ def complete_config(role: str, file: str, config: Config) -> dict[str, Any]:
     """
     table = TABLES[role]
     if role in CLASSES:
-        complete = default_values(CLASSES[role]) | dict(config)
-        check_values(file, complete, table)
-        return complete
+        return complete_stock(CLASSES[role], file, config, table)
     defaults = Qwen3Config().to_dict()
-    ordinary = {key for key, value in config.items() if key not in table and key in defaults and defaults[key] == value}
-    check_values(file, {key: value for key, value in config.items() if key not in ordinary}, table)
+    check_said(file, config, defaults, table)
     kept = {key: value for key, value in defaults.items() if key in table and key != "layer_types"}
     return kept | dict(config)
 
@@ -167,7 +151,7 @@ def check_agreement(file: str, configs: Mapping[str, Config], tokens: int, sides
     heads, (patch,), axes = transformer["n_heads"], transformer["all_patch_size"], transformer["axes_dims"]
     groups = text["num_attention_heads"] % text["num_key_value_heads"]
     start = -(-tokens // SEQ_MULTI_OF) * SEQ_MULTI_OF + 2
-    for key, found, wanted, reason in (
+    agreements: tuple[Agreement, ...] = (
         ("transformer in_channels", transformer["in_channels"], vae["latent_channels"], "the vae's latent_channels"),
         ("transformer cap_feat_dim", transformer["cap_feat_dim"], text["hidden_size"], "the text encoder's hidden_size"),
         ("transformer n_kv_heads", transformer["n_kv_heads"], heads, "its n_heads"),
@@ -177,9 +161,8 @@ def check_agreement(file: str, configs: Mapping[str, Config], tokens: int, sides
         ("latent side modulo all_patch_size", max(side % patch for side in sides), 0, "whole patches"),
         ("vae blocks", len(vae["up_block_types"]), len(vae["block_out_channels"]), "as many as block_out_channels"),
         ("text encoder num_attention_heads modulo num_key_value_heads", groups, 0, "as many heads for each key"),
-    ):
-        if found != wanted:
-            raise InputError(f"{file}: {key} is {found}, expected {wanted}: {reason}")
+    )
+    check_equal(file, agreements)
     for axis, needed in enumerate((start, *(side // patch for side in sides))):
         if len(axes) != 3 or transformer["axes_lens"][axis] < needed:
             raise InputError(

@@ -9,35 +9,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.students.family import Draws, Family, Reference
+from sprint_export.students.family import Draws, Reference
 from sprint_export.students.folder import read_pipeline
-from sprint_export.students.twinflow_times import DTYPE, twinflow_times
+from sprint_export.students.twinflow_family import TwinFlow
 from sprint_export.students.twinflow_z.published import HUB_IDS, PRESETS
 
 SECOND_EMBEDDER = "t_embedder_2."  # the tensors that tell the folder from a plain Z-Image's
 
 
-class TwinFlowZ(Family):
+class TwinFlowZ(TwinFlow):
     """Text encoder with the transformer's text refiner, transformer in the sampler's loop, decoder."""
 
     pipelines = ("ZImagePipeline",)
     marks = (f"transformer/{SECOND_EMBEDDER}",)
-    chain = Chain(
-        (Stage("text_encoder"), Stage("transformer", EACH_STEP), Stage("vae_decoder")),
-        ValueNames("input_ids", "prompt_mask", "latents", "denoised", "image"),
-    )
-    guidance = 0.0  # the released sampler takes no other
-    time_dtype = DTYPE
-    starts_from_noise = True
     text_layers = ("text_encoder.model.*",)  # the refiner attends to padding, a learnt token
-    local_roles = ("vae_decoder",)
     presets = {name: preset.title for name, preset in PRESETS.items()}  # noqa: RUF012 the Protocol says that it is not written to
     hub_ids = HUB_IDS
-    holds_prefix = True
 
     def reads(self, path: Path, parts: Parts) -> bool:
         is_pipeline = path.is_dir() and read_pipeline(path) in self.pipelines
@@ -49,14 +39,6 @@ class TwinFlowZ(Family):
         from sprint_export.students.twinflow_z.checkpoint import load
 
         return load(folder, source, revision, variant)
-
-    def plan_times(self, steps: int) -> tuple[float, ...]:
-        return twinflow_times(steps)
-
-    def check_tokenizer(self, student: Student) -> None:
-        from sprint_export.students.chat_prompt import check_ids
-
-        check_ids(student)
 
     def specialize(self, student: Student, plan: StepPlan) -> Student:
         from sprint_export.students.twinflow_z.specialized import specialize

@@ -18,8 +18,9 @@ from sprint_export.students.chat_prompt import CHAT_TOKENIZER
 from sprint_export.students.checkpoints import read_general_prompts
 from sprint_export.students.networks.autoencoder_kl import make_autoencoder_kl
 from sprint_export.students.networks.qwen3 import make_qwen3
+from sprint_export.students.twinflow_family import Preset
 from sprint_export.students.twinflow_z.checkpoint import assemble, make_transformer
-from sprint_export.students.twinflow_z.published import FLUX_VAE, PRESETS, QWEN3_4B, TOKENS, Z_IMAGE, Preset
+from sprint_export.students.twinflow_z.published import FLUX_VAE, PRESETS, QWEN3_4B, Z_IMAGE
 from sprint_export.weights import Handle, random_handle
 
 TINY_TOKENS = 80  # the template, and captions of one to three times 32 tokens; no multiple of 32
@@ -70,10 +71,10 @@ def tiny(seed: int = 0, tokens: int = TINY_TOKENS, **transformer: Any) -> Studen
         "head_dim": 16,
         "max_position_embeddings": 256,
     }
-    return build_preset(Preset("tiny", config | transformer, vae, text, pixels=24), "tiny", seed, tokens)
+    return build_preset(Preset("tiny", config | transformer, vae, text, pixels=24, tokens=tokens), "tiny", seed)
 
 
-def build_preset(preset: Preset, source: str, seed: int, tokens: int = TOKENS) -> Student:
+def build_preset(preset: Preset, source: str, seed: int) -> Student:
     """Random handles for every weight of the preset's modules, scaled so that activations neither vanish nor explode."""
     modules = {
         "text_encoder": make_qwen3(preset.text_encoder),
@@ -85,10 +86,10 @@ def build_preset(preset: Preset, source: str, seed: int, tokens: int = TOKENS) -
         for role, module in modules.items()
     }
     configs = {"text_encoder": preset.text_encoder, "transformer": preset.transformer, "vae_decoder": preset.vae}
-    key = json.dumps([source, seed, tokens, preset.pixels, configs], default=dict, sort_keys=True)
+    key = json.dumps([source, seed, preset.tokens, preset.pixels, configs], default=dict, sort_keys=True)
     prompts = read_general_prompts()
     return dataclasses.replace(
-        assemble(configs, weights, CHAT_TOKENIZER, source, preset.pixels, tokens),
+        assemble(configs, weights, CHAT_TOKENIZER, source, preset.pixels, preset.tokens),
         fingerprint=hashlib.sha256(key.encode()).hexdigest(),
         licence="random weights, none needed",
         calibration_prompts=prompts,

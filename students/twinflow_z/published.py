@@ -1,4 +1,4 @@
-"""Published shapes: the configs of TwinFlow-Z-Image-Turbo's networks, as data. Standard library only.
+"""Published shapes: the configs of TwinFlow-Z-Image-Turbo's networks, as data.
 
 Sources: Tongyi-MAI/Z-Image-Turbo's config.json files, whose networks inclusionAI/TwinFlow-Z-Image-Turbo has, with a second time
 embedder; counts of parameters in tests/students/twinflow_z/test_presets.py.
@@ -6,9 +6,7 @@ embedder; counts of parameters in tests/students/twinflow_z/test_presets.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from sprint_export.students.twinflow_family import Preset
 
 Z_IMAGE = {
     "all_patch_size": (2,),
@@ -58,14 +56,6 @@ FLUX_VAE = {
     "use_quant_conv": False,
     "use_post_quant_conv": False,
 }
-FOLDERS = {
-    "text_encoder": ("text_encoder", "model"),
-    "transformer": ("transformer", "diffusion_pytorch_model"),
-    "vae_decoder": ("vae", "diffusion_pytorch_model"),
-}
-PIXELS = 1024  # of a side; no config says it, the stock pipeline's default does
-TOKENS = 1024  # of a prompt in its template: the released sampler's limit
-
 
 # Qwen3's chat template of one user's message with thinking enabled. It stands here and not in the checkpoint: a chat template is
 # a program, and none of a checkpoint's is run. TEMPLATE says the same to transformers.
@@ -74,18 +64,6 @@ TEMPLATE = (
     "{{- '<|im_start|>' + messages[0].role + '\\n' + messages[0].content + '<|im_end|>\\n' -}}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Configs of the three networks, and the side of the pictures in pixels."""
-
-    title: str
-    transformer: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    text_encoder: Mapping[str, Any]
-    pixels: int = PIXELS
-
 
 PRESETS = {"twinflow-z-image-turbo": Preset("TwinFlow-Z-Image-Turbo 6.2B, 1024 px", Z_IMAGE, FLUX_VAE, QWEN3_4B)}
 HUB_IDS = {"inclusionAI/TwinFlow-Z-Image-Turbo/TwinFlow-Z-Image-Turbo-exp": "on the Hugging Face hub, experimental"}

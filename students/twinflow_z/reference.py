@@ -23,10 +23,11 @@ from sprint_export.compute import CPU
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.students.chat_prompt import open_stock_tokenizer
+from sprint_export.students.checkpoints import FOLDERS
 from sprint_export.students.family import Draws, Reference
 from sprint_export.students.stock_networks import STAGE, StockNetworks, load_network
 from sprint_export.students.twinflow_z.family import FAMILY, SECOND_EMBEDDER
-from sprint_export.students.twinflow_z.published import FOLDERS, TEMPLATE
+from sprint_export.students.twinflow_z.published import TEMPLATE
 from sprint_export.weights import materialize
 
 TIME_SCALE = 1000.0

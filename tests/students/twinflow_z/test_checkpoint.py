@@ -21,11 +21,12 @@ from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student
 from sprint_export.students import checkpoints, load_student
 from sprint_export.students.chat_prompt import CHAT_TOKENIZER
+from sprint_export.students.checkpoints import FOLDERS
 from sprint_export.students.family import Draws
 from sprint_export.students.source import check_source
+from sprint_export.students.twinflow_family import Preset
 from sprint_export.students.twinflow_z.family import FAMILY
 from sprint_export.students.twinflow_z.presets import build_preset, tiny
-from sprint_export.students.twinflow_z.published import FOLDERS, Preset
 from sprint_export.weights import materialize
 
 LEAST_DB = 75.0  # float32 beside float32
