@@ -15,10 +15,10 @@ from sprint_export.errors import BundleError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.to_openvino.pipeline_interface import read_interface
 from sprint_export.libraries import is_installed
+from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.runtimes import open_bundle
 from sprint_export.runtimes.openvino_ir.runtime import RUNTIME, open_core
-from sprint_export.session import make_noise
 from sprint_export.specialize import specialize_student
 from tests.bundles import shared_bundle
 from tests.export.to_openvino.stock_pipeline import open_stock
