@@ -17,7 +17,7 @@ from sprint_export.sizes import find_sizes, find_units
 MOST_STAGES = 64
 MOST_LATENTS = 1 << 26  # values of one picture's latents; 1024 px have 2^15
 MOST_PIXELS = 1 << 28
-OTHER_OWNERS = ("tokenizer", "recipe", "pipeline", "app", "reference")  # whom a file may belong to beside a network
+OTHER_OWNERS = ("tokenizer", "recipe", "pipeline", "app", "reference", "licence")  # whom a file may belong to beside a network
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -42,10 +42,21 @@ def check_chain(bundle: Bundle) -> None:
             "a stage that runs when it does",
         )
     loop = [i for i, stage in enumerate(stages) if stage.when == EACH_STEP]
-    demand(loop == list(range(loop[0], loop[-1] + 1)) if loop else False, "chain.stages", f"a loop of {loop}", "one, unbroken")
+    if loop:
+        demand(loop == list(range(loop[0], loop[-1] + 1)), "chain.stages", f"a loop of {loop}", "one, unbroken")
+    else:
+        _check_within(bundle)
     present = [record.role for record in bundle.components]
     demand(bool(present), "components", "none", "at least one")
     demand(set(present) <= set(roles) and len(set(present)) == len(present), "components", present, f"{list(roles)}, each once")
+
+
+def _check_within(bundle: Bundle) -> None:
+    """Without a loop the sampler is a network's: it takes one step, of noise as it is."""
+    plan = bundle.plan
+    demand(bundle.chain.names.denoised == "", "chain.names.denoised", repr(bundle.chain.names.denoised), "none without a loop")
+    demand(plan.starts_from_noise, "plan.starts_from_noise", plan.starts_from_noise, "true where no stage runs in each step")
+    demand(len(plan.times) == 1, "plan.times", list(plan.times), "one time where no stage runs in each step")
 
 
 def check_interfaces(bundle: Bundle) -> None:
@@ -110,7 +121,7 @@ def _check_whole(bundle: Bundle, records: dict[str, ComponentRecord]) -> None:
     chain, names = bundle.chain, bundle.chain.names
     if chain.list_missing(records):
         return
-    for name in (names.denoised, names.picture):
+    for name in filter(None, (names.denoised, names.picture)):
         demand(chain.find_writer(name, records) is not None, "components", f"none that gives {name}", "one")
     reads_step = any(names.step in _list(record.inputs) for record in records.values())
     several = len(bundle.plan.times) > 1

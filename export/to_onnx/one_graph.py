@@ -1,6 +1,6 @@
 """The networks of a chain as one ONNX graph, ids, mask and noise to a picture, where the sampler takes one step.
 
-    state = s_0 * noise  (noise itself where the student starts from it);  ... denoised = network(state, ...);  state = denoised; ...
+    state = s_0 * noise  (noise itself where the student starts from it);  denoised = network(state, ...);  state = denoised
 What the executor does with a table of values (executor.py) is done with the values of one graph: a network's inputs are values of
 that name, its outputs become such values, the loop leaves x0 under the state's name. Nodes and weights stay as they are, their
 names get the network's before them; so the graph computes what the chain does, but for what a runtime fuses across a seam.

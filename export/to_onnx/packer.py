@@ -64,8 +64,8 @@ def _load_model(bundle: Bundle, role: str) -> ir.Model:
     for tensor in tensors:
         if isinstance(tensor, ir.ExternalTensor) and find_file(bundle, f"{role}/{Path(tensor.location).as_posix()}") is None:
             raise BundleError(
-                f"{bundle.folder}/{role}/{GRAPH} reads weights from {tensor.location!r}, which the manifest does not name; do not "
-                "use this bundle"
+                f"{bundle.folder}/{role}/{GRAPH} reads weights from {tensor.location!r}, which the manifest does not name; do "
+                "not use this bundle"
             )
     return model
 
@@ -93,9 +93,7 @@ def _write_model(model: ir.Model, layout: Layout, folder: Path) -> None:
             f"{destination.longest_file:,}: export the student in fewer bits"
         )
     limit = layout.shard_bytes or destination.shard_bytes or None
-    shards = external_data.unload_from_model(
-        model, folder, DATA, size_threshold_bytes=INLINE_BYTES, max_shard_size_bytes=limit
-    )
+    shards = external_data.unload_from_model(model, folder, DATA, size_threshold_bytes=INLINE_BYTES, max_shard_size_bytes=limit)
     ir.save(shards, folder / GRAPH)
     for path in folder.iterdir():
         with path.open("r+b") as file:

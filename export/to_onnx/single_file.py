@@ -47,7 +47,7 @@ def split_model(model: onnx.ModelProto, folder: Path) -> dict[str, Span]:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             said = {entry.key: entry.value for entry in tensor.external_data}
             if not said.get("length", "").isdecimal() or not said.get("offset", "0").isdecimal():
-                raise BundleError(f"{folder}: the weight {tensor.name!r} does not say where its bytes end; export the student again")
+                raise BundleError(f"{folder}: the weight {tensor.name!r} does not say where it ends; export the student again")
             spans[tensor.name] = Span(folder / said["location"], int(said.get("offset", "0")), int(said["length"]))
     return spans
 
@@ -72,7 +72,8 @@ def write_single_file(model: onnx.ModelProto, spans: Mapping[str, Span], path: P
     graph.ClearField("initializer")
     graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in spans)
     begin, rest = graph.SerializeToString(deterministic=True), whole.SerializeToString(deterministic=True)
-    heads = [(_head(tensor, spans[tensor.name]), spans[tensor.name]) for tensor in model.graph.initializer if tensor.name in spans]
+    moved = [tensor for tensor in model.graph.initializer if tensor.name in spans]
+    heads = [(_head(tensor, spans[tensor.name]), spans[tensor.name]) for tensor in moved]
     length = len(begin) + sum(len(head) + span.length for head, span in heads)
     with path.open("xb") as file:
         file.write(rest + _tag(MODEL_GRAPH) + _varint(length) + begin)

@@ -60,6 +60,7 @@ TARGET = CoreAITarget(
     exporter="to_coreai",
     files=r"model\.aimodel/.+",
     runtimes=("coreai",),
+    ships_to=("apple",),
     options=(apple.DEPLOYMENT_TARGET, apple.COMPUTE_UNIT),
     lacks={
         "dynamic": "Core AI assets are captured at one size of picture; the nearest that can is onnx-int8",

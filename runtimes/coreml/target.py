@@ -116,6 +116,7 @@ TARGET = CoreMLTarget(
     files=r"model(_\d+)?\.mlpackage/.+",
     tensor_header=128,  # 64 bytes, and padding to 64
     runtimes=("coreml", "coreml-checker"),
+    ships_to=("apple",),
     options=(apple.DEPLOYMENT_TARGET, PART_MEGABYTES, apple.COMPUTE_UNIT),
     lacks={
         "dynamic": "a Neural Engine program is compiled for one size, and packages are cut and checked at that size; the nearest "

@@ -57,6 +57,7 @@ TARGET = OnnxTarget(
     panel="ONNX",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("onnx",),
+    ships_to=("web", "node", "cpp", "windows"),
     rounds_output=rounds_output,
     rewrites=(
         "gather_rows",

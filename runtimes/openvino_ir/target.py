@@ -80,6 +80,7 @@ TARGET = OpenVinoTarget(
     exporter="to_openvino",
     files=r"openvino_model\.(xml|bin)",
     runtimes=("openvino",),
+    ships_to=("cpp", "windows"),
     rewrites=("tokens_last", "unsigned_inputs"),
     options=(COMPUTE_UNIT, FREE_SIZES, LAYOUT),
     metrics=(Metric("load_s"), Metric("kernels_*")),

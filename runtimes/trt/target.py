@@ -164,6 +164,7 @@ TARGET = TrtTarget(
     built_files=r"model\.sm\d+\.(engine|layers\.txt)",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
+    ships_to=("cpp", "windows"),
     options=(BUILDER,),
     lacks={
         "dynamic": "an engine's kernels are chosen, and its memory planned, for one size of picture; the nearest that can is "

@@ -16,6 +16,7 @@ from sprint_export.errors import BundleError, InputError, MachineError, RefusedE
 if TYPE_CHECKING:
     from sprint_export.conversion import convert, convert_targets
     from sprint_export.export import export_student
+    from sprint_export.packing import pack_bundle
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle, open_bundle
     from sprint_export.specialize import specialize_student
@@ -28,6 +29,7 @@ __all__ = [  # noqa: RUF022 grouped: the whole, its stages in order, the errors
     "convert",
     "convert_targets",
     "open_bundle",
+    "pack_bundle",
     # stages
     "load_student",
     "specialize_student",
@@ -53,6 +55,7 @@ _HOMES = {
     "validate_bundle": "validate",
     "convert": "conversion",
     "convert_targets": "conversion",
+    "pack_bundle": "packing",
 }
 
 

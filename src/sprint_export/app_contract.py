@@ -4,8 +4,9 @@ An app in any language reads this one file, ships the files it lists, and draws 
 it is left to guess: which graphs run in which order, what a prompt goes through on its way to ids, the sampler's formula with its
 times, the noise of a seed, how values become pixels. docs/bundle.md explains it, app.schema.json is its schema.
 
-Of a bundle's files those ship that a graph's runtime opens (kinds `graph`, `weights`, `package`), and the tokenizer. Engines
-stand beside them: an app takes its device's, or the graph. A network that another one replaces does not run, and does not ship.
+Of a bundle's files those ship that a graph's runtime opens (kinds `graph`, `weights`, `package`), the tokenizer, and what a
+packed folder says of licences. Engines stand beside them: an app takes its device's, or the graph. A network that another one
+replaces does not run, and does not ship.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sprint_export.bundle_files import REFERENCE, TOKENIZER
+from sprint_export.bundle_files import LICENCES, REFERENCE, TOKENIZER
 from sprint_export.noise import GENERATOR
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord, Part
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
@@ -42,7 +43,7 @@ def describe_app(bundle: Bundle, ending: int = 0, examples: Sequence[str] = ()) 
     sizes = find_sizes(bundle)
     networks = list_running(bundle)
     graphs = {record.role: [_describe_graph(bundle, record, part) for part in record.parts] for record in networks}
-    shipped = {path for parts in graphs.values() for graph in parts for path in graph["files"]} | {TOKENIZER}
+    shipped = {path for parts in graphs.values() for graph in parts for path in graph["files"]} | {TOKENIZER, LICENCES}
     files = {artifact.path: artifact for artifact in bundle.artifacts if artifact.path in shipped}
     has_reference = any(artifact.path == REFERENCE for artifact in bundle.artifacts)
     return {

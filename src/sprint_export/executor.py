@@ -134,7 +134,8 @@ class Executor:
         import numpy as np
 
         if not is_loop(group):
-            return self._run_stages(group, values)
+            state = {} if self.chain.has_loop else {self.chain.names.state: noise[0]}
+            return self._run_stages(group, state | values)
         names, rows = self.chain.names, self.plan.rows(len(noise)) if rows is None else rows
 
         def denoise(x: Array, step: int) -> Array:

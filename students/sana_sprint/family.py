@@ -61,6 +61,10 @@ class SanaSprint(Family):
     hub_ids = HUB_IDS
     schedules = SCHEDULES
     completed_by = COMPLETED_BY
+    notices = (
+        "Released SANA-Sprint checkpoints hold Gemma 2's text encoder and tokenizer: Gemma Terms of Use, "
+        "https://ai.google.dev/gemma/terms, and the notice that they ask for",
+    )
     holds_prefix = True
 
     def load(

@@ -13,6 +13,7 @@ import typer
 from sprint_export.clear_errors import check_space
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.pack import pack
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.compute import check_compute, choose_compute
@@ -37,6 +38,7 @@ def add_verbs(app: typer.Typer) -> None:
     app.command("list")(list_names)
     for verb in (inspect, run, validate, bench, build):
         app.command()(verb)
+    app.command()(pack)
 
 
 def show_results(results: Sequence[Report | Bundle], as_json: bool, as_list: bool = False) -> None:

@@ -88,3 +88,8 @@ class Bundle:
     key: str
     tools: Mapping[str, str]
     runtimes: Mapping[str, str]  # what opens it: a library or system -> its oldest version; an engine's builder -> the only one
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it holds what ships alone: no layers, no recipe, nothing that only validation reads."""
+        return any(artifact.kind == "licence" for artifact in self.artifacts)

@@ -3,7 +3,8 @@
 A stage reads and writes values by name: its network's inputs and outputs. Stages run in order; those of `each step` stand
 together and are the sampler's loop, which replaces the state x_s by x0 at the end (sampler.py). An optional stage is skipped
 where one of its inputs is not given; who reads what it would have written reads zeros. A stage that replaces another runs in
-its place wherever both are there.
+its place wherever both are there. Where no stage runs in each step, the sampler is a part of a network, which reads the noise of
+its one step as the state.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class Chain:
 
     stages: tuple[Stage, ...]
     names: ValueNames
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether the sampler's steps are run around networks, and not within one."""
+        return any(is_loop((stage,)) for stage in self.stages)
 
     @property
     def roles(self) -> tuple[str, ...]:

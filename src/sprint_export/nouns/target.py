@@ -98,7 +98,7 @@ class Target(ABC):
     `exporter` names the folder of export/ that writes its files, `runtimes` the members of runtimes/ that can run them, best
     first, `extra` and `panel` what brings its libraries and heads its options in --help. `options` are its own, `lacks` the
     options and precisions that people ask for and that it cannot have, each with the reason and the nearest that can.
-    `metrics` are the rows that only its reports have.
+    `metrics` are the rows that only its reports have, `ships_to` the apps that its bundles can be packed for.
 
     `offers` says what its names of precisions mean; a recipe's rule may give the scheme or the name. `rounds_output(scheme,
     shape)` says whether its kernel for such a layer gives 8 bits back, so that the output's range must be known.
@@ -125,6 +125,7 @@ class Target(ABC):
     lacks: Mapping[str, str] = field(default_factory=dict)  # option or precision -> why, and the nearest that can
     metrics: tuple[Metric, ...] = ()
     gates: tuple[Gate, ...] = ()  # that its bundles must meet, beside the scheme's
+    ships_to: tuple[str, ...] = ()  # destinations (nouns/destination.py) whose loaders take its files
     needs_build: ClassVar[bool] = False  # True of a BuiltTarget, whose graphs come with a shadow that runs where engines cannot
 
     @property
