@@ -54,7 +54,7 @@ def check_chain(bundle: Bundle) -> None:
 def _check_within(bundle: Bundle) -> None:
     """Without a loop the sampler is a network's: it takes one step, of noise as it is."""
     plan = bundle.plan
-    demand(bundle.chain.names.denoised == "", "chain.names.denoised", repr(bundle.chain.names.denoised), "none without a loop")
+    demand(not bundle.chain.names.denoised, "chain.stages", "a loop of []", "one, unbroken")
     demand(plan.starts_from_noise, "plan.starts_from_noise", plan.starts_from_noise, "true where no stage runs in each step")
     demand(len(plan.times) == 1, "plan.times", list(plan.times), "one time where no stage runs in each step")
 

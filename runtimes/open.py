@@ -126,7 +126,8 @@ def _check_beside(bundle: Bundle, graph: Path, suffix: str | None) -> None:
         )
     package = next((parent for parent in graph.parents if parent.suffix == suffix), None)
     inside = [path for path in package.rglob("*") if path.is_file()] if package else []
-    for path in (*inside, graph.with_name(graph.name + ".data"), graph.with_suffix(".bin")):
+    weights = sorted(graph.parent.glob(f"{graph.stem}*.data"))
+    for path in (*inside, *weights, graph.with_suffix(".bin")):
         name = path.relative_to(bundle.folder).as_posix()
         if path.exists() and find_file(bundle, name) is None:
             raise BundleError(f"{path} lies beside {graph.name} and the manifest does not name it; do not use this bundle")

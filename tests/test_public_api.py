@@ -21,6 +21,7 @@ VERBS = (
     "validate_bundle",
     "convert",
     "convert_targets",
+    "pack_bundle",
 )
 ERRORS = ("SprintExportError", "InputError", "RefusedError", "BundleError", "MachineError")
 

@@ -12,7 +12,7 @@ import torch
 
 from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.compute import CPU, Compute
-from sprint_export.errors import BundleError, InputError
+from sprint_export.errors import BundleError, InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.bundle import Bundle
@@ -114,6 +114,10 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     progress(CHECKING, 0, 1)
     bundle = read_bundle(folder)
     progress(CHECKING, 1, 1)
+    if bundle.is_packed:
+        raise RefusedError(
+            f"{folder} is packed: it holds what ships, not what a validation compares; validate the bundle it was packed from"
+        )
     target = load_target(bundle.target)
     gates = read_gates(inquiry.gates)
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)

@@ -68,7 +68,7 @@ def check_packing(packing: Packing) -> None:
     ships_to = load_target(bundle.target).ships_to
     if destination.name not in ships_to:
         raise RefusedError(
-            f"a {bundle.target} bundle cannot be packed for {destination.name} ({destination.title}); choose from: "
+            f"{bundle.target} bundles cannot be packed for {destination.name} ({destination.title}); choose from: "
             f"{', '.join(ships_to) or '(none)'}"
         )
     if missing := bundle.chain.list_missing([record.role for record in bundle.components]):

@@ -114,7 +114,7 @@ def _move(graph: ir.Graph, role: str, table: Mapping[str, ir.Value], joined: ir.
             value.const_value.name = value.name
         joined.register_initializer(value)
     for node in nodes:
-        node.name = f"{role}/{node.name}"
+        node.name = f"{role}/{node.name}" if node.name else None
         for value in node.outputs:
             if value.name:
                 value.name = f"{role}/{value.name}"

@@ -91,7 +91,7 @@ def _head(tensor: onnx.TensorProto, span: Span) -> bytes:
     inner.CopyFrom(tensor)
     inner.ClearField("external_data")
     inner.ClearField("data_location")
-    fields = inner.SerializeToString(deterministic=True) + _tag(TENSOR_RAW_DATA) + _varint(span.length)
+    fields = bytes(inner.SerializeToString(deterministic=True)) + _tag(TENSOR_RAW_DATA) + _varint(span.length)
     return _tag(GRAPH_INITIALIZER) + _varint(len(fields) + span.length) + fields
 
 

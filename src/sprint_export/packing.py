@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sprint_export.errors import InputError, MachineError
-from sprint_export.export.bundle import read_bundle
+from sprint_export.bundle_files import MANIFEST
+from sprint_export.errors import BundleError, InputError, MachineError
+from sprint_export.export.bundle import hash_file, read_bundle
 from sprint_export.export.packing.gather import Packing, check_packing, gather_packed
 from sprint_export.export.packing.packer import Layout, load_packer
 from sprint_export.export.publishing import publish_bundle
@@ -28,6 +29,7 @@ from sprint_export.work_folder import claim_bundle
 if TYPE_CHECKING:
     from sprint_export.session import Array
 
+MOST_APART = 2  # of 255; more is another picture, and nothing is published
 PROMPT, SEED = "a red circle above a blue square", 0  # what both draw
 WEB_SAFE_FILE = 0x7FE00000  # bytes of the longest ArrayBuffer that Chrome makes (nouns/destination.py)
 LARGEST_SHARD_MB = 4000
@@ -106,13 +108,15 @@ def pack_bundle(
     Raises:
         InputError: no bundle there, an unknown destination, or something else than a bundle at `out`.
         RefusedError: the target does not ship there, or its networks cannot be one graph.
-        BundleError: a file is damaged, or the packed folder draws another picture without a word from the runtime.
+        BundleError: a file is damaged, or the packed folder draws another picture.
         MachineError: a library is missing, another run works on `out`, or the disk is full.
     """
     source = read_bundle(Path(bundle))
     layout = Layout(find_destination(destination), _read_shard(shard_megabytes))
     packing = Packing(source, layout, one_graph)
     check_packing(packing)
+    if one_graph and not draws:
+        raise InputError("one graph is checked by the picture that it draws; leave --no-draw out")
     check_installed((*load_packer(load_target(source.target)).needs, *(DRAWING if draws else ())))
     folder = _choose_out(source.folder, destination, out, overwrite)
     present = read_present(folder, overwrite)
@@ -147,6 +151,8 @@ def _choose_out(source: Path, destination: str, out: str | Path | None, overwrit
 def _describe(packed: Bundle, destination: str, is_new: bool = True) -> Packed:
     """Its files as they lie there, the manifest among them."""
     found = {each.path: PackedFile(each.path, each.bytes, each.sha256) for each in packed.artifacts}
+    manifest = packed.folder / MANIFEST
+    found[MANIFEST] = PackedFile(MANIFEST, manifest.stat().st_size, hash_file(manifest))
     files = sorted(found.values(), key=lambda file: (-file.bytes, file.path))
     notes = tuple(
         f"{file.path} is longer than the longest ArrayBuffer of Chrome ({WEB_SAFE_FILE:,} bytes): one tensor alone is; ONNX "
@@ -177,7 +183,13 @@ def _compare(source: Bundle, packed: Bundle, progress: Progress) -> tuple[Compar
     progress(Step("drawing"), 2, 2)
     first, second = drawn
     pixels = np.abs(to_uint8(first).astype(np.int16) - to_uint8(second).astype(np.int16))
-    return Comparison(name, int(pixels.max()), float(np.abs(first - second).max())), ""
+    found = Comparison(name, int(pixels.max()), float(np.abs(first - second).max()))
+    if found.pixels > MOST_APART:
+        raise BundleError(
+            f"the packed folder draws another picture than {source.folder}: {found.pixels} of 255 apart, expected at most "
+            f"{MOST_APART}; nothing was published. Pack it without --one-graph, or export the student again"
+        )
+    return found, ""
 
 
 def _draw(bundle: Bundle, runtime: str) -> Array:

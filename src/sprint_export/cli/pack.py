@@ -61,17 +61,15 @@ def _tabulate(packed: Packed) -> dict[str, Any]:
 
 def _describe(packed: Packed) -> list[str]:
     """A line a file, then the whole, and what was compared."""
-    width = max(len(file.path) for file in packed.files)
+    width, found = max(len(file.path) for file in packed.files), packed.comparison
     lines = [f"{file.path:<{width}}  {file.bytes:>15,} bytes" for file in packed.files]
-    lines.append(
-        f"{packed.folder}: {len(packed.files)} files, {packed.bytes / 1e6:,.2f} MB; the largest is {packed.largest.path}"
-    )
+    whole = f"{len(packed.files)} files, {packed.bytes / 1e6:,.2f} MB"
+    lines.append(f"{packed.folder}: {whole}; the largest is {packed.largest.path}")
     if not packed.is_new:
-        return [*lines, "packed from the same bundle in the same way; nothing to do"]
-    if packed.comparison is not None:
-        found = packed.comparison
-        return [
-            *lines,
-            f"one picture beside the bundle's on {found.runtime}: at most {found.pixels} of 255 apart ({found.values:g})",
-        ]
-    return [*lines, f"no picture was drawn: {packed.undrawn}"] if packed.undrawn else lines
+        lines.append("packed from the same bundle in the same way; nothing to do")
+    if found is not None:
+        apart = f"at most {found.pixels} of 255 apart, {found.values:g} before rounding"
+        lines.append(f"one picture beside the bundle's on {found.runtime}: {apart}")
+    if packed.undrawn:
+        lines.append(f"no picture was drawn: {packed.undrawn}")
+    return lines

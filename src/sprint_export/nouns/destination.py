@@ -1,10 +1,10 @@
 """Where a packed folder goes, and what fits there: sizes of files that its loaders take; standard library only.
 
 In a browser the longest ArrayBuffer of Chrome has 0x7fe00000 bytes and a WebAssembly memory of 32 bits 4 GB; ONNX Runtime Web
-keeps what is longer than 2 GB in memory that cannot be handed to a worker (onnxruntime.ai, "Working with Large Models"). So weights
-beside a graph stand in files of 10^9 bytes, which may also be fetched, hashed and kept one by one. Weights inside a graph are in
-that one memory as the file, as its message and as tensors: there only few may be. Elsewhere files are read from a disk; a protobuf
-message, a graph with its weights inside, ends at 2^31 - 1 bytes.
+keeps what is longer than 2 GB in memory that cannot be handed to a worker (onnxruntime.ai, "Working with Large Models"). So
+weights beside a graph stand in files of 10^9 bytes, which are fetched, hashed and kept one by one. Weights inside a graph are in
+that one memory as the file, as its message and as tensors: there only few may be. Elsewhere files are read from a disk; a
+protobuf message, a graph with its weights inside, ends at 2^31 - 1 bytes.
 """
 
 from __future__ import annotations
