@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 
 from sprint_export.app_contract import list_running
-from sprint_export.bundle_files import LICENCES, MANIFEST, TOKENIZER
+from sprint_export.bundle_files import APP, LICENCES, MANIFEST, TOKENIZER
 from sprint_export.errors import BundleError, RefusedError
-from sprint_export.export.bundle import hash_file, locate, make_artifact, write_app, write_bundle
+from sprint_export.export.app_checks import AppError, read_app, read_beyond
+from sprint_export.export.bundle import find_file, hash_file, locate, make_artifact, write_app, write_bundle
 from sprint_export.export.packing.licences import describe_licences
 from sprint_export.export.packing.packer import SHIPPED, Layout, load_packer
 from sprint_export.export.packing.tokenizer_file import shorten_json
@@ -117,7 +118,15 @@ def gather_packed(packing: Packing, work: Path, progress: Progress) -> Bundle:
         plan = StepPlan((1.0,), bundle.plan.guidance, bundle.plan.dtype, starts_from_noise=True)
         packed = replace(packed, chain=_one_stage(bundle), plan=plan)
     write_bundle(packed)
-    return write_app(packed)
+    return write_app(packed, _read_examples(bundle))
+
+
+def _read_examples(bundle: Bundle) -> tuple[str, ...]:
+    """Prompts that the student draws well, by the bundle's `app.json`, where it has one."""
+    try:
+        return read_beyond(read_app(bundle.folder)).examples if find_file(bundle, APP) is not None else ()
+    except AppError as error:
+        raise BundleError(f"{bundle.folder / APP} is damaged ({error}); copy or export it again") from error
 
 
 def _pack_networks(packing: Packing, folder: Path, progress: Progress) -> list[Finished]:
