@@ -85,12 +85,12 @@ def test_licences_name_the_student_and_its_terms(packed: Path) -> None:
 
 def test_one_graph_of_all_networks_gives_the_chains_very_bits(bundle: Path, tmp_path: Path) -> None:
     result = pack_bundle(bundle, "web", tmp_path / "one", one_graph=True)
-    assert list_files(tmp_path / "one") == TEXTS | {"pipeline/model.onnx"}
+    assert list_files(tmp_path / "one") == TEXTS | {"one_graph/model.onnx"}
     assert result.comparison is not None
     assert result.comparison.values == 0
     pipeline = open_bundle(bundle)
     noise = make_noise(5, 1, 2, pipeline.latent_shape)
-    session = onnxruntime.InferenceSession(str(tmp_path / "one/pipeline/model.onnx"), make_options())
+    session = onnxruntime.InferenceSession(str(tmp_path / "one/one_graph/model.onnx"), make_options())
     ids, mask = pipeline.reader.read(PROMPTS)
     for i, table in enumerate(pipeline.draw(PROMPTS, noise=noise)):
         (picture,) = session.run(
@@ -99,7 +99,7 @@ def test_one_graph_of_all_networks_gives_the_chains_very_bits(bundle: Path, tmp_
         np.testing.assert_array_equal(picture, table["image"])
     np.testing.assert_array_equal(open_bundle(tmp_path / "one")(PROMPTS, seed=5), pipeline(PROMPTS, seed=5))
     app = json.loads((tmp_path / "one" / APP).read_text("utf-8"))
-    assert app["stages"] == [{"network": "pipeline", "when": "once"}]
+    assert app["stages"] == [{"network": "one_graph", "when": "once"}]
     assert app["sampler"]["start"] == "noise"
     assert "denoised" not in app["values"]
 

@@ -37,7 +37,7 @@ from sprint_export.nouns.student import StepPlan
 from sprint_export.progress import Progress, Step
 from sprint_export.registry import load_target
 
-ONE_GRAPH = "pipeline"  # the role of all networks together
+ONE_GRAPH = "one_graph"  # the role of all networks together
 GRAPH = "model.onnx"
 
 

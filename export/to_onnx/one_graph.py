@@ -42,7 +42,7 @@ def join_graphs(stages: Sequence[Stage], models: Mapping[str, ir.Model], names: 
     """
     first = models[stages[0].role]
     table: dict[str, ir.Value] = {}
-    joined = ir.Graph((), (), nodes=(), opset_imports=_merge_opsets(models), name="pipeline")
+    joined = ir.Graph((), (), nodes=(), opset_imports=_merge_opsets(models), name="one_graph")
     for stage in stages:
         graph = models[stage.role].graph
         for given in sorted(graph.inputs, key=lambda value: value.name == names.state):  # the noise comes last

@@ -95,7 +95,9 @@ def _write_model(model: ir.Model, layout: Layout, folder: Path) -> None:
         )
     limit = layout.shard_bytes or destination.shard_bytes or None
     with hush():  # it warns of a tensor that is larger than a shard: what has a file of its own is seen in the list
-        shards = external_data.unload_from_model(model, folder, DATA, size_threshold_bytes=INLINE_BYTES, max_shard_size_bytes=limit)
+        shards = external_data.unload_from_model(
+            model, folder, DATA, size_threshold_bytes=INLINE_BYTES, max_shard_size_bytes=limit
+        )
     ir.save(shards, folder / GRAPH)
     for path in folder.iterdir():
         with path.open("r+b") as file:
