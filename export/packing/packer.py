@@ -58,7 +58,7 @@ class Packer:
         Raises:
             RefusedError: the format cannot.
         """
-        raise RefusedError(f"the networks of a {bundle.target} bundle cannot be one graph: only those of ONNX files can")
+        raise RefusedError(f"the networks of {bundle.target} bundles cannot be one graph: only those in ONNX files can")
 
 
 def list_shipped(bundle: Bundle, role: str) -> list[Artifact]:
