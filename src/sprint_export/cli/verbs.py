@@ -76,10 +76,10 @@ def _show_result(result: Report | Bundle) -> None:
 
 @takes_options()
 def list_names(
-    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")],
+    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices, recipes or providers")],
     as_json: o.Json = False,
 ) -> None:
-    """List students, targets, precisions, devices or recipes."""
+    """List students, targets, precisions, devices, recipes or providers."""
     from sprint_export.inspection import list_names as find_names
 
     found = find_names(what)
@@ -160,6 +160,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
     runtime: o.Runtime = None,
+    provider: o.Provider = None,
     **given: Any,
 ) -> None:
     """Draw pictures."""
@@ -172,12 +173,15 @@ def run(
         _check_request(bundle, steps, len(prompts), asked)  # a mistake is said before networks are loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         progress(Step("loading", "networks"), 0, 1)
-        pipeline = open_bundle(bundle, runtime, steps=steps)
+        pipeline = open_bundle(bundle, runtime, steps=steps, provider=provider)
         progress(Step("loading", "networks"), 1, 1)
-        note(f"runs on {pipeline.description}")
+        before = pipeline.description
+        note(f"runs on {before}")
         if unknown := pipeline.reader.list_unknown(prompts):
             note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
         pictures = pipeline(prompts, seed=seed, **asked)
+        if pipeline.description != before:  # a provider's share is known once it ran
+            note(f"ran on {pipeline.description}")
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
         _save_picture(picture, path)
@@ -239,6 +243,7 @@ def validate(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
     runtime: o.Runtime = None,
+    provider: o.Provider = None,
     as_json: o.Json = False,
     *,
     variant: str | None,
@@ -251,7 +256,7 @@ def validate(
     from sprint_export.students.source import check_source
     from sprint_export.validate.pace import read_budget
 
-    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime)
+    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime, provider)
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
@@ -269,7 +274,7 @@ def validate(
         from sprint_export.validate import validate_bundle
 
         loaded = None if student is None else load_student(student, variant, parts)
-        asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
+        asked |= {"gates": demands, "runtime": runtime, "provider": provider, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
     show_results([report], as_json)
 
@@ -279,6 +284,7 @@ def bench(
     bundle: o.Folder,
     runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
     runtime: o.Runtime = None,
+    provider: o.Provider = None,
     as_json: o.Json = False,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
@@ -286,7 +292,7 @@ def bench(
     from sprint_export.validate.latency import time_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        report = time_bundle(bundle, runs, runtime, progress)
+        report = time_bundle(bundle, runs, runtime, progress, provider)
     show_results([report], as_json)
 
 
