@@ -89,7 +89,7 @@ def here(tmp_path: Path) -> Path:
         ("", 2, ["target"]),
         ("--targt trt-fp8", 2, ["No such option: --targt", "See: sprint-export --help"]),
         ("lst targets", 2, ["No such command 'lst'"]),
-        ("list engines", 2, ["unknown list 'engines'; choose from: devices, precisions, recipes, students, targets"]),
+        ("list engines", 2, ["unknown list 'engines'; choose from: devices, precisions, providers, recipes, students, targets"]),
         ("inspect full", 2, ["full is not a bundle: it has no bundle.json", "--out full"]),
         ("run nowhere a-prompt", 2, ["nowhere is not a bundle"]),
         ("run full a-prompt -o missing/a.png", 2, ["-o missing/a.png: the folder", "does not exist"]),

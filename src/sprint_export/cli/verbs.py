@@ -150,7 +150,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
             show(line)
 
 
-@takes_options(*o.REQUEST_OPTIONS)
+@takes_options(o.PROVIDER, *o.REQUEST_OPTIONS)
 def run(
     bundle: o.Folder,
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
@@ -160,7 +160,8 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
     runtime: o.Runtime = None,
-    provider: o.Provider = None,
+    *,
+    provider: str | None,
     **given: Any,
 ) -> None:
     """Draw pictures."""
@@ -235,7 +236,7 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
-@takes_options(*o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
+@takes_options(o.PROVIDER, *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -243,7 +244,6 @@ def validate(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
     runtime: o.Runtime = None,
-    provider: o.Provider = None,
     as_json: o.Json = False,
     *,
     variant: str | None,
@@ -256,7 +256,7 @@ def validate(
     from sprint_export.students.source import check_source
     from sprint_export.validate.pace import read_budget
 
-    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime, provider)
+    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime, asked["provider"])
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
@@ -274,18 +274,19 @@ def validate(
         from sprint_export.validate import validate_bundle
 
         loaded = None if student is None else load_student(student, variant, parts)
-        asked |= {"gates": demands, "runtime": runtime, "provider": provider, "compute": choose_compute(asked["compute"], note)}
+        asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
     show_results([report], as_json)
 
 
-@takes_options()
+@takes_options(o.PROVIDER)
 def bench(
     bundle: o.Folder,
     runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
     runtime: o.Runtime = None,
-    provider: o.Provider = None,
     as_json: o.Json = False,
+    *,
+    provider: str | None,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
     _check_drawing()

@@ -17,7 +17,8 @@ class FakeOptions:
     """onnxruntime.SessionOptions, as far as it is used."""
 
     def __init__(self) -> None:
-        self.enable_profiling, self.profile_file_prefix, self.devices = False, "", ()
+        self.enable_profiling, self.profile_file_prefix = False, ""
+        self.devices: tuple[Any, ...] = ()
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Nothing depends on it here."""

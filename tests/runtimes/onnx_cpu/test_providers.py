@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
 from sprint_export.errors import InputError, MachineError, RefusedError, SprintExportError
@@ -183,10 +184,8 @@ def test_the_cpu_is_the_default_and_may_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_session_on_the_cpu_is_not_profiled(tmp_path: Path) -> None:
-    node = small_graphs.onnx.helper.make_node("Add", ["x", "x"], ["y"])
-    path = small_graphs.save_graph(
-        tmp_path / "model.onnx", [node], {"x": [2, 3]}, [2, 3], [], small_graphs.onnx.TensorProto.FLOAT
-    )
+    node = onnx.helper.make_node("Add", ["x", "x"], ["y"])
+    path = small_graphs.save_graph(tmp_path / "model.onnx", [node], {"x": [2, 3]}, [2, 3], [], onnx.TensorProto.FLOAT)
     session = OnnxRuntimeSession(path, (X,), (Y,))
     np.testing.assert_array_equal(session.run(ONES)["y"], 2)
     assert list_findings(session) == [] and session.description.endswith(" CPU")
@@ -196,8 +195,8 @@ def test_a_session_on_the_cpu_is_not_profiled(tmp_path: Path) -> None:
 def test_a_real_profile_names_every_node_that_ran(tmp_path: Path) -> None:
     """Of the installed ONNX Runtime: the form that fake_ort.py stands in for."""
     ort = pytest.importorskip("onnxruntime")
-    nodes = [small_graphs.onnx.helper.make_node("Relu", ["x"], ["z"]), small_graphs.onnx.helper.make_node("Exp", ["z"], ["y"])]
-    path = small_graphs.save_graph(tmp_path / "model.onnx", nodes, {"x": [2, 3]}, [2, 3], [], small_graphs.onnx.TensorProto.FLOAT)
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["z"]), onnx.helper.make_node("Exp", ["z"], ["y"])]
+    path = small_graphs.save_graph(tmp_path / "model.onnx", nodes, {"x": [2, 3]}, [2, 3], [], onnx.TensorProto.FLOAT)
     options = ort.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     session = ort.InferenceSession(str(path), options, providers=[PLAIN])
