@@ -61,6 +61,7 @@ def check(work: Path, device: str, precision: str, role: str) -> dict[str, Any]:
     from sprint_export.export.bundle import read_bundle
     from sprint_export.quantize.torch_session import TorchSession
     from sprint_export.runtimes.open import open_session
+    from sprint_export.runtimes.runtime import load_runtime
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
     from sprint_export.validate.images import psnr_arrays
@@ -75,7 +76,7 @@ def check(work: Path, device: str, precision: str, role: str) -> dict[str, Any]:
         "prompt_mask": np.ones(shapes["prompt_mask"], np.int64),
     }
     wanted = TorchSession(component).run(feeds)["denoised"]
-    session = open_session(bundle, "coreml-checker", role)
+    session = open_session(bundle, load_runtime("coreml-checker"), role)
     start = time.monotonic()
     found = session.run(feeds)["denoised"]
     return {

@@ -111,6 +111,7 @@ def measure_picture(precision: str) -> dict[str, Any]:
     from sprint_export.quantize import quantize_student
     from sprint_export.quantize.torch_session import TorchSession
     from sprint_export.runtimes.open import open_session
+    from sprint_export.runtimes.runtime import load_runtime
     from sprint_export.validate.images import psnr_arrays
 
     target, place = load_target("coreml"), find_device("iphone-15-pro")
@@ -123,7 +124,7 @@ def measure_picture(precision: str) -> dict[str, Any]:
         start = time.monotonic()
         bundle = export_student(student, Deployment(target, precision, place, options), Path(folder) / "out")
         made = time.monotonic() - start
-        session = open_session(bundle, "coreml-checker", DECODER)
+        session = open_session(bundle, load_runtime("coreml-checker"), DECODER)
         start = time.monotonic()
         found = session.run(feeds)["image"]
         checked = time.monotonic() - start

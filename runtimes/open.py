@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.bundle_files import TOKENIZER
-from sprint_export.errors import BundleError, MachineError, unknown_choice
+from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
 from sprint_export.executor import make_executor
 from sprint_export.export.bundle import find_artifact, find_file, find_odd_entry, locate, locate_kind, read_bundle
 from sprint_export.nouns.bundle import Bundle, Part
@@ -18,7 +18,7 @@ from sprint_export.session import OneAtATime, Parts, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sprint_export.session import Session
 
@@ -29,6 +29,7 @@ def open_bundle(
     verify: bool = True,
     one_at_a_time: bool = False,
     steps: int | None = None,
+    provider: str | None = None,
 ) -> Pipeline:
     """A text-to-image pipeline over a bundle's files, on a runtime that can run here.
 
@@ -39,33 +40,53 @@ def open_bundle(
         verify: compare all files with their sha256 first.
         one_at_a_time: keep one component in memory and load the next when it is needed: for students larger than memory.
         steps: one of the step counts the bundle was made for; default: its first.
+        provider: what the runtime's library runs the graphs on, e.g. "cuda", "webgpu" or "openvino" (docs/providers.md); default:
+            its CPU. Nodes that it leaves to the CPU are counted in the first run, and `pipe.description` says how many.
 
     Raises:
         InputError, BundleError: no bundle there, or its files do not fit its manifest.
+        RefusedError: the bundle's graphs are in no form for the provider.
         MachineError: the runtime that was asked for cannot run here, or a component is missing.
     """
     bundle = read_bundle(Path(folder), verify)
     bundle.plan.rows(steps)  # a step count it was not made for is said before anything is loaded
-    return replace(open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time), steps=steps)
+    return replace(open_pipeline(bundle, choose_runtime(bundle, runtime, provider), one_at_a_time), steps=steps)
 
 
-def choose_runtime(bundle: Bundle, runtime: str | None) -> str:
-    """The runtime that was asked for, or the first of the target's that can run here.
+def choose_runtime(bundle: Bundle, runtime: str | None, provider: str | None = None) -> Runtime:
+    """The runtime that was asked for, or the first of the target's that can run here; on the provider that was asked for.
 
     Raises:
-        InputError: the target has no such runtime. MachineError: it, or none of them, can run here.
+        InputError: the target has no such runtime or provider. RefusedError: the target's graphs are in no form for the provider.
+        MachineError: the runtime, or none of them, can run here.
     """
     names = load_target(bundle.target).runtimes
     if runtime is not None and runtime not in names:
         raise unknown_choice(f"runtime for a {bundle.target} bundle:", runtime, names)
-    reasons = {name: _refuse(bundle, name) for name in ((runtime,) if runtime else names)}
-    chosen = next((name for name, reason in reasons.items() if reason is None), None)
+    runtimes = [load_runtime(name) for name in ((runtime,) if runtime else names)]
+    if provider is not None:
+        runtimes = _put_on(bundle, runtimes, provider)
+    reasons = {each: _refuse(bundle, each) for each in runtimes}
+    chosen = next((each for each, reason in reasons.items() if reason is None), None)
     if chosen is None:
-        raise MachineError("; ".join(f"{name} cannot run here: {reason}" for name, reason in reasons.items()))
+        raise MachineError("; ".join(f"{each.title} cannot run here: {reason}" for each, reason in reasons.items()))
     return chosen
 
 
-def open_pipeline(bundle: Bundle, runtime: str, one_at_a_time: bool = False) -> Pipeline:
+def _put_on(bundle: Bundle, runtimes: Sequence[Runtime], provider: str) -> list[Runtime]:
+    """Those that have a provider of that name, on it."""
+    choices = {name for each in runtimes for name in each.list_providers()}
+    if not choices:
+        runtimes[0].on(provider)
+    if provider not in choices:
+        raise unknown_choice(f"provider for a {bundle.target} bundle:", provider, choices)
+    reason = load_target(bundle.target).refuse_provider(bundle.precision, provider)
+    if reason is not None:
+        raise RefusedError(reason)
+    return [each.on(provider) for each in runtimes if provider in each.list_providers()]
+
+
+def open_pipeline(bundle: Bundle, runtime: Runtime, one_at_a_time: bool = False) -> Pipeline:
     """A bundle's sessions on one runtime, chained.
 
     Raises:
@@ -88,7 +109,7 @@ def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     return Pipeline(executor, reader, bundle.latent_shape, sizes=find_sizes(bundle))
 
 
-def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
+def open_session(bundle: Bundle, runtime: Runtime, role: str) -> Session:
     """One component on one runtime: its engine, its graph, or the shadow of a graph that was made for another target.
 
     A component in several parts becomes one session that runs them in turn.
@@ -96,18 +117,18 @@ def open_session(bundle: Bundle, runtime: str, role: str) -> Session:
     Raises:
         BundleError: the bundle has no such file.
     """
-    opener = load_runtime(runtime)
     record = next(record for record in bundle.components if record.role == role)
     if len(record.parts) > 1:
-        return Parts([_open_part(bundle, opener, role, part) for part in record.parts])
-    return _open_part(bundle, opener, role, record.parts[0])
+        return Parts([_open_part(bundle, runtime, role, part) for part in record.parts])
+    return _open_part(bundle, runtime, role, record.parts[0])
 
 
 def _open_part(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Session:
     if runtime.opens_engines:
         path = locate_kind(bundle, role, "engine", bundle.device)
     else:
-        path = locate_kind(bundle, role, "shadow") or locate(bundle, f"{role}/{part.graph}")
+        shadow = locate_kind(bundle, role, "shadow") if runtime.opens_shadows else None
+        path = shadow or locate(bundle, f"{role}/{part.graph}")
     if path is None:
         raise BundleError(
             f"{bundle.folder} has no engine of {role} for {bundle.device}; build it with: sprint-export build {bundle.folder}"
@@ -133,9 +154,9 @@ def _check_beside(bundle: Bundle, graph: Path, suffix: str | None) -> None:
             raise BundleError(f"{path} lies beside {graph.name} and the manifest does not name it; do not use this bundle")
 
 
-def _refuse(bundle: Bundle, name: str) -> str | None:
+def _refuse(bundle: Bundle, runtime: Runtime) -> str | None:
     """Why a runtime cannot open the bundle here, or None; an engine opens in the one version of its builder."""
-    runtime, versions = load_runtime(name), bundle.runtimes
+    versions = bundle.runtimes
     if runtime.opens_engines:
         engine = find_artifact(bundle, bundle.components[0].role, "engine", bundle.device)
         if engine is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from sprint_export.errors import InputError
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.registry import load_member
 
@@ -22,6 +23,28 @@ class Runtime(ABC):
     name: str
     opens_engines: ClassVar[bool] = False  # what a target built for the bundle's device, not the graph itself
     package: ClassVar[str | None] = None  # how a folder is called that its library reads as one file
+
+    @property
+    def title(self) -> str:
+        """What tells it from others: its name and, where one was asked for, its provider."""
+        return self.name
+
+    @property
+    def opens_shadows(self) -> bool:
+        """Whether it takes the shadow of a graph that was made for another runtime, where there is one."""
+        return True
+
+    def list_providers(self) -> Mapping[str, str]:
+        """What its library can run a graph on, e.g. ONNX Runtime's execution providers: name -> meaning; {}: no choice."""
+        return {}
+
+    def on(self, provider: str) -> Runtime:
+        """The same runtime on one of its providers.
+
+        Raises:
+            InputError: it has no providers.
+        """
+        raise InputError(f"runtime {self.name} has no provider {provider!r}; leave --provider out, or --runtime")
 
     @abstractmethod
     def can_run(self) -> str | None:

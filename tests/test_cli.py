@@ -22,7 +22,7 @@ from tests.tree import ROLES, ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"
 TARGETS = "coreai-fp16, coreai-fp32, coreai-fp8, coreai-int8, coreai-w8a8, coreml-fp16, coreml-fp32, coreml-int8, "
-TARGETS += "coreml-w4, coreml-w6, coreml-w8a8, onnx-fp16, onnx-fp32, onnx-fp8, onnx-fp8a16, onnx-int8, "
+TARGETS += "coreml-w4, coreml-w6, coreml-w8a8, gpu-fp8, gpu-int8, onnx-fp16, onnx-fp32, onnx-fp8, onnx-fp8a16, onnx-int8, "
 TARGETS += "onnx-w4a16, openvino-fp16, openvino-int8, trt-bf16, trt-fp8, trt-fp8a16, trt-int8, trt-w4a16"
 TWO = ("--component", "text_encoder", "--component", "vae_decoder")  # float32: 2.0 and 2.1 MB
 
@@ -89,7 +89,7 @@ def here(tmp_path: Path) -> Path:
         ("", 2, ["target"]),
         ("--targt trt-fp8", 2, ["No such option: --targt", "See: sprint-export --help"]),
         ("lst targets", 2, ["No such command 'lst'"]),
-        ("list engines", 2, ["unknown list 'engines'; choose from: devices, precisions, recipes, students, targets"]),
+        ("list engines", 2, ["unknown list 'engines'; choose from: devices, precisions, providers, recipes, students, targets"]),
         ("inspect full", 2, ["full is not a bundle: it has no bundle.json", "--out full"]),
         ("run nowhere a-prompt", 2, ["nowhere is not a bundle"]),
         ("run full a-prompt -o missing/a.png", 2, ["-o missing/a.png: the folder", "does not exist"]),

@@ -140,7 +140,9 @@ def test_the_recipes_are_listed_with_what_they_mean() -> None:
         "a family's own, beside the shared ones"
     )
     assert all(found.values())
-    with pytest.raises(InputError, match="unknown list 'engines'; choose from: devices, precisions, recipes, students, targets"):
+    with pytest.raises(
+        InputError, match="unknown list 'engines'; choose from: devices, precisions, providers, recipes, students, targets"
+    ):
         list_names("engines")
 
 

@@ -65,6 +65,7 @@ class Inquiry:
             128 px or where `count` or prompts are given, else 3m.
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
+        provider: likewise.
         compute: where torch draws both of its sides: the reference, and what the bundle's graphs are compared with.
     """
 
@@ -74,6 +75,7 @@ class Inquiry:
     gates: Sequence[str | Gate] = ()
     runtime: str | None = None
     compute: Compute = CPU
+    provider: str | None = None
 
 
 def validate_bundle(
@@ -92,7 +94,7 @@ def validate_bundle(
         student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         progress: is told (step, done, total).
-        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute.
+        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute, provider.
 
     Returns:
         The report; `report.passed` says whether all gates were met.
@@ -121,7 +123,8 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     target = load_target(bundle.target)
     gates = read_gates(inquiry.gates)
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
-    choose_runtime(bundle, inquiry.runtime)  # a mistake in it, or a library it lacks, is said before anything is drawn
+    # A mistake in it, or a library it lacks, is said before anything is drawn.
+    runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)
     student = student or _load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
@@ -135,7 +138,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     check_judged([gate.metric for gate in gates], prompts, picture_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     kept, pace = keep_unfinished(bundle), Pace(len(prompts), budget)
-    drawing = Drawing(bundle, student, inquiry.runtime, is_timed, kept, progress, inquiry.compute)
+    drawing = Drawing(bundle, student, runtime, is_timed, kept, progress, inquiry.compute)
     sides = drawing.draw_sides(prompts, pace)
     prompts = prompts[: len(sides.exported.pictures)]
     rows = _compare(bundle, student, prompts, sides, inquiry.compute) + recall_search(bundle) + weigh_files(bundle)

@@ -15,6 +15,7 @@ from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step
 from sprint_export.registry import load_target
+from sprint_export.runtimes.runtime import Runtime
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws, Reference, load_family
@@ -63,7 +64,7 @@ class Drawing:
     Args:
         bundle: the files.
         student: unspecialized.
-        runtime: of the exported side; None: the first that can run here.
+        runtime: of the exported side.
         is_timed: draw all of the reference's pictures, for their seconds.
         kept: where what a network gave is kept until the report is written.
         progress: is told (step, done, total).
@@ -72,7 +73,7 @@ class Drawing:
 
     bundle: Bundle
     student: Student
-    runtime: str | None
+    runtime: Runtime
     is_timed: bool
     kept: Kept
     progress: Progress

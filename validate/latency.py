@@ -12,12 +12,15 @@ from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.report import Measurement, Report
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.runtimes.open import open_bundle
+from sprint_export.session import list_findings
 from sprint_export.validate.machine import describe_machine
 
 PROMPT = "a small red circle above a large blue square"
 
 
-def time_bundle(folder: str | Path, runs: int = 10, runtime: str | None = None, progress: Progress = quiet) -> Report:
+def time_bundle(
+    folder: str | Path, runs: int = 10, runtime: str | None = None, progress: Progress = quiet, provider: str | None = None
+) -> Report:
     """Draw `runs` pictures after one that warms up, and report milliseconds.
 
     Raises:
@@ -25,7 +28,7 @@ def time_bundle(folder: str | Path, runs: int = 10, runtime: str | None = None, 
     """
     if runs < 1:
         raise InputError(f"runs={runs}: expected at least 1")
-    bundle, pipeline = read_bundle(Path(folder), verify=False), open_bundle(folder, runtime)
+    bundle, pipeline = read_bundle(Path(folder), verify=False), open_bundle(folder, runtime, provider=provider)
     pipeline([PROMPT])
     pipeline.seconds.clear()
     whole = []
@@ -40,4 +43,5 @@ def time_bundle(folder: str | Path, runs: int = 10, runtime: str | None = None, 
         for role, seconds in [*pipeline.seconds.items(), ("whole picture", whole)]
         for percent in (50, 90)
     ]
+    rows += [found.as_row(role) for role, session in pipeline.sessions.items() for found in list_findings(session)]
     return Report(str(folder), f"{bundle.target}-{bundle.precision}", pipeline.description, describe_machine(), runs, tuple(rows))

@@ -13,6 +13,7 @@ from sprint_export.nouns.target import Target
 from sprint_export.registry import list_members, load_target
 from sprint_export.students.judge import list_judges
 
+ON_PROVIDER = "a runtime's provider other than the CPU's (--provider)"
 SEARCHED = "a recipe that was searched (--recipe auto)"
 
 METRICS = (
@@ -20,6 +21,7 @@ METRICS = (
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
     *map(Metric, ("silent_rules", "own_decoder_psnr_db")),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
+    Metric("nodes_on_cpu", needs=ON_PROVIDER),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),
 )
 

@@ -33,7 +33,8 @@ from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.quantize.mend.edits import edit_component, read_edits
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
-from sprint_export.runtimes.open import chain_sessions, choose_runtime, open_bundle
+from sprint_export.runtimes.open import chain_sessions, open_pipeline
+from sprint_export.runtimes.runtime import Runtime
 from sprint_export.session import OneAtATime, Pipeline, list_findings, to_uint8
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws
@@ -153,11 +154,11 @@ class Watched:
 
 
 def draw_exported(
-    bundle: Bundle, runtime: str | None, draws: Draws, progress: Progress, kept: Kept | None = None, samples: int = 0
+    bundle: Bundle, runtime: Runtime, draws: Draws, progress: Progress, kept: Kept | None = None, samples: int = 0
 ) -> Drawn:
-    """With the bundle's own files, on a runtime that can run here; inputs and outputs of the first `samples` are noted."""
-    pipeline = open_bundle(bundle.folder, runtime, verify=False, one_at_a_time=True)
-    question = _describe_bundle(bundle, choose_runtime(bundle, runtime))
+    """With the bundle's own files, on a runtime that can open it here; inputs and outputs of the first `samples` are noted."""
+    pipeline = open_pipeline(bundle, runtime, one_at_a_time=True)
+    question = _describe_bundle(bundle, runtime.title)
     return _draw(pipeline, draws, progress, Watching(EXPORTED, question, kept or keep_unfinished(bundle), samples))
 
 
@@ -239,9 +240,9 @@ def _draw(pipeline: Pipeline, draws: Draws, progress: Progress, watching: Watchi
     return Drawn(pictures, latents, mask, traces, pipeline.description)
 
 
-def compare_components(bundle: Bundle, runtime: str | None, rounded: Drawn, progress: Progress = quiet) -> list[Measurement]:
+def compare_components(bundle: Bundle, runtime: Runtime, rounded: Drawn, progress: Progress = quiet) -> list[Measurement]:
     """Converter error: each exported graph against torch with the same rounding, on the inputs torch was given."""
-    sessions = open_bundle(bundle.folder, runtime, verify=False, one_at_a_time=True).sessions
+    sessions = open_pipeline(bundle, runtime, one_at_a_time=True).sessions
     rows = []
     for role, trace in track(rounded.traces.items(), Step("comparing"), progress):
         if trace.feeds:  # an optional network may not have run

@@ -29,10 +29,11 @@ from sprint_export.export.to_onnx.graph_editor import register
 from sprint_export.export.to_onnx.tensors import FLOAT_TYPES, SLICE, STORED_TYPES, TORCH_TYPES, to_ir
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.quantize.scales import input_format, input_scale, output_scale, split_weight
+from sprint_export.quantize.scales import input_format, input_scale, output_scale, smallest_normal, split_weight
 from sprint_export.quantize.schemes.scheme import Inputs, Palette, Scheme, load_scheme
 from sprint_export.weights import Handle
 
+SMALLEST_HALF = 2.0**-24  # above zero, of half precision
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
 
 Shared = dict[tuple[object, ...], ir.Value]  # source, scales, format -> what was rounded so
@@ -183,7 +184,7 @@ def _store_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, schem
         if layer.group:
             tail = (1,) * (len(shape) - 2)
             value = value.t() if weight.is_transposed else value.reshape(*value.shape, *tail).expand(shape)
-        return to_ir(value.reshape(shape), dtype, f"{name}.scale")
+        return to_ir(_hold_scales(value.reshape(shape), dtype, layer, name), dtype, f"{name}.scale")
 
     shape = _scale_shape(weight, layer)
     whole = ir.LazyTensor(quantized, dtype=stored_dtype, shape=ir.Shape(weight.stored_shape))
@@ -191,6 +192,27 @@ def _store_weight(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, schem
     scale = register(graph, f"{name}.scale", ir.LazyTensor(scales, dtype=dtype, shape=ir.Shape(shape)))
     del graph.initializers[name]
     return stored, scale
+
+
+def _hold_scales(scales: torch.Tensor, dtype: ir.DataType, layer: QuantizedLayer, name: str) -> torch.Tensor:
+    """Scales as the graph's type holds them: in half precision none becomes 0, which TensorRT's parser refuses.
+
+    One below the smallest normal number is off by up to 2^-25, and the largest value of its row by qmax times that: of a row at
+    that number an eighth of its rounding to 8 bits, half a step; FP8 rounds its largest values to 32 steps.
+
+    Raises:
+        InputError: all rows are so small that this is more than an eighth.
+    """
+    if dtype != ir.DataType.FLOAT16:
+        return scales
+    least = smallest_normal("fp16") / (8 if load_scheme(layer.scheme).weights.is_float else 1)
+    if scales.max() < least:
+        raise InputError(
+            f"layer {name.removesuffix('.transposed').removesuffix('.weight')!r}: its largest weight scale is "
+            f"{scales.max().item():.3g}, and half precision has the digits it takes from {least:.3g} on; leave the layer "
+            "'float' in the recipe"
+        )
+    return scales.clamp_min(SMALLEST_HALF)
 
 
 def join_rows(parts: list[torch.Tensor]) -> torch.Tensor:

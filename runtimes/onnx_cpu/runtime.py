@@ -1,4 +1,4 @@
-"""Runtime `onnx`: ONNX Runtime on the CPU.
+"""Runtime `onnx`: ONNX Runtime on the CPU or, where it is asked for, on another of its execution providers.
 
 It is also what checks every graph of other targets on a machine that cannot run them: a 16-bit graph comes with a shadow
 (same weights, same Q/DQ, float32 arithmetic), and that is what it then opens, and says so.
@@ -6,15 +6,22 @@ It is also what checks every graph of other targets on a machine that cannot run
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from sprint_export.errors import BundleError, MachineError
+from sprint_export.errors import BundleError, MachineError, SprintExportError
 from sprint_export.libraries import is_installed, missing_library, require
+from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
+from sprint_export.runtimes.onnx_cpu.placement import Placement, read_placement
+from sprint_export.runtimes.onnx_cpu.providers import CPU, PROVIDERS, Provider, add_provider, refuse_provider
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older
 
@@ -27,20 +34,43 @@ _DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names wher
 _DTYPES |= {name: name for name in ("float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")}
 
 
+@dataclass(frozen=True)
 class OnnxRuntime(Runtime):
-    """Every machine has a CPU."""
+    """Every machine has a CPU; `provider` is one of providers.PROVIDERS."""
+
+    provider: str = CPU
+
+    @property
+    def title(self) -> str:
+        """Its name, and what it runs on where that was asked for."""
+        return self.name if self.provider == CPU else f"{self.name} on {self.provider}"
+
+    @property
+    def opens_shadows(self) -> bool:
+        """A provider that compiles a GPU's graph takes that graph; all others take the shadow that it comes with."""
+        return not PROVIDERS[self.provider].reads_own_graph
+
+    def list_providers(self) -> Mapping[str, str]:
+        """Name -> what it runs on, and what brings it."""
+        return {each.name: f"{each.where}; {each.install}" for each in PROVIDERS.values()}
+
+    def on(self, provider: str) -> Runtime:
+        """The same runtime on one of its providers."""
+        return replace(self, provider=provider)
 
     def can_run(self) -> str | None:
-        """Why ONNX Runtime cannot run here, or None."""
-        return None if is_installed(LIBRARY) else str(missing_library(LIBRARY))
+        """Why ONNX Runtime, or the provider that was asked for, cannot run here, or None."""
+        if not is_installed(LIBRARY):
+            return str(missing_library(LIBRARY))
+        return None if self.provider == CPU else refuse_provider(self.provider, require(LIBRARY, EXTRA))
 
     def refuse_version(self, runtimes: Mapping[str, str]) -> str | None:
         """Why the ONNX Runtime that is installed cannot open a bundle that names these, or None."""
         return refuse_older(LIBRARY, require(LIBRARY, EXTRA).__version__, runtimes.get(LIBRARY, ""))
 
     def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
-        """Load a graph (or a shadow) on the CPU."""
-        return OnnxRuntimeSession(graph, inputs, outputs)
+        """Load a graph (or a shadow) on the provider."""
+        return OnnxRuntimeSession(graph, inputs, outputs, self.provider)
 
 
 RUNTIME = OnnxRuntime(name="onnx")
@@ -62,17 +92,17 @@ def make_options(is_shadow: bool = False) -> Any:
 
 
 class OnnxRuntimeSession:
-    """The session protocol over onnxruntime.InferenceSession."""
+    """The session protocol over onnxruntime.InferenceSession.
 
-    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    On another provider than the CPU's the first run is profiled, and the nodes that it left to the CPU are said.
+    """
+
+    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], provider: str = CPU) -> None:
         ort: Any = require(LIBRARY, EXTRA)
         is_shadow = graph.name.endswith(".shadow.onnx")
-        try:
-            self._session = ort.InferenceSession(str(graph), make_options(is_shadow), providers=["CPUExecutionProvider"])
-        except MemoryError as error:
-            raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
-        except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
-            raise BundleError(f"ONNX Runtime cannot load {graph}: {name_first_line(error)}") from error
+        self._provider = PROVIDERS[provider]
+        self._placement: Placement | None = None
+        self._session, self._profiles = _open(ort, graph, make_options(is_shadow), self._provider)
         for side, values, specs in (
             ("inputs", self._session.get_inputs(), inputs),
             ("outputs", self._session.get_outputs(), outputs),
@@ -80,13 +110,27 @@ class OnnxRuntimeSession:
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
         self._graph, self._outputs, self._options = graph, outputs, ort.RunOptions()
         is_large = any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs)
-        if is_large and not is_shadow:  # a shadow has no arena, and asked to shrink it ONNX Runtime would not run
+        if is_large and not is_shadow and provider == CPU:  # a shadow has no arena, and asked to shrink it would not run
             # Else what a 1024 px decoder took grows from picture to picture: 4.1 GB, then 7.8. It costs no time that can be told.
             self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self.description = f"ONNX Runtime {ort.__version__} CPU" + (", fp32-compute shadow" if is_shadow else "")
+        self._title = f"ONNX Runtime {ort.__version__} {'CPU' if provider == CPU else provider}"
+        self._title += ", fp32-compute shadow" if is_shadow else ""
+
+    @property
+    def description(self) -> str:
+        """What runs it and where; once it ran, how many of its nodes the provider left to the CPU."""
+        if self._placement is None:
+            return self._title
+        count = self._placement.count(PROVIDERS[CPU].library)
+        return f"{self._title}, {f'{count} of {self._placement.total} nodes on the CPU' if count else 'every node'}"
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs by name -> outputs by name."""
+        """Inputs by name -> outputs by name.
+
+        Raises:
+            MachineError: not enough memory, or the provider ran no node of the graph.
+            BundleError: the graph cannot run, or gives what the manifest does not say.
+        """
         names = [spec.name for spec in self._outputs]
         try:
             found = dict(zip(names, self._session.run(names, dict(feeds), self._options), strict=True))
@@ -94,7 +138,54 @@ class OnnxRuntimeSession:
             raise MachineError(f"not enough memory to run {self._graph}") from error
         except Exception as error:  # onnxruntime raises unrelated pybind types for what a graph does while it runs
             raise BundleError(f"ONNX Runtime cannot run {self._graph}: {name_first_line(error)}") from error
+        if self._profiles is not None:
+            self._placement, self._profiles = self._read_placement(self._profiles), None
         return check_results(self._graph, found, self._outputs)
+
+    def findings(self) -> list[Finding]:
+        """Nodes that ran on the CPU beside another provider; nothing of a session on the CPU alone, or before its first run."""
+        if self._placement is None:
+            return []
+        note = ", ".join(f"{operator} {count}" for operator, count in self._placement.on_cpu.items())
+        count = self._placement.count(PROVIDERS[CPU].library)
+        told = f"of {self._placement.total} that {self._provider.name} was to run{': ' if note else ''}{note}"
+        return [Finding("nodes_on_cpu", count, "nodes", told)]
+
+    def _read_placement(self, folder: TemporaryDirectory[str]) -> Placement:
+        with folder:
+            placement = read_placement(Path(self._session.end_profiling()))
+        if not placement.count(self._provider.library):
+            raise MachineError(
+                f"{self._provider.name} ran no node of {self._graph}: all {placement.total} ran elsewhere "
+                f"({', '.join(placement.nodes)}); leave --provider out, or take a bundle in a form that it has kernels for"
+            )
+        return placement
+
+
+def _open(ort: Any, graph: Path, options: Any, provider: Provider) -> tuple[Any, TemporaryDirectory[str] | None]:
+    """An onnxruntime.InferenceSession and, on another provider than the CPU's, the folder of its first run's profile."""
+    folder = None if provider.name == CPU else TemporaryDirectory(prefix="sprint-export-")
+    said = io.StringIO()
+    try:
+        if folder is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(Path(folder.name, "profile"))
+        with contextlib.redirect_stdout(said) if folder else contextlib.nullcontext():  # older versions print why they fell back
+            session = ort.InferenceSession(
+                str(graph), options, providers=add_provider(provider.name, ort, options), enable_fallback=0
+            )
+    except MemoryError as error:
+        raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
+    except SprintExportError:
+        raise
+    except Exception as error:  # onnxruntime raises a dozen unrelated pybind types for an unreadable graph
+        if folder is not None:
+            raise MachineError(f"{provider.name} cannot open {graph} here: {name_first_line(error)}") from error
+        raise BundleError(f"ONNX Runtime cannot load {graph}: {name_first_line(error)}") from error
+    if provider.library not in session.get_providers():
+        why = next((line for line in said.getvalue().splitlines() if line.startswith("EP Error ")), "it does not say why")
+        raise MachineError(f"{provider.name} cannot run here: {why.removeprefix('EP Error ')[:400]}; leave --provider out")
+    session.disable_fallback()
+    return session, folder
 
 
 def _describe(value: Any) -> tuple[str, list[int | None]]:

@@ -2,7 +2,8 @@
 
 Its INT8 graphs are shaped for ONNX Runtime's kernels on a CPU (docs/decisions/0008-onnx-int8.md): unsigned activations times
 signed weights; MatMuls that give floats; convolutions beyond 1x1 that give 8 bits. It is a form for CPUs: ONNX Runtime's CUDA
-provider hands such nodes to the CPU and is slower than with fp16, TensorRT's parser refuses them.
+provider hands such nodes to the CPU and is slower than with fp16, TensorRT's parser refuses them, so other providers than CPUs'
+are refused. The form for GPUs is the target `gpu`'s.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sprint_export.nouns.target import DYNAMIC, Device, LayerShape, Offer, Options, Target, TargetOption
+from sprint_export.runtimes.onnx_cpu.providers import PROVIDERS
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
+CPU_FORMS = {"int8": "gpu-int8", "fp8": "gpu-fp8"}  # precision -> the target in a form for GPUs
+FOR_CPUS = tuple(provider.name for provider in PROVIDERS.values() if provider.is_for_cpus)
 FREE_SIZES = TargetOption(
     DYNAMIC,
     "Pictures of any height and width; default: the student's own size only.",
@@ -28,6 +32,16 @@ class OnnxTarget(Target):
         """None: any device will do."""
         return None
 
+    def refuse_provider(self, precision: str, provider: str) -> str | None:
+        """Why the CPU form of int8 and fp8 is not for a GPU's provider, naming what is; else None."""
+        instead = CPU_FORMS.get(precision)
+        if instead is None or PROVIDERS[provider].is_for_cpus:
+            return None
+        return (
+            f"{self.name}-{precision} is in a form for CPUs, and {provider} would hand its products back to the CPU or refuse "
+            f"them; use {instead} or {self.name}-fp16, or one of the providers for CPUs: {', '.join(FOR_CPUS)}"
+        )
+
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The first ONNX Runtime that reads the opset."""
         return {"onnxruntime": OLDEST_ONNXRUNTIME}
@@ -41,7 +55,7 @@ def rounds_output(scheme: str, shape: LayerShape) -> bool:
 TARGET = OnnxTarget(
     name="onnx",
     format="onnx",
-    title="ONNX for ONNX Runtime; int8 and fp8 are in the form that its CPU kernels are fast in",
+    title="ONNX for ONNX Runtime: fp32, fp16 and w4a16 for any of its providers; int8 and fp8 in a form for CPUs",
     offers={
         "fp32": Offer("fp32", "fp32"),
         "fp16": Offer("fp16", "fp16"),

@@ -29,6 +29,7 @@ def list_names(what: str) -> dict[str, str]:
         "precisions": _list_precisions,
         "devices": _list_devices,
         "recipes": _list_recipes,
+        "providers": _list_providers,
     }
     if what not in lists:
         raise unknown_choice("list", what, lists)
@@ -80,6 +81,16 @@ def _list_recipes() -> dict[str, str]:
     return {AUTO: "searched: the cheapest mix whose measured pictures meet --gate 'psnr_db>=...'"} | presets
 
 
+def _list_providers() -> dict[str, str]:
+    """What runtimes can run graphs on, and what brings it."""
+    from sprint_export.runtimes.runtime import load_runtime
+
+    runtimes = [load_runtime(name) for name in list_members("runtime")]
+    return {
+        name: f"{meaning} (runtime {runtime.name})" for runtime in runtimes for name, meaning in runtime.list_providers().items()
+    }
+
+
 def describe_bundle(bundle: Bundle, layers: bool = False) -> Iterator[str]:
     """A line about the whole, then each network's files, interface and notes; with `layers`, every quantized layer.
 
@@ -96,6 +107,7 @@ def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
         f"{steps} step(s), guidance {bundle.plan.guidance:g}; licence: {bundle.licence}"
     )
     yield f"opens with {', '.join(_describe_runtimes(bundle))}"
+    yield from _describe_providers(bundle)
     if taken := ", ".join(_list_taken(bundle)):
         yield f"takes beside prompts: {taken}"
     for record in bundle.components:
@@ -129,6 +141,19 @@ def _describe_runtimes(bundle: Bundle) -> Iterator[str]:
         devices = {a.device for a in bundle.artifacts if a.kind == "engine" and a.format == name and a.device is not None}
         found = sorted({find_device(device).compute_capability or (0, 0) for device in devices})
         yield f"{name} {version} exactly (engines, compute capability {', '.join(f'{a}.{b}' for a, b in found)})"
+
+
+def _describe_providers(bundle: Bundle) -> Iterator[str]:
+    """What its runtimes may run it on, where there is a choice, and why not on the others."""
+    from sprint_export.runtimes.runtime import load_runtime
+
+    target = load_target(bundle.target)
+    providers = {name for runtime in target.runtimes for name in load_runtime(runtime).list_providers()}
+    reasons = {name: target.refuse_provider(bundle.precision, name) for name in sorted(providers)}
+    refused = [name for name, reason in reasons.items() if reason is not None]
+    if refused:
+        fit = ", ".join(name for name in reasons if name not in refused)
+        yield f"providers: {fit}; not {', '.join(refused)}: {reasons[refused[0]]}"
 
 
 def _describe_layers(record: ComponentRecord) -> Iterator[str]:

@@ -239,11 +239,14 @@ def _check_libraries(target: Target, is_validated: bool, is_searched: bool) -> N
             )
 
 
-def check_report_gates(bundle: Bundle, demands: Sequence[str], runtime: str | None) -> tuple[Gate, ...]:
+def check_report_gates(
+    bundle: Bundle, demands: Sequence[str], runtime: str | None, provider: str | None = None
+) -> tuple[Gate, ...]:
     """The gates that a bundle's report shall hold; refused, before anything is loaded, is what it or its runtime cannot do.
 
     Raises:
-        InputError: a gate is malformed or on a row that the report has not; no such runtime. MachineError: it cannot run here.
+        InputError: a gate is malformed or on a row that the report has not; no such runtime or provider. RefusedError: the graphs
+            are in no form for the provider. MachineError: it cannot run here.
     """
     from sprint_export.export.bundle import find_file
     from sprint_export.quantize.search.frontier import JSON
@@ -254,7 +257,7 @@ def check_report_gates(bundle: Bundle, demands: Sequence[str], runtime: str | No
     gates = read_gates(demands)
     target = load_target(bundle.target)
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
-    choose_runtime(bundle, runtime)
+    choose_runtime(bundle, runtime, provider)
     return gates
 
 

@@ -26,6 +26,8 @@ Runtime = Annotated[
     typer.Option(help=f"{', '.join(list_members('runtime'))}: one of the target's; default: the first that can run here."),
 ]
 
+PROVIDER = Option("provider", "What the runtime's library runs graphs on; see: list providers. Default: the CPU.")
+
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
 COMMAND_OPTIONS = (
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),

@@ -78,10 +78,10 @@ def _show_result(result: Report | Bundle) -> None:
 
 @takes_options()
 def list_names(
-    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices or recipes")],
+    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices, recipes or providers")],
     as_json: o.Json = False,
 ) -> None:
-    """List students, targets, precisions, devices or recipes."""
+    """List students, targets, precisions, devices, recipes or providers."""
     from sprint_export.inspection import list_names as find_names
 
     found = find_names(what)
@@ -152,7 +152,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
             show(line)
 
 
-@takes_options(*o.REQUEST_OPTIONS)
+@takes_options(o.PROVIDER, *o.REQUEST_OPTIONS)
 def run(
     bundle: o.Folder,
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
@@ -162,6 +162,8 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
     runtime: o.Runtime = None,
+    *,
+    provider: str | None,
     **given: Any,
 ) -> None:
     """Draw pictures."""
@@ -174,12 +176,15 @@ def run(
         _check_request(bundle, steps, len(prompts), asked)  # a mistake is said before networks are loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         progress(Step("loading", "networks"), 0, 1)
-        pipeline = open_bundle(bundle, runtime, steps=steps)
+        pipeline = open_bundle(bundle, runtime, steps=steps, provider=provider)
         progress(Step("loading", "networks"), 1, 1)
-        note(f"runs on {pipeline.description}")
+        before = pipeline.description
+        note(f"runs on {before}")
         if unknown := pipeline.reader.list_unknown(prompts):
             note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
         pictures = pipeline(prompts, seed=seed, **asked)
+        if pipeline.description != before:  # a provider's share is known once it ran
+            note(f"ran on {pipeline.description}")
     for i, picture in enumerate(pictures):
         path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
         _save_picture(picture, path)
@@ -233,7 +238,7 @@ def _save_picture(picture: Any, path: Path) -> None:
             raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
 
 
-@takes_options(*o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
+@takes_options(o.PROVIDER, *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -253,7 +258,7 @@ def validate(
     from sprint_export.students.source import check_source
     from sprint_export.validate.pace import read_budget
 
-    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime)
+    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime, asked["provider"])
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
@@ -276,19 +281,21 @@ def validate(
     show_results([report], as_json)
 
 
-@takes_options()
+@takes_options(o.PROVIDER)
 def bench(
     bundle: o.Folder,
     runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
+    *,
+    provider: str | None,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
     _check_drawing()
     from sprint_export.validate.latency import time_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        report = time_bundle(bundle, runs, runtime, progress)
+        report = time_bundle(bundle, runs, runtime, progress, provider)
     show_results([report], as_json)
 
 

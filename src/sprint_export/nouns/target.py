@@ -168,6 +168,10 @@ class Target(ABC):
         """Why students of diffusers' classes of these names (Family.pipelines) cannot be had with the options, or None."""
         return None
 
+    def refuse_provider(self, precision: str, provider: str) -> str | None:
+        """Why graphs of one of its precisions are in no form for what a runtime's library may run them on, or None."""
+        return None
+
     def complete(self, precision: str, device: Device, options: Options) -> Options:
         """The options with what the target or the device chooses where one was left open.
 
