@@ -98,4 +98,6 @@ def clear_hub_errors(repo: str) -> Iterator[None]:
         if is_ours or not (isinstance(error, OSError) or type(error).__module__.partition(".")[0] in CLIENTS):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise MachineError(f"cannot reach the Hugging Face hub for {repo!r} ({reason}); connect to the network, {ADVICE}") from error
+        raise MachineError(
+            f"cannot reach the Hugging Face hub for {repo!r} ({reason}); connect to the network, {ADVICE}"
+        ) from error

@@ -48,8 +48,8 @@ def run(
         typer.Option(
             "-o",
             "--output",
-            help="PNG, or a folder; {index}, {seed} and {prompt} may stand in its name, else several are numbered. A file that is "
-            "there is replaced.",
+            help="PNG, or a folder; {index}, {seed} and {prompt} may stand in its name, else several are numbered. "
+            "A file that is there is replaced.",
         ),
     ] = Path("out.png"),
     seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,

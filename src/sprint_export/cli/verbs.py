@@ -14,6 +14,7 @@ from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.checks import check_drawing
 from sprint_export.cli.run import run
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
+from sprint_export.cli.serve import serve
 from sprint_export.cli.signature import takes_options
 from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
@@ -31,7 +32,7 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (inspect, run, validate, bench, build):
+    for verb in (inspect, run, validate, bench, build, serve):
         app.command()(verb)
 
 
