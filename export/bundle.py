@@ -38,6 +38,7 @@ __all__ = [
     "locate_kind",
     "make_artifact",
     "read_bundle",
+    "read_manifest",
     "write_app",
     "write_bundle",
 ]
@@ -115,6 +116,20 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         InputError: there is no bundle there.
         BundleError: the manifest is damaged, or a file is missing, truncated, altered or outside the folder.
     """
+    bundle = read_manifest(folder)
+    for artifact in {artifact.path: artifact for artifact in bundle.artifacts}.values():
+        _check(folder, artifact, verify)
+    if verify:
+        _check_contract(bundle)
+    return bundle
+
+
+def read_manifest(folder: Path) -> Bundle:
+    """What a manifest says, checked but for the files it names, which need not be there.
+
+    Raises:
+        InputError: there is no bundle there. BundleError: the manifest is damaged.
+    """
     path = folder / MANIFEST
     try:
         value = parse_json(_read_manifest(folder))
@@ -132,10 +147,6 @@ def read_bundle(folder: Path, verify: bool = True) -> Bundle:
         check_manifest(bundle)
     except ManifestError as error:
         raise BundleError(f"{path} makes no sense: {error}; export the student again") from error
-    for artifact in {artifact.path: artifact for artifact in bundle.artifacts}.values():
-        _check(folder, artifact, verify)
-    if verify:
-        _check_contract(bundle)
     return bundle
 
 

@@ -13,6 +13,7 @@ from sprint_export.export.bundle import find_artifact, find_file, find_odd_entry
 from sprint_export.nouns.bundle import Bundle, Part
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_target
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.session import OneAtATime, Parts, Pipeline
 from sprint_export.sizes import find_sizes
@@ -34,7 +35,7 @@ def open_bundle(
     """A text-to-image pipeline over a bundle's files, on a runtime that can run here.
 
     Args:
-        folder: the bundle.
+        folder: the bundle, or its hub id `owner/name[@revision]`.
         runtime: one that runs the bundle's target, e.g. "trt" or "onnx"; default: the first that can run here, with the
             target's own before those that check it elsewhere. `pipe.description` says which was taken.
         verify: compare all files with their sha256 first.
@@ -48,7 +49,7 @@ def open_bundle(
         RefusedError: the bundle's graphs are in no form for the provider.
         MachineError: the runtime that was asked for cannot run here, or a component is missing.
     """
-    bundle = read_bundle(Path(folder), verify)
+    bundle = read_bundle(find_bundle(folder), verify)
     bundle.plan.rows(steps)  # a step count it was not made for is said before anything is loaded
     return replace(open_pipeline(bundle, choose_runtime(bundle, runtime, provider), one_at_a_time), steps=steps)
 

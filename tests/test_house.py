@@ -22,7 +22,7 @@ LONGEST_FUNCTION = 75  # lines, with its docstring
 
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
-    ("__main__", "cli", "inspection"),
+    ("__main__", "cli", "inspection", "server"),
     ("conversion", "run_checks", "recipe_choice", "out_folder", "estimates", "packing"),
     ("validate",),
     ("runtimes",),
@@ -33,6 +33,7 @@ ORDER = (
     ("session", "executor", "prompt_reader", "weights", "sampler", "noise", "app_contract", "devices", "recipe_toml", "options"),
     ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
     ("bundle_files",),
+    ("picture_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
 )

@@ -42,7 +42,7 @@ def test_the_extra_that_brings_what_is_missing_is_named(modules: list[str], inst
 
 def test_every_declared_library_is_found_by_its_import_name() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *(line for name in ("export", "trt", "coreml", "coreai", "openvino")
+    wanted = [*project["dependencies"], *(line for name in ("export", "trt", "coreml", "coreai", "openvino", "hub", "serve")
               for line in project["optional-dependencies"][name])]  # fmt: skip
     assert len(list_extras()) == len({re.split(r"[^\w.-]", line)[0].lower() for line in wanted})
     missing = [module for module in list_extras() if not is_installed(module)]

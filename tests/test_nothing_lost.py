@@ -165,19 +165,19 @@ def test_full_disks_are_the_machines() -> None:
 
 
 def test_a_picture_on_a_full_disk_is_the_machines(tmp_path: Path) -> None:
-    from sprint_export.cli.verbs import _save_picture
+    from sprint_export.picture_files import save_picture
 
     if not full_disks.can_mount():
         pytest.skip("a full disk needs the right to mount a small one")
     picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     with full_disks.mount_disk(tmp_path / "disk", "4k") as make_room:
         with pytest.raises(MachineError, match=r"the disk is full \(.*while writing .*a\.png"):
-            _save_picture(picture, tmp_path / "disk" / "a.png")
+            save_picture(picture, tmp_path / "disk" / "a.png")
         assert list((tmp_path / "disk").iterdir()) == []
         make_room()
-        _save_picture(picture, tmp_path / "disk" / "a.png")
+        save_picture(picture, tmp_path / "disk" / "a.png")
     write_text(tmp_path / "file", "x")
     for path in (tmp_path / "file" / "a.png", tmp_path / "a.odd"):
         with pytest.raises(InputError, match=r"cannot write to .*file \(|-o .*a\.odd: cannot be written as a picture"):
-            _save_picture(picture, path)
+            save_picture(picture, path)
     assert [path.name for path in tmp_path.iterdir() if path.name != "disk"] == ["file"]

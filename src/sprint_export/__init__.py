@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sprint_export.packing import pack_bundle
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle, open_bundle
+    from sprint_export.server import serve
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
     from sprint_export.validate import validate_bundle
@@ -30,6 +31,7 @@ __all__ = [  # noqa: RUF022 grouped: the whole, its stages in order, the errors
     "convert_targets",
     "open_bundle",
     "pack_bundle",
+    "serve",
     # stages
     "load_student",
     "specialize_student",
@@ -52,6 +54,7 @@ _HOMES = {
     "export_student": "export",
     "build_bundle": "runtimes",
     "open_bundle": "runtimes",
+    "serve": "server",
     "validate_bundle": "validate",
     "convert": "conversion",
     "convert_targets": "conversion",

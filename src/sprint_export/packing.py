@@ -27,6 +27,7 @@ from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
+    from sprint_export.runtimes.runtime import Runtime
     from sprint_export.session import Array
 
 MOST_APART = 2  # of 255; more is another picture, and nothing is published
@@ -170,20 +171,21 @@ def _compare(source: Bundle, packed: Bundle, progress: Progress) -> tuple[Compar
     from sprint_export.session import to_uint8
 
     drawn: list[Array] = []
-    name = ""
+    runtime: Runtime | None = None
     for i, bundle in enumerate((source, packed)):
         progress(Step("drawing", "bundle" if bundle is source else "packed"), i, 2)
         if bundle is packed and any(artifact.kind == "shadow" for artifact in source.artifacts):
             return None, "its graphs are for another runtime than those here, and the shadows that check them do not ship"
         try:
-            name = name or choose_runtime(bundle, None)
-            drawn.append(_draw(bundle, name))
+            runtime = runtime or choose_runtime(bundle, None)
+            drawn.append(_draw(bundle, runtime))
         except MachineError as error:
             return None, str(error)
     progress(Step("drawing"), 2, 2)
+    assert runtime is not None
     first, second = drawn
     pixels = np.abs(to_uint8(first).astype(np.int16) - to_uint8(second).astype(np.int16))
-    found = Comparison(name, int(pixels.max()), float(np.abs(first - second).max()))
+    found = Comparison(runtime.name, int(pixels.max()), float(np.abs(first - second).max()))
     if found.pixels > MOST_APART:
         raise BundleError(
             f"the packed folder draws another picture than {source.folder}: {found.pixels} of 255 apart, expected at most "
@@ -192,7 +194,7 @@ def _compare(source: Bundle, packed: Bundle, progress: Progress) -> tuple[Compar
     return found, ""
 
 
-def _draw(bundle: Bundle, runtime: str) -> Array:
+def _draw(bundle: Bundle, runtime: Runtime) -> Array:
     """The decoder's floats [1, 3, H, W] of one picture, one network in memory at a time."""
     pipeline = replace(open_pipeline(bundle, runtime, one_at_a_time=True), steps=1 if 1 in _counts(bundle) else None)
     picture: Array = next(pipeline.draw([PROMPT], SEED))[bundle.chain.names.picture]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor
 from sprint_export.noise import make_noise
-from sprint_export.nouns.chain import name_group
+from sprint_export.nouns.chain import is_loop, name_group
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.pictures import read_pictures
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+T = TypeVar("T")
 
 __all__ = ["OneAtATime", "Parts", "Pipeline", "Session", "check_ids", "list_findings", "open_student", "to_uint8"]
 
@@ -77,6 +79,8 @@ class Request:
         control_scale: how strongly, 1 as trained.
         image: a picture to start from, likewise.
         strength: how far from it, above 0 to 1: the last so much of the steps is run; at 1 they start from noise alone.
+        count: pictures of each prompt, one after the other; its text is encoded once. What is given for each prompt holds for all
+            of its pictures.
     """
 
     height: int | None = None
@@ -86,6 +90,11 @@ class Request:
     control_scale: float = 1.0
     image: Any = None
     strength: float = 0.6  # the default of diffusers' SANA-Sprint
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
+            raise InputError(f"count={self.count!r}: expected how many pictures of each prompt, at least 1")
 
 
 @dataclass
@@ -129,17 +138,17 @@ class Pipeline:
     def __call__(
         self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None, progress: Progress = quiet, **asked: Any
     ) -> npt.NDArray[np.uint8]:
-        """Draw one picture per prompt: all texts first, then all latents, then all pictures.
+        """Draw one picture per prompt, or `count`: all texts first, then all latents, then all pictures.
 
         Args:
             prompts: B texts.
             seed: picture i uses `seed + i`; ignored when `noise` is given.
             noise: unit-variance float32 [B, *latents], or [steps, B, *latents] for more than one step that is run.
             progress: is told (step, done, total).
-            asked: fields of `Request`, by name: height, width, inputs, control, control_scale, image, strength.
+            asked: fields of `Request`, by name: height, width, inputs, control, control_scale, image, strength, count.
 
         Returns:
-            uint8 [B, H, W, 3].
+            uint8 [B * count, H, W, 3], those of one prompt together.
 
         Raises:
             InputError: no prompts, one string in place of a list, a size that cannot be drawn, noise of another shape, or a
@@ -153,10 +162,11 @@ class Pipeline:
     def draw(
         self, prompts: Sequence[str], seed: int = 0, noise: Array | None = None, progress: Progress = quiet, **asked: Any
     ) -> Iterator[Values]:
-        """What a call computes: a table of values for each prompt in turn, with the picture, float [1, 3, H, W], among them."""
+        """What a call computes: a table of values for each picture in turn, with the picture, float [1, 3, H, W], among them."""
         request = Request(**asked)
         rows = self._choose_rows(request)
-        noise = self._check_noise(prompts, seed, noise, (len(rows), self._choose_latents(noise, request.height, request.width)))
+        shape = (len(rows), len(prompts) * request.count, *self._choose_latents(noise, request.height, request.width))
+        noise = self._check_noise(prompts, seed, noise, shape)
         ids, mask = self.reader.read(prompts)
         check_ids(ids, self.reader.plan.vocabulary)
         whole = self.executor.start(ids, mask, self._read_control(request, len(prompts), noise.shape[2:]))
@@ -166,12 +176,16 @@ class Pipeline:
         starts: list[Array | None] = [encoded[i % len(encoded)] if encoded else None for i in range(len(prompts))]
         *groups, last = self.executor.groups
         for group in groups:
+            if is_loop(group):
+                tables, starts = _repeat(tables, request.count), _repeat(starts, request.count)
             for i, table in enumerate(track(tables, Step("drawing", name_group(group)), progress)):
                 tables[i] = self.executor.run(group, table, noise[:, i : i + 1], rows, starts[i])
+        if is_loop(last):
+            tables, starts = _repeat(tables, request.count), _repeat(starts, request.count)
         for i, table in enumerate(track(tables, Step("drawing", name_group(last)), progress)):
             yield self.executor.run(last, table, noise[:, i : i + 1], rows, starts[i])
 
-    def check(self, count: int, **asked: Any) -> float:
+    def check(self, prompts: int, **asked: Any) -> float:
         """The time of the first step that is run for so many prompts and what is asked; sessions need not be there.
 
         Raises:
@@ -179,8 +193,8 @@ class Pipeline:
         """
         request = Request(**asked)
         state = self._choose_latents(None, request.height, request.width)
-        self._read_control(request, count, state)
-        self._read_start(request, count, state)
+        self._read_control(request, prompts, state)
+        self._read_start(request, prompts, state)
         return self.plan.times[self._choose_rows(request)[0]]
 
     def _choose_rows(self, request: Request) -> range:
@@ -231,14 +245,13 @@ class Pipeline:
             raise InputError(f"height={height}, width={width}: these sessions have one size; leave height and width out")
         return self.sizes.choose(height, width)
 
-    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None, shape: tuple[int, tuple[int, ...]]) -> Array:
-        """The noise to use, float32 [steps, B, *latents], for that many steps and latents of that shape."""
+    def _check_noise(self, prompts: Sequence[str], seed: int, noise: Array | None, wanted: tuple[int, ...]) -> Array:
+        """The noise to use, float32 [steps, pictures, *latents], which is what `wanted` counts."""
         import numpy as np
 
         if isinstance(prompts, str) or not prompts:
             raise InputError(f"prompts={prompts!r}: expected a non-empty list, e.g. ['a red circle above a blue square']")
-        wanted = (shape[0], len(prompts), *shape[1])
-        noise = np.asarray(make_noise(seed, shape[0], len(prompts), shape[1]) if noise is None else noise, np.float32)
+        noise = np.asarray(make_noise(seed, wanted[0], wanted[1], wanted[2:]) if noise is None else noise, np.float32)
         if noise.shape == wanted[1:] and wanted[0] == 1:
             noise = noise[None]
         if noise.shape != wanted:
@@ -247,6 +260,11 @@ class Pipeline:
                 + (f" or {wanted[1:]}" if wanted[0] == 1 else "")
             )
         return noise
+
+
+def _repeat(values: Sequence[T], count: int) -> list[T]:
+    """Each of them `count` times: what was made before the loop knows no noise and serves all pictures of a prompt."""
+    return [value for value in values for _ in range(count)]
 
 
 def open_student(student: Student, sessions: Mapping[str, Session]) -> Pipeline:

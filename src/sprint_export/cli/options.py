@@ -20,6 +20,9 @@ from sprint_export.registry import list_members
 MOST_RUNS = 100_000
 
 Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made.")]
+Source = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made, or the hub id of one: owner/name[@revision].")
+]
 Json = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print JSON on stdout.")]
 Runtime = Annotated[
     str | None,
@@ -35,6 +38,11 @@ COMMAND_OPTIONS = (
     Option("version", "Print the version.", bool, False, OUTPUT),
 )
 
+RUN_OPTIONS = (
+    Option("prompts", "A file of prompts, one a line; - for stdin.", Path, None, None, (), "FILE"),
+    Option("count", "Pictures of each prompt, each with a seed of its own; default 1.", int),
+    Option("grid", "All pictures in one file: a row for each prompt, where each has several.", bool, False),
+)
 REQUEST_OPTIONS = (  # of run: the fields of session.Request that are typed
     Option("height", "Pixels; for bundles made with --dynamic. Default: the student's own.", int),
     Option("width", "Likewise.", int),

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sprint_export.clear_errors import check_space
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.checks import check_drawing
 from sprint_export.cli.pack import pack
+from sprint_export.cli.run import run
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
+from sprint_export.cli.serve import serve
 from sprint_export.cli.signature import takes_options
 from sprint_export.compute import check_compute, choose_compute
-from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
-from sprint_export.files import write_whole
-from sprint_export.libraries import DRAWING, DRAWING_SPACE, EXPORTING, REPORTING, check_installed
+from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Order, make_parts
 from sprint_export.nouns.parts import NO_PARTS
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.target import OptionValue
 from sprint_export.options import keep_asked, merge_options
-from sprint_export.paths import is_folder
-from sprint_export.progress import Step
 
 PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order: what changes or completes a checkpoint
 
@@ -36,9 +33,8 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (inspect, run, validate, bench, build):
+    for verb in (inspect, run, validate, bench, build, pack, serve):
         app.command()(verb)
-    app.command()(pack)
 
 
 def show_results(results: Sequence[Report | Bundle], as_json: bool, as_list: bool = False) -> None:
@@ -152,92 +148,6 @@ def _show_memory(order: Order, as_json: bool) -> None:
             show(line)
 
 
-@takes_options(o.PROVIDER, *o.REQUEST_OPTIONS)
-def run(
-    bundle: o.Folder,
-    prompts: Annotated[list[str], typer.Argument(help="One or more prompts.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG; a number is added for more than one prompt.")] = Path(
-        "out.png"
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
-    runtime: o.Runtime = None,
-    *,
-    provider: str | None,
-    **given: Any,
-) -> None:
-    """Draw pictures."""
-    _check_drawing("PIL")
-    from sprint_export.runtimes import open_bundle
-
-    _check_output(output)
-    asked: dict[str, Any] = dict(keep_asked(given))
-    if asked:
-        _check_request(bundle, steps, len(prompts), asked)  # a mistake is said before networks are loaded
-    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        progress(Step("loading", "networks"), 0, 1)
-        pipeline = open_bundle(bundle, runtime, steps=steps, provider=provider)
-        progress(Step("loading", "networks"), 1, 1)
-        before = pipeline.description
-        note(f"runs on {before}")
-        if unknown := pipeline.reader.list_unknown(prompts):
-            note(f"this student does not know: {', '.join(unknown)}; it draws as if other words stood there")
-        pictures = pipeline(prompts, seed=seed, **asked)
-        if pipeline.description != before:  # a provider's share is known once it ran
-            note(f"ran on {pipeline.description}")
-    for i, picture in enumerate(pictures):
-        path = output if len(pictures) == 1 else output.with_stem(f"{output.stem}-{i}")
-        _save_picture(picture, path)
-        show(str(path))
-
-
-def _check_request(bundle: Path, steps: int | None, count: int, asked: dict[str, Any]) -> None:
-    """Refuse what the bundle cannot draw, and say where a picture to start from has no part in it."""
-    from sprint_export.export.bundle import read_bundle
-    from sprint_export.runtimes.open import chain_sessions
-
-    for option, needed in (("control_scale", "control"), ("strength", "image")):
-        if option in asked and needed not in asked:
-            raise InputError(f"--{option.replace('_', '-')} {asked[option]}: says how a picture is used; give --{needed} too")
-    pipeline = replace(chain_sessions(read_bundle(bundle, verify=False), {}), steps=steps)
-    first = pipeline.check(count, **asked)
-    if "image" in asked and first >= 1:
-        note("at this strength the steps start from noise alone, and the picture has no part; take more steps or less strength")
-
-
-def _check_drawing(*modules: str) -> None:
-    """Ask for what drawing takes: libraries and memory."""
-    check_installed((*DRAWING, *modules))
-    check_space(DRAWING_SPACE, "ONNX Runtime with a small student")
-
-
-def _check_output(output: Path) -> None:
-    """Refuse a name that no picture can have, before anything is drawn."""
-    from PIL import Image
-
-    folder = output.absolute().parent
-    if not is_folder(folder):
-        raise InputError(f"-o {output}: the folder {folder} does not exist")
-    if is_folder(output):
-        raise InputError(f"-o {output} is a folder; expected the name of a picture, e.g. {output / 'out.png'}")
-    Image.init()
-    if Image.EXTENSION.get(output.suffix.lower()) not in Image.SAVE:
-        raise InputError(f"-o {output}: cannot be written as a picture (unknown file extension); use a name that ends in .png")
-
-
-def _save_picture(picture: Any, path: Path) -> None:
-    from PIL import Image
-
-    with clear_disk_errors(path, "choose another -o"):
-        try:
-            write_whole(path, Image.fromarray(picture).save)
-        except (ValueError, OSError) as error:
-            if getattr(error, "errno", None) is not None:
-                raise
-            # the format's own: it has no such pictures
-            raise InputError(f"-o {path}: cannot be written as a picture ({error}); use a name that ends in .png") from error
-
-
 @takes_options(o.PROVIDER, *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
 def validate(
     bundle: o.Folder,
@@ -291,7 +201,7 @@ def bench(
     provider: str | None,
 ) -> None:
     """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
-    _check_drawing()
+    check_drawing()
     from sprint_export.validate.latency import time_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:

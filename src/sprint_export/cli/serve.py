@@ -1,0 +1,32 @@
+"""`serve`: a bundle's pictures over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sprint_export.cli import options as o
+from sprint_export.cli.checks import check_drawing
+from sprint_export.cli.screen import complain
+from sprint_export.cli.signature import takes_options
+
+
+@takes_options()
+def serve(
+    bundle: o.Source,
+    host: Annotated[str, typer.Option(help="An address of this machine; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: one that is free.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="SPRINT_EXPORT_API_KEY", help="What clients must send; better in the environment.")
+    ] = None,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; beyond it they are refused with 429.")] = 256,
+    runtime: o.Runtime = None,
+) -> None:
+    """Serve pictures as OpenAI's clients ask for them: POST /v1/images/generations."""
+    check_drawing("PIL", "starlette", "uvicorn")
+    from sprint_export.server import Settings
+    from sprint_export.server import serve as serve_bundle
+
+    settings = Settings(host, port, api_key, queue)
+    serve_bundle(bundle, settings, runtime, complain)
