@@ -121,6 +121,7 @@ def shorten(student: Any, layers: int | None) -> Any:
     if layers is None:
         return student
     import torch
+    from transformers import PretrainedConfig
 
     components, configs = {}, dict(student.configs)
     for role, component in student.components.items():
@@ -132,6 +133,9 @@ def shorten(student: Any, layers: int | None) -> Any:
             if isinstance(child, torch.nn.ModuleList) and len(child) in counts:
                 owner, _, leaf = path.rpartition(".")
                 setattr(module.get_submodule(owner), leaf, child[:layers])
+        if isinstance(getattr(module, "config", None), PretrainedConfig):
+            for key in cut:
+                setattr(module.config, key, layers)  # type: ignore[union-attr]
         names = module.state_dict()
         weights = {name: handle for name, handle in component.weights.items() if name in names}
         components[role] = dataclasses.replace(component, module=module, weights=weights)

@@ -76,18 +76,15 @@ class OnnxRuntime(Runtime):
 RUNTIME = OnnxRuntime(name="onnx")
 
 
-def make_options(is_shadow: bool = False) -> Any:
-    """How sessions are opened: onnxruntime.SessionOptions.
-
-    A shadow runs a few times, as a check: its memory goes back to the system at once. What ships keeps it for the next run.
-    """
+def make_options(keeps_memory: bool = True) -> Any:
+    """How sessions are opened: onnxruntime.SessionOptions. Memory is kept for the next run, or goes back to the system."""
     options = require(LIBRARY, EXTRA).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     # Else its kernels for weights in few bits round activations to 8 bits too, which no recipe asked for.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = not is_shadow
+    options.enable_cpu_mem_arena = keeps_memory
     return options
 
 
@@ -99,20 +96,20 @@ class OnnxRuntimeSession:
 
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], provider: str = CPU) -> None:
         ort: Any = require(LIBRARY, EXTRA)
-        is_shadow = graph.name.endswith(".shadow.onnx")
+        is_shadow = graph.name.endswith(".shadow.onnx")  # which runs a few times, as a check
+        # What a 1024 px decoder took would be kept: its output lies in the arena, so that shrinking it frees nothing, and it
+        # grows from 4.1 GB to 7.8 with the second picture. Without one it takes as much of the processors.
+        is_large = any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs)
         self._provider = PROVIDERS[provider]
         self._placement: Placement | None = None
-        self._session, self._profiles = _open(ort, graph, make_options(is_shadow), self._provider)
+        options = make_options(keeps_memory=not (is_shadow or is_large))
+        self._session, self._profiles = _open(ort, graph, options, self._provider)
         for side, values, specs in (
             ("inputs", self._session.get_inputs(), inputs),
             ("outputs", self._session.get_outputs(), outputs),
         ):
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
-        self._graph, self._outputs, self._options = graph, outputs, ort.RunOptions()
-        is_large = any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs)
-        if is_large and not is_shadow and provider == CPU:  # a shadow has no arena, and asked to shrink it would not run
-            # Else what a 1024 px decoder took grows from picture to picture: 4.1 GB, then 7.8. It costs no time that can be told.
-            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._graph, self._outputs = graph, outputs
         self._title = f"ONNX Runtime {ort.__version__} {'CPU' if provider == CPU else provider}"
         self._title += ", fp32-compute shadow" if is_shadow else ""
 
@@ -133,7 +130,7 @@ class OnnxRuntimeSession:
         """
         names = [spec.name for spec in self._outputs]
         try:
-            found = dict(zip(names, self._session.run(names, dict(feeds), self._options), strict=True))
+            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except MemoryError as error:
             raise MachineError(f"not enough memory to run {self._graph}") from error
         except Exception as error:  # onnxruntime raises unrelated pybind types for what a graph does while it runs

@@ -43,7 +43,7 @@ def test_a_shadow_is_called_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.shadow.onnx"])
 def test_a_graph_of_large_outputs_runs_again_and_again(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ships gives its memory back after each run; a shadow has no arena that could be shrunk."""
+    """Both give their memory back after each run."""
     monkeypatch.setattr(runtime, "LARGE_VALUES", 6)
     session = RUNTIME.open_session(save_twice(tmp_path / name), (X,), (Y,))
     for x in (np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)):
