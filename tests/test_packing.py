@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from sprint_export import open_bundle, pack_bundle
 from sprint_export.bundle_files import APP, LICENCES, MANIFEST, TOKENIZER
-from sprint_export.errors import BundleError, InputError, RefusedError
+from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.packing.packer import Layout
 from sprint_export.export.to_onnx.packer import OnnxPacker
@@ -20,7 +21,7 @@ from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.destination import DESTINATIONS
 from sprint_export.registry import list_members, load_target
-from sprint_export.runtimes.onnx_cpu.runtime import make_options
+from sprint_export.runtimes.onnx_cpu.runtime import OnnxRuntime, make_options
 from tests.bundles import check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
 from tests.tree import ROLES
 
@@ -136,6 +137,8 @@ def test_engines_ship_and_shadows_do_not(tmp_path_factory: pytest.TempPathFactor
     result = pack_bundle(source, "windows", tmp_path / "app")
     engines = {name for name in list_files(source) if name.endswith(".engine")}
     assert {name for name in list_files(tmp_path / "app") if name.endswith(".engine")} == engines
+    with pytest.raises(RefusedError, match="engines of trt bundles are built network by network"):
+        pack_bundle(source, "windows", tmp_path / "one", one_graph=True)
     assert not [name for name in list_files(tmp_path / "app") if "shadow" in name or "layers" in name]
     assert result.comparison is None
     assert "shadows that check them do not ship" in result.undrawn
@@ -169,6 +172,34 @@ def test_a_run_that_is_killed_publishes_nothing_and_the_next_goes_on(
     monkeypatch.setattr(OnnxPacker, "pack_network", packs)
     pack_bundle(bundle, "cpp", tmp_path / "app", draws=False)
     assert [path.name for path in tmp_path.iterdir()] == ["app"]
+
+
+def test_one_graph_that_cannot_be_drawn_here_is_not_published(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxRuntime, "can_run", lambda runtime: "no such library")
+    with pytest.raises(MachineError, match="none can be drawn here: onnx cannot run here: no such library"):
+        pack_bundle(bundle, "node", tmp_path / "app", one_graph=True)
+    assert not (tmp_path / "app").exists()
+    assert pack_bundle(bundle, "node", tmp_path / "app").undrawn == "onnx cannot run here: no such library"
+
+
+def test_graphs_that_are_none_or_read_other_files_are_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = copy_bundle(bundle, tmp_path / "copy")
+    graph = copy / "transformer/model.onnx"
+    other = graph.read_bytes().replace(b"model.onnx.data", b"model.onnx.dat2")
+    for content, message in ((b"x" * 9, "cannot be read as an ONNX graph"), (other, r"reads weights from 'model\.onnx\.dat2'")):
+        graph.write_bytes(content)
+
+        def sign(value: dict[str, list[dict[str, object]]], content: bytes = content) -> None:
+            for each in value["artifacts"]:
+                if each["path"] == "transformer/model.onnx":
+                    each |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            value["artifacts"] = [each for each in value["artifacts"] if each["kind"] not in ("app", "reference")]
+
+        edit_manifest(copy, sign)
+        with pytest.raises(BundleError, match=message):
+            pack_bundle(copy, "node", tmp_path / "app", draws=False)
 
 
 def test_another_picture_is_not_published(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,11 @@ def check_packing(packing: Packing) -> None:
 
 
 def _check_one_graph(bundle: Bundle) -> None:
+    if load_target(bundle.target).needs_build:
+        raise RefusedError(
+            f"engines of {bundle.target} bundles are built network by network, and its graphs cannot be checked as one; pack it "
+            "without --one-graph"
+        )
     counts = bundle.plan.counts or (len(bundle.plan.times),)
     if 1 not in counts:
         raise RefusedError(

@@ -58,9 +58,13 @@ def _load_model(bundle: Bundle, role: str) -> ir.Model:
     """A network's graph, its weights where they lie: in files that the manifest names.
 
     Raises:
-        BundleError: it reads another file.
+        BundleError: it reads another file, or is none.
     """
-    model = ir.load(locate(bundle, f"{role}/{GRAPH}"))
+    path = locate(bundle, f"{role}/{GRAPH}")
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf's and onnx_ir's own, a dozen kinds for what is no graph
+        raise BundleError(f"{path} cannot be read as an ONNX graph ({str(error)[:200]}); export the student again") from error
     tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
     for tensor in tensors:
         if isinstance(tensor, ir.ExternalTensor) and find_file(bundle, f"{role}/{Path(tensor.location).as_posix()}") is None:

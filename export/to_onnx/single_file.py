@@ -36,22 +36,6 @@ class Span:
     length: int
 
 
-def split_model(model: onnx.ModelProto, folder: Path) -> dict[str, Span]:
-    """Where each external initializer's bytes lie, by name; what else is external is refused.
-
-    Raises:
-        BundleError: a tensor inside a node or a subgraph is external, or gives no length.
-    """
-    spans = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            said = {entry.key: entry.value for entry in tensor.external_data}
-            if not said.get("length", "").isdecimal() or not said.get("offset", "0").isdecimal():
-                raise BundleError(f"{folder}: the weight {tensor.name!r} does not say where it ends; export the student again")
-            spans[tensor.name] = Span(folder / said["location"], int(said.get("offset", "0")), int(said["length"]))
-    return spans
-
-
 def count_bytes(model: onnx.ModelProto, spans: Mapping[str, Span]) -> int:
     """Of the file that `write_single_file` makes; a hair more at most."""
     return int(model.ByteSize()) + sum(span.length + 32 for span in spans.values())
@@ -160,15 +144,23 @@ def _describe_weight(file: BinaryIO, start: int, length: int, folder: Path) -> t
     tensor.ParseFromString(bytes(header))
     if raw is not None:
         file.seek(raw.offset)
-        values = hash_bytes(file, raw.length)
+        digest = hash_bytes(file, raw.length)
     elif tensor.data_location == onnx.TensorProto.EXTERNAL:
-        said = {entry.key: entry.value for entry in tensor.external_data}
-        with (folder / said["location"]).open("rb") as data:
-            data.seek(int(said.get("offset", "0")))
-            values = hash_bytes(data, int(said["length"]))
+        values = hashlib.sha256()
+        for block in read_span(_find_span(tensor, folder)):
+            values.update(block)
+        digest = values.hexdigest()
     else:
-        values = hashlib.sha256(onnx.numpy_helper.to_array(tensor).tobytes()).hexdigest()
-    return tensor.name, (tensor.data_type, tuple(tensor.dims), values)
+        digest = hashlib.sha256(onnx.numpy_helper.to_array(tensor).tobytes()).hexdigest()
+    return tensor.name, (tensor.data_type, tuple(tensor.dims), digest)
+
+
+def _find_span(tensor: onnx.TensorProto, folder: Path) -> Span:
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    offset, length = said.get("offset", "0"), said.get("length", "")
+    if not (offset.isdecimal() and length.isdecimal()):
+        raise BundleError(f"{folder}: the weight {tensor.name!r} does not say where its bytes are; export the student again")
+    return Span(folder / said["location"], int(offset), int(length))
 
 
 def _list_fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:

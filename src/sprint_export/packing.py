@@ -130,6 +130,8 @@ def pack_bundle(
         result = _describe(read_bundle(packed.folder), destination)
         if draws:
             comparison, reason = _compare(source, packed, progress)
+            if one_graph and comparison is None:
+                raise MachineError(f"one graph is checked by the picture that it draws, and none can be drawn here: {reason}")
             result = replace(result, comparison=comparison, undrawn=reason)
         return replace(result, folder=publish_bundle(packed, folder).folder)
 

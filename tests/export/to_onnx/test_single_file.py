@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sprint_export.errors import BundleError
-from sprint_export.export.to_onnx.single_file import count_bytes, hash_graph, split_model, write_single_file
+from sprint_export.export.to_onnx.single_file import Span, count_bytes, hash_graph, write_single_file
 
 WEIGHTS: dict[str, Any] = {
     "large": np.random.default_rng(0).standard_normal((300, 700)).astype(np.float32),
@@ -44,8 +44,10 @@ def save_beside(folder: Path, change: float = 0.0) -> Path:
 
 def pack(path: Path, target: Path) -> Path:
     """The same with the weights inside."""
-    model = onnx.load(path, load_external_data=False)
-    spans = split_model(model, path.parent)
+    model, spans = onnx.load(path, load_external_data=False), {}
+    for tensor in model.graph.initializer:
+        if said := {entry.key: entry.value for entry in tensor.external_data}:
+            spans[tensor.name] = Span(path.parent / said["location"], int(said["offset"]), int(said["length"]))
     assert sorted(spans) == ["half", "large"]
     write_single_file(model, spans, target)
     assert 0 <= count_bytes(model, spans) - target.stat().st_size < 1000
@@ -97,6 +99,18 @@ def test_weights_that_end_too_early_are_refused_by_name(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:-10])
     with pytest.raises(BundleError, match=r"model\.onnx\.data ends 10 bytes before a weight does; copy or export"):
         pack(beside, tmp_path / "one.onnx")
+
+
+@pytest.mark.parametrize("entry", [("length", ""), ("offset", "-1"), ("length", "x")])
+def test_weights_that_do_not_say_where_they_are_are_refused_by_name(tmp_path: Path, entry: tuple[str, str]) -> None:
+    beside = save_beside(tmp_path / "beside")
+    model = onnx.load(beside, load_external_data=False)
+    for said in model.graph.initializer[0].external_data:
+        if said.key == entry[0]:
+            said.value = entry[1]
+    beside.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match="the weight 'large' does not say where its bytes are; export the student again"):
+        hash_graph(beside)
 
 
 @pytest.mark.parametrize("content", [b"\x3a\xff\xff\xff\x7f", b"\xff" * 30, b"\x3a"], ids=["longer", "no number", "cut"])
