@@ -53,6 +53,7 @@ TARGET = GpuTarget(
     files=r"model\.onnx(\.data)?",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("onnx",),
+    ships_to=("node", "cpp", "windows"),
     lacks={
         "fp16": "without rounding a graph needs no form for GPUs; use onnx-fp16, which runs whole on the CUDA provider",
         "bf16": "ONNX Runtime's providers have few kernels in bfloat16; use onnx-fp16, or trt-bf16",
