@@ -15,6 +15,7 @@ from sprint_export.libraries import require
 from sprint_export.paths import is_file
 from sprint_export.runtimes.hub import EXTRA, LIBRARY, clear_hub_errors
 
+REFUSING = (401, 403)  # HTTP: no such token, or not its right
 BESIDE = (CARD, REPORT, SHEET)  # that the manifest does not name
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -36,8 +37,8 @@ def check_upload(repo: str) -> None:
     with clear_hub_errors(repo):
         try:
             hub.HfApi().whoami()
-        except require(f"{LIBRARY}.errors", EXTRA).HfHubHTTPError as error:
-            if error.response is not None and error.response.status_code in (401, 403):
+        except OSError as error:  # the hub's client says it in errors of several kinds, each with the answer
+            if getattr(getattr(error, "response", None), "status_code", None) in REFUSING:
                 raise InputError(f"--upload-repo {repo}: the hub does not know this token; log in with hf auth login") from error
             raise
 

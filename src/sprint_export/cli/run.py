@@ -64,6 +64,7 @@ def run(
     check_drawing("PIL")
     asked: dict[str, Any] = dict(keep_asked(given))
     prompts, is_grid = _list_prompts(texts, asked.pop("prompts", None)), asked.pop("grid", False)
+    provider = asked.pop("provider", None)
     check_output(output)
     seeds = [seed + i for i in range(len(prompts) * asked.get("count", 1))]
     repeated = [prompt for prompt in prompts for _ in range(asked.get("count", 1))]
