@@ -78,7 +78,9 @@ def _make_handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 hub.made.update(json.loads(body))
                 self._answer({"url": f"{hub.address}/{hub.repo}"})
             elif path.endswith("/preupload/main"):
-                self._answer({"files": [{**each, "uploadMode": "regular"} for each in json.loads(body)["files"]]})
+                self._answer(
+                    {"files": [{**each, "uploadMode": "regular", "shouldIgnore": False} for each in json.loads(body)["files"]]}
+                )
             elif path.endswith("/commit/main"):
                 self._commit(body)
             elif path == "/api/validate-yaml":

@@ -56,8 +56,6 @@ def run(
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    *,
-    provider: str | None,
     **given: Any,
 ) -> None:
     """Draw pictures."""
