@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
+TOKEN = "hf_of_tests"  # the one that may write
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -49,7 +50,13 @@ def _make_handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             path = self.path.partition("?")[0]
             hub.asked.append(f"{self.command} {path}")
             prefix = f"/{hub.repo}/resolve/{COMMIT}/"
-            if path.startswith(f"/api/models/{hub.repo}"):
+            if path == "/api/whoami-v2":
+                is_known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+                if is_known:
+                    self._answer({"name": "somebody", "type": "user"})
+                else:
+                    self._send(401, b"", {})
+            elif path.startswith(f"/api/models/{hub.repo}"):
                 self._answer({"id": hub.repo, "sha": COMMIT, "siblings": []})
             elif path.startswith(prefix) and (name := path.removeprefix(prefix)) in hub.files:
                 data = hub.files[name]
@@ -71,7 +78,9 @@ def _make_handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 hub.made.update(json.loads(body))
                 self._answer({"url": f"{hub.address}/{hub.repo}"})
             elif path.endswith("/preupload/main"):
-                self._answer({"files": [{**each, "uploadMode": "regular"} for each in json.loads(body)["files"]]})
+                self._answer(
+                    {"files": [{**each, "uploadMode": "regular", "shouldIgnore": False} for each in json.loads(body)["files"]]}
+                )
             elif path.endswith("/commit/main"):
                 self._commit(body)
             elif path == "/api/validate-yaml":

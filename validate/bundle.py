@@ -41,6 +41,7 @@ from sprint_export.validate.measure import (
     weigh_files,
 )
 from sprint_export.validate.metrics import check_judged, check_metrics
+from sprint_export.validate.model_card import write_card
 from sprint_export.validate.pace import BUDGET_S, FEWEST, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
@@ -156,6 +157,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
         round(pace.spent_s, 1),
     )
     write_text(folder / REPORT, format_report(report))
+    write_card(folder)
     kept.discard()
     return report
 

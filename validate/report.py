@@ -33,7 +33,7 @@ def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
             if row.passed is None
             else f"{'met' if row.passed else 'NOT MET'}: {row.limit.replace(row.metric, '') if row.limit else ''}"
         )
-        table.add_row(row.metric, _number(row.value), _range(row), gate, row.note)
+        table.add_row(row.metric, format_number(row.value), format_range(row), gate, row.note)
     return table
 
 
@@ -53,14 +53,14 @@ def _render_components(rows: list[Measurement]) -> Table:
     return table
 
 
-def _number(value: float) -> str:
+def format_number(value: float) -> str:
     """Four figures that say something; whole numbers whole."""
     if not math.isfinite(value):
         return "none" if math.isnan(value) else f"{value:g}"
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 
-def _range(row: Measurement) -> str:
+def format_range(row: Measurement) -> str:
     """Where the mean over all prompts lies, or nothing."""
     return "" if row.interval is None else f"{row.interval[0]:.3g} to {row.interval[1]:.3g}"
 
@@ -68,9 +68,9 @@ def _range(row: Measurement) -> str:
 def _cell(row: Measurement) -> str:
     """A component's number, with its gate where that was not met."""
     return (
-        f"{_number(row.value)}, NOT MET: {(row.limit or '').replace(row.metric, '')}"
+        f"{format_number(row.value)}, NOT MET: {(row.limit or '').replace(row.metric, '')}"
         if row.passed is False
-        else _number(row.value)
+        else format_number(row.value)
     )
 
 
@@ -79,7 +79,7 @@ def _name_row(row: Measurement) -> str:
 
 
 def _sure(row: Measurement) -> str:
-    return f" ({_range(row)} at 95 %)" if row.interval else ""
+    return f" ({format_range(row)} at 95 %)" if row.interval else ""
 
 
 def name_failures(report: Report) -> str:

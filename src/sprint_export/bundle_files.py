@@ -20,6 +20,9 @@ from sprint_export.files import PART, list_tree, remove, sweep_parts
 from sprint_export.registry import list_members, load_member, load_target
 
 MANIFEST = "bundle.json"
+CARD = "README.md"  # the model card (validate/model_card.py), known by its mark
+CARD_MARK = "<!-- made by sprint-export from bundle.json and report.json; a validation writes it anew -->"
+LONGEST_HEAD = 4096  # bytes of a card in which the mark stands
 APP = "app.json"  # what an app needs (app_contract.py)
 REFERENCE_FOLDER, REFERENCE = "reference", "reference/reference.json"  # what it should get
 TOKENIZER = "tokenizer/tokenizer.json"
@@ -70,14 +73,14 @@ class Contents:
 
 
 def sort_contents(folder: Path) -> Contents:
-    """Tell a bundle's files from others, by name alone; nothing but the manifest is opened, no link is followed."""
+    """Tell a bundle's files from others, by name; nothing but the manifest and the card is opened, no link is followed."""
     is_ours = _judge_names(folder)
     files, folders, foreign = [], [], []
     for path, status in list_tree(folder):
         name = path.relative_to(folder).as_posix()
         if stat.S_ISDIR(status.st_mode):
             folders.append(name)
-        elif stat.S_ISREG(status.st_mode) and is_ours(name):
+        elif stat.S_ISREG(status.st_mode) and (is_own_card(path) if name == CARD else is_ours(name)):
             files.append(name)
         else:
             foreign.append(name)
@@ -86,6 +89,15 @@ def sort_contents(folder: Path) -> Contents:
         f"{name}/" for name in folders if name not in around | {*_list_roles(), "tokenizer", "scheduler", REFERENCE_FOLDER}
     ]
     return Contents(tuple(files), tuple(folders), tuple(foreign))
+
+
+def is_own_card(path: Path) -> bool:
+    """Whether a README.md was made by this package, and not by the bundle's owner."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            with path.open("rb") as file:
+                return CARD_MARK.encode() in file.read(LONGEST_HEAD)
+    return False
 
 
 def check_replaceable(folder: Path) -> None:

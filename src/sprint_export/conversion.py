@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.bundle_files import REPORT
 from sprint_export.clear_errors import explain_error
 from sprint_export.compute import Compute, choose_compute
 from sprint_export.disk_errors import clear_disk_errors
@@ -23,6 +24,7 @@ from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import DYNAMIC
 from sprint_export.options import keep_asked, list_options
 from sprint_export.out_folder import check_out, holds_anything, read_present
+from sprint_export.paths import is_file
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.recipe_choice import add_frontier, choose_recipe
 from sprint_export.run_checks import check_order, check_orders, load_libraries
@@ -259,8 +261,13 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
 
             asked: dict[str, Any] = {"count": order.count, "budget": order.budget, "gates": checked.gates}
             validate_bundle(bundle, student, progress=progress, compute=loaded.compute, **asked)
-        elif order.validate:
-            say("not validated: without all networks there is no picture to compare")
+        else:
+            if order.validate:
+                say("not validated: without all networks there is no picture to compare")
+            if not is_file(out / REPORT):
+                from sprint_export.validate.model_card import write_card
+
+                write_card(out)
     return bundle
 
 

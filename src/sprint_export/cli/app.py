@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +17,7 @@ from sprint_export.cli.bars import progress_bars, shows_bars
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.cli.time_left import RunTime
+from sprint_export.cli.upload import send_bundle
 from sprint_export.cli.verbs import add_verbs, show_results
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.nouns.bundle import Bundle
@@ -55,6 +57,7 @@ def convert_command(context: typer.Context, **values: Any) -> None:
         print_help(context)
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
     order = o.read_order(values)
+    _check_upload(order, values["upload_repo"], values["private"])
     if values["dry_run"]:
         show_plan(order, values["as_json"])
         return
@@ -80,6 +83,24 @@ def convert_command(context: typer.Context, **values: Any) -> None:
                 show_results(results, values["as_json"], as_list)
         raise
     show_results(results, values["as_json"], as_list)
+    if values["upload_repo"] is not None:
+        made = results[0]
+        send_bundle(Path(made.bundle) if isinstance(made, Report) else made.folder, values["upload_repo"], values["private"])
+
+
+def _check_upload(order: Order, repo: str | None, private: bool) -> None:
+    """Refuse, before any work, an upload that could not be at its end."""
+    if repo is None:
+        if private:
+            raise InputError("--private says how a repository is made; expected --upload-repo OWNER/NAME beside it")
+        return
+    if len(order.targets) > 1:
+        raise InputError(f"--upload-repo {repo} takes one bundle; expected one target, or one by one: sprint-export upload")
+    if not order.validate or order.components:
+        raise InputError(f"--upload-repo {repo}: expected a validated bundle; or upload it later: sprint-export upload --anyway")
+    from sprint_export.runtimes.upload import check_upload
+
+    check_upload(repo)
 
 
 def show_plan(order: Order, as_json: bool) -> None:

@@ -34,6 +34,8 @@ PROVIDER = Option("provider", "What the runtime's library runs graphs on; see: l
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
 COMMAND_OPTIONS = (
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
+    Option("upload_repo", "Upload the bundle to the hub once its gates are met.", metavar="OWNER/NAME"),
+    Option("private", "With --upload-repo: a repository that is made is private.", bool, False),
     Option("as_json", "Print JSON on stdout.", bool, False, OUTPUT, ("--json",)),
     Option("version", "Print the version.", bool, False, OUTPUT),
 )

@@ -56,14 +56,13 @@ def run(
     steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
-    *,
-    provider: str | None,
     **given: Any,
 ) -> None:
     """Draw pictures."""
     check_drawing("PIL")
     asked: dict[str, Any] = dict(keep_asked(given))
     prompts, is_grid = _list_prompts(texts, asked.pop("prompts", None)), asked.pop("grid", False)
+    provider = asked.pop("provider", None)
     check_output(output)
     seeds = [seed + i for i in range(len(prompts) * asked.get("count", 1))]
     repeated = [prompt for prompt in prompts for _ in range(asked.get("count", 1))]

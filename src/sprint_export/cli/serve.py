@@ -12,7 +12,7 @@ from sprint_export.cli.screen import complain
 from sprint_export.cli.signature import takes_options
 
 
-@takes_options()
+@takes_options(o.PROVIDER)
 def serve(
     bundle: o.Source,
     host: Annotated[str, typer.Option(help="An address of this machine; 0.0.0.0 lets others in.")] = "127.0.0.1",
@@ -22,6 +22,8 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option(help="Requests that may wait; beyond it they are refused with 429.")] = 256,
     runtime: o.Runtime = None,
+    *,
+    provider: str | None,
 ) -> None:
     """Serve pictures as OpenAI's clients ask for them: POST /v1/images/generations."""
     check_drawing("PIL", "starlette", "uvicorn")
@@ -29,4 +31,4 @@ def serve(
     from sprint_export.server import serve as serve_bundle
 
     settings = Settings(host, port, api_key, queue)
-    serve_bundle(bundle, settings, runtime, complain)
+    serve_bundle(bundle, settings, complain, runtime=runtime, provider=provider)

@@ -17,6 +17,7 @@ from sprint_export.cli.run import run
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.serve import serve
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.upload import upload
 from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
@@ -33,7 +34,7 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (inspect, run, validate, bench, build, pack, serve):
+    for verb in (inspect, run, validate, bench, build, pack, serve, upload):
         app.command()(verb)
 
 

@@ -30,16 +30,16 @@ KEEP_ALIVE_S = 15
 def serve(
     bundle: str | Path,
     settings: Settings | None = None,
-    runtime: str | None = None,
     say: Callable[[str], None] = lambda text: None,
+    **opened: str | None,
 ) -> None:
     """Serve a bundle's pictures until this process is asked to stop.
 
     Args:
         bundle: a folder, or a hub id.
         settings: where to listen and what is allowed; default: 127.0.0.1, port 8000.
-        runtime: as in `open_bundle`.
         say: is told, once it listens, where; and what is noteworthy, in one line each.
+        opened: how, as in `open_bundle`: runtime, provider.
 
     Raises:
         InputError, BundleError: there is no such bundle, or no such address. MachineError: the port is taken, or starlette or
@@ -49,7 +49,7 @@ def serve(
     require("uvicorn", EXTRA)
     require("starlette", EXTRA)
     with contextlib.closing(open_socket(settings)) as listener:  # a port that is taken is said before networks are loaded
-        app, model, description = make_service(bundle, settings, runtime)
+        app, model, description = make_service(bundle, settings, **opened)
         host, port = listener.getsockname()[:2]
         if not settings.is_loopback:
             key = "with the key" if settings.api_key else "and there is no key: give --api-key"
@@ -59,10 +59,10 @@ def serve(
     say("stopped")
 
 
-def make_service(bundle: str | Path, settings: Settings, runtime: str | None = None) -> tuple[Starlette, str, str]:
+def make_service(bundle: str | Path, settings: Settings, **opened: str | None) -> tuple[Starlette, str, str]:
     """The application over an opened bundle, what its model is called, and what draws."""
     folder = find_bundle(bundle)
-    pipeline = open_bundle(folder, runtime)
+    pipeline = open_bundle(folder, opened.get("runtime"), provider=opened.get("provider"))
     height, width = pipeline.sizes.pixels if pipeline.sizes else (0, 0)
     manifest = read_manifest(folder)
     model = f"{name_student(manifest)}-{manifest.target}-{manifest.precision}"
