@@ -123,11 +123,11 @@ def small_feeds() -> dict[str, Array]:
     return {"latents": np.random.default_rng(0).standard_normal((1, 16, 8, 8)).astype(np.float32)}
 
 
-def make_feeds(student: Student) -> dict[str, dict[str, Array]]:
+def make_feeds(student: Student, seed: int = 0) -> dict[str, dict[str, Array]]:
     """Real inputs of every component by role: a prompt, noise, what torch makes of them."""
     ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(PROMPTS[:1])
     embeds = TorchSession(student.components["text_encoder"]).run({"input_ids": ids})["prompt_embeds"]
-    noise = make_noise(0, 1, 1, student.latent_shape)[0]
+    noise = make_noise(seed, 1, 1, student.latent_shape)[0]
     denoiser = {"latents": noise, "prompt_embeds": embeds, "prompt_mask": mask}
     latents = TorchSession(student.components["transformer"]).run(denoiser)["denoised"]
     return {"text_encoder": {"input_ids": ids}, "transformer": denoiser, "vae_decoder": {"latents": latents}}

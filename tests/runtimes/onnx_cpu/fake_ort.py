@@ -102,7 +102,7 @@ class FakeSession:
         """y."""
         return [SimpleNamespace(name="y", type="tensor(float)", shape=[2, 3])]
 
-    def run(self, names: list[str], feeds: dict[str, Any], options: Any) -> list[Any]:
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         """2 x."""
         return [np.asarray(feeds["x"]) * 2]
 
