@@ -1,0 +1,21 @@
+// A bundle's reference/: what a known prompt and seed gave, stage by stage, held against what is drawn here.
+#ifndef SPRINT_EXPORT_REFERENCE_H
+#define SPRINT_EXPORT_REFERENCE_H
+
+#include "executor.h"
+
+namespace sprint_export {
+
+struct Drawing {
+    Prompt prompt;
+    Picture picture;
+    std::vector<float> noise;
+};
+using Draw = std::function<Drawing(const std::string& prompt, const DrawOptions& options, const OnStage& watch)>;
+
+// Throws InputError where the bundle has no reference, BundleError where it is damaged.
+std::vector<Comparison> check_reference(const std::filesystem::path& folder, const std::string& file, const Draw& draw);
+
+}  // namespace sprint_export
+
+#endif
