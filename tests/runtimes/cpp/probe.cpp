@@ -1,10 +1,13 @@
-// What tests ask of the library's insides: a question as arguments, JSON on standard input, JSON on standard output.
+// What tests ask of the library's insides: a question as argument, JSON on standard input, JSON on standard output.
+#include <fstream>
 #include <iostream>
 #include <iterator>
 
 #include <nlohmann/json.hpp>
 
+#include "files.h"
 #include "json.h"
+#include "tensor.h"
 #include "tokenizer.h"
 #include "unicode.h"
 
@@ -12,23 +15,59 @@ using namespace sprint_export;
 
 namespace {
 
-Json answer(const std::string& question, const Json& given) {
+Json list_tokens(const Json& given) {
+    const Document document(given.at("tokenizer").get<std::string>(), "tokenizer.json");
+    const Tokenizer tokenizer(document.root());
     Json answers = Json::array();
-    if (question == "tokens") {
-        const Tokenizer tokenizer(Node(given.at("tokenizer"), "tokenizer.json"));
-        for (const Json& text : given.at("texts"))
-            answers.push_back(tokenizer.encode(decode_utf8(text.get<std::string>())));
-        return answers;
+    for (const Json& text : given.at("texts")) answers.push_back(tokenizer.encode(decode_utf8(text.get<std::string>())));
+    return answers;
+}
+
+Json list_noise(const Json& given) {
+    Json answers = Json::array();
+    const auto values = make_noise(given.at("seed").get<std::uint64_t>(), given.at("count").get<std::size_t>(), given.at("first").get<std::uint64_t>());
+    for (const float value : values) answers.push_back(static_cast<double>(value));
+    return answers;
+}
+
+// What each app.json makes of a folder: "drawn", or the error's kind and text. What is none of the library's own errors escapes.
+std::string try_app(const std::filesystem::path& folder, const std::string& app) {
+    std::ofstream(folder / "app.json", std::ios::binary) << app;
+    Options options;
+    options.verify = false;
+    options.threads = 1;
+    try {
+        Pipeline pipeline = Pipeline::open(folder, options);
+        return "drawn " + hash_bytes(pipeline.draw("a red circle").rgb.data(), 3);
+    } catch (const InputError& error) {
+        return std::string("InputError ") + error.what();
+    } catch (const BundleError& error) {
+        return std::string("BundleError ") + error.what();
+    } catch (const MachineError& error) {
+        return std::string("MachineError ") + error.what();
     }
-    if (question == "noise") {
-        const auto values = make_noise(given.at("seed").get<std::uint64_t>(), given.at("count").get<std::size_t>(), given.at("first").get<std::uint64_t>());
-        for (const float value : values) answers.push_back(static_cast<double>(value));
-        return answers;
-    }
-    for (const Json& text : given) {
-        const std::u32string characters = decode_utf8(text.get<std::string>());
-        answers.push_back(encode_utf8(question == "lower" ? lower(characters) : compose(characters)));
-    }
+}
+
+// A value through a type and back.
+double round_to(const std::string& type, double value) {
+    return static_cast<double>(Tensor::of_floats({static_cast<float>(value)}, {1}).to(find_type(type)).to(Type::float32).floats()[0]);
+}
+
+Json answer(const std::string& question, const Json& given) {
+    if (question == "tokens") return list_tokens(given);
+    if (question == "noise") return list_noise(given);
+    Json answers = Json::array();
+    if (question == "apps")
+        for (const Json& app : given.at("apps"))
+            answers.push_back(try_app(std::filesystem::u8path(given.at("folder").get<std::string>()), app.get<std::string>()));
+    if (question == "float16" || question == "bfloat16")
+        for (const Json& value : given) answers.push_back(round_to(question, value.get<double>()));
+    if (question == "hash")
+        for (const Json& size : given) answers.push_back(hash_bytes(std::string(size.get<std::size_t>(), 'a').data(), size.get<std::size_t>()));
+    if (question == "lower")
+        for (const Json& text : given) answers.push_back(encode_utf8(lower(decode_utf8(text.get<std::string>()))));
+    if (question == "compose")
+        for (const Json& text : given) answers.push_back(encode_utf8(compose(decode_utf8(text.get<std::string>()))));
     return answers;
 }
 
@@ -36,11 +75,11 @@ Json answer(const std::string& question, const Json& given) {
 
 int main(int count, char** arguments) {
     try {
-        if (count != 2) throw InputError("expected one argument: tokens, noise, lower or compose");
+        if (count != 2) throw InputError("expected one argument: the question");
         const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-        std::cout << answer(arguments[1], Json::parse(text)).dump();
+        std::cout << answer(arguments[1], Json::parse(text)).dump(-1, ' ', false, Json::error_handler_t::replace);
         return 0;
-    } catch (const std::exception& error) {
+    } catch (const Error& error) {
         std::cerr << "error: " << error.what() << "\n";
         return 2;
     }

@@ -1,0 +1,147 @@
+"""Pictures in C++ are Python's, from a folder alone, without Python on the PATH; a consumer's project finds the library and builds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from sprint_export.noise import make_normals
+from sprint_export.runtimes.open import open_bundle
+from tests.bundles import copy_bundle, shared_bundle
+from tests.runtimes.cpp.programs import TESTS, ask_probe, build_programs, draw_picture, fetch_dependencies, run
+
+PROMPT = "a red circle above a blue square"
+STEPS = (1, 2, 4)
+TARGETS = ("onnx-fp32", "onnx-int8", "onnx-fp16", "onnx-w4a16")
+
+
+def make_bundle(base: Path, target: str) -> Path:
+    return shared_bundle(base, target, steps=STEPS, validate=False)
+
+
+def ship(bundle: Path, folder: Path) -> Path:
+    """What app.json lists and nothing else, as an app ships it."""
+    app = json.loads((bundle / "app.json").read_text("utf-8"))
+    for path in ("app.json", *(file["path"] for file in app["files"])):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(bundle / path, folder / path)
+    return folder
+
+
+def read_picture(file: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(file) as picture:
+        picture.verify()
+    with Image.open(file) as picture:
+        assert picture.mode == "RGB"
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_pictures_are_pythons(target: str, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path.parent, target)
+    shipped = ship(bundle, tmp_path / "bündle 包")
+    for steps in STEPS:
+        done = draw_picture(shipped, PROMPT, "--seed", 3, "--steps", steps, "-o", tmp_path / "a.png", "--threads", 1)
+        assert done.returncode == 0, done.stderr
+        wanted = open_bundle(bundle, steps=steps)([PROMPT], seed=3)[0]
+        np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), wanted)
+
+
+def test_other_ways_to_run_draw_the_same_picture(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path.parent, "onnx-int8")
+    pictures = []
+    for i, ways in enumerate(([], ["--one-at-a-time", "--steps", 1], ["--threads", 2, "--no-verify"])):
+        done = draw_picture(bundle, PROMPT, "--seed", 2**64 - 1, "-o", tmp_path / f"{i}.png", "--times", *ways)
+        assert re.fullmatch(r".*png\ntotal \S+ ms\ntext_encoder \S+ ms\ntransformer \S+ ms\nvae_decoder \S+ ms\n", done.stdout), done
+        pictures.append((tmp_path / f"{i}.png").read_bytes())
+    assert pictures[0] == pictures[1] == pictures[2]
+    np.testing.assert_array_equal(read_picture(tmp_path / "0.png"), open_bundle(bundle)([PROMPT], seed=2**64 - 1)[0])
+
+
+@pytest.mark.parametrize(("seed", "first"), [(0, 0), (3, 5), (2**64 - 1, 2**34 - 3)])
+def test_noise_is_pythons_bit_for_bit(seed: int, first: int) -> None:
+    found = np.array(ask_probe("noise", {"seed": seed, "count": 20000, "first": first}), np.float32)
+    if first < 100:
+        np.testing.assert_array_equal(found, make_normals(seed, first + 20000)[first:])
+    else:  # beyond 32 bits of blocks
+        assert abs(found.std() - 1) < 0.02
+        assert not np.array_equal(found[3:], np.array(ask_probe("noise", {"seed": seed, "count": 20000, "first": 0}), np.float32)[:-3])
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_halves_are_rounded_as_numpy_and_ml_dtypes_round(kind: str) -> None:
+    import ml_dtypes
+
+    type_ = np.float16 if kind == "float16" else ml_dtypes.bfloat16
+    values = np.random.default_rng(0).integers(0, 2**32, 20000, np.uint32).view(np.float32)
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    values = np.concatenate([values[np.isfinite(values)], halves, (halves[1:] + halves[:-1]) / 2, [65519, -65504, 1e-8, 2**-25, 0]])
+    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        wanted = values.astype(type_).astype(np.float32)
+    is_finite = np.isfinite(wanted)  # JSON has no infinity
+    found = np.array([np.inf if each is None else each for each in ask_probe(kind, values.astype(float).tolist())], np.float32)
+    np.testing.assert_array_equal(found[is_finite], wanted[is_finite])
+    assert np.isinf(found[~is_finite]).all()
+
+
+def test_hashes_are_hashlibs() -> None:
+    import hashlib
+
+    sizes = [0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 1000]
+    assert ask_probe("hash", sizes) == [hashlib.sha256(b"a" * size).hexdigest() for size in sizes]
+
+
+def test_a_project_that_finds_the_package_builds_and_draws(tmp_path: Path) -> None:
+    bundle, dependencies = make_bundle(tmp_path.parent, "onnx-int8"), fetch_dependencies()
+    installed, build = tmp_path / "installed", tmp_path / "build"
+    run(["cmake", "--install", build_programs(), "--prefix", installed])
+    assert {path.name for path in (installed / "include" / "sprint_export").iterdir()} == {"sprint_export.h"}
+    run(["cmake", "-S", TESTS / "consumer", "-B", build, f"-DCMAKE_PREFIX_PATH={installed};{dependencies}"])
+    run(["cmake", "--build", build])
+    said = run([build / "consumer", bundle], env={"PATH": "/nowhere"}).splitlines()
+    networks = ["text_encoder", "transformer", "vae_decoder"]
+    assert said == [
+        "text_encoder 0/3", *(f"{network} {i + 1}/3" for i, network in enumerate(networks)), "64x64", "stopped while drawing text_encoder"
+    ]
+
+
+def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path.parent, "onnx-int8")
+    cases: list[tuple[list[Any], int, str]] = [
+        ([bundle, PROMPT, "--steps", 3], 2, "steps=3, expected one of 1, 2, 4"),
+        ([bundle, PROMPT, "--seed", "-1"], 2, "--seed -1: expected a whole number from 0 to 18446744073709551615"),
+        ([bundle, PROMPT, "--seed", 2**64], 2, "expected a whole number"),
+        ([bundle, PROMPT, "--height", 128], 2, "a picture of 128 by 64 pixels, expected 64 by 64"),
+        ([bundle, PROMPT, "--provider", "cuda"], 3, 'provider "cuda" is not to be had here'),
+        ([bundle, PROMPT, "--provider", "nonsense"], 3, 'provider "nonsense" is not to be had here'),
+        ([bundle, PROMPT, "-o", tmp_path / "none" / "a.png"], 3, "cannot be written"),
+        ([bundle, b"a \xff circle".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 2"),
+        ([bundle, b"\xed\xa0\x80".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 0"),
+        ([bundle, b"\xc0\xaf".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 0"),
+        ([tmp_path / "none", PROMPT], 2, "app.json is missing or no file"),
+        ([bundle], 2, "a bundle and a prompt, or --check"),
+        ([bundle, PROMPT, "--sed", 3], 2, "no option --sed"),
+    ]
+    for arguments, status, said in cases:
+        done = draw_picture(*arguments)
+        assert (done.returncode, done.stdout) == (status, ""), done
+        assert done.stderr.startswith("error: "), done
+        assert said in done.stderr, done
+        assert "usage" in done.stderr or done.stderr.count("\n") == 1, done
+
+
+def test_a_long_prompt_is_cut_as_pythons(tmp_path: Path) -> None:
+    bundle = copy_bundle(make_bundle(tmp_path.parent, "onnx-int8"), tmp_path / "bundle")
+    prompt = "a red circle, " * 200
+    done = draw_picture(bundle, prompt, "-o", tmp_path / "a.png")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), open_bundle(bundle)([prompt])[0])
