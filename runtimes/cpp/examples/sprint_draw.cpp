@@ -80,11 +80,11 @@ Asked read_arguments(const std::vector<std::string>& arguments) {
 
 int check(Pipeline& pipeline) {
     bool is_right = true;
-    for (const Comparison& row : pipeline.check()) {
-        std::cout << (row.is_equal ? "equal    " : row.is_close ? "close    " : "DIFFERENT") << "  " << row.what;
-        if (!row.is_equal) std::cout << " (at most " << row.difference << " apart)";
-        std::cout << "\n";
-        is_right = is_right && row.is_close;
+    for (const Check& each : pipeline.check()) {
+        std::cout << each.steps << (each.steps == 1 ? " step: " : " steps: ");
+        std::cout << (each.begins.empty() ? "equal to the bit" : "at most " + std::to_string(each.largest) + " of 255 apart, from " + each.begins + " on");
+        std::cout << (each.passed ? "\n" : ": DIFFERENT\n");
+        is_right = is_right && each.passed;
     }
     return is_right ? 0 : 1;
 }

@@ -157,12 +157,12 @@ Picture Pipeline::draw(const std::string& prompt, const DrawOptions& options) {
 
 Prompt Pipeline::encode(const std::string& prompt) const { return parts_->reader->read(prompt); }
 
-std::vector<Comparison> Pipeline::check() {
+std::vector<Check> Pipeline::check(int tolerance) {
     parts_->runtime->reset();
-    return check_reference(parts_->folder, parts_->app.reference, [this](const std::string& prompt, const DrawOptions& options, const OnStage& watch) {
-        const Prompt read = parts_->reader->read(prompt);
-        return Drawing{read, parts_->draw(prompt, options, watch), choose(parts_->app, options).noise};
-    });
+    const Draw draw = [this](const std::string& prompt, const DrawOptions& options, const OnStage& watch) {
+        return Drawing{parts_->reader->read(prompt), parts_->draw(prompt, options, watch), choose(parts_->app, options).noise};
+    };
+    return check_reference(parts_->folder, parts_->app.reference, tolerance, draw);
 }
 
 void Pipeline::stop() { parts_->runtime->stop(); }

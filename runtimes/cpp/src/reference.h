@@ -14,7 +14,7 @@ struct Drawing {
 using Draw = std::function<Drawing(const std::string& prompt, const DrawOptions& options, const OnStage& watch)>;
 
 // Throws InputError where the bundle has no reference, BundleError where it is damaged.
-std::vector<Comparison> check_reference(const std::filesystem::path& folder, const std::string& file, const Draw& draw);
+std::vector<Check> check_reference(const std::filesystem::path& folder, const std::string& file, int tolerance, const Draw& draw);
 
 }  // namespace sprint_export
 

@@ -19,7 +19,8 @@ FOLDER = ROOT / "runtimes" / "cpp" / "src"
 CODES = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
 HANGUL = range(0xAC00, 0xAC00 + 11172)  # composed and taken apart by arithmetic
 SPACES = [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000]  # White_Space
-CIRCLED = [*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F14A), *range(0x1F150, 0x1F16A), *range(0x1F170, 0x1F18A)]  # Other_Alphabetic, So
+# Other_Alphabetic among symbols
+CIRCLED = [*range(0x24B6, 0x24EA), *range(0x1F130, 0x1F14A), *range(0x1F150, 0x1F16A), *range(0x1F170, 0x1F18A)]
 JOINERS = [0x200C, 0x200D]  # Join_Control
 WIDTH = 152
 Rows = list[tuple[int, ...]]

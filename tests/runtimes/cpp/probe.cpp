@@ -48,6 +48,17 @@ std::string try_app(const std::filesystem::path& folder, const std::string& app)
     }
 }
 
+std::string copy_png(const std::string& path) {  // through a picture, into a file beside it
+    const std::string file = read_file(path, 1 << 28);
+    try {
+        const auto bytes = encode_png(decode_png({file.begin(), file.end()}));
+        std::ofstream(path + ".copy", std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+        return "";
+    } catch (const BundleError& error) {
+        return error.what();
+    }
+}
+
 // A value through a type and back.
 double round_to(const std::string& type, double value) {
     return static_cast<double>(Tensor::of_floats({static_cast<float>(value)}, {1}).to(find_type(type)).to(Type::float32).floats()[0]);
@@ -64,6 +75,8 @@ Json answer(const std::string& question, const Json& given) {
         for (const Json& value : given) answers.push_back(round_to(question, value.get<double>()));
     if (question == "hash")
         for (const Json& size : given) answers.push_back(hash_bytes(std::string(size.get<std::size_t>(), 'a').data(), size.get<std::size_t>()));
+    if (question == "png")
+        for (const Json& path : given) answers.push_back(copy_png(path.get<std::string>()));
     if (question == "lower")
         for (const Json& text : given) answers.push_back(encode_utf8(lower(decode_utf8(text.get<std::string>()))));
     if (question == "compose")

@@ -1,7 +1,8 @@
 """The C++ library's programs for tests: built once for a state of their sources, and kept in the user's cache.
 
-ONNX Runtime's headers and the JSON reader come from Debian's packages (runtimes/cpp/tools/fetch_dependencies.sh), its library is the one
-of the Python package: so both languages run the same kernels. Tests are skipped only where a compiler or apt-get is missing.
+ONNX Runtime's headers and the JSON reader come from Debian's packages (runtimes/cpp/tools/fetch_dependencies.sh), its library is
+the one of the Python package: so both languages run the same kernels. Tests are skipped
+only where a compiler or apt-get is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tests.tree import ROOT
 SOURCES = ROOT / "runtimes" / "cpp"
 TESTS = Path(__file__).parent
 NEEDED = ("cmake", "g++", "make")
-SANITIZED = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+SANITIZED = "-O0 -fsanitize=address,undefined -fno-sanitize-recover=all"
+COMPILED = (".cpp", ".h", ".inc", ".txt", ".cmake", ".in")
 KEPT = 4  # states of the sources
 
 
@@ -65,14 +67,14 @@ def build_programs(flags: str = "-O2") -> Path:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not here")
     dependencies = fetch_dependencies()
-    sources = [path for path in (*SOURCES.rglob("*"), *TESTS.glob("*.[ct]*")) if path.suffix in (".cpp", ".h", ".inc", ".txt", ".cmake", ".in")]
+    sources = [path for path in (*SOURCES.rglob("*"), *TESTS.glob("*.*")) if path.suffix in COMPILED]
     folder = cache_folder() / f"build-{hash_files(sources, flags, str(dependencies), str(ROOT))}"
     with FileLock(f"{folder}.lock"):
         if not (folder / "done").exists():
             drop_old_builds()
             kind = ["-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_CXX_FLAGS={flags}", f"-DCMAKE_PREFIX_PATH={dependencies}"]
             run(["cmake", "-S", TESTS, "-B", folder, *kind])
-            run(["cmake", "--build", folder, "--parallel", "2"])
+            run(["cmake", "--build", folder, "--parallel", "2", *(["--target", "probe"] if flags == SANITIZED else [])])
             (folder / "done").touch()
     return folder / "library"
 
@@ -96,7 +98,7 @@ def run(command: list[Any], **more: Any) -> str:
     """Standard output of a command that has to succeed."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=600, **more)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return str(done.stdout)
 
 
 def ask_probe(question: str, value: Any, flags: str = "-O2") -> Any:

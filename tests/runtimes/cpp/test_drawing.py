@@ -1,7 +1,8 @@
-"""Pictures in C++ are Python's, from a folder alone, without Python on the PATH; a consumer's project finds the library and builds."""
+"""Pictures in C++ are Python's, from a folder alone, without Python on the PATH; another project finds the library and builds."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -20,7 +21,8 @@ from tests.runtimes.cpp.programs import TESTS, ask_probe, build_programs, draw_p
 
 PROMPT = "a red circle above a blue square"
 STEPS = (1, 2, 4)
-TARGETS = ("onnx-fp32", "onnx-int8", "onnx-fp16", "onnx-w4a16")
+NETWORKS = ("text_encoder", "transformer", "vae_decoder")
+TARGETS = ("onnx-fp32", "onnx-int8", "onnx-fp16")
 
 
 def make_bundle(base: Path, target: str) -> Path:
@@ -60,7 +62,7 @@ def test_other_ways_to_run_draw_the_same_picture(tmp_path: Path) -> None:
     pictures = []
     for i, ways in enumerate(([], ["--one-at-a-time", "--steps", 1], ["--threads", 2, "--no-verify"])):
         done = draw_picture(bundle, PROMPT, "--seed", 2**64 - 1, "-o", tmp_path / f"{i}.png", "--times", *ways)
-        assert re.fullmatch(r".*png\ntotal \S+ ms\ntext_encoder \S+ ms\ntransformer \S+ ms\nvae_decoder \S+ ms\n", done.stdout), done
+        assert re.fullmatch(r".*png\ntotal \S+ ms\n" + "".join(rf"{network} \S+ ms\n" for network in NETWORKS), done.stdout), done
         pictures.append((tmp_path / f"{i}.png").read_bytes())
     assert pictures[0] == pictures[1] == pictures[2]
     np.testing.assert_array_equal(read_picture(tmp_path / "0.png"), open_bundle(bundle)([PROMPT], seed=2**64 - 1)[0])
@@ -73,7 +75,8 @@ def test_noise_is_pythons_bit_for_bit(seed: int, first: int) -> None:
         np.testing.assert_array_equal(found, make_normals(seed, first + 20000)[first:])
     else:  # beyond 32 bits of blocks
         assert abs(found.std() - 1) < 0.02
-        assert not np.array_equal(found[3:], np.array(ask_probe("noise", {"seed": seed, "count": 20000, "first": 0}), np.float32)[:-3])
+        start = np.array(ask_probe("noise", {"seed": seed, "count": 20000, "first": 0}), np.float32)
+        assert not np.array_equal(found[3:], start[:-3])
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
@@ -83,7 +86,8 @@ def test_halves_are_rounded_as_numpy_and_ml_dtypes_round(kind: str) -> None:
     type_ = np.float16 if kind == "float16" else ml_dtypes.bfloat16
     values = np.random.default_rng(0).integers(0, 2**32, 20000, np.uint32).view(np.float32)
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
-    values = np.concatenate([values[np.isfinite(values)], halves, (halves[1:] + halves[:-1]) / 2, [65519, -65504, 1e-8, 2**-25, 0]])
+    between = (halves[1:] + halves[:-1]) / 2
+    values = np.concatenate([values[np.isfinite(values)], halves, between, [65519, -65504, 1e-8, 2**-25, 0]])
     values = values.astype(np.float32)
     with np.errstate(over="ignore"):
         wanted = values.astype(type_).astype(np.float32)
@@ -93,9 +97,48 @@ def test_halves_are_rounded_as_numpy_and_ml_dtypes_round(kind: str) -> None:
     assert np.isinf(found[~is_finite]).all()
 
 
-def test_hashes_are_hashlibs() -> None:
-    import hashlib
+def test_png_files_are_read_and_written_exactly(tmp_path: Path) -> None:
+    draw, pictures = np.random.default_rng(0), []
+    smooth = np.add.outer(np.arange(200), np.arange(900)).astype(np.uint8).reshape(200, 300, 3)
+    for picture in (smooth, draw.integers(0, 256, (300, 200, 3), np.uint8), smooth[:1, :1], np.zeros((64, 64, 3), np.uint8)):
+        for level in (0, 1, 9):
+            pictures.append((tmp_path / f"{len(pictures)}.png", picture))
+            Image.fromarray(picture).save(pictures[-1][0], "PNG", compress_level=level)
+    assert set(ask_probe("png", [str(path) for path, _ in pictures])) == {""}
+    for path, picture in pictures:
+        np.testing.assert_array_equal(read_picture(path.with_suffix(".png.copy")), picture)
 
+
+def test_the_reference_is_drawn_again_and_compared(tmp_path: Path) -> None:
+    bundle = copy_bundle(make_bundle(tmp_path.parent, "onnx-fp32"), tmp_path / "bundle")
+    done = draw_picture(bundle, "--check")
+    assert (done.returncode, done.stdout) == (0, "".join(f"{n} step{'s' if n > 1 else ''}: equal to the bit\n" for n in STEPS)), (
+        done
+    )
+    file = bundle / "reference" / "reference.json"
+    said = json.loads(file.read_text("utf-8"))
+    first, second, third = said["drawings"]
+    first["stages"][1]["outputs"]["denoised"]["sha256"] = "0" * 64
+    second["noise"]["sha256"] = "0" * 64
+    pixels = read_picture(bundle / third["picture"]["file"]).copy()
+    pixels[3, 5, 1] ^= 4
+    Image.fromarray(pixels).save(bundle / third["picture"]["file"])
+    third["picture"]["sha256"] = hashlib.sha256(pixels.tobytes()).hexdigest()
+    file.write_text(json.dumps(said), "utf-8")
+    done = draw_picture(bundle, "--check")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        1,
+        [
+            "1 step: at most 0 of 255 apart, from transformer in step 1 on",
+            "2 steps: at most 0 of 255 apart, from noise on: DIFFERENT",
+            "4 steps: at most 4 of 255 apart, from picture on: DIFFERENT",
+        ],
+    )
+    Image.fromarray(pixels ^ 1).save(bundle / third["picture"]["file"])
+    assert "is not the picture that the reference says" in draw_picture(bundle, "--check").stderr
+
+
+def test_hashes_are_hashlibs() -> None:
     sizes = [0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 1000]
     assert ask_probe("hash", sizes) == [hashlib.sha256(b"a" * size).hexdigest() for size in sizes]
 
@@ -108,10 +151,8 @@ def test_a_project_that_finds_the_package_builds_and_draws(tmp_path: Path) -> No
     run(["cmake", "-S", TESTS / "consumer", "-B", build, f"-DCMAKE_PREFIX_PATH={installed};{dependencies}"])
     run(["cmake", "--build", build])
     said = run([build / "consumer", bundle], env={"PATH": "/nowhere"}).splitlines()
-    networks = ["text_encoder", "transformer", "vae_decoder"]
-    assert said == [
-        "text_encoder 0/3", *(f"{network} {i + 1}/3" for i, network in enumerate(networks)), "64x64", "stopped while drawing text_encoder"
-    ]
+    ran = [f"{network} {i + 1}/3" for i, network in enumerate(NETWORKS)]
+    assert said == ["text_encoder 0/3", *ran, "64x64", "stopped while drawing text_encoder"]
 
 
 def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import random
 from collections import Counter
@@ -10,13 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.bundles import copy_bundle, shared_bundle
 from tests.runtimes.cpp.programs import SANITIZED, ask_probe, draw_picture
 
-SEED, COUNT = 7, 400
-ODD = (None, -1, 0, 1, 2**31, 2**63, 2**64 - 1, 1e300, 0.5, "", "x", "../x", "\0", "é" * 50, [], {}, [[]], True, "32*", "*", "1e9*a", "-1*h")
+SEED, COUNT = 7, 80
+ODD: tuple[Any, ...] = (None, True, -1, 0, 1, 2**31, 2**63, 2**64 - 1, 1e300, 0.5, [], {}, [[]])
+ODD += ("", "x", "../x", "\0", "é" * 50, "32*", "*", "1e9*a", "-1*h")
+OUTSIDE = ("../x", "/etc/passwd", "a/../../x", "C:\\x", "..\\x", "a\\b", "", ".", "a/./b", "a//b/", "nul:", "x\0y", "none")
+GARBAGE = ("", "\0", '"', "}", "[" * 2000, "9" * 400, "\\ud800")
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def test_a_link_is_not_followed(bundle: Path) -> None:
         moved.rename(bundle / part)
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "C:\\x", "..\\x", "a\\b", "", ".", "a/./b", "a//b/", "nul:", "x\0y", "none"])
+@pytest.mark.parametrize("path", OUTSIDE)
 def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None:
     app = read_app(bundle)
     graph = app["networks"]["transformer"]["graphs"][0]
@@ -83,11 +89,11 @@ def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None
         (lambda app: app.update(format=2), "app.json.format is 2, expected a whole number from 1 to 1"),
         (lambda app: app["runtimes"].update(onnxruntime="1.999"), "the bundle needs 1.999 or newer"),
         (lambda app: app.pop("stages"), 'app.json has no "stages"'),
-        (lambda app: app["sampler"].update(next="x"), 'app.json.sampler.next is "x", expected "(1 - s)*x0 + s*noise"'),
-        (lambda app: app["noise"].update(generator="mt19937"), 'app.json.noise.generator is "mt19937", expected "philox4x32-10 as241"'),
+        (lambda app: app["sampler"].update(next="x"), 'sampler.next is "x", expected "(1 - s)*x0 + s*noise"'),
+        (lambda app: app["noise"].update(generator="mt19937"), 'noise.generator is "mt19937", expected "philox'),
         (lambda app: app["noise"].update(shape=[1 << 20, 1 << 20]), "expected at most 1073741824 values"),
         (lambda app: app["noise"].update(shape=[4, 8, 8]), "ONNX Runtime cannot run"),
-        (lambda app: app["networks"]["transformer"]["graphs"][0].update(format="openvino"), 'format is "openvino", expected "onnx"'),
+        (lambda app: app["networks"]["transformer"]["graphs"][0].update(format="xml"), 'format is "xml", expected "onnx"'),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["files"].append("bundle.json"), "expected one of its files"),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["inputs"][0].update(dtype="int64"), "app.json says otherwise"),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["inputs"].pop(), "has inputs that app.json does not name"),
@@ -120,7 +126,7 @@ def mutate(app: Any, draw: random.Random) -> str:
     text = json.dumps(app, ensure_ascii=False)
     if draw.random() < 0.2:
         place = draw.randrange(len(text))
-        return text[:place] + draw.choice(["", "\0", '"', "}", "[" * 2000, "9" * 400, "\\ud800"]) + text[place + draw.randrange(3) :]
+        return text[:place] + draw.choice(GARBAGE) + text[place + draw.randrange(3) :]
     changed = copy.deepcopy(app)
     for _ in range(draw.randrange(1, 4)):
         container, key = draw.choice(list_places(changed))
@@ -135,8 +141,9 @@ def mutate(app: Any, draw: random.Random) -> str:
 
 def test_mutated_descriptions_never_crash(bundle: Path) -> None:
     app, draw = read_app(bundle), random.Random(SEED)
-    steps = app["prompt"]["steps"]
-    app["prompt"]["steps"] = [step | ({"prefix": "a"} if step["do"] == "wrap" else {}) for step in steps]  # so that it is no half of the text
+    for step in app["prompt"]["steps"]:
+        step.pop("prefix", None)  # it is half of the text
+    app["prompt"]["steps"] = [step | ({"prefix": "a"} if step["do"] == "wrap" else {}) for step in app["prompt"]["steps"]]
     apps = [json.dumps(app), *(mutate(app, draw) for _ in range(COUNT)), "", "[]", "null", "[" * 100_000]
     answers = ask_probe("apps", {"folder": str(bundle), "apps": apps}, SANITIZED)
     kinds = Counter(answer.split(" ")[0] for answer in answers)
@@ -145,10 +152,24 @@ def test_mutated_descriptions_never_crash(bundle: Path) -> None:
     assert kinds["BundleError"] > COUNT / 2, kinds
 
 
+def test_mutated_pictures_never_crash(tmp_path: Path) -> None:
+    draw, paths = random.Random(SEED), []
+    rows = np.add.outer(np.arange(24), np.arange(96)).astype(np.uint8).reshape(24, 32, 3)
+    for i in range(COUNT):
+        data = io.BytesIO()
+        Image.fromarray(rows ^ draw.randrange(256)).save(data, "PNG", compress_level=draw.randrange(10))
+        damaged = bytearray(data.getvalue()[: draw.choice([None, -20])])
+        damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        paths.append(tmp_path / f"{i}.png")
+        paths[-1].write_bytes(damaged)
+    answers = ask_probe("png", list(map(str, paths)), SANITIZED)
+    assert sum("PNG file is damaged" in answer for answer in answers) > COUNT / 4
+
+
 def test_mutated_tokenizers_never_crash(bundle: Path) -> None:
     whole = json.loads((bundle / "tokenizer" / "tokenizer.json").read_text("utf-8"))
     draw, kinds = random.Random(SEED), Counter[str]()
-    for _ in range(25):
+    for _ in range(8):
         (bundle / "tokenizer" / "tokenizer.json").write_text(mutate(whole, draw), "utf-8", "surrogatepass")
         app = read_app(bundle)
         for file in app["files"]:
