@@ -8,7 +8,9 @@
 #include "sprint_export/sprint_export.h"
 
 #ifdef _WIN32
+#ifndef NOMINMAX
 #define NOMINMAX
+#endif
 #include <windows.h>
 #endif
 
