@@ -248,6 +248,8 @@ def test_what_cannot_be_packed_is_refused_with_the_choices(bundle: Path, packed:
         ("onnx bundles cannot be packed for apple .*; choose from: web, node, cpp, windows", RefusedError, "apple", bundle, {}),
         ("unknown destination 'phone'; choose from: apple, cpp, node, web, windows", InputError, "phone", bundle, {}),
         ("is packed already; give the bundle that it was packed from", RefusedError, "web", packed, {}),
+        ("is not a bundle: it has no bundle.json", InputError, "web", tmp_path, {}),
+        ("cannot reach the Hugging Face hub for 'some/bundle'", MachineError, "web", "some/bundle", {}),
         ("shard_megabytes=0: expected 1 to 4000", InputError, "web", bundle, {"shard_megabytes": 0}),
         ("one graph is checked by the picture that it draws", InputError, "web", bundle, {"one_graph": True, "draws": False}),
     ):

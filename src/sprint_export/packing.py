@@ -23,6 +23,7 @@ from sprint_export.nouns.destination import find_destination
 from sprint_export.out_folder import check_out, read_present
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import load_target
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.work_folder import claim_bundle
 
@@ -93,7 +94,7 @@ def pack_bundle(
     """Put what ships of a bundle into a folder of its own; `open_bundle` opens it as it opens the bundle.
 
     Args:
-        bundle: the folder of a bundle as it was exported.
+        bundle: the folder of a bundle as it was exported, or the hub id of one.
         destination: web, node, cpp, windows or apple: those that the bundle's target ships to.
         out: the new folder; default: `<bundle>-<destination>` in the working directory.
         one_graph: make one ONNX graph of all networks, ids, mask and noise to a picture; for one step.
@@ -112,7 +113,7 @@ def pack_bundle(
         BundleError: a file is damaged, or the packed folder draws another picture.
         MachineError: a library is missing, another run works on `out`, or the disk is full.
     """
-    source = read_bundle(Path(bundle))
+    source = read_bundle(find_bundle(bundle, progress))
     layout = Layout(find_destination(destination), _read_shard(shard_megabytes))
     packing = Packing(source, layout, one_graph)
     check_packing(packing)

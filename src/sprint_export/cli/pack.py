@@ -22,7 +22,7 @@ _FOR = f"What app it is for: {', '.join(each.name for each in DESTINATIONS)}."
 
 @takes_options()
 def pack(
-    bundle: o.Folder,
+    bundle: o.Source,
     destination: Annotated[str, typer.Option("--for", metavar="APP", help=_FOR)],
     out: Annotated[Path | None, typer.Option(help="The new folder; default: <bundle>-<app>.")] = None,
     one_graph: Annotated[bool, typer.Option("--one-graph", help="One ONNX graph: ids, mask and noise to a picture.")] = False,
