@@ -24,7 +24,7 @@ from sprint_export.nouns.student import PromptPlan, Student
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline
 from tests.app_interpreter import draw, run
-from tests.bundles import copy_bundle, edit_manifest
+from tests.bundles import copy_bundle, drop_app, edit_manifest
 from tests.made_student import PROMPTS
 from tests.small_bundle import make_small_bundle
 from tests.tree import ROOT
@@ -334,8 +334,5 @@ def test_a_bundle_that_cannot_draw_has_none(made: Student, tmp_path: Path) -> No
 
 def test_a_pipeline_does_not_read_it(several: Path, tmp_path: Path) -> None:
     """A bundle made before there was one opens as it did."""
-    folder = copy_bundle(several, tmp_path / "bundle")
-    (folder / APP).unlink()
-    edit_manifest(folder, lambda v: v.update(artifacts=[a for a in v["artifacts"] if a["path"] != APP]))
-    pipe: Pipeline = open_bundle(folder)
+    pipe: Pipeline = open_bundle(drop_app(copy_bundle(several, tmp_path / "bundle")))
     assert pipe.latent_shape == (4, 16, 16)
