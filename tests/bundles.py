@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from sprint_export.bundle_files import MANIFEST
+from sprint_export.bundle_files import APP, MANIFEST
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
 from tests.quick import run_folder
@@ -58,6 +58,13 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object], is_s
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
         value[HASH] = hashlib.sha256(canonical.encode()).hexdigest()
     path.write_text(json.dumps(value), "utf-8")
+
+
+def drop_app(folder: Path) -> Path:
+    """A bundle that names no `app.json`, as one may who alters its manifest: the two would differ."""
+    (folder / APP).unlink()
+    edit_manifest(folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if a["path"] != APP]))
+    return folder
 
 
 def run_command(

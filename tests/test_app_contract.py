@@ -22,9 +22,9 @@ from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Artifact, Bundle, Part
 from sprint_export.nouns.student import PromptPlan, Student
 from sprint_export.runtimes import open_bundle
-from sprint_export.session import Pipeline
-from tests.app_interpreter import draw, run
-from tests.bundles import copy_bundle, edit_manifest
+from sprint_export.session import Pipeline, to_uint8
+from tests.app_interpreter import draw, encode, run
+from tests.bundles import copy_bundle, drop_app, edit_manifest
 from tests.made_student import PROMPTS
 from tests.small_bundle import make_small_bundle
 from tests.tree import ROOT
@@ -64,6 +64,24 @@ def test_a_reader_of_app_json_alone_draws_the_same_picture(several: Path, steps:
     wanted = pipe([prompt], seed=11)[0]
     assert wanted.std() > 10, "a flat picture proves nothing"
     np.testing.assert_array_equal(draw(several, prompt, make_noise(11, steps, 1, pipe.latent_shape)), wanted)
+
+
+def test_one_step_takes_the_noise_as_it_is(several: Path) -> None:
+    """TrigFlow's s = 1.0000037 is no factor that an app could forget."""
+    schedules = read_app(several)["sampler"]["schedules"]
+    assert schedules["1"] == {"times": [1.0], "rows": [0]}
+    assert [schedule["times"][0] for schedule in schedules.values()] == [1.0] * 3
+    assert read_bundle(several).plan.times[0] > 1, "what the network is specialized to"
+    app, pipe = read_app(several), open_bundle(several)
+    ids, mask = encode(several, app, PROMPTS[0])
+    table = {app["values"]["ids"]: ids, app["values"]["mask"]: mask, app["values"]["step"]: np.zeros(1, np.int64)}
+    table[app["values"]["state"]] = make_noise(4, 1, 1, pipe.latent_shape)[0]
+    for stage in app["stages"]:
+        table |= run(several, app, stage, table)
+        if app["values"]["denoised"] in table:
+            table[app["values"]["state"]] = table[app["values"]["denoised"]]
+    picture = table[app["values"]["picture"]]
+    np.testing.assert_array_equal(to_uint8(picture), pipe(PROMPTS[:1], seed=4))
 
 
 def test_another_size_too(several: Path) -> None:
@@ -334,8 +352,5 @@ def test_a_bundle_that_cannot_draw_has_none(made: Student, tmp_path: Path) -> No
 
 def test_a_pipeline_does_not_read_it(several: Path, tmp_path: Path) -> None:
     """A bundle made before there was one opens as it did."""
-    folder = copy_bundle(several, tmp_path / "bundle")
-    (folder / APP).unlink()
-    edit_manifest(folder, lambda v: v.update(artifacts=[a for a in v["artifacts"] if a["path"] != APP]))
-    pipe: Pipeline = open_bundle(folder)
+    pipe: Pipeline = open_bundle(drop_app(copy_bundle(several, tmp_path / "bundle")))
     assert pipe.latent_shape == (4, 16, 16)

@@ -242,7 +242,7 @@ def test_lists_are_the_same_for_people_and_programs(tmp_path: Path, kind: str) -
 def test_help_names_every_verb(tmp_path: Path) -> None:
     done = run_command("--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for verb in ("list", "inspect", "run", "validate", "bench", "build", "pack"):
+    for verb in ("list", "inspect", "run", "check", "validate", "bench", "build", "pack"):
         assert re.search(rf"^\W+{verb}\s", done.stdout, re.MULTILINE), verb
     panels = re.findall(r"^╭─ (.+?) ─", done.stdout, re.MULTILINE)
     wanted = (
@@ -251,7 +251,7 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
     )
     assert ", ".join(panels) == wanted, "what everybody needs comes first"
     assert run_command("-h", folder=tmp_path).stdout == done.stdout
-    for verb in ("list", "inspect", "run", "validate", "bench", "build", "pack"):
+    for verb in ("list", "inspect", "run", "check", "validate", "bench", "build", "pack"):
         assert run_command(verb, "-h", folder=tmp_path).returncode == 0
 
 

@@ -18,6 +18,7 @@ VERBS = (
     "export_student",
     "build_bundle",
     "open_bundle",
+    "check_bundle",
     "serve",
     "validate_bundle",
     "convert",

@@ -46,7 +46,7 @@ class OnnxPacker(Packer):
     def join_networks(self, bundle: Bundle, stages: Sequence[Stage], layout: Layout, folder: Path) -> None:
         """All networks in one `model.onnx`."""
         row = bundle.plan.rows(1)[0]
-        step = OneStep(1.0 if bundle.plan.starts_from_noise else bundle.plan.times[row], row)
+        step = OneStep(1.0 if bundle.plan.starts_from_noise else bundle.plan.list_weights([row])[0], row)
         models = {stage.role: _load_model(bundle, stage.role) for stage in stages}
         _write_model(join_graphs(stages, models, bundle.chain.names, step), layout, folder)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sprint_export.export import export_student
     from sprint_export.packing import pack_bundle
     from sprint_export.quantize import quantize_student
-    from sprint_export.runtimes import build_bundle, open_bundle
+    from sprint_export.runtimes import build_bundle, check_bundle, open_bundle
     from sprint_export.server import serve
     from sprint_export.specialize import specialize_student
     from sprint_export.students import load_student
@@ -30,6 +30,7 @@ __all__ = [  # noqa: RUF022 grouped: the whole, its stages in order, the errors
     "convert",
     "convert_targets",
     "open_bundle",
+    "check_bundle",
     "pack_bundle",
     "serve",
     # stages
@@ -54,6 +55,7 @@ _HOMES = {
     "export_student": "export",
     "build_bundle": "runtimes",
     "open_bundle": "runtimes",
+    "check_bundle": "runtimes",
     "serve": "server",
     "validate_bundle": "validate",
     "convert": "conversion",

@@ -145,7 +145,7 @@ def _describe_sampler(plan: StepPlan) -> Json:
     schedules = {}
     for count in counts:
         rows = plan.rows(count)
-        schedules[str(count)] = {"times": [plan.times[row] for row in rows], "rows": list(rows)}
+        schedules[str(count)] = {"times": list(plan.list_weights(rows)), "rows": list(rows)}
     return {
         "start": "noise" if plan.starts_from_noise else "s0*noise",
         "start_from_picture": "(1 - s0)*z + s0*noise",

@@ -278,6 +278,7 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     from sprint_export.export.student import bundle_key
     from sprint_export.quantize import quantize_student
     from sprint_export.runtimes import build_bundle
+    from sprint_export.runtimes.reference import add_reference
 
     order, deployment = checked.order, checked.deployment
     present = read_present(out, order.overwrite)
@@ -289,13 +290,20 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     if present is not None and present.key == key:
         say(f"{out} was made from the same inputs; nothing to do but validate it")
         discard_work(find_work_folder(out), key)
-        return build_bundle(present, deployment.device.name, deployment.options, progress)
+        present = build_bundle(present, deployment.device.name, deployment.options, progress)
+        return add_reference(present, _find_example(student), progress, say)
     if holds_anything(out) and not order.overwrite:
         raise InputError(f"{out} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(student, deployment, out, progress, say)
     bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, deployment.device.name, progress=progress)
+    bundle = add_reference(bundle, _find_example(student), progress, say)
     return publish_bundle(bundle, out)
+
+
+def _find_example(student: Student) -> str | None:
+    """A prompt that the student draws well, where it came with any."""
+    return next(iter(student.validation_prompts), None)
 
 
 def keep_components(student: Student, roles: Sequence[str]) -> Student:

@@ -121,7 +121,15 @@ class Executor:
         assert self.encoder is not None
         return self._run(self.encoder, {self.chain.names.source: picture})[self.chain.names.encoded]
 
-    def run(self, group: Group, values: Values, noise: Array, rows: range | None = None, start: Array | None = None) -> Values:
+    def run(
+        self,
+        group: Group,
+        values: Values,
+        noise: Array,
+        rows: range | None = None,
+        start: Array | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> Values:
         """The table after a group.
 
         Args:
@@ -130,6 +138,7 @@ class Executor:
             noise: unit variance, [steps, rows, ...].
             rows: of the plan's times; default: the schedule of as many steps as there is noise for.
             start: a state without noise that the loop starts from; default: noise alone.
+            weights: of the noise in each step; default: the plan's times as they are.
         """
         import numpy as np
 
@@ -142,7 +151,7 @@ class Executor:
             table = values | {names.state: x.astype(np.float32), names.step: np.array([rows[step]], np.int64)}
             return self._run_stages(group, table).get(names.denoised, x)  # where the network that writes it is left out
 
-        times = [self.plan.times[row] for row in rows]
+        times = [self.plan.times[row] for row in rows] if weights is None else weights
         return values | {names.state: sample(denoise, list(noise), times, self.plan.starts_from_noise, start)}
 
     def _run_stages(self, group: Group, values: Values) -> Values:

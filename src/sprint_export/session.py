@@ -175,15 +175,16 @@ class Pipeline:
         encoded = [self.executor.encode(picture[None]) for picture in track(pictures, Step("drawing", "given picture"), progress)]
         starts: list[Array | None] = [encoded[i % len(encoded)] if encoded else None for i in range(len(prompts))]
         *groups, last = self.executor.groups
+        weights = self.plan.list_weights(rows)
         for group in groups:
             if is_loop(group):
                 tables, starts = _repeat(tables, request.count), _repeat(starts, request.count)
             for i, table in enumerate(track(tables, Step("drawing", name_group(group)), progress)):
-                tables[i] = self.executor.run(group, table, noise[:, i : i + 1], rows, starts[i])
+                tables[i] = self.executor.run(group, table, noise[:, i : i + 1], rows, starts[i], weights)
         if is_loop(last):
             tables, starts = _repeat(tables, request.count), _repeat(starts, request.count)
         for i, table in enumerate(track(tables, Step("drawing", name_group(last)), progress)):
-            yield self.executor.run(last, table, noise[:, i : i + 1], rows, starts[i])
+            yield self.executor.run(last, table, noise[:, i : i + 1], rows, starts[i], weights)
 
     def check(self, prompts: int, **asked: Any) -> float:
         """The time of the first step that is run for so many prompts and what is asked; sessions need not be there.

@@ -192,7 +192,10 @@ def _dump(value: Any) -> str:
 
 
 def sign(folder: Path) -> None:
-    """Make every hash and size fit again, as one who means harm would; what is there is described as it is."""
+    """Make every hash and size fit again, as one who means harm would; what is there is described as it is.
+
+    An `app.json` that was not altered would now say something else than the manifest: it is named no more.
+    """
     path = folder / MANIFEST
     try:
         value = json.loads(path.read_text("utf-8"))
@@ -200,7 +203,9 @@ def sign(folder: Path) -> None:
         return
     if not isinstance(value, dict):
         return
-    for artifact in value.get("artifacts") or [] if isinstance(value.get("artifacts"), list) else []:
+    listed = value.get("artifacts") if isinstance(value.get("artifacts"), list) else []
+    value |= {"artifacts": [each for each in listed if not _is_whole_app(folder, each)]} if listed else {}
+    for artifact in value.get("artifacts") or [] if listed else []:
         try:
             data = (folder / artifact["path"]).read_bytes()
             artifact["bytes"], artifact["sha256"] = len(data), hashlib.sha256(data).hexdigest()
@@ -210,6 +215,15 @@ def sign(folder: Path) -> None:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     value["sha256"] = hashlib.sha256(canonical.encode("ascii")).hexdigest()
     path.write_text(_dump(value), "utf-8")
+
+
+def _is_whole_app(folder: Path, artifact: Any) -> bool:
+    """Whether an entry of the manifest names `app.json` as it was."""
+    try:
+        data = (folder / "app.json").read_bytes()
+        return bool(artifact["path"] == "app.json" and artifact["sha256"] == hashlib.sha256(data).hexdigest())
+    except (OSError, TypeError, KeyError, IndexError):
+        return False
 
 
 def put_link(folder: Path, rng: Random, outside: Path) -> str:

@@ -29,7 +29,7 @@ from sprint_export.runtimes.trt import runtime as trt_runtime
 from sprint_export.runtimes.trt.runtime import TensorRT
 from sprint_export.runtimes.trt.target import TrtTarget
 from sprint_export.session import list_findings
-from tests.bundles import copy_bundle, edit_manifest, list_files, shared_bundle
+from tests.bundles import copy_bundle, drop_app, edit_manifest, list_files, shared_bundle
 from tests.tree import ROLES
 
 TARGETS = list(list_members("target"))
@@ -276,7 +276,7 @@ def test_a_device_the_precision_cannot_use_is_refused_with_what_can(fp8: Path) -
 
 
 def test_a_bundle_without_its_engine_falls_back_only_when_nothing_was_asked(int8: Path, tmp_path: Path) -> None:
-    folder = copy_bundle(int8, tmp_path / "bundle")
+    folder = drop_app(copy_bundle(int8, tmp_path / "bundle"))
     edit_manifest(folder, lambda value: value.update(artifacts=[a for a in value["artifacts"] if a["kind"] != "engine"]))
     with pytest.raises(MachineError, match=r"trt cannot run here: the bundle has no engine; build it with: sprint-export build"):
         open_bundle(folder, "trt")

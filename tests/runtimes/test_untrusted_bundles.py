@@ -20,7 +20,7 @@ from sprint_export.nouns.student import Student
 from sprint_export.runtimes import open_bundle
 from sprint_export.validate import validate_bundle
 from tests.attack.forks import was_read, watch_reads
-from tests.bundles import copy_bundle, edit_manifest
+from tests.bundles import copy_bundle, drop_app, edit_manifest
 
 PROMPT = "a red circle"
 
@@ -34,7 +34,7 @@ def fp32(tiny_student: Student, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def folder(fp32: Path, tmp_path: Path) -> Path:
-    return copy_bundle(fp32, tmp_path / "bundle")
+    return drop_app(copy_bundle(fp32, tmp_path / "bundle"))
 
 
 def sign_again(folder: Path, path: str) -> Bundle:

@@ -11,6 +11,7 @@ import typer
 
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.check import check
 from sprint_export.cli.checks import check_drawing
 from sprint_export.cli.pack import pack
 from sprint_export.cli.run import run
@@ -34,7 +35,7 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (inspect, run, validate, bench, build, pack, serve, upload):
+    for verb in (inspect, run, check, validate, bench, build, pack, serve, upload):
         app.command()(verb)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sprint_export.weights import Handle
 
+PURE = 1e-5  # of a flow time: how far from 1 the noise alone may be said to stand
 CHANNELS_LAST, CHANNELS_FIRST = "channels-last", "channels-first"  # tokens [B, N, D] as trained; [B, D, h, w] for Neural Engines
 
 
@@ -84,6 +85,15 @@ class StepPlan:
     def steps(self) -> int:
         """The default number of steps."""
         return self.counts[0] if self.counts else len(self.times)
+
+    def list_weights(self, rows: Sequence[int]) -> tuple[float, ...]:
+        """The flow times of these rows as the sampler's weights of noise: a first one within PURE of 1 is 1, noise alone.
+
+        TrigFlow's 1.57080 is a hair over pi / 2: s = 1.0000037, which networks are specialized to, would otherwise be a factor
+        that an app forgets.
+        """
+        times = [self.times[row] for row in rows]
+        return tuple(1.0 if abs(s - 1) < PURE else s for s in times)
 
     def rows(self, steps: int | None = None, strength: float = 1.0) -> range:
         """Where a schedule's times stand in `times`; of a strength below 1 its last ones, for a start from a picture.
