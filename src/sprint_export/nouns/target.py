@@ -154,6 +154,10 @@ class Target(ABC):
             raise unknown_choice(what, name, {FLOAT, *quantized, *by_scheme}, hint)
         return offer
 
+    def list_needs(self, precision: str) -> tuple[str, ...]:
+        """Modules that an export in that precision imports, beside what every export does."""
+        return self.needs
+
     def refuses(self, precision: str, device: Device) -> str | None:
         """The reason a pair cannot work, naming the nearest that can, or None."""
         if precision not in self.precisions:
