@@ -66,6 +66,10 @@ class OpenVinoTarget(Target):
             )
         return {**options, "compute_unit": unit}
 
+    def has_own_interface(self, options: Options) -> bool:
+        """Not in another's layout."""
+        return LAYOUT.name not in options
+
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The oldest OpenVINO that was tried."""
         return {"openvino": OLDEST}

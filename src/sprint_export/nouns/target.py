@@ -192,6 +192,10 @@ class Target(ABC):
         """How the networks lay out what they compute."""
         return CHANNELS_LAST
 
+    def has_own_interface(self, options: Options) -> bool:
+        """Whether the graphs' inputs and outputs are those that the manifest says, so that an app can be told of them."""
+        return True
+
     def read_rows(self, bundle: Bundle) -> list[Measurement]:
         """Rows of a report that are read off a bundle's files."""
         return []
