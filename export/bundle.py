@@ -25,6 +25,7 @@ from sprint_export.files import write_text
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.prompt_reader import count_ending
+from sprint_export.registry import load_target
 from sprint_export.strict_json import hash_json, parse_json
 
 __all__ = [
@@ -77,6 +78,8 @@ def write_bundle(bundle: Bundle) -> None:
 def write_app(bundle: Bundle, examples: Sequence[str] | None = None) -> Bundle:
     """Write `app.json`, and the manifest that names it, where the bundle has all that a picture takes; else leave it as it is.
 
+    Also where its graphs have another interface than the manifest says, for another program to open.
+
     A manifest never names an `app.json` that says something else, a run that is killed in between included: the manifest goes
     without it for that moment.
 
@@ -88,6 +91,8 @@ def write_app(bundle: Bundle, examples: Sequence[str] | None = None) -> Bundle:
         InputError: as `write_bundle` does. BundleError: the tokenizer is damaged.
     """
     if bundle.chain.list_missing([record.role for record in bundle.components]):
+        return bundle
+    if not load_target(bundle.target).has_own_interface(bundle.options):
         return bundle
     before = find_file(bundle, APP)
     if examples is None:

@@ -47,7 +47,8 @@ class Scheme:
     """Weights in `weights` by scales over `group` input values of a row (0: all of it; a target's offer may say another).
 
     `weight_axis` 0 is a scale per output channel, None one per tensor. `inputs` of None leaves them in the graph's float type.
-    `rank` is the rank of the branch beside the layer, 0 for none. `gates` are what a bundle of it must reach by default.
+    `rank` is the rank of the branch beside the layer, 0 for none; `packed_by` is the library that writes its weights into a file,
+    where that is not an exporter's own code. `gates` are what a bundle of it must reach by default.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Scheme:
     weight_axis: int | None = 0
     group: int = 0
     rank: int = 0
+    packed_by: str = ""
 
     @property
     def is_quantized(self) -> bool:

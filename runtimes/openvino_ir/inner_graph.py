@@ -15,6 +15,8 @@ from sprint_export.libraries import require
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import LAYOUT_KEY, OWN, UNIT_KEY
 
+RUNTIME_OPTIONS = ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]  # for the plugin, as the exporter wrote them
+
 
 def has_layout(model: Any) -> bool:
     """Whether an openvino.Model has another interface than ours."""
@@ -46,5 +48,7 @@ def cut_out(graph: Path, model: Any, inputs: Iterable[TensorSpec], outputs: Iter
             reader.replace_source_output(parameter.output(0))
         parameters.append(parameter)
     found = openvino.Model(results, parameters)
-    found.set_rt_info(model.get_rt_info(UNIT_KEY.split(".")).astype(str), UNIT_KEY.split("."))
+    for key in (UNIT_KEY.split("."), RUNTIME_OPTIONS):
+        if model.has_rt_info(key):
+            found.set_rt_info(model.get_rt_info(key), key)
     return found

@@ -48,6 +48,10 @@ class OpenVinoTarget(Target):
             "leave --layout out"
         )
 
+    def list_needs(self, precision: str) -> tuple[str, ...]:
+        """NNCF too, where it packs the weights."""
+        return (*self.needs, "nncf") if precision == "int4" else self.needs
+
     def complete(self, precision: str, device: Device, options: Options) -> Options:
         """Fill in the compute unit: the device's, or the CPU.
 
@@ -62,6 +66,10 @@ class OpenVinoTarget(Target):
             )
         return {**options, "compute_unit": unit}
 
+    def has_own_interface(self, options: Options) -> bool:
+        """Not in another's layout."""
+        return LAYOUT.name not in options
+
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The oldest OpenVINO that was tried."""
         return {"openvino": OLDEST}
@@ -71,7 +79,12 @@ TARGET = OpenVinoTarget(
     name="openvino",
     format="openvino",
     title="OpenVINO IR for x86 and Arm CPUs, Intel GPUs and NPUs",
-    offers={"fp16": Offer("fp16", "fp16"), "int8": Offer("w8a8", "fp16")},
+    offers={
+        "fp16": Offer("fp16", "fp16"),
+        "int8": Offer("w8a8", "fp16"),
+        "int4": Offer("w4a16_nncf", "fp16", group=64, convolutions="w8a16"),
+        "w8a16": Offer("w8a16"),
+    },
     scale_dtype="fp32",  # in the file and in its arithmetic: half precision would cut the scales of small weights off
     default_device="cpu",
     extra="openvino",

@@ -145,7 +145,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     recipe = check_recipe(order, deployment, is_whole)
     least = find_psnr_gate(gates, deployment.offer.scheme) if recipe == AUTO else 0.0
     is_validated = order.validate and is_whole
-    _check_libraries(deployment.target, is_validated, is_searched)
+    _check_libraries(deployment, is_validated, is_searched)
     if isinstance(deployment.target, BuiltTarget):
         deployment.target.check_builder(deployment.device, str(options["builder"]))
     return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated)
@@ -223,12 +223,13 @@ def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, valid
         )
 
 
-def _check_libraries(target: Target, is_validated: bool, is_searched: bool) -> None:
+def _check_libraries(deployment: Deployment, is_validated: bool, is_searched: bool) -> None:
     """Ask for all that the run will import, of its own extras first."""
     from sprint_export.runtimes.runtime import load_runtime
 
+    target, needs = deployment.target, deployment.target.list_needs(deployment.precision)
     searching = SEARCHING if is_searched else ()
-    check_installed((*EXPORTING, *target.needs, *searching, *DRAWING, *(REPORTING if is_validated else ())))
+    check_installed((*EXPORTING, *needs, *searching, *DRAWING, *(REPORTING if is_validated else ())))
     if is_validated:
         reasons = {name: load_runtime(name).can_run() for name in target.runtimes}
         if all(reasons.values()):

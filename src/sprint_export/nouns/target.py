@@ -154,6 +154,10 @@ class Target(ABC):
             raise unknown_choice(what, name, {FLOAT, *quantized, *by_scheme}, hint)
         return offer
 
+    def list_needs(self, precision: str) -> tuple[str, ...]:
+        """Modules that an export in that precision imports, beside what every export does."""
+        return self.needs
+
     def refuses(self, precision: str, device: Device) -> str | None:
         """The reason a pair cannot work, naming the nearest that can, or None."""
         if precision not in self.precisions:
@@ -187,6 +191,10 @@ class Target(ABC):
     def choose_layout(self, options: Options) -> str:
         """How the networks lay out what they compute."""
         return CHANNELS_LAST
+
+    def has_own_interface(self, options: Options) -> bool:
+        """Whether the graphs' inputs and outputs are those that the manifest says, so that an app can be told of them."""
+        return True
 
     def read_rows(self, bundle: Bundle) -> list[Measurement]:
         """Rows of a report that are read off a bundle's files."""

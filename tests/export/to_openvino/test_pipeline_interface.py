@@ -17,6 +17,7 @@ from sprint_export.export.to_openvino.pipeline_interface import read_interface
 from sprint_export.libraries import is_installed
 from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
+from sprint_export.packing import pack_bundle
 from sprint_export.runtimes import open_bundle
 from sprint_export.runtimes.openvino_ir.runtime import RUNTIME, open_core
 from sprint_export.specialize import specialize_student
@@ -95,6 +96,12 @@ def test_names_and_files_are_those_that_optimum_intel_opens(made_steps: Path) ->
     assert index["tokenizer"] == ["transformers", "PreTrainedTokenizerFast"]
     named = {artifact.path for artifact in read_bundle(made_steps).artifacts}
     assert {"model_index.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"} <= named
+    assert "app.json" not in named, "an app would be told of inputs that the files do not have"
+
+
+def test_it_is_not_packed_for_apps(made_steps: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="have the inputs and outputs of another program's pipeline"):
+        pack_bundle(made_steps, "windows", tmp_path / "packed")
 
 
 @pytest.mark.parametrize("asked", [{"num_inference_steps": 2}, {"num_inference_steps": 1, "guidance_scale": 6.0}])
