@@ -25,11 +25,15 @@ DEPTHS = (2, 4)
 
 
 def find_depth(source: str, role: str) -> int:
-    """How many equal blocks a network's config says that it has; 0 where that is no more than what is built of it."""
+    """How many equal blocks a network has, where its config says that many; 0 where that is no more than what is built of it."""
+    import torch
+
     from sprint_export.students import load_student
 
-    config = load_student(source).configs[role]
-    deepest = max((value for key, value in config.items() if "layers" in key and isinstance(value, int)), default=0)
+    student = load_student(source)
+    said = {value for key, value in student.configs[role].items() if "layers" in key}
+    lists = (len(child) for child in student.components[role].module.modules() if isinstance(child, torch.nn.ModuleList))
+    deepest = max((count for count in lists if count in said), default=0)
     return deepest if deepest > max(DEPTHS) else 0
 
 
