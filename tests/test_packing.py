@@ -21,6 +21,7 @@ from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.destination import DESTINATIONS
 from sprint_export.registry import list_members, load_target
+from sprint_export.runtimes.checking import check_bundle, read_reference
 from sprint_export.runtimes.onnx_cpu.runtime import OnnxRuntime, make_options
 from tests.bundles import check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
 from tests.tree import ROLES
@@ -86,7 +87,12 @@ def test_licences_name_the_student_and_its_terms(packed: Path) -> None:
 
 def test_one_graph_of_all_networks_gives_the_chains_very_bits(bundle: Path, tmp_path: Path) -> None:
     result = pack_bundle(bundle, "web", tmp_path / "one", one_graph=True)
-    assert list_files(tmp_path / "one") == TEXTS | {"one_graph/model.onnx"}
+    found = list_files(tmp_path / "one")
+    assert {name for name in found if not name.startswith("reference/")} == TEXTS | {"one_graph/model.onnx"}
+    assert [check.largest for check in check_bundle(tmp_path / "one")] == [0]
+    (before,), (after,) = (read_reference(read_bundle(folder)) for folder in (bundle, tmp_path / "one"))
+    assert after["picture"]["sha256"] == before["picture"]["sha256"]
+    assert [stage["network"] for stage in after["stages"]] == ["one_graph"]
     assert result.comparison is not None
     assert result.comparison.values == 0
     pipeline = open_bundle(bundle)

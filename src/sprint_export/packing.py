@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sprint_export.bundle_files import MANIFEST
+from sprint_export.bundle_files import MANIFEST, REFERENCE
 from sprint_export.errors import BundleError, InputError, MachineError
-from sprint_export.export.bundle import hash_file, read_bundle
+from sprint_export.export.bundle import find_file, hash_file, read_bundle
 from sprint_export.export.packing.gather import Packing, check_packing, gather_packed
 from sprint_export.export.packing.packer import Layout, load_packer
 from sprint_export.export.publishing import publish_bundle
@@ -23,8 +23,10 @@ from sprint_export.nouns.destination import find_destination
 from sprint_export.out_folder import check_out, read_present
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import load_target
+from sprint_export.runtimes.checking import read_reference
 from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
+from sprint_export.runtimes.reference import add_reference
 from sprint_export.work_folder import claim_bundle
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ def pack_bundle(
         raise InputError(f"--out {folder} holds another bundle; choose another folder, or add --overwrite")
     with claim_bundle(folder) as work:
         packed = gather_packed(packing, work, progress)
+        if one_graph and find_file(source, REFERENCE) is not None:  # whose stages are several: drawn again with the one
+            packed = add_reference(packed, read_reference(source)[0]["prompt"], progress)
         result = _describe(read_bundle(packed.folder), destination)
         if draws:
             comparison, reason = _compare(source, packed, progress)
