@@ -64,6 +64,7 @@ TARGET = WebTarget(
     files=r"model\.onnx(\.data)?",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("onnx",),
+    ships_to=("web", "node"),
     rounds_output=rounds_output,
     rewrites=(*ONNX.rewrites, "four_bit_matmuls"),  # last: products of what were convolutions too
     lacks={
