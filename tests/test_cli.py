@@ -23,7 +23,8 @@ from tests.tree import ROLES, ROOT
 TINY = ROOT / "students" / "sprint_tiny"
 TARGETS = "coreai-fp16, coreai-fp32, coreai-fp8, coreai-int8, coreai-w8a8, coreml-fp16, coreml-fp32, coreml-int8, "
 TARGETS += "coreml-w4, coreml-w6, coreml-w8a8, gpu-fp8, gpu-int8, onnx-fp16, onnx-fp32, onnx-fp8, onnx-fp8a16, onnx-int8, "
-TARGETS += "onnx-w4a16, openvino-fp16, openvino-int4, openvino-int8, trt-bf16, trt-fp8, trt-fp8a16, trt-int8, trt-w4a16"
+TARGETS += "onnx-w4a16, openvino-fp16, openvino-int4, openvino-int8, trt-bf16, trt-fp8, trt-fp8a16, trt-int8, trt-w4a16, "
+TARGETS += "web-fp16, web-int8, web-w4a16"
 TWO = ("--component", "text_encoder", "--component", "vae_decoder")  # float32: 2.0 and 2.1 MB
 
 

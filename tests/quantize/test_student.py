@@ -33,7 +33,8 @@ PAIRS = [
     for precision in load_target(target).precisions
     if load_target(target).offers[precision].is_quantized
 ]
-IN_FOUR_BITS = {("onnx", "w4a16"), ("trt", "w4a16")}  # recipes of their own: embedding and decoder in 8 bits
+# Recipes of their own, with embedding and decoder in 8 bits -> the decoder's scheme.
+IN_FOUR_BITS = {("onnx", "w4a16"): "w8a8", ("trt", "w4a16"): "w8a8", ("web", "w4a16"): "w8a16"}
 GROUPS = (64, 32)  # where the wanted one divides no row
 
 
@@ -67,14 +68,15 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             offer = target.offers[precision]
             scheme = (offer.convolutions or offer.scheme) if role == "vae_decoder" else offer.scheme
             if (name, precision) in IN_FOUR_BITS:
-                scheme = {"vae_decoder": "w8a8", "text_encoder": "w8a16" if "embed" in layer else scheme}.get(role, scheme)
+                own = {"vae_decoder": IN_FOUR_BITS[name, precision], "text_encoder": "w8a16" if "embed" in layer else scheme}
+                scheme = own.get(role, scheme)
             alone = load_scheme(scheme).inputs is None
             assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"
             shape = student.components[role].weights[f"{layer}.weight"].shape
             grouped = shape[0] if isinstance(load_scheme(scheme), Palette) else shape[1]
             group = _find_group(target.find_offer(scheme).group, grouped)
             seen = None if alone else round_range(amax[f"{role}.{layer}"].amax.max().item())
-            is_rounded = (name, scheme) == ("onnx", "w8a8") and is_conv and module.kernel_size != (1, 1)
+            is_rounded = (name, scheme) in (("onnx", "w8a8"), ("web", "w8a8")) and is_conv and module.kernel_size != (1, 1)
             given = round_range(amax[f"{role}.{layer}{OUTPUT}"].amax.max().item()) if is_rounded else None
             assert found == QuantizedLayer(scheme, seen, 0, target.scale_dtype or target.graph_dtype[precision], group, given)
             kinds.add(is_conv)

@@ -1,4 +1,4 @@
-"""Target `web`: ONNX graphs for a page, with an option, a row and a refusal of its own."""
+"""Target `page`: ONNX graphs for a page, with an option, a row and a refusal of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORKERS = TargetOption(
 )
 
 
-class WebTarget(Target):
+class PageTarget(Target):
     """A page has the visitor's CPU."""
 
     def refuse_device(self, precision: str, device: Device) -> str | None:
@@ -28,7 +28,7 @@ class WebTarget(Target):
     def complete(self, precision: str, device: Device, options: Options) -> Options:
         """Refuse more workers than a browser starts."""
         if int(options["workers"]) > MOST_WORKERS:
-            raise RefusedError(f"web-{precision} --workers {options['workers']}: a browser starts at most {MOST_WORKERS}")
+            raise RefusedError(f"page-{precision} --workers {options['workers']}: a browser starts at most {MOST_WORKERS}")
         return options
 
     def oldest(self, options: Options) -> Mapping[str, str]:
@@ -41,17 +41,17 @@ class WebTarget(Target):
         return [Measurement("download_mb", size / 1e6, "MB", note="all files of the bundle")]
 
 
-TARGET = WebTarget(
-    name="web",
+TARGET = PageTarget(
+    name="page",
     format="onnx",
     title="ONNX for a page",
     offers={"fp32": Offer("fp32", "fp32"), "int8": Offer("w8a8", "fp32")},
     default_device="cpu",
     extra="runtime",
-    panel="Web",
+    panel="Page",
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
-    runtimes=("web",),
+    runtimes=("page",),
     options=(WORKERS,),
-    lacks={"fp8": "WebAssembly has no FP8; use web-int8", "dynamic": "a page shows one size; the nearest that can is onnx-int8"},
+    lacks={"fp8": "WebAssembly has no FP8; use page-int8", "dynamic": "a page shows one size; the nearest that can is onnx-int8"},
     metrics=(Metric("download_mb"), Metric("calls")),
 )

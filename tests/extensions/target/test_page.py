@@ -34,14 +34,14 @@ def _room() -> Iterator[None]:
     yield
     places.remove(str(ROOMS))
     list_members.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("sprint_export.runtimes.web")]:
+    for name in [name for name in sys.modules if name.startswith("sprint_export.runtimes.page")]:
         del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
 def made(tiny_student: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("web") / "bundle"
-    convert(tiny_student, "web-int8", folder, prompts=PROMPTS, options={"workers": 8}, gates=["download_mb<=50"])
+    folder = tmp_path_factory.mktemp("page") / "bundle"
+    convert(tiny_student, "page-int8", folder, prompts=PROMPTS, options={"workers": 8}, gates=["download_mb<=50"])
     return folder
 
 
@@ -56,20 +56,20 @@ def run_there(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_is_listed() -> None:
-    assert list_targets()["web-int8"] == "ONNX for a page"
-    assert list_members("runtime")["web"] == "sprint_export.runtimes.web.runtime"
+    assert list_targets()["page-int8"] == "ONNX for a page"
+    assert list_members("runtime")["page"] == "sprint_export.runtimes.page.runtime"
 
 
 def test_its_option_is_in_the_help_under_its_own_heading() -> None:
     done = run_there("--help")
     assert done.returncode == 0, done.stderr
-    panel = done.stdout.partition("─ Web ─")[2].partition("╰")[0]
+    panel = done.stdout.partition("─ Page ─")[2].partition("╰")[0]
     assert "--workers" in panel and "How many workers a page may start; default 4." in panel
 
 
 def test_its_refusals_are_said_by_the_command() -> None:
-    done = run_there("--target", "web-int8", "--workers", "65")
-    assert (done.returncode, done.stderr) == (2, "error: web-int8 --workers 65: a browser starts at most 64\n")
+    done = run_there("--target", "page-int8", "--workers", "65")
+    assert (done.returncode, done.stderr) == (2, "error: page-int8 --workers 65: a browser starts at most 64\n")
 
 
 def test_the_whole_road(made: Path) -> None:
@@ -82,17 +82,17 @@ def test_the_whole_road(made: Path) -> None:
     assert rows["calls"].value > 0
     assert rows["psnr_db"].value > 20
     picture = open_bundle(made)(PROMPTS[:1])
-    np.testing.assert_array_equal(picture, open_bundle(made, "web")(PROMPTS[:1]))
+    np.testing.assert_array_equal(picture, open_bundle(made, "page")(PROMPTS[:1]))
 
 
 @pytest.mark.parametrize(
     ("target", "options", "said"),
     [
-        ("web-int8", {"workers": 0}, "workers=0: expected at least 1 \\(workers of a page\\)"),
-        ("web-int8", {"dynamic": True}, "web-int8 --dynamic: a page shows one size; the nearest that can is onnx-int8"),
-        ("web-fp8", {}, "web-fp8: WebAssembly has no FP8; use web-int8"),
-        ("onnx-int8", {"workers": 2}, "workers=2: onnx targets have no such option; it is for web targets"),
-        ("web-int9", {}, "unknown target 'web-int9'; .*Did you mean 'web-int8'"),
+        ("page-int8", {"workers": 0}, "workers=0: expected at least 1 \\(workers of a page\\)"),
+        ("page-int8", {"dynamic": True}, "page-int8 --dynamic: a page shows one size; the nearest that can is onnx-int8"),
+        ("page-fp8", {}, "page-fp8: WebAssembly has no FP8; use page-int8"),
+        ("onnx-int8", {"workers": 2}, "workers=2: onnx targets have no such option; it is for page targets"),
+        ("page-int9", {}, "unknown target 'page-int9'; .*Did you mean 'page-int8'"),
     ],
 )
 def test_errors_know_it(target: str, options: dict[str, bool | int | str], said: str, tmp_path: Path) -> None:
@@ -108,5 +108,5 @@ def test_a_gate_on_its_row_is_for_it_alone(tmp_path: Path) -> None:
 def test_its_manifest_is_checked_against_what_it_declares(made: Path, tmp_path: Path) -> None:
     folder = copy_bundle(made, tmp_path / "bundle")
     edit_manifest(folder, lambda value: value["options"].update(workers=65))
-    with pytest.raises(BundleError, match="options: web-int8 --workers 65: a browser starts at most 64"):
+    with pytest.raises(BundleError, match="options: page-int8 --workers 65: a browser starts at most 64"):
         read_bundle(folder)

@@ -1,4 +1,4 @@
-"""Runtime `web`: what a page would do, done by ONNX Runtime here; it counts how often it is called."""
+"""Runtime `page`: what a page would do, done by ONNX Runtime here; it counts how often it is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sprint_export.session import Array, Session
 
 
-class WebRuntime(Runtime):
+class PageRuntime(Runtime):
     """Runs where ONNX Runtime does."""
 
     def can_run(self) -> str | None:
@@ -23,10 +23,10 @@ class WebRuntime(Runtime):
 
     def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
         """A session over ONNX Runtime's."""
-        return WebSession(load_runtime("onnx").open_session(graph, inputs, outputs))
+        return PageSession(load_runtime("onnx").open_session(graph, inputs, outputs))
 
 
-class WebSession:
+class PageSession:
     """The session protocol, counting."""
 
     def __init__(self, inner: Session) -> None:
@@ -42,4 +42,4 @@ class WebSession:
         return [Finding("calls", self._calls, "")]
 
 
-RUNTIME = WebRuntime(name="web")
+RUNTIME = PageRuntime(name="page")

@@ -1,1 +1,0 @@
-"""Target `web`, laid out as in the package: all of it is in this folder."""
