@@ -170,7 +170,10 @@ App read_app(const std::filesystem::path& folder) {
     read_files(root.at("files"), app);
     read_stages(root, app);
     for (const auto& [kind, name] : root.at("values").members()) app.values.emplace(kind, name.text());
-    for (const char* kind : {"ids", "mask", "state", "step", "denoised", "picture"}) root.at("values").at(kind);
+    for (const char* kind : {"ids", "mask", "state", "picture"}) root.at("values").at(kind);
+    const auto has_loop = [](const Stage& stage) { return stage.is_each_step; };
+    if (std::any_of(app.stages.begin(), app.stages.end(), has_loop))
+        for (const char* kind : {"step", "denoised"}) root.at("values").at(kind);
     read_prompt(root.at("prompt"), app);
     read_sampler(root.at("sampler"), app);
     root.at("noise").at("generator").choice({"philox4x32-10 as241"});

@@ -1,5 +1,6 @@
 #include "sessions.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cctype>
 #include <cstring>
@@ -35,6 +36,14 @@ Type from_onnx(ONNXTensorElementDataType onnx, const std::string& what) {
     throw BundleError(what + " is of ONNX type " + std::to_string(static_cast<int>(onnx)) + ", which is not covered");
 }
 
+bool is_large(const Graph& graph) {
+    return std::any_of(graph.outputs.begin(), graph.outputs.end(), [](const Spec& spec) {
+        std::int64_t count = 1;
+        for (const Axis& axis : spec.axes) count = count < LARGE_VALUES && axis.name.empty() ? count * axis.size : count;
+        return count >= LARGE_VALUES;
+    });
+}
+
 template <typename Object>
 using Owned = std::unique_ptr<Object, void(ORT_API_CALL*)(Object*)>;
 
@@ -52,19 +61,21 @@ public:
         OrtMemoryInfo* memory = nullptr;
         check<MachineError>(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory), "ONNX Runtime cannot start");
         memory_ = {memory, api_->ReleaseMemoryInfo};
-        run_options_ = make_run_options(false);
-        shrinking_options_ = make_run_options(true);
-        session_options_ = make_session_options();
+        OrtRunOptions* run = nullptr;
+        check<MachineError>(api_->CreateRunOptions(&run), "ONNX Runtime cannot start");
+        run_options_ = {run, api_->ReleaseRunOptions};
+        session_options_ = make_session_options(true);
+        large_options_ = make_session_options(false);
     }
 
     std::unique_ptr<Session> open(const std::filesystem::path& file, const Graph& graph) override;
     void stop() override {
         is_stopped_ = true;
-        for (OrtRunOptions* each : {run_options_.get(), shrinking_options_.get()}) release(api_->RunOptionsSetTerminate(each));
+        release(api_->RunOptionsSetTerminate(run_options_.get()));
     }
     void reset() override {
         is_stopped_ = false;
-        for (OrtRunOptions* each : {run_options_.get(), shrinking_options_.get()}) release(api_->RunOptionsUnsetTerminate(each));
+        release(api_->RunOptionsUnsetTerminate(run_options_.get()));
     }
     bool is_stopped() const override { return is_stopped_; }
 
@@ -85,7 +96,7 @@ public:
 
     const OrtApi* api() const { return api_; }
     const OrtMemoryInfo* memory() const { return memory_.get(); }
-    const OrtRunOptions* run_options(bool shrinks) const { return (shrinks ? shrinking_options_ : run_options_).get(); }
+    const OrtRunOptions* run_options() const { return run_options_.get(); }
 
 private:
     static const OrtApi* find_api(const std::string& oldest) {
@@ -110,17 +121,9 @@ private:
         if (status != nullptr) api_->ReleaseStatus(status);
     }
 
-    Owned<OrtRunOptions> make_run_options(bool shrinks) const {
-        OrtRunOptions* made = nullptr;
-        check<MachineError>(api_->CreateRunOptions(&made), "ONNX Runtime cannot start");
-        Owned<OrtRunOptions> options(made, api_->ReleaseRunOptions);
-        if (shrinks)  // else what a decoder of large pictures took grows from picture to picture
-            check<MachineError>(api_->AddRunConfigEntry(made, "memory.enable_memory_arena_shrinkage", "cpu:0"), "ONNX Runtime cannot start");
-        return options;
-    }
-
-    // The settings of runtimes/onnx_cpu/runtime.py: pictures are then those of the Python package.
-    Owned<OrtSessionOptions> make_session_options() const {
+    // The settings of runtimes/onnx_cpu/runtime.py: pictures are then those of the Python package. Memory is kept for the next run, but
+    // for a graph with a large output: what a decoder of large pictures took would grow from picture to picture.
+    Owned<OrtSessionOptions> make_session_options(bool keeps_memory) const {
         OrtSessionOptions* made = nullptr;
         check<MachineError>(api_->CreateSessionOptions(&made), "ONNX Runtime cannot start");
         Owned<OrtSessionOptions> options(made, api_->ReleaseSessionOptions);
@@ -132,6 +135,7 @@ private:
         // Else kernels for weights in few bits round activations to 8 bits too.
         set("session.qdq_matmulnbits_accuracy_level", "1");
         check<MachineError>(api_->SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_ERROR), "ONNX Runtime cannot start");
+        if (!keeps_memory) check<MachineError>(api_->DisableCpuMemArena(made), "ONNX Runtime cannot start");
         if (options_.threads < 0) throw InputError("threads=" + std::to_string(options_.threads) + ", expected 0 or more");
         if (options_.threads > 0) check<MachineError>(api_->SetIntraOpNumThreads(made, options_.threads), "ONNX Runtime cannot start");
         if (options_.provider != "cpu") {
@@ -145,8 +149,8 @@ private:
     Options options_;
     Owned<OrtEnv> env_{nullptr, nullptr};
     Owned<OrtMemoryInfo> memory_{nullptr, nullptr};
-    Owned<OrtRunOptions> run_options_{nullptr, nullptr}, shrinking_options_{nullptr, nullptr};
-    Owned<OrtSessionOptions> session_options_{nullptr, nullptr};
+    Owned<OrtRunOptions> run_options_{nullptr, nullptr};
+    Owned<OrtSessionOptions> session_options_{nullptr, nullptr}, large_options_{nullptr, nullptr};
     std::atomic<bool> is_stopped_{false};
 };
 
@@ -158,11 +162,6 @@ public:
         runtime_.check<MachineError>(runtime_.api()->GetAllocatorWithDefaultOptions(&allocator), "ONNX Runtime has no allocator");
         check_interface("input", graph_.inputs, list_values(allocator, true));
         check_interface("output", graph_.outputs, list_values(allocator, false));
-        for (const Spec& spec : graph_.outputs) {
-            std::int64_t count = 1;
-            for (const Axis& axis : spec.axes) count = count < LARGE_VALUES ? count * axis.size : count;
-            is_large_ = is_large_ || count >= LARGE_VALUES;
-        }
     }
 
     Values run(const Values& feeds) override {
@@ -186,7 +185,7 @@ public:
         }
         for (const Spec& spec : graph_.outputs) output_names.push_back(spec.name.c_str());
         std::vector<OrtValue*> made(output_names.size(), nullptr);
-        OrtStatus* status = api.Run(session_.get(), runtime_.run_options(is_large_), input_names.data(), input_values.data(),
+        OrtStatus* status = api.Run(session_.get(), runtime_.run_options(), input_names.data(), input_values.data(),
                                     input_values.size(), output_names.data(), output_names.size(), made.data());
         std::vector<Owned<OrtValue>> outputs;
         for (OrtValue* each : made) outputs.emplace_back(each, api.ReleaseValue);
@@ -265,12 +264,12 @@ private:
     Owned<OrtSession> session_;
     const Graph& graph_;
     std::string file_;
-    bool is_large_ = false;
 };
 
 std::unique_ptr<Session> OnnxRuntime::open(const std::filesystem::path& file, const Graph& graph) {
     OrtSession* made = nullptr;
-    check<BundleError>(api_->CreateSession(env_.get(), file.c_str(), session_options_.get(), &made),
+    const OrtSessionOptions* options = (is_large(graph) ? large_options_ : session_options_).get();
+    check<BundleError>(api_->CreateSession(env_.get(), file.c_str(), options, &made),
                        "ONNX Runtime cannot load " + show(file) + " on \"" + options_.provider + "\"");
     return std::make_unique<OnnxSession>(*this, Owned<OrtSession>(made, api_->ReleaseSession), graph, show(file));
 }

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sprint_export.noise import make_normals
 from sprint_export.runtimes.open import open_bundle
-from tests.bundles import copy_bundle, shared_bundle
+from tests.bundles import COMMAND, copy_bundle, shared_bundle
 from tests.runtimes.cpp.programs import TESTS, ask_probe, build_programs, draw_picture, fetch_dependencies, run
 
 PROMPT = "a red circle above a blue square"
@@ -144,6 +144,16 @@ def test_the_reference_is_drawn_again_and_compared(tmp_path: Path) -> None:
 def test_hashes_are_hashlibs() -> None:
     sizes = [0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 1000]
     assert ask_probe("hash", sizes) == [hashlib.sha256(b"a" * size).hexdigest() for size in sizes]
+
+
+@pytest.mark.parametrize("is_one_graph", [False, True])
+def test_a_packed_folder_draws_the_same_picture(is_one_graph: bool, tmp_path: Path) -> None:
+    bundle = shared_bundle(tmp_path.parent, "onnx-int8", validate=False)
+    run([COMMAND, "pack", bundle, "--for", "cpp", "--out", tmp_path / "packed", *(["--one-graph"] if is_one_graph else [])])
+    for folder in (bundle, tmp_path / "packed"):
+        done = draw_picture(folder, PROMPT, "-o", tmp_path / f"{folder.name}.png")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "packed.png").read_bytes() == (tmp_path / f"{bundle.name}.png").read_bytes()
 
 
 def test_a_project_that_finds_the_package_builds_and_draws(tmp_path: Path) -> None:
