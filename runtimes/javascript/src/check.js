@@ -1,0 +1,58 @@
+// Draw a bundle's reference again, here, and say how far the pictures are apart.
+
+import { hash } from "./files.js";
+
+const MOST_JSON_BYTES = 4 << 20;
+const MOST_PICTURE_BYTES = 64 << 20;
+
+/** Compare with every drawing of reference.json.
+ * @param {import("./open.js").Pipeline} pipeline
+ * @returns {Promise<{drawings: object[]}>} of each: prompt, seed, steps, same (to the bit), largest (difference of two pixels' values,
+ *   of 255; null where pictures cannot be decoded here), sameIds (ids and mask)
+ * @throws {Error} the bundle has no reference
+ */
+export async function checkReference(pipeline) {
+  const { app, files } = pipeline;
+  if (!app.reference) {
+    throw new Error("this bundle has no reference pictures");
+  }
+  const known = JSON.parse(new TextDecoder().decode(await files.readOther(app.reference, MOST_JSON_BYTES)));
+  const drawings = [];
+  for (const drawing of known.drawings) {
+    drawings.push(await compare(pipeline, drawing));
+  }
+  return { drawings };
+}
+
+async function compare(pipeline, { prompt, seed, steps, ids, mask, picture }) {
+  const encoded = pipeline.encodePrompt(prompt);
+  const sameIds = isEqual(encoded.ids, ids) && isEqual(encoded.mask, mask);
+  const drawn = await pipeline.draw(prompt, { seed, steps });
+  const same = (await hash(dropAlpha(drawn.data))) === picture.sha256;
+  const largest = same ? 0 : await findLargest(pipeline, drawn, picture);
+  return { prompt, seed, steps, same, largest, sameIds };
+}
+
+const isEqual = (found, known) => found.length === known.length && known.every((value, place) => BigInt(value) === found[place]);
+
+async function findLargest({ files, decodePicture }, drawn, { file }) {
+  if (!decodePicture) {
+    return null;
+  }
+  const known = await decodePicture(await files.readOther(file, MOST_PICTURE_BYTES));
+  if (known.width !== drawn.width || known.height !== drawn.height) {
+    throw new Error(`${file} is ${known.width} x ${known.height}, drawn here ${drawn.width} x ${drawn.height}`);
+  }
+  return drawn.data.reduce((most, value, place) => Math.max(most, Math.abs(value - known.data[place])), 0);
+}
+
+/** RGBA to RGB. */
+function dropAlpha(data) {
+  const found = new Uint8Array((data.length / 4) * 3);
+  for (let i = 0, j = 0; i < data.length; i += 4) {
+    found[j++] = data[i];
+    found[j++] = data[i + 1];
+    found[j++] = data[i + 2];
+  }
+  return found;
+}

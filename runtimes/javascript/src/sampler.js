@@ -1,0 +1,52 @@
+// The sampler's arithmetic, every result rounded to float32 as numpy rounds it.
+
+const round = Math.fround;
+
+/** x before the first step. */
+export function start({ start: formula }, noise, s) {
+  if (formula === "noise") {
+    return Float32Array.from(noise);
+  }
+  if (formula !== "s0*noise") {
+    throw new Error(`app.json: the sampler starts from ${JSON.stringify(formula)}, expected "noise" or "s0*noise"`);
+  }
+  return Float32Array.from(noise, (value) => round(value * round(s)));
+}
+
+/** (1 - s) x0 + s noise: x before a later step. */
+export function mix(x0, noise, s) {
+  const [weight, rest] = [round(s), round(1 - s)];
+  return Float32Array.from(x0, (value, i) => round(round(rest * value) + round(weight * noise[i])));
+}
+
+/** Values [1, 3, H, W] in [-1, 1] to RGBA, halves to the even neighbour. */
+export function toPixels(values, [height, width]) {
+  const size = height * width;
+  const pixels = new Uint8ClampedArray(size * 4).fill(255);
+  for (let i = 0; i < size; i++) {
+    for (let channel = 0; channel < 3; channel++) {
+      const value = round(round(values[channel * size + i] * 0.5) + 0.5);
+      pixels[4 * i + channel] = roundEven(round(Math.min(Math.max(value, 0), 1) * 255));
+    }
+  }
+  return pixels;
+}
+
+function roundEven(value) {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}
+
+/** A tensor's values as numbers; those of 16 bits come as Uint16Array where the browser has no Float16Array. */
+export function toFloats({ type, data }) {
+  return type === "float16" && data instanceof Uint16Array ? Float32Array.from(data, decodeHalf) : data;
+}
+
+function decodeHalf(bits) {
+  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (exponent === 31) {
+    return fraction ? NaN : sign * Infinity;
+  }
+  return exponent ? sign * 2 ** (exponent - 15) * (1 + fraction / 1024) : sign * 2 ** -14 * (fraction / 1024);
+}
