@@ -1,5 +1,6 @@
 // Draw a bundle's reference again, here, and say how far the pictures are apart.
 
+import { SprintExportError, describe } from "./errors.js";
 import { hash } from "./files.js";
 
 const MOST_JSON_BYTES = 4 << 20;
@@ -9,19 +10,31 @@ const MOST_PICTURE_BYTES = 64 << 20;
  * @param {import("./open.js").Pipeline} pipeline
  * @returns {Promise<{drawings: object[]}>} of each: prompt, seed, steps, same (to the bit), largest (difference of two pixels' values,
  *   of 255; null where pictures cannot be decoded here), sameIds (ids and mask)
- * @throws {Error} the bundle has no reference
+ * @throws {SprintExportError} the bundle has no reference
  */
 export async function checkReference(pipeline) {
   const { app, files } = pipeline;
   if (!app.reference) {
-    throw new Error("this bundle has no reference pictures");
+    throw new SprintExportError("reference", "this bundle has no reference pictures; export it again");
   }
-  const known = JSON.parse(new TextDecoder().decode(await files.readOther(app.reference, MOST_JSON_BYTES)));
+  const known = readJson(await files.readOther(app.reference, MOST_JSON_BYTES), app.reference);
   const drawings = [];
   for (const drawing of known.drawings) {
     drawings.push(await compare(pipeline, drawing));
   }
   return { drawings };
+}
+
+function readJson(bytes, path) {
+  try {
+    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    if (Array.isArray(value?.drawings)) {
+      return value;
+    }
+  } catch (error) {
+    throw new SprintExportError("reference", `${path} is no JSON (${describe(error)}); download the bundle again`, { cause: error });
+  }
+  throw new SprintExportError("reference", `${path} lists no drawings; download the bundle again`);
 }
 
 async function compare(pipeline, { prompt, seed, steps, ids, mask, picture }) {
@@ -41,7 +54,7 @@ async function findLargest({ files, decodePicture }, drawn, { file }) {
   }
   const known = await decodePicture(await files.readOther(file, MOST_PICTURE_BYTES));
   if (known.width !== drawn.width || known.height !== drawn.height) {
-    throw new Error(`${file} is ${known.width} x ${known.height}, drawn here ${drawn.width} x ${drawn.height}`);
+    throw new SprintExportError("reference", `${file} is ${known.width} x ${known.height}, drawn here ${drawn.width} x ${drawn.height}`);
   }
   return drawn.data.reduce((most, value, place) => Math.max(most, Math.abs(value - known.data[place])), 0);
 }

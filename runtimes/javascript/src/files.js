@@ -1,22 +1,23 @@
-// A bundle's files by URL, each of the size and sha256 that app.json says.
+// A bundle's files, each of the size and sha256 that app.json says.
+
+import { checkApp, isInside } from "./app.js";
+import { SprintExportError, describe } from "./errors.js";
 
 const MOST_APP_BYTES = 4 << 20; // of app.json
-const BAD_PATH = /^\/|\\|:|[\u0000-\u001f]|(^|\/)\.{1,2}(\/|$)|\/\/|^$/;
-
-/** Whether a path stays inside the bundle's folder. */
-export function isInside(path) {
-  return typeof path === "string" && path.length <= 1024 && !BAD_PATH.test(path);
-}
 
 /** Fetch at most `most` bytes.
  * @param {string} url
- * @param {{most: number, signal?: AbortSignal, onBytes?: (done: number) => void}} options
+ * @param {{most: number, base?: string, signal?: AbortSignal, onBytes?: (done: number) => void}} options
  * @returns {Promise<Uint8Array>}
+ * @throws {SprintExportError} it is not there, or larger
  */
 export async function fetchFile(url, { most, signal, onBytes = () => {} }) {
-  const response = await fetch(url, { signal });
+  const response = await fetch(url, { signal }).catch((error) => {
+    signal?.throwIfAborted();
+    throw new SprintExportError("file", `${url} cannot be fetched (${describe(error)})`, { cause: error });
+  });
   if (!response.ok) {
-    throw new Error(`${url}: the server answered ${response.status}`);
+    throw new SprintExportError("file", `${url}: the server answered ${response.status}; does the bundle lie there, whole?`);
   }
   const parts = [];
   let done = 0;
@@ -26,7 +27,7 @@ export async function fetchFile(url, { most, signal, onBytes = () => {} }) {
     done += read.value.length;
     if (done > most) {
       await reader.cancel();
-      throw new Error(`${url} has more than the ${most} bytes expected`);
+      throw new SprintExportError("file", `${url} has more than the ${most} bytes expected: it was damaged or altered`);
     }
     onBytes(done);
   }
@@ -44,11 +45,13 @@ function join(parts, size) {
 }
 
 /** sha256 of bytes in hexadecimal digits.
- * @throws {Error} there is no Web Crypto here: the page is neither at https nor at localhost
+ * @param {Uint8Array} bytes
+ * @returns {Promise<string>}
+ * @throws {SprintExportError} there is no Web Crypto here: the page is neither at https nor at localhost
  */
 export async function hash(bytes) {
   if (!globalThis.crypto?.subtle) {
-    throw new Error("files cannot be compared with their sha256 here: browsers do that at https and localhost only");
+    throw new SprintExportError("file", "files cannot be compared with their sha256 here: browsers do that at https and localhost only");
   }
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -58,35 +61,54 @@ export async function hash(bytes) {
 export class Files {
   /**
    * @param {string} base URL of the folder, with a slash at its end
-   * @param {{verify: boolean, signal?: AbortSignal, readFile?: typeof fetchFile}} options
+   * @param {{verify: boolean, signal?: AbortSignal, readFile?: typeof fetchFile, cache?: object | null}} options
    */
-  constructor(base, { verify, signal, readFile = fetchFile }) {
-    Object.assign(this, { base, verify, signal, readFile, known: new Map() });
+  constructor(base, { verify, signal, readFile = fetchFile, cache = null }) {
+    Object.assign(this, { base, verify, signal, readFile, cache, known: new Map(), notKept: [] });
   }
 
   /** Read and check app.json. */
   async readApp() {
-    const app = JSON.parse(new TextDecoder().decode(await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, signal: this.signal })));
-    if (app?.format !== 1) {
-      throw new Error(`${this.base}app.json has format ${app?.format}, expected 1; take another version of this package`);
+    const place = `${this.base}app.json`;
+    const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal: this.signal });
+    let app;
+    try {
+      app = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    } catch (error) {
+      throw new SprintExportError("app", `${place} is no JSON (${describe(error)}); download the bundle again`, { cause: error });
     }
-    const odd = app.files.find(({ path, bytes, sha256 }) => !(isInside(path) && Number.isSafeInteger(bytes) && /^[0-9a-f]{64}$/.test(sha256)));
-    if (odd) {
-      throw new Error(`${this.base}app.json names a file ${JSON.stringify(odd)}; expected path, bytes and sha256`);
-    }
+    checkApp(app, place);
     this.known = new Map(app.files.map((file) => [file.path, file]));
     return app;
   }
 
-  /** A file that app.json names, compared with its size and sha256. */
+  /** A file that app.json names, compared with its size and sha256.
+   * @param {string} path
+   * @param {(done: number) => void} onBytes
+   * @returns {Promise<Uint8Array>}
+   */
   async read(path, onBytes) {
     const file = this.known.get(path);
-    if (!file) {
-      throw new Error(`${this.base}app.json does not name ${path}, which its graphs need`);
+    const kept = this.verify ? await this.cache?.get(file) : null; // what is kept is only as good as its hash
+    if (kept && kept.length === file.bytes && (await hash(kept)) === file.sha256) {
+      onBytes(file.bytes);
+      return kept;
     }
-    const bytes = await this.readFile(this.#url(path), { most: file.bytes, signal: this.signal, onBytes });
-    if (bytes.length !== file.bytes || (this.verify && (await hash(bytes)) !== file.sha256)) {
-      throw new Error(`${this.base}${path} is not the file that app.json describes: it was damaged or altered`);
+    if (kept) {
+      await this.cache.remove(file);
+    }
+    const bytes = await this.readFile(this.#url(path), { most: file.bytes, base: this.base, signal: this.signal, onBytes });
+    if (bytes.length !== file.bytes) {
+      throw this.#altered(path, `${bytes.length} bytes, expected ${file.bytes}`);
+    }
+    if (this.verify) {
+      const found = await hash(bytes);
+      if (found !== file.sha256) {
+        throw this.#altered(path, `sha256 ${found}, expected ${file.sha256}`);
+      }
+      if (this.cache && !(await this.cache.put(file, bytes))) {
+        this.notKept.push(path);
+      }
     }
     return bytes;
   }
@@ -94,9 +116,13 @@ export class Files {
   /** A file of the reference, of at most `most` bytes; what it says is compared, not believed. */
   readOther(path, most) {
     if (!isInside(path)) {
-      throw new Error(`${JSON.stringify(path)} lies outside the bundle`);
+      throw new SprintExportError("reference", `${JSON.stringify(path)} lies outside the bundle`);
     }
-    return this.readFile(this.#url(path), { most, signal: this.signal });
+    return this.readFile(this.#url(path), { most, base: this.base, signal: this.signal });
+  }
+
+  #altered(path, what) {
+    return new SprintExportError("file", `${this.base}${path} has ${what}: it was damaged or altered; download the bundle again`);
   }
 
   #url(path) {

@@ -3,6 +3,8 @@
 //   words  Philox4x32-10, key = the seed's two halves, counter = (n, n >> 32, 0, 0)   u = (word + 1/2) / 2^32
 //   z      Wichura's AS 241 in float64, its logarithm by a series: only + - * / and the square root, which round in one way
 
+import { SprintExportError } from "./errors.js";
+
 const MULTIPLIERS = [0xd2511f53, 0xcd9e8d57];
 const KEY_STEPS = [0x9e3779b9, 0xbb67ae85];
 const ROUNDS = 10;
@@ -33,7 +35,7 @@ const SQRT_HALF = 0.7071067811865476;
  * @param {number | bigint} seed a whole number from 0 to 2^64 - 1; as a number up to 2^53 - 1
  * @param {number} count
  * @returns {Float32Array} [count]
- * @throws {RangeError} it is none
+ * @throws {SprintExportError} it is none
  */
 export function makeNoise(seed, count) {
   const key = readSeed(seed);
@@ -52,7 +54,7 @@ function readSeed(seed) {
   const isWhole = typeof seed === "bigint" || Number.isSafeInteger(seed);
   const whole = isWhole ? BigInt(seed) : -1n;
   if (whole < 0n || whole >= SEEDS) {
-    throw new RangeError(`seed ${seed}: expected a whole number from 0 to 2^64 - 1, above 2^53 - 1 as a BigInt`);
+    throw new SprintExportError("input", `seed ${seed}: expected a whole number from 0 to 2^64 - 1, above 2^53 - 1 as a BigInt`);
   }
   return [Number(whole & 0xffffffffn), Number(whole >> 32n)];
 }

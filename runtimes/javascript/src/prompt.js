@@ -1,5 +1,7 @@
 // A prompt's way to token ids and mask, by the steps that app.json lists; each says what it does in its own fields.
 
+import { SprintExportError } from "./errors.js";
+
 /** @typedef {{ids: BigInt64Array, mask: BigInt64Array}} EncodedPrompt */
 
 const actions = {
@@ -14,12 +16,12 @@ const actions = {
   },
   "refuse longer": (state, { tokens }) => {
     if (state.ids.length > tokens) {
-      throw new RangeError(`the prompt has ${state.ids.length} tokens, expected at most ${tokens}; make it shorter`);
+      throw new SprintExportError("input", `the prompt has ${state.ids.length} tokens, expected at most ${tokens}; make it shorter`);
     }
   },
   "check prefix": (state, { ids }) => {
     if (ids.some((id, place) => state.ids[place] !== id)) {
-      throw new RangeError("the tokenizer joins the prompt to the instruction before it; begin the prompt with another character");
+      throw new SprintExportError("input", "the tokenizer joins the prompt to the instruction before it; begin the prompt with another character");
     }
   },
   pad: (state, { tokens, id }) => {
@@ -34,19 +36,25 @@ const actions = {
  * @param {Record<string, {encode: (text: string) => {ids: number[]}}>} tokenizers by the path of their file
  * @param {string} prompt
  * @returns {EncodedPrompt} ids int64 [tokens less the prefix], mask int64 [kept positions]
- * @throws {RangeError} it is too long, or joins the text before it
+ * @throws {SprintExportError} it is too long, or joins the text before it
  */
 export function encodePrompt(plan, tokenizers, prompt) {
+  if (typeof prompt !== "string" || hasLoneSurrogate(prompt)) {
+    throw new SprintExportError("input", `prompt ${JSON.stringify(prompt)?.slice(0, 80)} is no Unicode text`);
+  }
   const state = { text: prompt, ids: [], padding: 0 };
   for (const step of plan.steps) {
     if (!Object.hasOwn(actions, step.do)) {
-      throw new Error(`app.json: the prompt step ${JSON.stringify(step.do)} is not known; take a newer version of this package`);
+      throw new SprintExportError("app", `app.json: the prompt step ${JSON.stringify(step.do)} is not known; take a newer version of this package`);
     }
     actions[step.do](state, step, tokenizers);
   }
-  const odd = state.ids.find((id) => !(id >= 0 && id < plan.vocabulary));
-  if (odd !== undefined) {
-    throw new RangeError(`the tokenizer gave the id ${odd}; the text encoder knows ${plan.vocabulary}`);
+  if (state.ids.length > plan.mask.tokens) {
+    throw new SprintExportError("app", `app.json: its steps leave ${state.ids.length} ids of ${plan.mask.tokens}`);
+  }
+  const odd = state.ids.find((id) => !(Number.isInteger(id) && id >= 0 && id < plan.vocabulary));
+  if (odd !== undefined || state.ids.includes(undefined)) {
+    throw new SprintExportError("tokenizer", `the tokenizer gave the id ${odd}; the text encoder knows ${plan.vocabulary}`);
   }
   const real = plan.mask.tokens - state.padding;
   const mask = plan.mask.kept.flatMap(([start, stop]) => Array.from({ length: stop - start }, (_, i) => BigInt(start + i < real)));
@@ -63,3 +71,5 @@ function strip(text, characters) {
   }
   return text.slice(start, stop);
 }
+
+const hasLoneSurrogate = (text) => /[\ud800-\udfff]/u.test(text);

@@ -1,14 +1,13 @@
 // The sampler's arithmetic, every result rounded to float32 as numpy rounds it.
 
+import { roundEven } from "./tensors.js";
+
 const round = Math.fround;
 
 /** x before the first step. */
 export function start({ start: formula }, noise, s) {
   if (formula === "noise") {
     return Float32Array.from(noise);
-  }
-  if (formula !== "s0*noise") {
-    throw new Error(`app.json: the sampler starts from ${JSON.stringify(formula)}, expected "noise" or "s0*noise"`);
   }
   return Float32Array.from(noise, (value) => round(value * round(s)));
 }
@@ -30,23 +29,4 @@ export function toPixels(values, [height, width]) {
     }
   }
   return pixels;
-}
-
-function roundEven(value) {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
-}
-
-/** A tensor's values as numbers; those of 16 bits come as Uint16Array where the browser has no Float16Array. */
-export function toFloats({ type, data }) {
-  return type === "float16" && data instanceof Uint16Array ? Float32Array.from(data, decodeHalf) : data;
-}
-
-function decodeHalf(bits) {
-  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
-  if (exponent === 31) {
-    return fraction ? NaN : sign * Infinity;
-  }
-  return exponent ? sign * 2 ** (exponent - 15) * (1 + fraction / 1024) : sign * 2 ** -14 * (fraction / 1024);
 }
