@@ -6,20 +6,21 @@ import { hash } from "./files.js";
 const MOST_JSON_BYTES = 4 << 20;
 const MOST_PICTURE_BYTES = 64 << 20;
 
-/** Compare with every drawing of reference.json.
- * @param {import("./open.js").Pipeline} pipeline
+/** Compare with the drawings of reference.json.
+ * @param {import("./pipeline.js").Pipeline} pipeline
+ * @param {number} [most] how many of them; default: all
  * @returns {Promise<{drawings: object[]}>} of each: prompt, seed, steps, same (to the bit), largest (difference of two pixels' values,
  *   of 255; null where pictures cannot be decoded here), sameIds (ids and mask)
  * @throws {SprintExportError} the bundle has no reference
  */
-export async function checkReference(pipeline) {
+export async function checkReference(pipeline, most = Infinity) {
   const { app, files } = pipeline;
   if (!app.reference) {
     throw new SprintExportError("reference", "this bundle has no reference pictures; export it again");
   }
   const known = readJson(await files.readOther(app.reference, MOST_JSON_BYTES), app.reference);
   const drawings = [];
-  for (const drawing of known.drawings) {
+  for (const drawing of known.drawings.slice(0, most)) {
     drawings.push(await compare(pipeline, drawing));
   }
   return { drawings };

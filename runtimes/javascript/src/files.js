@@ -21,7 +21,7 @@ export async function fetchFile(url, { most, signal, onBytes = () => {} }) {
   }
   const parts = [];
   let done = 0;
-  const reader = response.body.getReader();
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
     parts.push(read.value);
     done += read.value.length;
@@ -53,7 +53,7 @@ export async function hash(bytes) {
   if (!globalThis.crypto?.subtle) {
     throw new SprintExportError("file", "files cannot be compared with their sha256 here: browsers do that at https and localhost only");
   }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", /** @type {Uint8Array<ArrayBuffer>} */ (bytes)));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -61,10 +61,18 @@ export async function hash(bytes) {
 export class Files {
   /**
    * @param {string} base URL of the folder, with a slash at its end
-   * @param {{verify: boolean, signal?: AbortSignal, readFile?: typeof fetchFile, cache?: object | null}} options
+   * @param {{verify: boolean, signal?: AbortSignal, readFile?: typeof fetchFile, cache?: ReturnType<typeof import("./cache.js").openCache>}} options
    */
   constructor(base, { verify, signal, readFile = fetchFile, cache = null }) {
-    Object.assign(this, { base, verify, signal, readFile, cache, known: new Map(), notKept: [] });
+    this.base = base;
+    this.verify = verify;
+    this.signal = signal;
+    this.readFile = readFile;
+    this.cache = cache;
+    /** @type {Map<string, {path: string, bytes: number, sha256: string}>} */
+    this.known = new Map();
+    /** @type {string[]} */
+    this.notKept = [];
   }
 
   /** Read and check app.json. */
@@ -88,14 +96,14 @@ export class Files {
    * @returns {Promise<Uint8Array>}
    */
   async read(path, onBytes) {
-    const file = this.known.get(path);
+    const file = /** @type {{path: string, bytes: number, sha256: string}} */ (this.known.get(path));
     const kept = this.verify ? await this.cache?.get(file) : null; // what is kept is only as good as its hash
     if (kept && kept.length === file.bytes && (await hash(kept)) === file.sha256) {
       onBytes(file.bytes);
       return kept;
     }
     if (kept) {
-      await this.cache.remove(file);
+      await this.cache?.remove(file);
     }
     const bytes = await this.readFile(this.#url(path), { most: file.bytes, base: this.base, signal: this.signal, onBytes });
     if (bytes.length !== file.bytes) {

@@ -25,10 +25,16 @@ export class Networks {
    * @param {any} ort onnxruntime-web's or onnxruntime-node's module
    * @param {any} app
    * @param {import("./files.js").Files} files
-   * @param {{provider: string, oneAtATime: boolean, sessionOptions: object, onProgress: (progress: object) => void}} options
+   * @param {{provider: string, oneAtATime: boolean, sessionOptions: object, onProgress: (progress: import("../index.d.ts").Progress) => void}} options
    */
   constructor(ort, app, files, options) {
-    Object.assign(this, { ort, app, files, ...options });
+    this.ort = ort;
+    this.app = app;
+    this.files = files;
+    this.provider = options.provider;
+    this.oneAtATime = options.oneAtATime;
+    this.sessionOptions = options.sessionOptions;
+    this.onProgress = options.onProgress;
     this.hasOptional = app.stages.some(({ optional }) => optional);
   }
 
@@ -78,7 +84,7 @@ export class Networks {
 
   async #openNetwork(name) {
     const { graphs } = this.app.networks[name];
-    const total = graphs.flatMap(({ files }) => files).reduce((sum, path) => sum + this.files.known.get(path).bytes, 0);
+    const total = graphs.flatMap(({ files }) => files).reduce((sum, path) => sum + (this.files.known.get(path)?.bytes ?? 0), 0);
     let before = 0;
     const sessions = [];
     for (const graph of graphs) {

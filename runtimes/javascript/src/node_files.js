@@ -25,8 +25,11 @@ export async function readFile(url, options) {
   return url.startsWith("file:") ? readPath(fileURLToPath(url), options) : fetchFile(url, options);
 }
 
+/** @param {string} path
+ * @param {{most: number, base?: string, signal?: AbortSignal, onBytes?: (done: number) => void}} options
+ */
 async function readPath(path, { base, most, signal, onBytes = () => {} }) {
-  const refuse = (what, cause = undefined) => new SprintExportError("file", `${path} ${what}`, { cause });
+  const refuse = (/** @type {string} */ what, /** @type {unknown} */ cause = undefined) => new SprintExportError("file", `${path} ${what}`, { cause });
   await refuseLink(path, base, refuse);
   const file = await open(path, "r").catch((error) => {
     throw refuse(`cannot be opened (${describe(error)}); is the bundle whole?`, error);
@@ -53,9 +56,13 @@ async function readPath(path, { base, most, signal, onBytes = () => {} }) {
   }
 }
 
-/** The folder may lie behind a link, its files may not. */
+/** The folder may lie behind a link, its files may not.
+ * @param {string} path
+ * @param {string | undefined} base
+ * @param {(what: string, cause?: unknown) => Error} refuse
+ */
 async function refuseLink(path, base, refuse) {
-  const folder = fileURLToPath(base);
+  const folder = fileURLToPath(/** @type {string} */ (base));
   const [root, real] = await Promise.all([realpath(folder), realpath(path)]).catch((error) => {
     throw refuse(`cannot be opened (${describe(error)}); is the bundle whole?`, error);
   });

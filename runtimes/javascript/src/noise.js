@@ -50,6 +50,7 @@ export function makeNoise(seed, count) {
   return values;
 }
 
+/** @returns {[number, number]} low and high half */
 function readSeed(seed) {
   const isWhole = typeof seed === "bigint" || Number.isSafeInteger(seed);
   const whole = isWhole ? BigInt(seed) : -1n;

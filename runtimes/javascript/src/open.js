@@ -1,6 +1,7 @@
 // Open a bundle and draw. Runtime and tokenizer are handed in, so that this module is the same in Node, a page and a worker.
 
 import { openCache } from "./cache.js";
+import { checkReference } from "./check.js";
 import { SprintExportError } from "./errors.js";
 import { Files } from "./files.js";
 import { Networks } from "./networks.js";
@@ -8,7 +9,9 @@ import { Pipeline } from "./pipeline.js";
 import { checkProvider, setThreads } from "./providers.js";
 import { openTokenizer } from "./tokenizer.js";
 
-/** @typedef {{stage: string, done: number, total: number}} Progress bytes of a network's files, or of the tokenizer's */
+const MOST_APART = 64; // of 255: float16 and other orders of sums stay far below, a wrong kernel goes far above
+
+/** @typedef {import("../index.d.ts").Progress} Progress */
 
 /** Make `openBundle` of a runtime and a tokenizer.
  * @param {{ort: any, Tokenizer: any, defaultProvider?: string, toBase?: (folder: string | URL) => string,
@@ -37,8 +40,24 @@ export function makeOpener({ ort, Tokenizer, defaultProvider = "wasm", toBase = 
       await networks.close();
       throw error;
     }
-    return new Pipeline({ ort, app, files, tokenizers, networks, decodePicture });
+    const pipeline = new Pipeline({ ort, app, files, tokenizers, networks, decodePicture });
+    if (options.compare ?? (provider !== defaultProvider && !oneAtATime && app.reference !== null)) {
+      await refuseWrong(pipeline, provider);
+    }
+    return pipeline;
   };
+}
+
+/** A provider may lack a kernel's corner and say nothing: its first picture is compared with the bundle's. */
+async function refuseWrong(pipeline, provider) {
+  const { drawings } = await checkReference(pipeline, 1);
+  const { largest, prompt } = drawings[0] ?? { largest: 0, prompt: "" };
+  if (largest !== null && largest > MOST_APART) {
+    await pipeline.close();
+    const found = `${JSON.stringify(provider)} draws ${JSON.stringify(prompt)} ${largest} of 255 apart from the bundle's reference`;
+    const { target } = pipeline.app;
+    throw new SprintExportError("provider", `${found}, expected at most ${MOST_APART}: it computes ${target} wrongly; take a bundle of another target, or another provider`);
+  }
 }
 
 /** The folder's URL with a slash at its end; relative ones are the page's. */

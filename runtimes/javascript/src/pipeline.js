@@ -16,7 +16,12 @@ export class Pipeline {
 
   /** @param {{ort: any, app: any, files: any, tokenizers: any, networks: any, decodePicture?: Function}} parts */
   constructor(parts) {
-    Object.assign(this, parts);
+    this.ort = parts.ort;
+    this.app = parts.app;
+    this.files = parts.files;
+    this.tokenizers = parts.tokenizers;
+    this.networks = parts.networks;
+    this.decodePicture = parts.decodePicture;
   }
 
   /** Files that the browser had no room to keep: they will be fetched again. */
@@ -51,6 +56,9 @@ export class Pipeline {
     await this.networks.close();
   }
 
+  /** @param {string} prompt
+   * @param {import("../index.d.ts").DrawOptions} options
+   */
   async #draw(prompt, { seed = 0, steps = this.app.sampler.default_steps, inputs = {}, signal, onProgress = () => {}, onStage = () => {} }) {
     if (this.#isClosed) {
       throw new SprintExportError("input", "the pipeline is closed; open the bundle again");

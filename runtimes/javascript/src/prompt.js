@@ -32,7 +32,7 @@ const actions = {
 };
 
 /** Prompt to ids and mask.
- * @param {object} plan app.json's `prompt`
+ * @param {any} plan app.json's `prompt`
  * @param {Record<string, {encode: (text: string) => {ids: number[]}}>} tokenizers by the path of their file
  * @param {string} prompt
  * @returns {EncodedPrompt} ids int64 [tokens less the prefix], mask int64 [kept positions]
@@ -42,6 +42,7 @@ export function encodePrompt(plan, tokenizers, prompt) {
   if (typeof prompt !== "string" || hasLoneSurrogate(prompt)) {
     throw new SprintExportError("input", `prompt ${JSON.stringify(prompt)?.slice(0, 80)} is no Unicode text`);
   }
+  /** @type {{text: string, ids: any[], padding: number}} */
   const state = { text: prompt, ids: [], padding: 0 };
   for (const step of plan.steps) {
     if (!Object.hasOwn(actions, step.do)) {

@@ -22,7 +22,7 @@ export async function checkProvider(ort, provider) {
       refuse(`${globalThis.navigator?.gpu ? "WebGPU gives no adapter" : "this browser has no WebGPU"}; take "wasm"`);
     }
   } else if (provider === "webnn") {
-    if (!globalThis.navigator?.ml) {
+    if (!("ml" in (globalThis.navigator ?? {}))) {
       refuse('this browser has no WebNN; take "wasm" or "webgpu"');
     }
   } else if (provider !== "wasm") {

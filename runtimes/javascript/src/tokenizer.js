@@ -16,7 +16,7 @@ const SPLITS = {
 };
 
 /** Open a tokenizer.
- * @param {Function} Tokenizer the class of @huggingface/tokenizers
+ * @param {any} Tokenizer the class of @huggingface/tokenizers
  * @param {Uint8Array} bytes of a tokenizer.json
  * @param {string} path its name, for messages
  * @returns {{encode: (text: string) => {ids: number[]}}}
