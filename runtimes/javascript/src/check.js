@@ -9,7 +9,7 @@ const MOST_PICTURE_BYTES = 64 << 20;
 /** Compare with the drawings of reference.json.
  * @param {import("./pipeline.js").Pipeline} pipeline
  * @param {number} [most] how many of them; default: all
- * @returns {Promise<{drawings: object[]}>} of each: prompt, seed, steps, same (to the bit), largest (difference of two pixels' values,
+ * @returns {Promise<{drawings: import("../index.d.ts").Comparison[]}>} of each: prompt, seed, steps, same (to the bit), largest (difference of two pixels' values,
  *   of 255; null where pictures cannot be decoded here), sameIds (ids and mask)
  * @throws {SprintExportError} the bundle has no reference
  */
@@ -19,6 +19,7 @@ export async function checkReference(pipeline, most = Infinity) {
     throw new SprintExportError("reference", "this bundle has no reference pictures; export it again");
   }
   const known = readJson(await files.readOther(app.reference, MOST_JSON_BYTES), app.reference);
+  /** @type {import("../index.d.ts").Comparison[]} */
   const drawings = [];
   for (const drawing of known.drawings.slice(0, most)) {
     drawings.push(await compare(pipeline, drawing));
