@@ -1,0 +1,139 @@
+// A bundle's files, each of the size and sha256 that app.json says.
+
+import { checkApp, isInside } from "./app.js";
+import { SprintExportError, describe } from "./errors.js";
+
+const MOST_APP_BYTES = 4 << 20; // of app.json
+
+/** Fetch at most `most` bytes.
+ * @param {string} url
+ * @param {{most: number, base?: string, signal?: AbortSignal, onBytes?: (done: number) => void}} options
+ * @returns {Promise<Uint8Array>}
+ * @throws {SprintExportError} it is not there, or larger
+ */
+export async function fetchFile(url, { most, signal, onBytes = () => {} }) {
+  const response = await fetch(url, { signal }).catch((error) => {
+    signal?.throwIfAborted();
+    throw new SprintExportError("file", `${url} cannot be fetched (${describe(error)})`, { cause: error });
+  });
+  if (!response.ok) {
+    throw new SprintExportError("file", `${url}: the server answered ${response.status}; does the bundle lie there, whole?`);
+  }
+  const parts = [];
+  let done = 0;
+  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    parts.push(read.value);
+    done += read.value.length;
+    if (done > most) {
+      await reader.cancel();
+      throw new SprintExportError("file", `${url} has more than the ${most} bytes expected: it was damaged or altered`);
+    }
+    onBytes(done);
+  }
+  return join(parts, done);
+}
+
+function join(parts, size) {
+  const whole = new Uint8Array(size);
+  let place = 0;
+  for (const part of parts) {
+    whole.set(part, place);
+    place += part.length;
+  }
+  return whole;
+}
+
+/** sha256 of bytes in hexadecimal digits.
+ * @param {Uint8Array} bytes
+ * @returns {Promise<string>}
+ * @throws {SprintExportError} there is no Web Crypto here: the page is neither at https nor at localhost
+ */
+export async function hash(bytes) {
+  if (!globalThis.crypto?.subtle) {
+    throw new SprintExportError("file", "files cannot be compared with their sha256 here: browsers do that at https and localhost only");
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", /** @type {Uint8Array<ArrayBuffer>} */ (bytes)));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The files of one bundle. */
+export class Files {
+  /**
+   * @param {string} base URL of the folder, with a slash at its end
+   * @param {{verify: boolean, signal?: AbortSignal, readFile?: typeof fetchFile, cache?: ReturnType<typeof import("./cache.js").openCache>}} options
+   */
+  constructor(base, { verify, signal, readFile = fetchFile, cache = null }) {
+    this.base = base;
+    this.verify = verify;
+    this.signal = signal;
+    this.readFile = readFile;
+    this.cache = cache;
+    /** @type {Map<string, {path: string, bytes: number, sha256: string}>} */
+    this.known = new Map();
+    /** @type {string[]} */
+    this.notKept = [];
+  }
+
+  /** Read and check app.json. */
+  async readApp() {
+    const place = `${this.base}app.json`;
+    const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal: this.signal });
+    let app;
+    try {
+      app = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    } catch (error) {
+      throw new SprintExportError("app", `${place} is no JSON (${describe(error)}); download the bundle again`, { cause: error });
+    }
+    checkApp(app, place);
+    this.known = new Map(app.files.map((file) => [file.path, file]));
+    return app;
+  }
+
+  /** A file that app.json names, compared with its size and sha256.
+   * @param {string} path
+   * @param {(done: number) => void} onBytes
+   * @returns {Promise<Uint8Array>}
+   */
+  async read(path, onBytes) {
+    const file = /** @type {{path: string, bytes: number, sha256: string}} */ (this.known.get(path));
+    const kept = this.verify ? await this.cache?.get(file) : null; // what is kept is only as good as its hash
+    if (kept && kept.length === file.bytes && (await hash(kept)) === file.sha256) {
+      onBytes(file.bytes);
+      return kept;
+    }
+    if (kept) {
+      await this.cache?.remove(file);
+    }
+    const bytes = await this.readFile(this.#url(path), { most: file.bytes, base: this.base, signal: this.signal, onBytes });
+    if (bytes.length !== file.bytes) {
+      throw this.#altered(path, `${bytes.length} bytes, expected ${file.bytes}`);
+    }
+    if (this.verify) {
+      const found = await hash(bytes);
+      if (found !== file.sha256) {
+        throw this.#altered(path, `sha256 ${found}, expected ${file.sha256}`);
+      }
+      if (this.cache && !(await this.cache.put(file, bytes))) {
+        this.notKept.push(path);
+      }
+    }
+    return bytes;
+  }
+
+  /** A file of the reference, of at most `most` bytes; what it says is compared, not believed. */
+  readOther(path, most) {
+    if (!isInside(path)) {
+      throw new SprintExportError("reference", `${JSON.stringify(path)} lies outside the bundle`);
+    }
+    return this.readFile(this.#url(path), { most, base: this.base, signal: this.signal });
+  }
+
+  #altered(path, what) {
+    return new SprintExportError("file", `${this.base}${path} has ${what}: it was damaged or altered; download the bundle again`);
+  }
+
+  #url(path) {
+    return this.base + path.split("/").map(encodeURIComponent).join("/");
+  }
+}

@@ -1,0 +1,80 @@
+// Open a bundle and draw. Runtime and tokenizer are handed in, so that this module is the same in Node, a page and a worker.
+
+import { openCache } from "./cache.js";
+import { checkReference } from "./check.js";
+import { SprintExportError } from "./errors.js";
+import { Files } from "./files.js";
+import { Networks } from "./networks.js";
+import { Pipeline } from "./pipeline.js";
+import { checkProvider, setThreads } from "./providers.js";
+import { openTokenizer } from "./tokenizer.js";
+
+const MOST_APART = 64; // of 255: float16 and other orders of sums stay far below, a wrong kernel goes far above
+
+/** @typedef {import("../index.d.ts").Progress} Progress */
+
+/** Make `openBundle` of a runtime and a tokenizer.
+ * @param {{ort: any, Tokenizer: any, defaultProvider?: string, toBase?: (folder: string | URL) => string,
+ *   readFile?: typeof import("./files.js").fetchFile, decodePicture?: Function}} parts
+ */
+export function makeOpener({ ort, Tokenizer, defaultProvider = "wasm", toBase = toPageBase, readFile, decodePicture }) {
+  /** Open a bundle.
+   * @param {string | URL} folder its URL, in Node also its path
+   * @param {import("../index.d.ts").OpenOptions} [options]
+   * @returns {Promise<Pipeline>}
+   * @throws {SprintExportError} a file is missing, damaged, or the runtime cannot open it
+   */
+  return async function openBundle(folder, options = {}) {
+    const { provider = defaultProvider, threads, oneAtATime = false, cache = true, verify = true, signal } = options;
+    const onProgress = options.onProgress ?? (() => {});
+    signal?.throwIfAborted();
+    await checkProvider(ort, provider);
+    const sessionOptions = setThreads(ort, threads);
+    const files = new Files(toBase(folder), { verify, signal, readFile, cache: cache && !readFile ? openCache() : null });
+    const app = await files.readApp();
+    const tokenizers = await openTokenizers(Tokenizer, app, files, onProgress);
+    const networks = new Networks(ort, app, files, { provider, oneAtATime, sessionOptions, onProgress });
+    try {
+      await networks.openAll();
+    } catch (error) {
+      await networks.close();
+      throw error;
+    }
+    const pipeline = new Pipeline({ ort, app, files, tokenizers, networks, decodePicture });
+    if (options.compare ?? (provider !== defaultProvider && !oneAtATime && app.reference !== null)) {
+      await refuseWrong(pipeline, provider);
+    }
+    return pipeline;
+  };
+}
+
+/** A provider may lack a kernel's corner and say nothing: its first picture is compared with the bundle's. */
+async function refuseWrong(pipeline, provider) {
+  const { drawings } = await checkReference(pipeline, 1);
+  const { largest, prompt } = drawings[0] ?? { largest: 0, prompt: "" };
+  if (largest !== null && largest > MOST_APART) {
+    await pipeline.close();
+    const found = `${JSON.stringify(provider)} draws ${JSON.stringify(prompt)} ${largest} of 255 apart from the bundle's reference`;
+    const { target } = pipeline.app;
+    throw new SprintExportError("provider", `${found}, expected at most ${MOST_APART}: it computes ${target} wrongly; take a bundle of another target, or another provider`);
+  }
+}
+
+/** The folder's URL with a slash at its end; relative ones are the page's. */
+function toPageBase(folder) {
+  const url = new URL(folder, globalThis.location?.href);
+  if (url.search || url.hash) {
+    throw new SprintExportError("input", `${url}: expected the address of a folder, without ? and #`);
+  }
+  return url.href.endsWith("/") ? url.href : `${url.href}/`;
+}
+
+async function openTokenizers(Tokenizer, app, files, onProgress) {
+  const tokenizers = {};
+  for (const { file } of app.prompt.steps.filter((step) => step.do === "tokenize")) {
+    const total = files.known.get(file).bytes;
+    const bytes = await files.read(file, (done) => onProgress({ stage: "tokenizer", done, total }));
+    tokenizers[file] = openTokenizer(Tokenizer, bytes, file);
+  }
+  return tokenizers;
+}

@@ -1,0 +1,23 @@
+// node in_browser.mjs PAGE JOBS.json [FLAG...]: results of a page in headless Chromium on standard output.
+import { readFileSync } from "node:fs";
+
+import chromium from "@sparticuz/chromium";
+import puppeteer from "puppeteer-core";
+
+const [page, jobs, ...flags] = process.argv.slice(2);
+const executablePath = await chromium.executablePath();
+const browser = await puppeteer.launch({ executablePath, headless: "shell", args: ["--no-sandbox", "--disable-gpu-sandbox", ...flags], protocolTimeout: 120000 });
+try {
+  const tab = await browser.newPage();
+  const complaints = [];
+  tab.on("pageerror", (error) => complaints.push(String(error)));
+  tab.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  await tab.goto(page);
+  await tab.waitForFunction("globalThis.run", { timeout: 30000 }).catch((error) => {
+    throw new Error(`${error.message}: ${complaints.join("; ")}`);
+  });
+  const results = await tab.evaluate((list) => globalThis.run(list), JSON.parse(readFileSync(jobs, "utf8")));
+  process.stdout.write(JSON.stringify({ isolated: await tab.evaluate("crossOriginIsolated"), results, complaints }));
+} finally {
+  await browser.close();
+}
