@@ -43,7 +43,8 @@ STEPS = (1, 2, 4)
 KINDS = ("words", "chat", "byte_fallback")  # of tokenizers
 LONGEST, PADDING = 1024, (1 << 20) - 1  # tokens of a prompt; an id that none of them has
 WORDS = LONG_PREFIX / "tokenizer.json"
-FEW_APART = {"int8": (8, 0.02)}  # a rounding that another order of sums tips over; largest difference, share above 2
+# Roundings that WebAssembly's order of sums tips over: largest difference, and the share of values above 0 (fp32) or 2 (int8).
+FEW_APART = {"fp32": (1, 0.001), "int8": (8, 0.02)}
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +98,14 @@ def results(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     return page
 
 
-def test_pictures_of_every_step_count_are_pythons(folder: Path, results: list[dict[str, Any]]) -> None:
+def test_pictures_of_every_step_count_are_pythons(
+    folder: Path, results: list[dict[str, Any]], request: pytest.FixtureRequest
+) -> None:
+    largest, share = FEW_APART["fp32"] if "Chromium" in request.node.name else (0, 0.0)
     pictures = [_read_picture(one) for one in _value(results[0])]
     for steps, picture in zip(STEPS, pictures, strict=True):
-        assert np.abs(picture - _draw(folder / "steps", steps)).max() == 0, steps
+        apart = np.abs(picture - _draw(folder / "steps", steps))
+        assert apart.max() <= largest and (apart > 0).mean() <= share, (steps, apart.max(), (apart > 0).mean())
     assert np.abs(pictures[0] - pictures[2]).max() > 0
 
 
@@ -160,7 +165,8 @@ def test_threads_need_an_isolated_page_and_draw_the_same_there(folder: Path) -> 
     assert alone["isolated"] is False and alone["results"][0]["error"]["code"] == "provider"
     isolated = run_in_browser(folder, [job])
     assert isolated["isolated"] is True
-    assert np.abs(_read_picture(_value(isolated["results"][0])[0]) - _draw(folder / "steps", 1)).max() == 0
+    apart = np.abs(_read_picture(_value(isolated["results"][0])[0]) - _draw(folder / "steps", 1))
+    assert apart.max() <= FEW_APART["fp32"][0]
 
 
 def test_webgpu_draws_on_a_software_adapter_and_is_refused_without_one(folder: Path) -> None:
