@@ -30,7 +30,7 @@ JAVASCRIPT = Path(runtimes.__file__).parent / "javascript"
 PAGE = JAVASCRIPT / "demo"
 MODULES = JAVASCRIPT / "src"
 INDEX, LIST = "index.html", "site.json"
-LIBRARY = "onnxruntime"  # in an app's `runtimes`: what the page draws with
+LIBRARY, FORMAT = "onnxruntime", "onnx"  # in an app's `runtimes`: what the page draws with; the format that it opens
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ def check_runs(app: App, packages: Iterable[NpmPackage]) -> None:
     """
     oldest = app.runtimes.get(LIBRARY)
     if oldest is None:
-        targets = [name for name in list_members("target") if LIBRARY in load_target(name).oldest({})]
-        choices = [f"{name}-{precision}" for name in targets for precision in load_target(name).offers]
+        targets = [
+            target for target in map(load_target, list_members("target")) if target.format == FORMAT and not target.built_files
+        ]
+        choices = [f"{target.name}-{precision}" for target in targets for precision in target.offers]
         raise RefusedError(
             f"{app.folder} is a {app.target} bundle, for {', '.join(app.runtimes) or 'no runtime'}; a page draws with ONNX "
             f"Runtime. Make one with --target {' or '.join(choices)}"
