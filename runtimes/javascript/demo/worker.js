@@ -49,13 +49,21 @@ async function loadRuntime({ module, binary, bytes }, threads) {
   return ort;
 }
 
+/** The pixels of a PNG as they are stored. */
+async function decodePicture(bytes) {
+  const image = await createImageBitmap(new Blob([bytes]), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height);
+}
+
 async function open({ provider, threads, runtime, bundle }) {
   const ort = await loadRuntime(runtime, threads);
-  const openBundle = makeOpener({ ort, Tokenizer });
+  const openBundle = makeOpener({ ort, Tokenizer, decodePicture });
   pipeline = await openBundle(new URL(bundle, self.location.href).href, {
     provider,
-    threads,
     cache: false, // the service worker keeps every file, by its hash
+    verify: self.isSecureContext, // elsewhere browsers have no sha256
     onProgress: ({ stage, done, total }) => tell(stage, done, total),
   });
   return { app: pipeline.app, provider, threads };
