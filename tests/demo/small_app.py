@@ -26,6 +26,7 @@ def make_small_app(folder: Path, **fields: Any) -> Path:
         "runtimes": {"onnxruntime": "1.21.0"},
         "files": [describe(path, content) for path, content in contents.items()],
         "reference": "reference/reference.json",
+        "examples": ["a blue square"],
     }
     (folder / "app.json").write_text(json.dumps(app | fields), "utf-8")
     return folder

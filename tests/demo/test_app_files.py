@@ -19,12 +19,12 @@ def test_an_app_is_its_files_and_its_references(tmp_path: Path) -> None:
     app = read_app(make_small_app(tmp_path / "app"))
     assert [file.path for file in app.files] == ["app.json", GRAPH, TOKENIZER]
     assert [file.path for file in app.references] == ["reference/reference.json", "reference/picture.png"]
-    assert (app.name, app.target, app.prompts) == ("someone/student", "onnx-int8", ("a red circle",))
+    assert (app.name, app.target, app.prompts) == ("someone/student", "onnx-int8", ("a red circle", "a blue square"))
     assert app.files[1].bytes == len(b"graph")
 
 
 def test_an_app_without_a_reference_is_whole(tmp_path: Path) -> None:
-    app = read_app(make_small_app(tmp_path / "app", reference=None))
+    app = read_app(make_small_app(tmp_path / "app", reference=None, examples=[]))
     assert (app.references, app.prompts) == ((), ())
 
 

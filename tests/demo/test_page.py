@@ -1,4 +1,4 @@
-"""The demo page in a real Chromium: it draws what Python draws, while one types, by keyboard alone, on a phone, without a network."""
+"""The demo page in a real Chromium: it draws what Python draws, while one types, by keyboard, on a phone, without a network."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import typer
 from sprint_export import interrupts
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
-from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
+from sprint_export.cli.screen import note, show, stderr, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.errors import InputError
 from sprint_export.progress import Progress, Step
@@ -61,7 +61,7 @@ def demo(
 def _say(as_json: bool, where: dict[str, str], site: Site, advice: str) -> None:
     """Where the page is, at once: a program waits for it."""
     if as_json:
-        stdout.print_json(json.dumps(where | {"files": len(site.files), "bytes": site.size}))
+        show(json.dumps(where | {"files": len(site.files), "bytes": site.size}))  # one line: the command goes on behind it
     else:
         show(f"{site.title}: {next(iter(where.values()))} ({len(site.files)} files, {site.size / MEGABYTE:.1f} MB); {advice}")
     sys.stdout.flush()

@@ -45,7 +45,7 @@ class App:
     runtimes: dict[str, str]
     files: tuple[AppFile, ...]
     references: tuple[AppFile, ...]
-    prompts: tuple[str, ...]  # of the references
+    prompts: tuple[str, ...]  # of the references, and its examples
 
 
 def read_app(folder: Path) -> App:
@@ -64,7 +64,9 @@ def read_app(folder: Path) -> App:
     for file in files:
         _compare(folder, file)
     references, prompts = _read_references(folder, value.get("reference"))
-    return App(folder, **fields, files=(_describe(folder, APP), *files), references=references, prompts=prompts)
+    examples = [text for text in value.get("examples") or () if isinstance(text, str)]
+    files = (_describe(folder, APP), *files)
+    return App(folder, **fields, files=files, references=references, prompts=(*prompts, *examples))
 
 
 def _check_fields(folder: Path, value: Any) -> dict[str, Any]:
