@@ -25,12 +25,13 @@ from tests.demo.browser_tools import find_node_modules
 
 WALK = Path(__file__).with_name("walk_page.mjs")
 SIDE = 64
-MOST_APART = 2  # of 255: another machine's kernels
+FOREIGN = ("warn: No available adapters", "warn: Canvas2D: Multiple readback")  # a machine without a GPU; this test's own reading
+MOST_APART = 1  # of 255: other kernels of the same float32 graph; in int8 a rounding that flips is seen as 9
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8")
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-fp32", validate=False)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_clearing_asks_first(seen: dict[str, Any]) -> None:
 
 
 def test_the_console_has_no_errors_and_nothing_breaks_the_policy(seen: dict[str, Any]) -> None:
-    assert [line for line in seen["console"] if not line.startswith(("debug", "info", "log"))] == []
+    assert [line for line in seen["console"] if not line.startswith(FOREIGN)] == []
     assert seen["violations"] == []
 
 

@@ -29,6 +29,7 @@ from sprint_export.versions import is_older
 JAVASCRIPT = Path(runtimes.__file__).parent / "javascript"
 PAGE = JAVASCRIPT / "demo"
 MODULES = JAVASCRIPT / "src"
+NODE = "node_"  # modules that only Node can load begin so
 INDEX, LIST = "index.html", "site.json"
 LIBRARY, FORMAT = "onnxruntime", "onnx"  # in an app's `runtimes`: what the page draws with; the format that it opens
 
@@ -123,8 +124,7 @@ def _list_page() -> Iterator[SiteFile]:
     for path in sorted(PAGE.iterdir()):
         if path.is_file() and path.name != PINS and not path.name.startswith((".", "_")):
             yield _hash(PAGE, path.name, path.name, "page")
-    for path in sorted(MODULES.rglob("*.js")):
-        name = path.relative_to(MODULES).as_posix()
+    for name in sorted(path.name for path in MODULES.glob("*.js") if not path.name.startswith(NODE)):
         yield _hash(MODULES, name, f"package/{name}", "page")
 
 

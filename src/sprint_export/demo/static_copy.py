@@ -39,11 +39,11 @@ def write_site(site: Site, folder: Path, progress: Progress = quiet) -> None:
         InputError: the folder holds anything, or cannot be written to. MachineError: the disk is full.
     """
     check_new(folder)
-    part = name_part(folder.absolute())
+    step, part = Step("writing", str(folder)), name_part(folder.absolute())
     with clear_disk_errors(folder):
         try:
             for i, file in enumerate(site.files.values()):
-                progress(Step("writing", file.url), i, len(site.files))
+                progress(step, i, len(site.files))
                 path = part / file.url
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if file.content is not None:
@@ -58,4 +58,4 @@ def write_site(site: Site, folder: Path, progress: Progress = quiet) -> None:
             part.replace(folder)
         finally:
             remove(part)
-    progress(Step("writing", str(folder)), len(site.files), len(site.files))
+    progress(step, len(site.files), len(site.files))
