@@ -73,6 +73,7 @@ async function openBundle() {
     return;
   }
   setReady(true);
+  page.current = null; // what was drawn before, something else drew
   await draw();
   keepAll(["page", "runtime", "bundle", "reference", settings.provider]);
 }
