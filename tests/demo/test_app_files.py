@@ -9,7 +9,7 @@ import pytest
 
 from sprint_export.demo.app_files import read_app
 from sprint_export.demo.npm_files import read_packages
-from sprint_export.demo.site import PAGE, check_runs
+from sprint_export.demo.site_files import PAGE, check_runs
 from sprint_export.demo.suggestions import LONGEST, MOST, choose_suggestions
 from sprint_export.errors import BundleError, InputError, RefusedError
 from tests.demo.small_app import GRAPH, TOKENIZER, describe, make_small_app

@@ -10,9 +10,10 @@ import pytest
 
 from sprint_export.demo.npm_files import find_packages, read_packages
 from sprint_export.demo.npm_registry import REGISTRY, VARIABLES, find_registry
-from sprint_export.demo.site import PAGE
+from sprint_export.demo.site_files import PAGE
 from sprint_export.errors import InputError, MachineError
 from tests.demo.registry import CODE, make_package, make_tarball, serve_registry
+from tests.tree import ROOT
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -33,6 +34,11 @@ def test_the_pins_are_whole() -> None:
     assert all(package.integrity.startswith("sha512-") for package in packages)
     notices = (PAGE / "notices.txt").read_text("utf-8")
     assert all(f"{package.name} {package.version}" in notices or package.version in notices for package in packages)
+
+
+def test_the_pins_are_what_the_package_is_tested_with() -> None:
+    tested = json.loads((ROOT / "tests/runtimes/javascript/packages.json").read_text("utf-8"))["dependencies"]
+    assert {package.name: package.version for package in read_packages(PAGE)}.items() <= tested.items()
 
 
 def test_a_package_is_fetched_once_and_only_its_pinned_files_are_unpacked(

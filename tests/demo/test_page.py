@@ -18,7 +18,7 @@ from PIL import Image
 from sprint_export.demo.app_files import read_app
 from sprint_export.demo.npm_files import find_packages, read_packages
 from sprint_export.demo.server import open_server
-from sprint_export.demo.site import PAGE, make_site
+from sprint_export.demo.site_files import PAGE, make_site
 from sprint_export.runtimes import open_bundle
 from tests.bundles import shared_bundle
 from tests.demo.browser_tools import find_node_modules

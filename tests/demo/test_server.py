@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.demo.server import HEADERS, SiteServer, open_server
-from sprint_export.demo.site import Site, SiteFile
+from sprint_export.demo.site_files import Site, SiteFile
 from sprint_export.errors import InputError
 
 PAGE = b"<!doctype html>"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.demo.site import Site, SiteFile
+from sprint_export.demo.site_files import Site, SiteFile
 from sprint_export.demo.static_copy import write_site
 from sprint_export.errors import BundleError, InputError
 

@@ -21,7 +21,7 @@ from sprint_export.progress import Progress, Step
 
 if TYPE_CHECKING:
     from sprint_export.demo.server import SiteServer
-    from sprint_export.demo.site import Site
+    from sprint_export.demo.site_files import Site
 
 MEGABYTE = 1e6
 
@@ -76,7 +76,7 @@ def _gather(bundle: Path, node_modules: Path | None, progress: Progress) -> Site
     """All that is served or written."""
     from sprint_export.demo.app_files import read_app
     from sprint_export.demo.npm_files import find_packages, read_packages
-    from sprint_export.demo.site import PAGE, check_runs, make_site
+    from sprint_export.demo.site_files import PAGE, check_runs, make_site
 
     progress(Step("reading", str(bundle)), 0, 1)
     app, packages = read_app(bundle), read_packages(PAGE)

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from sprint_export.demo.site import INDEX, Site, SiteFile
+from sprint_export.demo.site_files import INDEX, Site, SiteFile
 from sprint_export.errors import BundleError, InputError, MachineError
 
 FIRST_PORT, PORTS = 8484, 20  # where no port was asked for: the first of these that is free

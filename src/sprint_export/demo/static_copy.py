@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from sprint_export.demo.server import ISOLATION
-from sprint_export.demo.site import Site
+from sprint_export.demo.site_files import Site
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import name_part, remove, settle_folder
