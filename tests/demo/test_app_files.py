@@ -28,6 +28,12 @@ def test_an_app_without_a_reference_is_whole(tmp_path: Path) -> None:
     assert (app.references, app.prompts) == ((), ())
 
 
+def test_the_licences_of_a_packed_folder_go_where_its_files_go(tmp_path: Path) -> None:
+    folder = make_small_app(tmp_path / "app")
+    (folder / "LICENCES.txt").write_text("MIT", "utf-8")
+    assert [file.path for file in read_app(folder).files] == ["app.json", "LICENCES.txt", GRAPH, TOKENIZER]
+
+
 def test_a_folder_without_app_json_is_no_app(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no app\.json.*make the bundle again"):
         read_app(tmp_path)

@@ -14,10 +14,11 @@ from typing import Any
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.safe_files import FileError, check_way, find_path_fault, hash_bytes, open_checked
-from sprint_export.paths import is_folder
+from sprint_export.paths import is_file, is_folder
 from sprint_export.strict_json import parse_json
 
 APP = "app.json"
+NOTICES = "LICENCES.txt"  # of a packed folder: goes where its files go
 MOST_BYTES = 4 << 20  # of app.json and of reference.json
 MOST_FILES = 10_000
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -65,7 +66,8 @@ def read_app(folder: Path) -> App:
         _compare(folder, file)
     references, prompts = _read_references(folder, value.get("reference"))
     examples = [text for text in value.get("examples") or () if isinstance(text, str)]
-    files = (_describe(folder, APP), *files)
+    beside = (APP, NOTICES) if is_file(folder / NOTICES) else (APP,)
+    files = (*(_describe(folder, path) for path in beside), *files)
     return App(folder, **fields, files=files, references=references, prompts=(*prompts, *examples))
 
 
