@@ -23,7 +23,7 @@ LONGEST_FUNCTION = 75  # lines, with its docstring
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("__main__", "cli", "inspection", "server"),
-    ("conversion", "run_checks", "recipe_choice", "out_folder", "estimates", "packing"),
+    ("conversion", "run_checks", "recipe_choice", "out_folder", "estimates", "packing", "demo"),
     ("validate",),
     ("runtimes",),
     ("export",),
@@ -79,7 +79,7 @@ TORCH_FREE = {
     "registry",
 }
 TORCH_FREE |= {"app_contract", "noise", "nouns", "json_forms", "errors", "psnr", "sizes", "pictures", "files"}
-TORCH_FREE |= {"locks", "disk_errors", "bundle_files", "work_folder", "cache"}
+TORCH_FREE |= {"demo", "locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 
 MODULES = package_modules()
 

@@ -79,6 +79,7 @@ def tree(checkout: Path) -> list[str]:
     data = [path for path in (checkout / "students").glob("*_tiny/**/*") if path.suffix in DATA_SUFFIXES]
     data += [checkout / "students/prompts.txt", *(checkout / "students").glob("*/recipes/*.toml")]
     data += [*(checkout / "students/words_tokenizer").glob("*.json"), *(checkout / "students/chat_tokenizer").iterdir()]
+    data += [*(checkout / "runtimes/javascript").glob("**/*.*")]
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
     return sorted([*modules, *named, "sprint_export/py.typed", "sprint_export/app.schema.json"])
 

@@ -56,7 +56,7 @@ def say_stopped() -> None:
 
 
 def forget() -> None:
-    """As if no signal had come; for tests."""
+    """As if no signal had come: where a signal is how one ends a command that serves; and for tests."""
     _stop.signal, _stop.is_said = None, False
 
 
