@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import BundleError
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.runtimes.onnx_cpu import runtime
-from sprint_export.runtimes.onnx_cpu.runtime import RUNTIME
+from sprint_export.runtimes.onnx_cpu.runtime import RUNTIME, make_options
 from sprint_export.runtimes.onnx_cpu.target import TARGET
 from tests import small_graphs
 
@@ -43,9 +44,17 @@ def test_a_shadow_is_called_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.shadow.onnx"])
 def test_a_graph_of_large_outputs_runs_again_and_again(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both give their memory back after each run."""
+    """Both give their memory back after each run: nothing is kept in an arena."""
     monkeypatch.setattr(runtime, "LARGE_VALUES", 6)
+    opened: list[Any] = []
+
+    def note_options(keeps_memory: bool) -> Any:
+        opened.append(make_options(keeps_memory))
+        return opened[0]
+
+    monkeypatch.setattr(runtime, "make_options", note_options)
     session = RUNTIME.open_session(save_twice(tmp_path / name), (X,), (Y,))
+    assert not opened[0].enable_cpu_mem_arena
     for x in (np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)):
         np.testing.assert_array_equal(session.run({"x": x})["y"], 2 * x)
 
