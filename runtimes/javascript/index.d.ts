@@ -20,7 +20,8 @@ export interface OpenOptions {
   cache?: boolean;
   /** Compare every file with its sha256 (default). false: sizes only, and nothing is kept. */
   verify?: boolean;
-  /** Draw the bundle's reference once and refuse a provider that draws something else. Default: for other providers than the default one. */
+  /** Draw the bundle's reference once and refuse a provider that draws something else. Default: for other providers than the default one.
+   * Needs pictures decoded, so it finds nothing in Node. */
   compare?: boolean;
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;

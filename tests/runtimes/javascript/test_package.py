@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
 from sprint_export.export.bundle import read_bundle
@@ -167,6 +168,21 @@ def test_threads_need_an_isolated_page_and_draw_the_same_there(folder: Path) -> 
     assert isolated["isolated"] is True
     apart = np.abs(_read_picture(_value(isolated["results"][0])[0]) - _draw(folder / "steps", 1))
     assert apart.max() <= FEW_APART["fp32"][0]
+
+
+def test_a_provider_that_draws_something_else_than_the_reference_is_refused(folder: Path) -> None:
+    shutil.copytree(folder / "int8", folder / "wrong")
+    file = folder / "wrong" / "reference" / "reference.json"
+    value = json.loads(file.read_text("utf-8"))
+    picture = value["drawings"][0]["picture"]
+    with Image.open(folder / "wrong" / picture["file"]) as image:
+        ImageOps.invert(image.convert("RGB")).save(folder / "wrong" / picture["file"])
+    picture["sha256"] = "0" * 64
+    file.write_text(json.dumps(value), "utf-8")
+    jobs = [{"do": "check", "bundle": name, "options": {"compare": True}} for name in ("int8", "wrong")]
+    right, wrong = run_in_browser(folder, jobs)["results"]
+    assert _value(right)["drawings"][0]["largest"] <= FEW_APART["int8"][0]
+    assert wrong["error"]["code"] == "provider" and "apart from the bundle's reference" in wrong["error"]["message"]
 
 
 def test_webgpu_draws_on_a_software_adapter_and_is_refused_without_one(folder: Path) -> None:
