@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/embedding.py [--targets onnx-fp32,onnx-int8] [--out benchmarks/results/embedding.json]
 
 Bundles of sprint-tiny with 1 and 2 steps are drawn in Python, Node, headless Chromium (WebAssembly with one thread and two,
-WebGPU on its software adapter) and by the C++ program. `apart` is the largest difference of two values of 255 over the reference's
-drawings, by step count; `milliseconds` the median of RUNS pictures of one step after a first one, one thread but where two are
+WebGPU on its software adapter) and by the C++ program. `apart` is the largest difference of two values of 255 over the
+reference's drawings, by step count; `milliseconds` the median of RUNS pictures of one step after a first one, one thread but where two are
 said. The C++ program is a process a picture: its milliseconds are those of its only picture, the networks open. WebGPU draws also
 what `openBundle` would refuse (`compare: false`), so that the table has the number.
 """
