@@ -122,7 +122,9 @@ def test_a_target_can_or_says_why_not(name: str) -> None:
         with pytest.raises(InputError, match=f"deployment_target=iOS18: {name} targets have no such option"):
             complete_options(target, precision, device, {"deployment_target": "iOS18", "dynamic": True})
     else:
-        with pytest.raises(RefusedError, match=f"^{name}-{precision} --dynamic: .{{20,}}; the nearest that can is onnx-int8$"):
+        with pytest.raises(
+            RefusedError, match=f"^{name}-{precision} --dynamic: .{{20,}}; the nearest that can is onnx-(int8|fp16)$"
+        ):
             complete_options(target, precision, device, DYNAMIC)
     assert not complete_options(target, precision, device, {}).get("dynamic")
 

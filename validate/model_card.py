@@ -37,7 +37,9 @@ def write_card(folder: Path) -> bool:
         return False
     bundle = read_manifest(folder)
     report = read_report(folder) if is_file(folder / REPORT) else None
-    write_text(folder / CARD, describe_card(bundle, report, is_file(folder / SHEET)))
+    card = describe_card(bundle, report, is_file(folder / SHEET))
+    if not is_file(folder / CARD) or (folder / CARD).read_text("utf-8") != card:
+        write_text(folder / CARD, card)
     return True
 
 

@@ -57,6 +57,7 @@ TARGET = GpuTarget(
     lacks={
         "fp16": "without rounding a graph needs no form for GPUs; use onnx-fp16, which runs whole on the CUDA provider",
         "bf16": "ONNX Runtime's providers have few kernels in bfloat16; use onnx-fp16, or trt-bf16",
+        "dynamic": "a provider compiles the graph for one size of picture; the nearest that can is onnx-fp16",
     },
     rewrites=TRT.rewrites,
     required_rules=TRT.required_rules,

@@ -199,7 +199,10 @@ BAD: dict[str, tuple[Callable[[Value], object], str]] = {
     ),
     "an unknown precision": (to("int9", "precision"), "precision: found 'int9', expected one of bf16, int8, fp8, fp8a16, w4a16"),
     "a precision of other targets": (to("w4", "precision"), "precision: found 'w4'"),
-    "an unknown target": (to("tpu", "target"), "target: found 'tpu', expected one of coreai, coreml, onnx, openvino, trt"),
+    "an unknown target": (
+        to("tpu", "target"),
+        "target: found 'tpu', expected one of coreai, coreml, gpu, onnx, openvino, trt, web",
+    ),
     "an unknown device": (to("rtx-1", "device"), "device: found 'rtx-1'"),
     "an unknown family": (to("flux", "family"), "family: found 'flux'"),
     "an unknown layout": (to("zigzag", "layout"), "layout: found 'zigzag'"),

@@ -71,11 +71,12 @@ def test_weights_times_a_power_of_two_keep_their_digits(target: str, precision: 
     scheme = load_scheme(offer.scheme)
     is_palette = isinstance(scheme, Palette)
     layer = QuantizedLayer(offer.scheme, None, 0, dtype, 0 if is_palette else offer.group)
+    held = "fp16" if scheme.packed_by else dtype  # of the weights that are packed
     tried = 0
     for power in POWERS:
         weight = make_weight(power)
         magnitudes = weight.abs().amax(1)
-        if magnitudes[magnitudes > 0].min() < smallest_normal(dtype) or magnitudes.max() > torch.finfo(torch.float16).max:
+        if magnitudes[magnitudes > 0].min() < smallest_normal(held) or magnitudes.max() > torch.finfo(torch.float16).max:
             continue  # the float graph does not hold it either
         tried += 1
         found = decibels(round_weight(weight, layer), weight)

@@ -34,7 +34,7 @@ PAIRS = [
     if load_target(target).offers[precision].is_quantized
 ]
 # Recipes of their own, with embedding and decoder in 8 bits -> the decoder's scheme.
-IN_FOUR_BITS = {("onnx", "w4a16"): "w8a8", ("trt", "w4a16"): "w8a8", ("web", "w4a16"): "w8a16"}
+IN_FOUR_BITS = {("onnx", "w4a16"): "w8a8", ("openvino", "int4"): "w8a8", ("trt", "w4a16"): "w8a8", ("web", "w4a16"): "w8a16"}
 GROUPS = (64, 32)  # where the wanted one divides no row
 
 
@@ -69,6 +69,7 @@ def test_layers_carry_range_axis_and_type(student: Student, name: str, precision
             scheme = (offer.convolutions or offer.scheme) if role == "vae_decoder" else offer.scheme
             if (name, precision) in IN_FOUR_BITS:
                 own = {"vae_decoder": IN_FOUR_BITS[name, precision], "text_encoder": "w8a16" if "embed" in layer else scheme}
+                own["transformer"] = "w8a16" if name == "openvino" and "conv_" in layer else scheme  # NNCF packs matrices alone
                 scheme = own.get(role, scheme)
             alone = load_scheme(scheme).inputs is None
             assert alone or not (is_conv and module.groups != 1), f"{layer} is depthwise"

@@ -23,7 +23,7 @@ from sprint_export.students import load_student
 from sprint_export.students.family import Draws
 from sprint_export.validate import side_by_side, validate_bundle
 from sprint_export.validate.side_by_side import compare_components, draw_rounded
-from tests.bundles import copy_bundle, list_files, read_rows
+from tests.bundles import copy_bundle, drop_app, list_files, read_rows
 from tests.fake_device import fake_device
 from tests.made_student import PROMPTS
 from tests.tree import ROLES
@@ -87,7 +87,7 @@ def test_wrong_questions_are_refused_before_any_picture(folder: Path, made: Stud
 
 def test_a_vocabulary_that_is_not_the_students_is_said(folder: Path, made: Student, tmp_path: Path) -> None:
     """Else an id beyond the table would be torch's to stumble over."""
-    other = copy_bundle(folder, tmp_path / "other")
+    other = drop_app(copy_bundle(folder, tmp_path / "other"))
     bundle = read_bundle(other)
     write_bundle(replace(bundle, prompt=replace(bundle.prompt, vocabulary=2**21, pad_id=2**20)))
     with pytest.raises(BundleError, match=r"says prompt\.vocabulary=2097152, the student has \d+; export the student again"):

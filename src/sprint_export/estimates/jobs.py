@@ -29,6 +29,7 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.costs import float_bytes, student_bytes
 from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
+from sprint_export.runtimes.reference import SMALL_PIXELS
 from sprint_export.students.family import load_family
 from sprint_export.validate.bundle import TIMED, Inquiry, choose_prompts
 from sprint_export.validate.drawing import make_draws
@@ -103,6 +104,7 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
         networks,
         prompts,
         is_rounded=recipe is not None,
+        references=_count_drawings(specialized),
         built_for=deployment.device.name if isinstance(target, BuiltTarget) else "",
         target=deployment.name if shared.is_several else "",
         kept=kept,
@@ -115,6 +117,17 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
     is_calibrated = bool(prompts) and "calibrating" not in kept
     records_bytes = is_calibrated * sum(chunks[role] * count_bytes(network.count.channels) for role, network in networks.items())
     return Planned(job, graphs * (2 if job.built_for else 1), pictures + records_bytes)
+
+
+def _count_drawings(specialized: Student) -> int:
+    """Drawings of a bundle's `reference/` (runtimes/reference.py): one for each step count of small pictures, else one."""
+    assert specialized.plan is not None
+    if specialized.chain.list_missing(specialized.components):
+        return 0
+    picture = specialized.chain.find_spec(specialized.chain.names.picture, specialized.components)
+    assert picture is not None
+    is_small = math.prod(size for size in picture.shape[2:] if isinstance(size, int)) <= SMALL_PIXELS
+    return max(len(specialized.plan.counts), 1) if is_small else 1
 
 
 def _plan_network(

@@ -85,6 +85,7 @@ class Job:
         samples: prompts on which networks are compared alone.
         is_fed: torch's rounded networks run on these only, fed what the exported ones were.
         is_rounded: whether layers are quantized.
+        references: drawings of the bundle's own reference; 0 where a network is missing.
         built_for: the device that engines are built for; "" where none are.
         target: its name in a run for several, else "".
         kept: stage -> why it takes no time.
@@ -97,6 +98,7 @@ class Job:
     samples: int = 0
     is_fed: bool = False
     is_rounded: bool = False
+    references: int = 0
     built_for: str = ""
     target: str = ""
     kept: Mapping[str, str] = field(default_factory=dict)
@@ -139,6 +141,9 @@ class _Stages:
         yield from self._each("exporting", self._export, lambda each: TENSORS_EXPORTING * each.count.largest * FLOAT)
         if job.built_for:
             yield from self._each("building", self._build, lambda each: LATER + BUILDER_COPIES * each.graph)
+        if job.references:
+            drawing = sum(self._run(each, job.references) for each in job.networks.values())
+            yield self._one("drawing", "reference", drawing, max(map(self._open, job.networks.values())))
         if job.pictures:
             yield from self._validate()
 

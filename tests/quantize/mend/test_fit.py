@@ -12,6 +12,7 @@ import torch
 
 from sprint_export.cache import cache_folder
 from sprint_export.errors import InputError
+from sprint_export.noise import make_calibration_noise
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Target
@@ -98,7 +99,8 @@ def test_the_matrix_is_that_of_all_rows_that_count(made: Student, monkeypatch: p
         module.register_forward_pre_hook(lambda _, given, name=name: seen[name].append((given[0], masks[-1])))
     for i, prompt in enumerate(PROMPTS):
         masks.append(torch.from_numpy(pipe.reader.read([prompt])[1]).bool())
-        pipe([prompt], seed=ALL_FOUR_BITS.seed + i)
+        noise = make_calibration_noise(ALL_FOUR_BITS.seed + i, steps, 1, student.latent_shape)
+        pipe([prompt], noise=noise)
     fitted = note_fits(monkeypatch)
     rules = (*(Rule(f"transformer.{name}", "int4") for name in layers), Rule("*", "float"))
     quantize(student, dataclasses.replace(ALL_FOUR_BITS, rules=rules))

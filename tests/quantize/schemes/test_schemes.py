@@ -27,8 +27,10 @@ SCHEMES = list_schemes()
 QUANTIZED = [name for name, scheme in SCHEMES.items() if scheme.is_quantized]
 TARGETS: dict[str, Target] = {name: load_target(name) for name in list_members("target")}
 OFFERS = [(name, alias) for name, target in TARGETS.items() for alias, offer in target.offers.items() if offer.is_quantized]
-LIBRARIES = {"coreml": "coremltools", "coreai": "coreai_torch", "openvino": "openvino", "trt": "onnx", "onnx": "onnx"}
-RUNTIMES = {"trt": "onnx", "coreml": "coreml-checker"}
+LIBRARIES = {"coreml": "coremltools", "coreai": "coreai_torch", "openvino": "openvino", "trt": "onnx"} | dict.fromkeys(
+    ("onnx", "gpu", "web"), "onnx"
+)
+RUNTIMES = {"trt": "onnx", "gpu": "onnx", "web": "onnx", "coreml": "coreml-checker"}
 MIN_PSNR_DB = 45.0  # a graph in 16 bits against float32 arithmetic; INT8 kernels may round a tie the other way
 X, Y = TensorSpec("x", "float32", (1, 8, 64), "in"), TensorSpec("y", "float32", (1, 8, 64), "out")
 

@@ -11,6 +11,7 @@ import pytest
 
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, RefusedError
+from sprint_export.noise import make_calibration_noise
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import Recipe, Rule
 from sprint_export.nouns.student import Student
@@ -143,11 +144,13 @@ def test_inputs_are_rounded_as_the_graph_rounds_them(student: Student) -> None:
     recipe = Recipe("one", (Rule(layer, "int8"), Rule("*", FLOAT)), PROMPTS, 1)
     alone = quantize_student(student, "int8", ONNX, recipe)
     sessions = {role: TorchSession(component, fake=True) for role, component in alone.components.items()}
-    sides = [open_student(student, each).draw(PROMPTS, seed=1) for each in (sessions, pictures._sessions)]
+    assert student.plan is not None
+    noise = make_calibration_noise(1, student.plan.steps, len(PROMPTS), student.latent_shape)
+    sides = [open_student(student, each).draw(PROMPTS, noise=noise) for each in (sessions, pictures._sessions)]
     pairs = [[table["image"].clip(-1, 1) for table in tables] for tables in sides]
     wanted = np.mean([np.square(a - b).mean() for a, b in zip(*pairs, strict=True)])
     again = pictures.measure_error(gather_layers(alone))
-    assert again == pytest.approx(wanted, rel=1e-6)
+    assert again == pytest.approx(wanted, rel=1e-2), "a pipeline starts from s = 1 exactly, a search from TrigFlow's 1.0000037"
 
 
 def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_it_goes_the_whole_road(tmp_path: Path) -> None:
     assert psnr_images(found, wanted)[0] > 25, "int8 beside float"
     lines = list(describe_bundle(read_bundle(tmp_path / "bundle")))
     taken = "a control picture and its scale (run --control, --control-scale), a picture to start from (run --image, --strength)"
-    assert lines[2] == f"takes beside prompts: {taken}"
+    assert f"takes beside prompts: {taken}" in lines
 
 
 def test_it_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:

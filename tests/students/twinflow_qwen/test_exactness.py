@@ -33,7 +33,9 @@ def draw_stock(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     vae = make_networks(student, ("vae_decoder",))["vae_decoder"]
     with torch.no_grad():
         pictures = decode_stock(QwenImagePipeline(None, vae, None, None, None), torch.from_numpy(found.latents)).numpy()
-    np.testing.assert_array_equal(found.pictures, np.rint((pictures / 2 + 0.5).clip(0, 1) * 255).transpose(0, 2, 3, 1))
+    rounded = np.rint((pictures / 2 + 0.5).clip(0, 1) * 255).transpose(0, 2, 3, 1)
+    apart = np.abs(found.pictures - rounded)  # a decoder run again has other last bits, and a value halfway rounds the other way
+    assert apart.max() <= 1 and (apart > 0).mean() < 1e-3
     return noise, found.latents, pictures
 
 
