@@ -1,23 +1,27 @@
-"""One bundle in every runtime that an app embeds: how far from the bundle's reference, how long beside Python, how many bytes.
+"""Every runtime of an app on every ONNX target: how far from the bundle's reference, milliseconds beside Python's, bytes shipped.
 
-    PYTHONPATH=. python benchmarks/embedding.py [--targets onnx-fp32,onnx-int8] [--out benchmarks/results/embedding.json]
+    python benchmarks/embedding.py                                               # all rows, about 20 minutes on two cores
+    python benchmarks/embedding.py --student sprint-tiny --target onnx-int8      # these rows anew, the others stay
 
-Bundles of sprint-tiny with 1 and 2 steps are drawn in Python, Node, headless Chromium (WebAssembly with one thread and
-two, WebGPU on its software adapter) and by the C++ program. `apart` is the largest difference of two values of 255 over
-the reference's drawings, by step count; `milliseconds` the median of `runs` pictures of one step after a first one, one
-thread but where two are said. The C++ program is a process a picture: its milliseconds are those of its only picture, the
-networks open. WebGPU draws also what `openBundle` would refuse (`compare: false`), so that the table has the number.
+Node, headless Chromium and C++ draw from what `pack` makes for them, in processes of their own. `largest` is the largest
+difference of two pixels' values (of 255) from the picture in `reference/`, `largest_of` that of `seeds` other pictures from
+Python's. `ms` is the median of those, `python_ms` that of Python in as many threads, half of its draws before and half after.
+`decibels`: each network alone, fed with what Python's had, signal to noise of its outputs beside Python's, or "equal" to the bit:
+it says which network parts. Where a runtime draws nothing, `reason` is what it said.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
+import importlib.metadata
 import json
-import statistics
+import os
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,113 +29,164 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sprint_export.conversion import convert
-from sprint_export.runtimes.open import open_bundle
-from tests.runtimes.cpp.programs import draw_picture
-from tests.runtimes.javascript.programs import SOFTWARE_GPU, make_work_folder, run_in_browser, run_in_node
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 
-TARGETS = "onnx-fp32,onnx-fp16,onnx-int8,onnx-w4a16,web-fp16,web-int8,web-w4a16"
-STEPS, RUNS = (1, 2), 3
-PAGES: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "Chromium WASM, 1 thread": ({"threads": 1}, ()),
-    "Chromium WASM, 2 threads": ({"threads": 2}, ()),
-    "Chromium WebGPU, software": ({"provider": "webgpu", "compare": False}, SOFTWARE_GPU),
+from embedding_case import (
+    RUNS,
+    Array,
+    Case,
+    Cell,
+    compare_call,
+    count_bytes,
+    find_largest,
+    make_case,
+    measure_python,
+    median,
+    time_in_python,
+    write_array,
+)
+from embedding_same import compare_seeds
+
+from sprint_export.validate.machine import describe_machine
+from tests.runtimes.cpp.programs import ask_probe, draw_picture
+from tests.runtimes.javascript.programs import HERE, SOFTWARE_GPU, make_work_folder, run_in_browser, run_in_node
+
+ALL = ("onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-fp8", "onnx-fp8a16", "onnx-w4a16", "web-fp16", "web-int8", "web-w4a16")
+SOME = ("onnx-fp32", "onnx-int8", "web-fp16")
+STUDENTS = {"sprint-tiny": ALL, "tbcm-tiny": SOME, "twinflow-tiny": SOME, "control-tiny": SOME}
+EXACT = "onnx-fp32"
+GPU_RUNS = 1  # a picture on the software adapter takes seconds
+OUT = Path("benchmarks/results/embedding.json")
+
+
+def measure_beside_python(case: Case, threads: int, measure: Any) -> Cell:
+    """A runtime's cell with Python's milliseconds before and after."""
+    before = time_in_python(case, threads, RUNS // 2)
+    cell: Cell = measure(case)
+    times = before + time_in_python(case, threads, RUNS - RUNS // 2)
+    return cell | ({} if "reason" in cell else {"python_ms": median(times), "python_threads": threads})
+
+
+def measure_node(case: Case, work: Path) -> Cell:
+    """onnxruntime-node, one thread."""
+    [result] = run_in_node(work, [describe_job(case, case.find_folder("node"), RUNS, {"threads": 1})])
+    return read_result(case, result) | count_bytes(case, "node")
+
+
+def measure_page(case: Case, work: Path, options: Mapping[str, Any], flags: tuple[str, ...] = ()) -> Cell:
+    """onnxruntime-web in headless Chromium; on WebGPU also what the package says of its first picture."""
+    path = case.find_folder("web").relative_to(work).as_posix()
+    is_gpu = options.get("provider") == "webgpu"
+    jobs = [describe_job(case, path, GPU_RUNS if is_gpu else RUNS, {**options, "compare": False, "cache": False})]
+    if is_gpu:
+        jobs.append({"do": "draw", "bundle": path, "options": options, "drawings": []})
+    result, *opened = run_in_browser(work, jobs, flags=flags)["results"]
+    refused = [one["error"]["message"] for one in opened if "error" in one and "value" in result]
+    return read_result(case, result) | count_bytes(case, "web") | ({"refused": refused[0]} if refused else {})
+
+
+def measure_cpp(case: Case, work: Path) -> Cell:
+    """sprint-draw's picture, and milliseconds of the library in one process."""
+    folder, drawing = case.find_folder("cpp"), case.drawing
+    asked = ("--seed", drawing["seed"], "--steps", drawing["steps"], "--threads", 1, "-o", work / "cpp.png")
+    done = draw_picture(folder, drawing["prompt"], *asked)
+    if done.returncode:
+        return {"reason": done.stderr.strip()} | count_bytes(case, "cpp")
+    drawn = ask_probe("times", {"folder": str(folder), "prompt": drawing["prompt"], "threads": 1, "runs": RUNS})
+    known = [hashlib.sha256(picture.astype(np.uint8).tobytes()).hexdigest() for picture in case.others]
+    same = sum(one["sha256"] == wanted for one, wanted in zip(drawn, known, strict=True))
+    with Image.open(work / "cpp.png") as picture:
+        cell = {"largest": find_largest(case.picture, np.asarray(picture)), "seeds": RUNS, "same_of": same}
+    cell["ms"] = median([one["milliseconds"] for one in drawn])
+    return cell | {"check": draw_picture(folder, "--check", "--threads", 1).stdout.strip()} | count_bytes(case, "cpp")
+
+
+def describe_job(case: Case, bundle: Path | str, runs: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A job of tests/runtimes/javascript/jobs.js."""
+    calls = [{"network": call.role, "feeds": {name: write_array(v) for name, v in call.feeds.items()}} for call in case.calls]
+    drawing = {name: case.drawing[name] for name in ("prompt", "seed", "steps")}
+    return {"do": "measure", "bundle": str(bundle), "options": options, "runs": runs, "calls": calls, **drawing}
+
+
+def read_result(case: Case, result: Mapping[str, Any]) -> Cell:
+    """A job's result as a cell."""
+    if "error" in result:
+        return {"reason": result["error"]["message"]}
+    value = result["value"]
+    pictures = [read_picture(value, one["rgba"]) for one in (value, *value["others"])]
+    parts = [compare_call(call, written) for call, written in zip(case.calls, value["calls"], strict=True)]
+    decibels = {call.role: part for call, part in zip(case.calls, parts, strict=True)}
+    others = max(find_largest(*pair) for pair in zip(case.others, pictures[1:], strict=False))
+    cell = {"largest": find_largest(case.picture, pictures[0]), "seeds": len(pictures) - 1, "largest_of": others}
+    return cell | {"ms": median([one["milliseconds"] for one in value["others"]]), "decibels": decibels}
+
+
+def read_picture(size: Mapping[str, int], rgba: str) -> Array:
+    """RGB of a picture as jobs.js writes it."""
+    return np.frombuffer(base64.b64decode(rgba), np.uint8).reshape(size["height"], size["width"], 4)[..., :3]
+
+
+def measure_row(case: Case, work: Path, chosen: Sequence[str]) -> dict[str, Any]:
+    """A bundle in Python and in the chosen runtimes."""
+    row: dict[str, Any] = {"Python": describe_moment() | measure_python(case)}
+    for name in chosen:
+        threads, measure = RUNTIMES[name]
+        began = describe_moment()
+        try:
+            row[name] = began | measure_beside_python(case, threads, partial(measure, work=work))
+        except AssertionError as error:  # a program that ended early
+            row[name] = began | {"reason": f"the program failed: {str(error)[-300:]}"}
+        print(name, row[name], flush=True)
+    return row
+
+
+def describe_moment() -> dict[str, Any]:
+    """When, and how many processes wanted a core in the minute before."""
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "load": round(os.getloadavg()[0], 1)}
+
+
+RUNTIMES: dict[str, tuple[int, Any]] = {  # threads of Python beside it
+    "Node": (1, measure_node),
+    "C++": (1, measure_cpp),
+    "Chromium WASM, 1 thread": (1, partial(measure_page, options={"threads": 1})),
+    "Chromium WASM, 2 threads": (2, partial(measure_page, options={"threads": 2})),
+    "Chromium WebGPU": (1, partial(measure_page, options={"provider": "webgpu"}, flags=SOFTWARE_GPU)),
 }
-Drawing = Mapping[str, Any]  # of reference.json
-Row = dict[str, Any]
-Jobs = list[dict[str, Any]]
-Results = list[dict[str, Any]]
+
+
+def describe_versions() -> dict[str, str]:
+    """Of what ran."""
+    npm = json.loads((HERE / "packages.json").read_text("utf-8"))["dependencies"]
+    wanted = ("onnxruntime-node", "onnxruntime-web", "@sparticuz/chromium")
+    return {"onnxruntime (Python, C++)": importlib.metadata.version("onnxruntime")} | {name: npm[name] for name in wanted}
 
 
 def main() -> None:
-    """Make the bundles, draw, write the table."""
+    """Measure row by row; the file is whole after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", default=TARGETS)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "embedding.json")
-    arguments = parser.parse_args()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as base:
-        work = make_work_folder(Path(base) / "work")
-        for target in arguments.targets.split(","):
-            convert("sprint-tiny", target, work / target, steps=STEPS, validate=False)
-            for row in measure_target(work, target):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-            value = {"student": "sprint-tiny", "rows": rows}
-            arguments.out.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-
-
-def measure_target(work: Path, target: str) -> Iterable[Row]:
-    """A row a runtime; one that cannot run the bundle says why."""
-    bundle = work / target
-    app = json.loads((bundle / "app.json").read_text("utf-8"))
-    drawings = json.loads((bundle / app["reference"]).read_text("utf-8"))["drawings"]
-    shipped = (bundle / "app.json").stat().st_size + sum(file["bytes"] for file in app["files"])
-    runtimes: dict[str, Callable[[Path, list[Drawing]], Row]] = {"Python": draw_in_python, "C++": draw_in_cpp}
-    runtimes["Node"] = partial(draw_by_jobs, {"threads": 1}, lambda jobs: run_in_node(work, jobs))
-    for name, (options, flags) in PAGES.items():
-        runtimes[name] = partial(draw_by_jobs, options, partial(run_page, work, flags))
-    for name, draw in runtimes.items():
-        yield {"runtime": name, "target": target, "bytes": shipped, **draw(bundle, drawings)}
-
-
-def draw_in_python(bundle: Path, drawings: list[Drawing]) -> Row:
-    """By `open_bundle`."""
-    apart = {}
-    for drawing in drawings:
-        picture = open_bundle(bundle, steps=drawing["steps"])([drawing["prompt"]], seed=drawing["seed"])[0]
-        apart[drawing["steps"]] = find_largest(bundle, drawing, picture)
-    pipeline, times = open_bundle(bundle, steps=1), []
-    for seed in range(RUNS + 1):
-        start = time.perf_counter()
-        pipeline([drawings[0]["prompt"]], seed=seed)
-        times.append(1000 * (time.perf_counter() - start))
-    return {"apart": apart, "runs": RUNS, "milliseconds": round(statistics.median(times[1:]), 1)}
-
-
-def draw_in_cpp(bundle: Path, drawings: list[Drawing]) -> Row:
-    """By the program `sprint-draw`."""
-    apart, milliseconds = {}, None
-    file = bundle.with_name("cpp.png")
-    for drawing in drawings:
-        asked = ("--seed", drawing["seed"], "--steps", drawing["steps"], "--threads", 1, "-o", file, "--times")
-        done = draw_picture(bundle, drawing["prompt"], *asked)
-        if done.returncode:
-            return {"error": done.stderr.strip()[-300:]}
-        with Image.open(file) as image:
-            apart[drawing["steps"]] = find_largest(bundle, drawing, np.asarray(image.convert("RGB")))
-        if drawing["steps"] == 1:
-            words = (done.stdout + done.stderr).split()
-            milliseconds = round(float(words[words.index("total") + 1]), 1)
-    return {"apart": apart, "runs": 1, "milliseconds": milliseconds}
-
-
-def draw_by_jobs(options: dict[str, Any], run: Callable[[Jobs], Results], bundle: Path, drawings: list[Drawing]) -> Row:
-    """By the JavaScript package; `run` takes jobs to Node or a page."""
-    asked = [{key: drawing[key] for key in ("prompt", "seed", "steps")} for drawing in drawings]
-    common = {"bundle": bundle.name, "options": options}
-    timed = {"do": "time", "prompt": drawings[0]["prompt"], "runs": RUNS}
-    drawn, times = run([common | {"do": "draw", "drawings": asked}, common | timed])
-    if "error" in drawn:
-        return {"error": drawn["error"]["message"][:300]}
-    apart = {}
-    for drawing, found in zip(drawings, drawn["value"], strict=True):
-        rgba = np.frombuffer(base64.b64decode(found["rgba"]), np.uint8).reshape(found["height"], found["width"], 4)
-        apart[drawing["steps"]] = find_largest(bundle, drawing, rgba[..., :3])
-    return {"apart": apart, "runs": RUNS, "milliseconds": round(statistics.median(times["value"]), 1)}
-
-
-def run_page(work: Path, flags: tuple[str, ...], jobs: Jobs) -> Results:
-    """In an isolated page of headless Chromium."""
-    results: Results = run_in_browser(work, jobs, flags=flags)["results"]
-    return results
-
-
-def find_largest(bundle: Path, drawing: Drawing, picture: Any) -> int:
-    """Largest difference from the reference's picture, of 255."""
-    with Image.open(bundle / drawing["picture"]["file"]) as image:
-        known = np.asarray(image.convert("RGB")).astype(int)
-    return int(np.abs(picture.astype(int) - known).max())
+    parser.add_argument("--student", action="append", choices=STUDENTS, help="default: all")
+    parser.add_argument("--target", action="append", choices=ALL, help="default: all of the student's")
+    parser.add_argument("--runtime", action="append", choices=RUNTIMES, help="default: all; the others' figures stay")
+    parser.add_argument("--work", type=Path, help="bundles made here stay; default: a temporary folder")
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sprint-export-") as temporary:
+        work = make_work_folder(Path(temporary) / "javascript")
+        bundles = work / "bundles"
+        if asked.work:
+            asked.work.mkdir(parents=True, exist_ok=True)
+            bundles.symlink_to(asked.work.resolve())
+        value = json.loads(asked.out.read_text("utf-8")) if asked.out.exists() else {"rows": {}}
+        value |= {"command": "python benchmarks/embedding.py", "machine": describe_machine(), "versions": describe_versions()}
+        for student in asked.student or STUDENTS:
+            for target in asked.target or STUDENTS[student]:
+                print(student, target, flush=True)
+                case = make_case(student, target, bundles / student / target)
+                row = value["rows"].setdefault(f"{student} {target}", {})
+                row |= measure_row(case, work, asked.runtime or list(RUNTIMES))
+                if (student, target) == ("sprint-tiny", EXACT) and not asked.runtime:
+                    value["same"] = compare_seeds(case.bundle, work)
+                asked.out.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import { SprintExportError, describe } from "./errors.js";
 import { makeTensor } from "./tensors.js";
 
+// As Python and C++ open graphs: signed 8 bits stay signed, and products of weights in few bits do not round what they multiply.
+const EXTRA = { session: { qdqisint8allowed: "1", qdq_matmulnbits_accuracy_level: "1" } };
+
 /** @typedef {{name: string, dtype: string, shape: (number | string)[]}} Spec */
 
 /** What a network reads from outside: its graphs' inputs that no graph before them writes.
@@ -104,7 +107,7 @@ export class Networks {
     const folder = graph.path.slice(0, graph.path.lastIndexOf("/") + 1);
     const beside = graph.files.filter((path) => path !== graph.path);
     const externalData = beside.map((path) => ({ path: path.slice(folder.length), data: contents.get(path) }));
-    const options = { executionProviders: [this.provider], logSeverityLevel: 3, ...this.sessionOptions };
+    const options = { executionProviders: [this.provider], logSeverityLevel: 3, extra: EXTRA, ...this.sessionOptions };
     try {
       return await this.ort.InferenceSession.create(contents.get(graph.path), beside.length ? { ...options, externalData } : options);
     } catch (error) {

@@ -56,8 +56,15 @@ async function refuseWrong(pipeline, provider) {
     await pipeline.close();
     const found = `${JSON.stringify(provider)} draws ${JSON.stringify(prompt)} ${largest} of 255 apart from the bundle's reference`;
     const { target } = pipeline.app;
-    throw new SprintExportError("provider", `${found}, expected at most ${MOST_APART}: it computes ${target} wrongly; take a bundle of another target, or another provider`);
+    const why = await describeLack(provider);
+    throw new SprintExportError("provider", `${found}, expected at most ${MOST_APART}: it computes ${target} wrongly${why}; take a bundle of another target, or another provider`);
   }
+}
+
+/** What the graphics processor here lacks that graphs of 16 bits want; onnxruntime-web then writes zeros and says nothing. */
+async function describeLack(provider) {
+  const adapter = provider === "webgpu" ? await globalThis.navigator?.gpu?.requestAdapter() : null;
+  return adapter && !adapter.features.has("shader-f16") ? " (this device has no shader-f16, which graphs of 16 bits want)" : "";
 }
 
 /** The folder's URL with a slash at its end; relative ones are the page's. */

@@ -48,6 +48,34 @@ std::string try_app(const std::filesystem::path& folder, const std::string& app)
     }
 }
 
+Pipeline open_alone(const Json& given) {
+    Options options;
+    options.threads = given.at("threads").get<int>();
+    return Pipeline::open(std::filesystem::u8path(given.at("folder").get<std::string>()), options);
+}
+
+// Milliseconds and hash of pictures of seeds 0, 1, ..., after one that is left out.
+Json time_draws(const Json& given) {
+    Pipeline pipeline = open_alone(given);
+    const std::string prompt = given.at("prompt").get<std::string>();
+    pipeline.draw(prompt);
+    Json answers = Json::array();
+    for (std::uint64_t i = 0; i < given.at("runs").get<std::uint64_t>(); ++i) {
+        DrawOptions options;
+        options.seed = i;
+        const Picture picture = pipeline.draw(prompt, options);
+        answers.push_back({{"milliseconds", picture.milliseconds.front().second}, {"sha256", hash_bytes(picture.rgb.data(), picture.rgb.size())}});
+    }
+    return answers;
+}
+
+Json list_ids(const Json& given) {
+    const Pipeline pipeline = open_alone(given);
+    Json answers = Json::array();
+    for (const Json& text : given.at("texts")) answers.push_back(pipeline.encode(text.get<std::string>()).ids);
+    return answers;
+}
+
 std::string copy_png(const std::string& path) {  // through a picture, into a file beside it
     const std::string file = read_file(path, 1 << 28);
     try {
@@ -67,6 +95,8 @@ double round_to(const std::string& type, double value) {
 Json answer(const std::string& question, const Json& given) {
     if (question == "tokens") return list_tokens(given);
     if (question == "noise") return list_noise(given);
+    if (question == "times") return time_draws(given);
+    if (question == "ids") return list_ids(given);
     Json answers = Json::array();
     if (question == "apps")
         for (const Json& app : given.at("apps"))

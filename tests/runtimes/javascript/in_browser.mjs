@@ -6,7 +6,7 @@ import puppeteer from "puppeteer-core";
 
 const [page, jobs, ...flags] = process.argv.slice(2);
 const executablePath = await chromium.executablePath();
-const browser = await puppeteer.launch({ executablePath, headless: "shell", args: ["--no-sandbox", "--disable-gpu-sandbox", ...flags], protocolTimeout: 120000 });
+const browser = await puppeteer.launch({ executablePath, headless: "shell", args: ["--no-sandbox", "--disable-gpu-sandbox", ...flags], protocolTimeout: 290000 });
 try {
   const tab = await browser.newPage();
   const complaints = [];

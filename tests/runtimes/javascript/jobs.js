@@ -11,6 +11,14 @@ function encode(bytes) {
 
 const bytesOf = (array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
+const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
+
+/** A tensor of text: type, dims, and bytes as `encode` writes them. */
+function readTensor(ort, { type, dims, data }) {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  return new ort.Tensor(type, new ARRAYS[type](bytes.buffer), dims);
+}
+
 async function using(api, { bundle, options }, act) {
   const pipeline = await api.openBundle(bundle, options);
   try {
@@ -25,8 +33,8 @@ const jobs = {
   draw: (api, job) =>
     using(api, job, async (pipeline) => {
       const pictures = [];
-      for (const { prompt, ...options } of job.drawings) {
-        const { data, width, height, milliseconds } = await pipeline.draw(prompt, options);
+      for (const { prompt, seed = 0, ...options } of job.drawings) {
+        const { data, width, height, milliseconds } = await pipeline.draw(prompt, { seed: BigInt(seed), ...options });
         pictures.push({ rgba: encode(data), width, height, milliseconds });
       }
       return pictures;
@@ -40,6 +48,17 @@ const jobs = {
     await using(api, { ...job, options: { ...job.options, onProgress: (progress) => told.push(progress) } }, () => {});
     return told;
   },
+  /** Damage every file that the page keeps; how many. */
+  spoil: async () => {
+    const cache = await caches.open("sprint-export");
+    const kept = await cache.keys();
+    for (const request of kept) {
+      const bytes = new Uint8Array(await (await cache.match(request)).arrayBuffer());
+      bytes[bytes.length >> 1] ^= 1;
+      await cache.put(request, new Response(bytes));
+    }
+    return kept.length;
+  },
   /** Abort before the second network of a draw, then draw again. */
   abort: (api, job) =>
     using(api, job, async (pipeline) => {
@@ -50,14 +69,22 @@ const jobs = {
       const again = await pipeline.draw("a");
       return { name, ran, width: again.width };
     }),
-  /** Milliseconds of draws, the first left out. */
-  time: (api, job) =>
+  /** A picture; others of seeds 0, 1, ... with their milliseconds; what each network writes of given inputs. */
+  measure: (api, job) =>
     using(api, job, async (pipeline) => {
-      const times = [];
-      for (let i = 0; i <= job.runs; i++) {
-        times.push((await pipeline.draw(job.prompt, { seed: i })).milliseconds.total);
+      const { data, width, height } = await pipeline.draw(job.prompt, { seed: job.seed, steps: job.steps });
+      const others = [];
+      for (let seed = 0; seed < job.runs; seed++) {
+        const { data, milliseconds } = await pipeline.draw(job.prompt, { seed, steps: job.steps });
+        others.push({ rgba: encode(data), milliseconds: milliseconds.total });
       }
-      return times.slice(1);
+      const calls = [];
+      for (const { network, feeds } of job.calls) {
+        const table = Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, readTensor(pipeline.ort, value)]));
+        const written = await pipeline.networks.run(network, table);
+        calls.push(Object.fromEntries(Object.entries(written).map(([name, { type, data }]) => [name, { type, data: encode(bytesOf(data)) }])));
+      }
+      return { rgba: encode(data), width, height, others, calls };
     }),
 };
 

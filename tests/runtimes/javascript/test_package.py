@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 from tokenizers import Tokenizer
 
 from sprint_export.export.bundle import read_bundle
@@ -54,7 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_work_folder(tmp_path_factory.mktemp("javascript"))
     shutil.copytree(shared_bundle(base, "onnx-int8"), folder / "int8")
     shutil.copytree(shared_bundle(base, "onnx-fp32", validate=False, steps=STEPS), folder / "steps")
+    shutil.copytree(shared_bundle(base, "onnx-w4a16", validate=False), folder / "w4a16")
     _copy_altered(folder / "int8", folder / "altered", "transformer/model.onnx.data")
+    _copy_inverted(folder / "int8", folder / "inverted")
     write_tokenizer(folder / "bytes.json", list_prompts()[:120:2])
     files = (WORDS, find_tokenizer(CHAT_TOKENIZER, CHAT_TOKENIZER) / "tokenizer.json", folder / "bytes.json")
     for name, file in zip(KINDS, files, strict=True):
@@ -76,6 +78,7 @@ def jobs(folder: Path) -> list[dict[str, Any]]:
         {"do": "draw", "bundle": "int8", "options": ONE | {"provider": "cuda"}, "drawings": drawings[:1]},
         {"do": "draw", "bundle": "int8", "options": ONE, "drawings": [{"prompt": PROMPT, "steps": 3}]},
         *({"do": "ids", "bundle": name, "options": ONE, "prompts": list_prompts()} for name in ("int8", *KINDS)),
+        {"do": "draw", "bundle": "w4a16", "options": ONE, "drawings": drawings[:1]},
     ]
 
 
@@ -86,7 +89,16 @@ def in_node(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def in_page(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, Any]:
-    return run_in_browser(folder, jobs, headers={})
+    drawings = [{"prompt": PROMPT, "seed": 5}]
+    more = [
+        {"do": "draw", "bundle": "altered", "options": ONE, "drawings": drawings},
+        {"do": "spoil"},
+        {"do": "draw", "bundle": "int8", "options": ONE, "drawings": drawings},
+        *({"do": "check", "bundle": name, "options": ONE | {"compare": True}} for name in ("int8", "inverted")),
+    ]
+    found = run_in_browser(folder, [*jobs, *more], headers={})
+    count = len(jobs)
+    return found | {"results": found["results"][:count], "more": found["results"][count:]}
 
 
 @pytest.fixture(params=["Node", "Chromium"])
@@ -120,6 +132,11 @@ def test_int8_is_pythons_but_for_roundings(folder: Path, results: list[dict[str,
     assert apart.max() <= largest and (apart > 2).mean() <= share, (apart.max(), (apart > 2).mean())
 
 
+def test_weights_in_four_bits_multiply_what_python_multiplies(folder: Path, in_node: list[dict[str, Any]]) -> None:
+    drawn = _read_picture(_value(in_node[16])[0])
+    np.testing.assert_array_equal(drawn, _draw(folder / "w4a16", 1))  # rounded to 8 bits first they are 11 apart
+
+
 def test_noise_is_pythons_to_the_bit(results: list[dict[str, Any]]) -> None:
     for seed, result in zip(SEEDS, results[3:7], strict=True):
         assert base64.b64decode(_value(result)) == make_normals(int(seed), 5000).tobytes()
@@ -146,8 +163,20 @@ def test_altered_files_other_providers_and_step_counts_are_refused(results: list
     assert steps["code"] == "input" and "draws in 1" in steps["message"]
 
 
+def test_a_file_that_a_browser_keeps_is_not_fetched_again_unless_it_was_damaged(in_page: dict[str, Any]) -> None:
+    whole, kept, spoilt, again = (in_page["results"][2], *in_page["more"][:3])
+    assert _value(kept)[0]["rgba"] == _value(whole)[0]["rgba"]  # the server's own is altered
+    assert _value(spoilt) > 0 and _value(again)[0]["rgba"] == _value(whole)[0]["rgba"]
+
+
+def test_a_first_picture_that_is_not_the_reference_is_refused(in_page: dict[str, Any]) -> None:
+    right, error = _value(in_page["more"][3])["drawings"][0], in_page["more"][4]["error"]
+    assert right["largest"] <= FEW_APART["int8"][0] and right["sameIds"]
+    assert error["code"] == "provider" and "of 255 apart from the bundle's reference" in error["message"], error
+
+
 def test_ids_of_200_prompts_in_ten_scripts_are_pythons(folder: Path, results: list[dict[str, Any]]) -> None:
-    for name, result in zip(KINDS, results[13:], strict=True):
+    for name, result in zip(KINDS, results[13:16], strict=True):
         tokenizer = Tokenizer.from_file(str(folder / name / "tokenizer" / "tokenizer.json"))
         wanted = [tokenizer.encode(prompt).ids for prompt in list_prompts()]
         assert [ids[: ids.index(PADDING)] for ids in _value(result)] == wanted, name
@@ -168,21 +197,6 @@ def test_threads_need_an_isolated_page_and_draw_the_same_there(folder: Path) -> 
     assert isolated["isolated"] is True
     apart = np.abs(_read_picture(_value(isolated["results"][0])[0]) - _draw(folder / "steps", 1))
     assert apart.max() <= FEW_APART["fp32"][0]
-
-
-def test_a_provider_that_draws_something_else_than_the_reference_is_refused(folder: Path) -> None:
-    shutil.copytree(folder / "int8", folder / "wrong")
-    file = folder / "wrong" / "reference" / "reference.json"
-    value = json.loads(file.read_text("utf-8"))
-    picture = value["drawings"][0]["picture"]
-    with Image.open(folder / "wrong" / picture["file"]) as image:
-        ImageOps.invert(image.convert("RGB")).save(folder / "wrong" / picture["file"])
-    picture["sha256"] = "0" * 64
-    file.write_text(json.dumps(value), "utf-8")
-    jobs = [{"do": "check", "bundle": name, "options": {"compare": True}} for name in ("int8", "wrong")]
-    right, wrong = run_in_browser(folder, jobs)["results"]
-    assert _value(right)["drawings"][0]["largest"] <= FEW_APART["int8"][0]
-    assert wrong["error"]["code"] == "provider" and "apart from the bundle's reference" in wrong["error"]["message"]
 
 
 def test_webgpu_draws_on_a_software_adapter_and_is_refused_without_one(folder: Path) -> None:
@@ -228,6 +242,19 @@ def _copy_altered(source: Path, target: Path, name: str) -> None:
     data = bytearray((target / name).read_bytes())
     data[len(data) // 2] ^= 1
     (target / name).write_bytes(data)
+
+
+def _copy_inverted(source: Path, target: Path) -> None:
+    """A bundle whose reference is another picture, as a wrong kernel would have drawn it."""
+    shutil.copytree(source, target)
+    file = target / "reference" / "reference.json"
+    said = json.loads(file.read_text("utf-8"))
+    picture = said["drawings"][0]["picture"]
+    with Image.open(target / picture["file"]) as drawn:
+        inverted = 255 - np.asarray(drawn)
+    Image.fromarray(inverted).save(target / picture["file"])
+    picture["sha256"] = hashlib.sha256(inverted.tobytes()).hexdigest()
+    file.write_text(json.dumps(said), "utf-8")
 
 
 def _copy_with_tokenizer(source: Path, target: Path, tokenizer: bytes) -> None:
