@@ -61,7 +61,7 @@ async function refuseWrong(pipeline, provider) {
   }
 }
 
-/** What the graphics processor here lacks that graphs of 16 bits want; onnxruntime-web then writes zeros and says nothing. */
+/** What the graphics processor here lacks that graphs of 16 bits want; onnxruntime-web opens them and says nothing. */
 async function describeLack(provider) {
   const adapter = provider === "webgpu" ? await globalThis.navigator?.gpu?.requestAdapter() : null;
   return adapter && !adapter.features.has("shader-f16") ? " (this device has no shader-f16, which graphs of 16 bits want)" : "";
