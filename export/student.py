@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from sprint_export.batches import widen_specs
 from sprint_export.errors import BundleError, InputError, RefusedError, SprintExportError
 from sprint_export.export.bundle import find_artifact, make_artifact, read_bundle, write_app, write_bundle
 from sprint_export.export.exporter import Exporter, load_exporter
@@ -22,7 +23,7 @@ from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Artifact, Bundle, ComponentRecord
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Component, Student
-from sprint_export.nouns.target import DYNAMIC, Target
+from sprint_export.nouns.target import BATCH, DYNAMIC, Target
 from sprint_export.options import complete_options
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
@@ -51,7 +52,7 @@ def bundle_key(student: Student, deployment: Deployment) -> str:
         deployment.target.name,
         deployment.precision,
         deployment.device.name,
-        {option.name: deployment.options.get(option.name) for option in deployment.target.options if not option.is_for_building},
+        _list_options(deployment),
         to_json(deployment.hashed),
         student.layout,
         tool_versions(deployment.target),
@@ -59,6 +60,13 @@ def bundle_key(student: Student, deployment: Deployment) -> str:
         {role: hash_tensors(component.edits) for role, component in student.components.items()},
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _list_options(deployment: Deployment) -> dict[str, object]:
+    """Those that shape the graphs, by name; a batch where it is more than one."""
+    asked = deployment.options
+    names = [option.name for option in deployment.target.options if not option.is_for_building]
+    return {name: asked.get(name) for name in names if name != BATCH or name in asked}
 
 
 def tool_versions(target: Target) -> dict[str, str]:
@@ -116,6 +124,7 @@ def _gather_bundle(
     if options.get(DYNAMIC):
         components = load_family(student.family).free_sizes(student).components
     exporter = load_exporter(target).suit(student, options)
+    batch, step = int(options.get(BATCH, 1)), student.chain.names.step
     key = bundle_key(student, deployment)
     work = open_work_folder(work, key)
     found = {role: _find_finished(work / role, say) for role in components}
@@ -125,8 +134,9 @@ def _gather_bundle(
         tell = partial(_tell, progress, Step("exporting", role), done, total)
         tell(0)
         folder, config = work / role, student.configs.get(role, {})
-        finished = found[role] or _export_component(tell_reading(component, tell), deployment, exporter, folder, config)
-        records.append(finished.record)
+        read = tell_reading(_widen(component, batch, step), tell)
+        finished = found[role] or _export_component(read, deployment, exporter, folder, config)
+        records.append(_narrow(finished.record, component) if batch > 1 else finished.record)
         artifacts += _describe_files(finished.files, role, exporter)
         done += count_read(component)
     progress(Step("exporting"), total, total)
@@ -158,6 +168,21 @@ def _gather_bundle(
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return write_app(bundle, [text for text in student.validation_prompts if len(text) <= EXAMPLE_LETTERS][:EXAMPLES])
+
+
+def _widen(component: Component, batch: int, step: str) -> Component:
+    """The component with specs of so many prompts."""
+    if batch == 1:
+        return component
+    inputs, outputs = (widen_specs(specs, batch, step) for specs in (component.inputs, component.outputs))
+    return replace(component, inputs=inputs, outputs=outputs)
+
+
+def _narrow(record: ComponentRecord, component: Component) -> ComponentRecord:
+    """What a bundle says of a network: the specs of one prompt, whatever its graph takes."""
+    [part] = record.parts
+    part = replace(part, inputs=component.inputs, outputs=component.outputs)
+    return replace(record, inputs=component.inputs, outputs=component.outputs, parts=(part,))
 
 
 def _tell(progress: Progress, step: Step, before: int, total: int, read: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sprint_export.batches import find_batch, widen_specs
 from sprint_export.bundle_files import TOKENIZER
 from sprint_export.errors import BundleError, MachineError, RefusedError, unknown_choice
 from sprint_export.executor import make_executor
@@ -13,6 +14,7 @@ from sprint_export.export.bundle import find_artifact, find_file, find_odd_entry
 from sprint_export.nouns.bundle import Bundle, Part
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_target
+from sprint_export.runtimes.batched import Batched
 from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.session import OneAtATime, Parts, Pipeline
@@ -107,7 +109,8 @@ def chain_sessions(bundle: Bundle, sessions: Mapping[str, Session]) -> Pipeline:
     """The text-to-image chain a bundle describes, over sessions of any kind."""
     reader = PromptReader(bundle.prompt, locate(bundle, TOKENIZER), BundleError)
     executor = make_executor(bundle, sessions, is_checked=True)
-    return Pipeline(executor, reader, bundle.latent_shape, sizes=find_sizes(bundle))
+    batch = find_batch(bundle)
+    return Pipeline(executor, reader, bundle.latent_shape, sizes=find_sizes(bundle), batch=batch)
 
 
 def open_session(bundle: Bundle, runtime: Runtime, role: str) -> Session:
@@ -119,6 +122,12 @@ def open_session(bundle: Bundle, runtime: Runtime, role: str) -> Session:
         BundleError: the bundle has no such file.
     """
     record = next(record for record in bundle.components if record.role == role)
+    batch, step = find_batch(bundle), bundle.chain.names.step
+    if batch > 1:
+        [part] = record.parts
+        inputs, outputs = (widen_specs(specs, batch, step) for specs in (part.inputs, part.outputs))
+        wide = replace(part, inputs=inputs, outputs=outputs)
+        return Batched(_open_part(bundle, runtime, role, wide), batch, step)
     if len(record.parts) > 1:
         return Parts([_open_part(bundle, runtime, role, part) for part in record.parts])
     return _open_part(bundle, runtime, role, record.parts[0])

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.bundle_files import REFERENCE, REFERENCE_FOLDER
 from sprint_export.errors import SprintExportError
-from sprint_export.export.bundle import add_artifacts, find_file, make_artifact, write_app
+from sprint_export.export.bundle import add_artifacts, find_file, make_artifact, write_app, write_bundle
 from sprint_export.files import write_bytes, write_text, write_whole
 from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Artifact, Bundle
@@ -89,7 +89,9 @@ def add_reference(
     except SprintExportError as error:
         say(f"no reference picture was drawn: {error}")
         return bundle
-    return write_app(add_artifacts(bundle, _write(bundle, prompt or PROMPT, drawings)))
+    bundle = add_artifacts(bundle, _write(bundle, prompt or PROMPT, drawings))
+    write_bundle(bundle)  # a bundle without app.json names it too
+    return write_app(bundle)
 
 
 def track_drawings(bundle: Bundle, prompt: str, runtime: str | None, progress: Progress = quiet) -> Iterator[Drawing]:

@@ -247,8 +247,8 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
         assert re.search(rf"^\W+{verb}\s", done.stdout, re.MULTILINE), verb
     panels = re.findall(r"^╭─ (.+?) ─", done.stdout, re.MULTILINE)
     wanted = (
-        "Options, Student, Quantization, Validation, Apple, Apple and OpenVINO, ONNX and OpenVINO, OpenVINO, TensorRT, Output, "
-        "Commands"
+        "Options, Student, Quantization, Validation, Apple, Apple and OpenVINO, ONNX and OpenVINO, "
+        "ONNX and OpenVINO and TensorRT, OpenVINO, TensorRT, Output, Commands"
     )
     assert ", ".join(panels) == wanted, "what everybody needs comes first"
     assert run_command("-h", folder=tmp_path).stdout == done.stdout

@@ -32,7 +32,7 @@ ORDER = (
     ("students",),
     ("session", "executor", "prompt_reader", "weights", "sampler", "noise", "app_contract", "devices", "recipe_toml", "options"),
     ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
-    ("bundle_files",),
+    ("bundle_files", "batches"),
     ("picture_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),

@@ -59,7 +59,7 @@ class Trace:
 
     feeds: list[Mapping[str, Array]] = field(default_factory=list)
     outputs: list[Mapping[str, Array]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # a row of what it was fed
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -112,7 +112,7 @@ class Watched:
         sessions: of which it is one.
         role: the network's.
         trace: what is noted of it.
-        calls: how many there will be.
+        calls: how many rows there will be, over all calls.
         samples: of those, how many are noted with inputs and outputs.
         watching: where outputs are kept, and as whose.
     """
@@ -143,7 +143,8 @@ class Watched:
         session = self.sessions[self.role]
         start = time.perf_counter()
         result = session.run(feeds)
-        self.trace.seconds.append(time.perf_counter() - start)
+        rows = max(map(len, feeds.values()))
+        self.trace.seconds.extend([(time.perf_counter() - start) / rows] * rows)
         self.description = session.description
         if self.samples and len(self.trace.seconds) == self.calls:
             self.trace.findings = list_findings(session)

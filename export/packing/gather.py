@@ -74,8 +74,8 @@ def check_packing(packing: Packing) -> None:
         )
     if not load_target(bundle.target).has_own_interface(bundle.options):
         raise RefusedError(
-            f"the graphs of {bundle.folder} have the inputs and outputs of another program's pipeline, which an app is told "
-            "nothing of; export the student without that layout"
+            f"the graphs of {bundle.folder} have the inputs and outputs of another program's pipeline or of several prompts at "
+            "once, which an app is told nothing of; export the student without --layout and --batch"
         )
     if missing := bundle.chain.list_missing([record.role for record in bundle.components]):
         raise BundleError(f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component, and draws no pictures")

@@ -67,14 +67,25 @@ class GraphEditor:
             _shape = result_shape(operator, present) if _like is None else shape_of(_like)
         return declare(node.outputs[0], node.name, _shape, _dtype or present[0].dtype)
 
-    def split(self, value: ir.Value, widths: Sequence[int]) -> list[ir.Value]:
-        """Cut the last axis into pieces of these widths."""
-        node = ir.node("Split", [value, self.ints(widths)], attributes={"axis": -1}, num_outputs=len(widths))
+    def split(self, value: ir.Value, widths: Sequence[int], axis: int = -1) -> list[ir.Value]:
+        """Cut an axis into pieces of these widths."""
+        node = ir.node("Split", [value, self.ints(widths)], attributes={"axis": axis}, num_outputs=len(widths))
         node.name = self._next_name("Split")
         for i, (output, width) in enumerate(zip(node.outputs, widths, strict=True)):
-            declare(output, f"{node.name}.{i}", (*shape_of(value)[:-1], width), value.dtype)
+            shape = list(shape_of(value))
+            shape[axis] = width
+            declare(output, f"{node.name}.{i}", shape, value.dtype)
         self.graph.insert_before(self.before, node)
         return list(node.outputs)
+
+    def each_row(self, compute: Callable[..., ir.Value], *values: ir.Value) -> ir.Value:
+        """`compute(*values)` for each index of the first axis by itself, one behind the other; a value with one serves all."""
+        count = max(extent(value, 0) for value in values)
+        if count == 1:
+            return compute(*values)
+        parts = [[value] * count if extent(value, 0) == 1 else self.split(value, [1] * count, axis=0) for value in values]
+        rows = [compute(*row) for row in zip(*parts, strict=True)]
+        return self.add("Concat", rows, (count, *shape_of(rows[0])[1:]), axis=0)
 
     def reshape(self, value: ir.Value, shape: Sequence[Size]) -> ir.Value:
         """The value in another shape of as many elements; at most one axis may be free."""

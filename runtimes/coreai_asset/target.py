@@ -63,6 +63,7 @@ TARGET = CoreAITarget(
     ships_to=("apple",),
     options=(apple.DEPLOYMENT_TARGET, apple.COMPUTE_UNIT),
     lacks={
+        "batch": "Core AI assets are captured for one picture; the nearest that can is onnx-int8",
         "dynamic": "Core AI assets are captured at one size of picture; the nearest that can is onnx-int8",
         "part_megabytes": "a coreai component is one file; use a coreml target for several",
     },

@@ -119,6 +119,8 @@ TARGET = CoreMLTarget(
     ships_to=("apple",),
     options=(apple.DEPLOYMENT_TARGET, PART_MEGABYTES, apple.COMPUTE_UNIT),
     lacks={
+        "batch": "an app draws one picture at a time, and Neural Engine programs are checked for one; the nearest that can is "
+        "onnx-int8",
         "dynamic": "a Neural Engine program is compiled for one size, and packages are cut and checked at that size; the nearest "
         "that can is onnx-int8",
         "fp8": "Core ML has no FP8 type in any version; the nearest are coreml-w8a8 (8-bit integers for weights and activations) "

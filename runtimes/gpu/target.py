@@ -55,6 +55,7 @@ TARGET = GpuTarget(
     runtimes=("onnx",),
     ships_to=("node", "cpp", "windows"),
     lacks={
+        "batch": "graphs of several prompts were not tried on a GPU's providers; the nearest that can are trt-int8 and trt-fp8",
         "fp16": "without rounding a graph needs no form for GPUs; use onnx-fp16, which runs whole on the CUDA provider",
         "bf16": "ONNX Runtime's providers have few kernels in bfloat16; use onnx-fp16, or trt-bf16",
         "dynamic": "a provider compiles the graph for one size of picture; the nearest that can is onnx-fp16",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sprint_export.nouns.target import DYNAMIC, Device, LayerShape, Offer, Options, Target, TargetOption
+from sprint_export.batches import MOST
+from sprint_export.nouns.target import BATCH, DYNAMIC, Device, LayerShape, Offer, Options, Target, TargetOption
 from sprint_export.runtimes.onnx_cpu.providers import PROVIDERS
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
@@ -22,6 +23,14 @@ FREE_SIZES = TargetOption(
     bool,
     default=False,
     flags=("--dynamic",),
+)
+PROMPTS_AT_ONCE = TargetOption(
+    BATCH,
+    "Prompts that the graphs take at once, for programs that draw many; default 1.",
+    int,
+    flags=("--batch",),
+    unit="prompts at once",
+    most=MOST,
 )
 
 
@@ -86,5 +95,5 @@ TARGET = OnnxTarget(
         "norm_divisions",
         "float8_casts",
     ),
-    options=(FREE_SIZES,),
+    options=(FREE_SIZES, PROMPTS_AT_ONCE),
 )

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from sprint_export.devices import list_devices
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.report import Metric
-from sprint_export.nouns.target import DYNAMIC, Device, Offer, Options, Target, TargetOption
-from sprint_export.runtimes.onnx_cpu.target import FREE_SIZES
+from sprint_export.nouns.target import BATCH, DYNAMIC, Device, Offer, Options, Target, TargetOption
+from sprint_export.runtimes.onnx_cpu.target import FREE_SIZES, PROMPTS_AT_ONCE
 
 OLDEST = "2024.6.0"  # older ones were not tried
 UNITS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}  # ours -> OpenVINO's
@@ -56,8 +56,13 @@ class OpenVinoTarget(Target):
         """Fill in the compute unit: the device's, or the CPU.
 
         Raises:
-            RefusedError: free sizes on an NPU.
+            RefusedError: free sizes on an NPU; a batch in another's layout.
         """
+        if BATCH in options and LAYOUT.name in options:
+            raise RefusedError(
+                f"openvino-{precision} --batch {options[BATCH]} --layout {options[LAYOUT.name]}: optimum-intel's pipeline "
+                "feeds one prompt; leave one of the two out"
+            )
         unit = options.get("compute_unit") or device.compute_unit or "cpu"
         if options[DYNAMIC] and unit == "npu":
             raise RefusedError(
@@ -68,7 +73,7 @@ class OpenVinoTarget(Target):
 
     def has_own_interface(self, options: Options) -> bool:
         """Not in another's layout."""
-        return LAYOUT.name not in options
+        return LAYOUT.name not in options and super().has_own_interface(options)
 
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The oldest OpenVINO that was tried."""
@@ -95,6 +100,6 @@ TARGET = OpenVinoTarget(
     runtimes=("openvino",),
     ships_to=("cpp", "windows"),
     rewrites=("tokens_last", "unsigned_inputs"),
-    options=(COMPUTE_UNIT, FREE_SIZES, LAYOUT),
+    options=(COMPUTE_UNIT, FREE_SIZES, PROMPTS_AT_ONCE, LAYOUT),
     metrics=(Metric("load_s"), Metric("kernels_*")),
 )

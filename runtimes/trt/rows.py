@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sprint_export.batches import find_batch
 from sprint_export.devices import find_device
 from sprint_export.export.bundle import find_artifact, locate_kind
 from sprint_export.nouns.bundle import Bundle
@@ -25,7 +26,9 @@ def weigh_engines(bundle: Bundle) -> list[Measurement]:
 
 def summarize_kernels(bundle: Bundle) -> list[Measurement]:
     """What the builder chose for each engine, priced from the device's published peaks. Not a measured latency."""
-    rows, device = [], find_device(bundle.device)
+    rows, device, batch = [], find_device(bundle.device), find_batch(bundle)
+    run = f" for {batch} pictures" if batch > 1 else ""
+    priced = "a picture, from the kernel table and published peaks, not run"
     for record in bundle.components:
         table = locate_kind(bundle, record.role, "kernels", bundle.device)
         if table is None:
@@ -34,10 +37,14 @@ def summarize_kernels(bundle: Bundle) -> list[Measurement]:
         rows += [
             Measurement("kernels", float(summary.kernels), "", record.role, note=f"in the engine for {device.title}"),
             Measurement(
-                "priced_ms", summary.milliseconds, "ms", record.role, note="from the kernel table and published peaks, not run"
+                "priced_ms",
+                summary.milliseconds / batch,
+                "ms",
+                record.role,
+                note=priced,
             ),
-            Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note="bytes read and written by all kernels"),
-            Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note="gemm, convolution and attention kernels"),
+            Measurement("moved_mb", summary.bytes / 1e6, "MB", record.role, note=f"bytes read and written by all kernels{run}"),
+            Measurement("gflop", summary.flop / 1e9, "GFLOP", record.role, note=f"gemm, convolution and attention kernels{run}"),
             Measurement("fused_attention", float(summary.attention_kernels), "", record.role, note="attention kernels"),
         ]
         rows += [

@@ -24,6 +24,7 @@ from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, MachineError, RefusedError
 from sprint_export.files import write_text, write_whole
 from sprint_export.nouns.target import BuiltTarget, Device, Offer, Options, TargetOption
+from sprint_export.runtimes.onnx_cpu.target import PROMPTS_AT_ONCE
 from sprint_export.runtimes.trt.compiling import compile_graph
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
@@ -165,7 +166,7 @@ TARGET = TrtTarget(
     needs=("onnx", "onnx_ir", "onnxscript", "ml_dtypes"),
     runtimes=("trt", "onnx"),
     ships_to=("cpp", "windows"),
-    options=(BUILDER,),
+    options=(BUILDER, PROMPTS_AT_ONCE),
     lacks={
         "dynamic": "an engine's kernels are chosen, and its memory planned, for one size of picture; the nearest that can is "
         "onnx-int8"

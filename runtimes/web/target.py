@@ -70,6 +70,7 @@ TARGET = WebTarget(
     lacks={
         "fp8": "neither WebAssembly nor WebGPU has FP8; use web-int8, or web-w4a16 on a GPU",
         "fp32": "onnx-fp32 is that; on a page web-fp16 is half as long a download",
+        "batch": "a page draws one picture at a time; the nearest that can is onnx-fp16",
         "dynamic": "a page shows one size; the nearest that can is onnx-fp16",
     },
     metrics=METRICS,

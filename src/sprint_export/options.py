@@ -6,15 +6,16 @@ from collections.abc import Mapping
 
 from sprint_export.errors import InputError, RefusedError, SprintExportError, unknown_choice
 from sprint_export.nouns.option import Option
-from sprint_export.nouns.target import Device, Options, OptionValue, Target, TargetOption
+from sprint_export.nouns.target import BATCH, DYNAMIC, Device, Options, OptionValue, Target, TargetOption
 from sprint_export.registry import list_members, load_target
 
-LARGEST = 1 << 42  # of a number
 KINDS = {bool: "true or false", int: "a whole number", str: "a text"}
 
 
 def complete_options(target: Target, precision: str, device: Device, options: Options) -> Options:
     """The options with the target's or the device's choice where they were left open; False leaves one open too.
+
+    A batch of one is none.
 
     Raises:
         InputError: the target has no such option, or the option no such value. RefusedError: one cannot work with the pair.
@@ -25,6 +26,13 @@ def complete_options(target: Target, precision: str, device: Device, options: Op
         if name not in declared:
             raise _explain_missing(target, precision, name, value)
         check_value(declared[name], value)
+    if asked.get(BATCH) == 1:
+        del asked[BATCH]
+    if BATCH in asked and asked.get(DYNAMIC):
+        raise RefusedError(
+            f"{target.name}-{precision} --batch {asked[BATCH]} --dynamic: graphs of free sizes take one prompt at once; leave "
+            "one of the two out"
+        )
     filled = {name: asked.get(name, option.default) for name, option in declared.items()}
     return target.complete(precision, device, {name: value for name, value in filled.items() if value is not None})
 
@@ -37,8 +45,8 @@ def check_value(option: TargetOption, value: OptionValue) -> None:
     """
     if type(value) is not option.kind:
         raise InputError(f"{option.name}={value!r}: expected {KINDS[option.kind]}")
-    if isinstance(value, int) and not 1 <= value <= LARGEST:
-        bound = "at least 1" if value < 1 else f"at most {LARGEST}"
+    if isinstance(value, int) and not 1 <= value <= option.most:
+        bound = "at least 1" if value < 1 else f"at most {option.most}"
         raise InputError(f"{option.name}={value}: expected {bound} ({option.unit})")
     if isinstance(value, str) and option.choices and value not in option.choices:
         raise unknown_choice(option.name.replace("_", " "), value, option.choices)

@@ -5,14 +5,15 @@ Nothing here needs torch or the model's code: prompts are prepared from the Prom
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from sprint_export.errors import BundleError, InputError
 from sprint_export.executor import Executor, OneAtATime, Session, Values, check_finite, make_executor
 from sprint_export.noise import make_noise
-from sprint_export.nouns.chain import is_loop, name_group
+from sprint_export.nouns.chain import Group, is_loop, name_group
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.pictures import read_pictures
@@ -101,7 +102,7 @@ class Request:
 class Pipeline:
     """Prompts to pictures over one session per component, in `steps` steps or the plan's default.
 
-    `sizes` says which sizes of picture there are; without it, those of `latent_shape` only.
+    `sizes` says which sizes of picture there are; without it, those of `latent_shape` only. `batch` prompts run at once.
     """
 
     executor: Executor
@@ -109,6 +110,7 @@ class Pipeline:
     latent_shape: tuple[int, ...]
     steps: int | None = None
     sizes: PictureSizes | None = None
+    batch: int = 1
 
     @property
     def plan(self) -> StepPlan:
@@ -175,16 +177,31 @@ class Pipeline:
         encoded = [self.executor.encode(picture[None]) for picture in track(pictures, Step("drawing", "given picture"), progress)]
         starts: list[Array | None] = [encoded[i % len(encoded)] if encoded else None for i in range(len(prompts))]
         *groups, last = self.executor.groups
-        weights = self.plan.list_weights(rows)
         for group in groups:
             if is_loop(group):
                 tables, starts = _repeat(tables, request.count), _repeat(starts, request.count)
-            for i, table in enumerate(track(tables, Step("drawing", name_group(group)), progress)):
-                tables[i] = self.executor.run(group, table, noise[:, i : i + 1], rows, starts[i], weights)
+            told = track(tables, Step("drawing", name_group(group)), progress)
+            tables = list(self._run_group(group, told, noise, rows, starts))
         if is_loop(last):
             tables, starts = _repeat(tables, request.count), _repeat(starts, request.count)
-        for i, table in enumerate(track(tables, Step("drawing", name_group(last)), progress)):
-            yield self.executor.run(last, table, noise[:, i : i + 1], rows, starts[i], weights)
+        told = track(tables, Step("drawing", name_group(last)), progress)
+        yield from self._run_group(last, told, noise, rows, starts)
+
+    def _run_group(
+        self, group: Group, tables: Iterable[Values], noise: Array, rows: range, starts: Sequence[Array | None]
+    ) -> Iterator[Values]:
+        """The table of each picture after a group, which runs `batch` of them at once."""
+        import numpy as np
+
+        done, each, weights = 0, iter(tables), self.plan.list_weights(rows)
+        while chunk := list(islice(each, self.batch)):
+            there = slice(done, done + len(chunk))
+            joined = {name: np.concatenate([table[name] for table in chunk]) for name in chunk[0]} if len(chunk) > 1 else chunk[0]
+            given = [start for start in starts[there] if start is not None]
+            start = np.concatenate(given) if given else None
+            made = self.executor.run(group, joined, noise[:, there], rows, start, weights)
+            yield from ({name: value[i : i + 1] for name, value in made.items()} for i in range(len(chunk)))
+            done += len(chunk)
 
     def check(self, prompts: int, **asked: Any) -> float:
         """The time of the first step that is run for so many prompts and what is asked; sessions need not be there.

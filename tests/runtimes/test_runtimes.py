@@ -104,7 +104,7 @@ def test_options_are_declared_so_that_a_command_can_ask_for_them(name: str) -> N
 
 
 def test_what_no_target_has_is_an_unknown_option() -> None:
-    with pytest.raises(InputError, match=r"unknown option 'dynamyc'; choose from: dynamic\. Did you mean 'dynamic'\?"):
+    with pytest.raises(InputError, match=r"unknown option 'dynamyc'; choose from: batch, dynamic\. Did you mean 'dynamic'\?"):
         complete_options(load_target("onnx"), "int8", find_device("cpu"), {"dynamyc": True})
 
 

@@ -5,11 +5,13 @@ The values are the same. At rank 4 TensorRT for RTX writes q, k and v once more 
 it into two kernels with float32 between; at rank 3 the attention kernel reads them with strides where they are. ONNX Runtime's
 FusedMatMul, too, takes the transposes of rank 3 into the product, and those of rank 4 not.
 
-Covered: batch 1, as many heads for k and v as for q, a bias [1, 1, 1 or S, T]. Anything else is left alone.
+Covered: as many heads for k and v as for q, a bias [1 or B, 1, 1 or S, T]; each row of a batch by itself. Anything else is left
+alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -33,7 +35,7 @@ def join_heads(op: Any, x: Any, name: str | None = None) -> Any:
 
 
 class SoftmaxAttention(PatternRule):
-    """What holds of q [1, S, H d], k and v [1, T, H d] and the bias, whatever becomes of them."""
+    """What holds of q [B, S, H d], k and v [B, T, H d] and the bias, whatever becomes of them."""
 
     serves = "masked attention"
 
@@ -44,9 +46,10 @@ class SoftmaxAttention(PatternRule):
         return join_heads(op, op.MatMul(op.Softmax(scores), split_heads(op, v, "v_heads")))
 
     def check(self, *args: Any, **values: Any) -> bool:
-        is_one = all(len(shape_of(values[name])) == 3 and shape_of(values[name])[0] == 1 for name in "qkv")
+        rows = {shape_of(values[name])[0] if len(shape_of(values[name])) == 3 else None for name in "qkv"}
         heads = {shape_of(values[name])[1:2] for name in ("q_heads", "k_heads", "v_heads")}
-        return is_one and len(heads) == 1 and shape_of(values["bias"])[:2] == (1, 1)
+        fits = shape_of(values["bias"])[:2] in {(1, 1), (*rows, 1)}
+        return len(rows) == len(heads) == 1 and all(isinstance(count, int) for count in rows) and fits
 
 
 class CrossAttention(SoftmaxAttention):
@@ -58,7 +61,12 @@ class CrossAttention(SoftmaxAttention):
     def rewrite(
         self, op: GraphEditor, q: ir.Value, k: ir.Value, v: ir.Value, bias: ir.Value, q_heads: ir.Value, **_: ir.Value
     ) -> ir.Value:
-        heads, queries, rows = extent(q_heads, 1), shape_of(q)[1], shape_of(k)[1]
+        heads = extent(q_heads, 1)
+        return op.each_row(lambda *row: self._attend_row(op, row, heads), q, k, v, bias)
+
+    def _attend_row(self, op: GraphEditor, row: Sequence[ir.Value], heads: int) -> ir.Value:
+        q, k, v, bias = row
+        queries, rows = shape_of(q)[1], shape_of(k)[1]
         size, wide = extent(q, 2) // heads, extent(v, 2) // heads
         q = op.transpose(op.reshape(q, (queries, heads, size)), (1, 0, 2))
         k = op.transpose(op.reshape(k, (rows, heads, size)), (1, 2, 0))

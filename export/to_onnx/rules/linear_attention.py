@@ -7,11 +7,12 @@ because keys carry 1 / N (the family folds it: sums are means) and a gemm accumu
 the graph before it holds q, k, v and S in float32. Heads are split at rank 3, [N, H, d] to [H, N, d]: at rank 4 with a batch of
 1 TensorRT for RTX copies each operand instead of reading it with strides.
 
-Covered: batch 1, the form below, tokens whose number is known. Other forms are left alone.
+Covered: the form below, each row of a batch by itself, tokens whose number is known. Other forms are left alone.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ ONES = 8  # columns of ones: 16 bytes in a 16-bit type
 
 
 class LinearAttention(PatternRule):
-    """The form: q, k before ReLU and v are [1, N, D], and so is what comes out."""
+    """The form: q, k before ReLU and v are [B, N, D], and so is what comes out."""
 
     serves = "linear attention"
 
@@ -45,7 +46,17 @@ class LinearAttention(PatternRule):
 
     def check(self, q: ir.Value, epsilon: ir.Value, joined: ir.Value, **values: ir.Value) -> bool:
         is_whole = "narrow" in values or only_user(joined, "Cast") is None
-        return is_whole and number_of(epsilon) is not None and shape_of(q)[:1] == (1,)
+        return is_whole and number_of(epsilon) is not None and all(isinstance(size, int) for size in shape_of(q)[:1])
+
+    def rewrite(
+        self, op: GraphEditor, q: ir.Value, k: ir.Value, v: ir.Value, epsilon: ir.Value, q_heads: ir.Value, **_: ir.Value
+    ) -> ir.Value:
+        heads = measure_heads(q, q_heads)
+        return op.each_row(lambda *row: self.attend(op, row, number_of(epsilon), heads), q, k, v)
+
+    @abstractmethod
+    def attend(self, op: GraphEditor, row: Sequence[ir.Value], epsilon: float | None, heads: tuple[int, int]) -> ir.Value:
+        """What comes of one row's q, k and v, [1, N, D] each; `heads`: how many, and how wide one is."""
 
 
 class SixteenBits(LinearAttention):
@@ -54,21 +65,20 @@ class SixteenBits(LinearAttention):
     def check(self, q: ir.Value, epsilon: ir.Value, joined: ir.Value, **values: ir.Value) -> bool:
         return super().check(q, epsilon, joined, **values) and isinstance(shape_of(q)[1], int)
 
-    def rewrite(
-        self, op: GraphEditor, q: ir.Value, k: ir.Value, v: ir.Value, epsilon: ir.Value, q_heads: ir.Value, **_: ir.Value
-    ) -> ir.Value:
-        tokens, (heads, size) = extent(q, 1), measure_heads(q, q_heads)
+    def attend(self, op: GraphEditor, row: Sequence[ir.Value], epsilon: float | None, heads: tuple[int, int]) -> ir.Value:
+        (q, k, v), (count, size) = row, heads
+        tokens = extent(q, 1)
         q, k = op.Relu(q), op.Relu(k)
-        q, k, v = (op.reshape(value, (tokens, heads, size)) for value in (q, k, v))
-        shape = (tokens, heads, ONES)
+        q, k, v = (op.reshape(value, (tokens, count, size)) for value in (q, k, v))
+        shape = (tokens, count, ONES)
         ones = op.Expand(op.filled(1.0, v.dtype, (1, 1, 1)), op.ints(shape), _shape=shape)
-        v = op.Concat(v, ones, _shape=(tokens, heads, size + ONES), axis=2)
+        v = op.Concat(v, ones, _shape=(tokens, count, size + ONES), axis=2)
         q, k, v = op.transpose(q, (1, 0, 2)), op.transpose(k, (1, 2, 0)), op.transpose(v, (1, 0, 2))
         summary = op.MatMul(k, v)
         y = op.transpose(op.MatMul(q, summary), (1, 0, 2))
         numerator, denominator, _unused = op.split(y, (size, 1, ONES - 1))
-        denominator = op.Add(denominator, op.filled(number_of(epsilon), y.dtype))
-        return op.reshape(op.Div(numerator, denominator), (1, tokens, heads * size))
+        denominator = op.Add(denominator, op.filled(epsilon, y.dtype))
+        return op.reshape(op.Div(numerator, denominator), (1, tokens, count * size))
 
 
 def measure_heads(q: ir.Value, q_heads: ir.Value) -> tuple[int, int]:

@@ -10,29 +10,29 @@ Covered: what rules/linear_attention.py covers, q and k without the bound of 16 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
-from sprint_export.export.to_onnx.graph_editor import GraphEditor, number_of, shape_of
-from sprint_export.export.to_onnx.rules.linear_attention import LinearAttention, measure_heads
+from sprint_export.export.to_onnx.graph_editor import GraphEditor, shape_of
+from sprint_export.export.to_onnx.rules.linear_attention import LinearAttention
 
 
 class Products(LinearAttention):
     """The same pattern; the number of tokens may be free."""
 
-    def rewrite(
-        self, op: GraphEditor, q: ir.Value, k: ir.Value, v: ir.Value, epsilon: ir.Value, q_heads: ir.Value, **_: ir.Value
-    ) -> ir.Value:
-        tokens, (heads, size) = shape_of(q)[1], measure_heads(q, q_heads)
-        width = heads * size
+    def attend(self, op: GraphEditor, row: Sequence[ir.Value], epsilon: float | None, heads: tuple[int, int]) -> ir.Value:
+        (q, k, v), (count, size) = row, heads
+        tokens, width = shape_of(q)[1], count * size
         q, k = op.Relu(q), op.Relu(k)
         ones = op.row(1.0, k, axis=1)
         total = op.MatMul(ones, op.reshape(k, (tokens, width)), _shape=(1, width))
-        q, k, v = (op.reshape(value, (tokens, heads, size)) for value in (q, k, v))
+        q, k, v = (op.reshape(value, (tokens, count, size)) for value in (q, k, v))
         q, k, v = op.transpose(q, (1, 0, 2)), op.transpose(k, (1, 2, 0)), op.transpose(v, (1, 0, 2))
         numerator = op.MatMul(q, op.MatMul(k, v))
-        flat = op.reshape(op.MatMul(q, op.reshape(total, (heads, size, 1))), (heads, tokens))
-        flat = op.Add(flat, op.filled(number_of(epsilon), flat.dtype))
-        y = op.Div(numerator, op.reshape(flat, (heads, tokens, 1)))
+        flat = op.reshape(op.MatMul(q, op.reshape(total, (count, size, 1))), (count, tokens))
+        flat = op.Add(flat, op.filled(epsilon, flat.dtype))
+        y = op.Div(numerator, op.reshape(flat, (count, tokens, 1)))
         return op.reshape(op.transpose(y, (1, 0, 2)), (1, tokens, width))
 
 

@@ -37,7 +37,8 @@ class MaskedKeys(SoftmaxAttention):
         return self.attend(op, q, k, v, op.Unsqueeze(op.Unsqueeze(scaled, ANY_VALUE), ANY_VALUE, _outputs=["bias"]))
 
     def check(self, *args: Any, **values: Any) -> bool:
-        number, is_mask = number_of(values["number"]), number_of(values["one"]) == 1.0 and shape_of(values["mask"])[:1] == (1,)
+        number = number_of(values["number"])
+        is_mask = number_of(values["one"]) == 1.0 and shape_of(values["mask"])[:1] == shape_of(values["k"])[:1]
         return super().check(**values) and is_mask and number is not None and number < BIAS
 
     def rewrite(
@@ -48,7 +49,7 @@ class MaskedKeys(SoftmaxAttention):
         _producer(biased).replace_input_with(1, self._biases[scaled])
         split = _producer(_producer(k_heads).inputs[0])
         editor = GraphEditor(op.graph, split, f"{op.prefix}.masked")
-        split.replace_input_with(0, editor.Mul(k, editor.reshape(mask, (1, shape_of(k)[1], 1))))
+        split.replace_input_with(0, editor.Mul(k, editor.reshape(mask, (*shape_of(k)[:2], 1))))
 
 
 def _soften(graph: ir.Graph, scaled: ir.Value, hidden: ir.Value, shape: tuple[Size, ...]) -> ir.Value:

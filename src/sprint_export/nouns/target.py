@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 NEURAL_ENGINE = "neural-engine"
 UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of a file: the unit it is made for
-LAYOUT_KEY = "sprint_export.layout"  # likewise: whose inputs and outputs it has, where they are not ours
 OWN = "sprint_export/"  # there, before the names of the operators that hold what our inputs and outputs are
 LAYOUT_KEY = "sprint_export.layout"  # likewise: whose inputs and outputs it has, where they are not ours
-DYNAMIC = "dynamic"  # the one option that the frame asks for: height and width of latents and picture are free axes
+# The two options that the frame asks for:
+DYNAMIC = "dynamic"  # height and width of latents and picture are free axes
+BATCH = "batch"  # how many prompts the graphs take at once; left out where it is one
 
 OptionValue = bool | int | str
 Options = Mapping[str, OptionValue]  # what one asks of a target beside the precision, by the names of its `options`
@@ -55,12 +56,14 @@ class TargetOption(Option):
     """One thing to ask of a target beside the precision.
 
     Text is one of `choices`, where there are any; a number is at least 1 and counts what `unit` says. What has no default is left
-    to the target or the device. `is_for_building`: it shapes what is built beside a graph and not the graph, so that a bundle may
+    to the target or the device. `most` bounds
+    a number. `is_for_building`: it shapes what is built beside a graph and not the graph, so that a bundle may
     be built with another value later.
     """
 
     choices: tuple[str, ...] = ()
     unit: str = ""
+    most: int = 1 << 42
     is_for_building: bool = False
 
 
@@ -194,7 +197,7 @@ class Target(ABC):
 
     def has_own_interface(self, options: Options) -> bool:
         """Whether the graphs' inputs and outputs are those that the manifest says, so that an app can be told of them."""
-        return True
+        return BATCH not in options
 
     def read_rows(self, bundle: Bundle) -> list[Measurement]:
         """Rows of a report that are read off a bundle's files."""
