@@ -90,7 +90,7 @@ def in_node(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def in_page(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, Any]:
     drawings = [{"prompt": PROMPT, "seed": 5}]
-    more = [
+    more: list[dict[str, Any]] = [
         {"do": "draw", "bundle": "altered", "options": ONE, "drawings": drawings},
         {"do": "spoil"},
         {"do": "draw", "bundle": "int8", "options": ONE, "drawings": drawings},
@@ -164,7 +164,8 @@ def test_altered_files_other_providers_and_step_counts_are_refused(results: list
 
 
 def test_a_file_that_a_browser_keeps_is_not_fetched_again_unless_it_was_damaged(in_page: dict[str, Any]) -> None:
-    whole, kept, spoilt, again = (in_page["results"][2], *in_page["more"][:3])
+    whole: dict[str, Any] = in_page["results"][2]
+    kept, spoilt, again = in_page["more"][:3]
     assert _value(kept)[0]["rgba"] == _value(whole)[0]["rgba"]  # the server's own is altered
     assert _value(spoilt) > 0 and _value(again)[0]["rgba"] == _value(whole)[0]["rgba"]
 
