@@ -24,12 +24,15 @@ from tests.tree import ROOT
 OLDEST = os.environ.get("OLDEST_PYTHON", "")
 pytestmark = pytest.mark.skipif(not OLDEST, reason="OLDEST_PYTHON names no interpreter; .ci/run makes one")
 TARGETS = [
-    *(f"{name}-{precision}" for name in ("onnx", "openvino") for precision in load_target(name).precisions),
+    *(f"{name}-{precision}" for name in ("onnx", "openvino", "web") for precision in load_target(name).precisions),
+    "gpu-int8",
     "trt-fp8",  # a 16-bit graph's shadow
 ]
 # A last bit of difference moves values over whole steps of 8 bits: 45.6 dB for openvino-int8 here, 49 for sprint-tiny's onnx-fp8;
 # graphs in float32 reach 138.
 MIN_PSNR_DB = 40.0
+# In half precision, which a CPU computes in float32 between casts that each version leaves in other places: 37.8 dB here.
+MIN_HALF_DB = {"gpu-int8": 33.0}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,8 @@ def test_the_oldest_draws_what_the_newest_draws(
     assert wanted.std() > 10, "a flat picture proves nothing"
     worst = float(psnr_images(drawn[1][target], wanted).min())
     print(f"{target}: {worst:.1f} dB, {drawn[0]['descriptions'][str(bundles[target])]}")
-    assert worst >= MIN_PSNR_DB, f"{worst:.1f} dB, at least {MIN_PSNR_DB}"
+    least = MIN_HALF_DB.get(target, MIN_PSNR_DB)
+    assert worst >= least, f"{worst:.1f} dB, at least {least}"
 
 
 def test_every_target_of_these_runtimes_is_here() -> None:
