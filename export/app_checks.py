@@ -14,7 +14,7 @@ from typing import Any
 
 from sprint_export.app_contract import describe_app, find_ending
 from sprint_export.bundle_files import APP
-from sprint_export.export.safe_files import open_checked
+from sprint_export.export.safe_files import FileError, open_checked
 from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.strict_json import parse_json
 
@@ -45,7 +45,7 @@ def read_app(folder: Path) -> dict[str, Any]:
         with open_checked(folder, APP) as file:
             data = file.read(MOST_BYTES + 1)
         found = parse_json(data) if len(data) <= MOST_BYTES else None
-    except Exception as error:  # of files (FileError), of the system, and of JSON
+    except (FileError, OSError, ValueError, RecursionError) as error:  # ValueError: of what is no JSON, or no UTF-8
         raise AppError(str(error)) from error
     if not isinstance(found, dict):
         raise AppError(f"expected a JSON object of at most {MOST_BYTES} bytes")
