@@ -18,7 +18,7 @@ from sprint_export.cli.verbs import show_results
 from sprint_export.conversion import convert, convert_each, convert_targets
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.nouns.order import Order
-from sprint_export.nouns.report import Measurement, Report
+from sprint_export.nouns.report import Measurement, Report, Verdict
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Step
 from sprint_export.run_checks import check_orders
@@ -158,7 +158,8 @@ def test_the_command_reports_each_and_leaves_with_the_worst(tmp_path: Path) -> N
 
 
 def test_a_gate_that_one_does_not_meet_is_status_1() -> None:
-    rows = tuple(Measurement("psnr_db", 40.0, "dB", limit="psnr_db>=50", passed=passed) for passed in (True, False))
+    verdicts: tuple[Verdict, ...] = ("met", "not met")
+    rows = tuple(Measurement("psnr_db", 40.0, "dB", limit="psnr_db>=50", verdict=verdict) for verdict in verdicts)
     good, bad = (Report(name, name, "a runtime", "a machine", 1, (row,)) for name, row in zip("ab", rows, strict=True))
     for results, status in (([good, good], 0), ([bad, good], 1)):
         with stdout.capture() as captured:

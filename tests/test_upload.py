@@ -53,7 +53,7 @@ def test_nothing_is_sent_of_a_bundle_whose_gates_are_not_met_unless_asked(int8: 
     folder, asked = copy_bundle(int8, tmp_path / "bundle"), environment(hub, tmp_path)
     report = json.loads((folder / "report.json").read_text("utf-8"))
     row = next(row for row in report["rows"] if row["metric"] == "psnr_db")
-    row |= {"passed": False, "limit": "psnr_db>=99"}
+    row |= {"verdict": "not met", "limit": "psnr_db>=99"}
     (folder / "report.json").write_text(json.dumps(report), "utf-8")
     done = run_command("upload", folder, REPO, folder=tmp_path, environment=asked)
     check_refused(done, 2, "gate not met: psnr_db", "upload --anyway")

@@ -66,4 +66,4 @@ def _judge(row: Measurement, gates: Sequence[Gate]) -> Measurement:
     passed = all(_OPERATORS[gate.sign](row.value, gate.limit) for gate in gates)
     low, high = row.interval or (math.inf, -math.inf)
     note = f"{row.note}; {OPEN}" if any(low <= gate.limit <= high for gate in gates) else row.note
-    return replace(row, limit=" and ".join(gate.text for gate in gates), passed=bool(passed), note=note)
+    return replace(row, limit=" and ".join(gate.text for gate in gates), verdict="met" if passed else "not met", note=note)

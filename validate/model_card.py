@@ -134,7 +134,8 @@ def _list_unchecked(bundle: Bundle, report: Report | None) -> Iterator[str]:
         yield f"Other prompts than the {report.prompts} drawn, and pictures of other sizes than the student's own."
         if len(bundle.plan.counts) > 1:
             yield f"Other step counts than {bundle.plan.steps}, its default."
-        ungated = sorted({row.metric for row in report.rows if row.passed is None})
+        ungated = sorted({row.metric for row in report.rows if row.verdict is None})
+        yield from map(_plain, report.unchecked)
         yield f"Rows without a gate are told, not judged: {', '.join(ungated)}."
     yield "What the student draws: the toolkit compares with the student and adds no filter; its maker's limits and terms hold."
 

@@ -50,6 +50,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             raise TypeError(f"{where}: expected a list, found {type(value).__name__}")
         each = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(each, value, strict=True)))
+    if origin is typing.Literal:
+        if value not in inner:
+            raise TypeError(f"{where}: expected one of {inner}, found {value!r}")
+        return value
     if origin is not None:  # the remaining generic in use is Mapping[str, X]
         if not isinstance(value, dict):
             raise TypeError(f"{where}: expected an object, found {type(value).__name__}")

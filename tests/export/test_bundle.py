@@ -27,7 +27,7 @@ from sprint_export.export.bundle import (
 from sprint_export.export.safe_files import hash_bytes
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.nouns.bundle import Artifact, Bundle
-from sprint_export.nouns.report import Measurement, Report
+from sprint_export.nouns.report import BlockError, Measurement, PictureRow, Report
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
 from tests.bundles import edit_manifest
 from tests.small_bundle import LAYER, RECIPE, make_record, make_small_bundle
@@ -51,9 +51,11 @@ NOUNS = [
     StepPlan((1.0, 0.1 + 0.2), 4.5, "bfloat16"),
     PromptPlan("a\n", False, 3, 2, 0),
     Artifact("vae_decoder", "engine", "a/b", "engine", 3, "00", "rtx-4090"),
-    Measurement("psnr_db", 45.1, "dB", "transformer", ">=30", True, "why"),
+    Measurement("psnr_db", 45.1, "dB", "transformer", ">=30", "not decided", "why", (44.0, 46.5), 16),
     Measurement("bytes", 3.0, "B"),
-    Report("b", "trt-fp8", "runtime", "machine", 2, (Measurement("p50_ms", 1.5, "ms"),)),
+    PictureRow(3, '<b> & "c"', {"psnr_db": 41.5}, ("adherence_percent",)),
+    BlockError("transformer", "transformer_blocks.3", 4, 41.5, 1e-3, 44.0, True),
+    Report("b", "trt-fp8", "runtime", "machine", 2, (Measurement("p50_ms", 1.5, "ms"),), 3.5, unchecked=("engines: no GPU",)),
 ]
 
 

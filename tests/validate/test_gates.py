@@ -104,7 +104,7 @@ def test_a_recipe_that_leaves_layers_in_float_on_purpose_owes_no_share(is_whole:
 
 
 def test_a_missed_gate_says_what_a_search_had_promised() -> None:
-    missed = Measurement("psnr_db", 49.512, "dB", limit="psnr_db>=50", passed=False)
+    missed = Measurement("psnr_db", 49.512, "dB", limit="psnr_db>=50", verdict="not met")
     promised = Measurement("searched_psnr_db", 50.63, "dB")
     plain = Report("b", "trt-fp8", "r", "m", 2, (missed,))
     assert name_failures(plain) == "psnr_db is 49.51, demanded psnr_db>=50"

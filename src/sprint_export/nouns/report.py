@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
+
+Verdict = Literal["met", "not met", "not decided"]
+FORMAT = 2  # of report.json; 1 had no number
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of a report. `limit` and `passed` are None where nothing is demanded.
+    """One row of a report. `limit` and `verdict` are None where nothing is demanded.
 
-    `interval` is where the mean over all prompts lies with 95 % confidence, as far as the drawn ones say; None where they say
-    nothing, or the value is no mean.
+    `interval` is where the value over all prompts lies with 95 % confidence, as far as the drawn ones say; None where they say
+    nothing, or the value is no mean and no rate. `needed` is how many pictures would decide a gate that is not decided.
     """
 
     metric: str
@@ -18,9 +23,15 @@ class Measurement:
     unit: str
     component: str = ""
     limit: str | None = None
-    passed: bool | None = None
+    verdict: Verdict | None = None
     note: str = ""
     interval: tuple[float, float] | None = None
+    needed: int | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """True where the gates of this row are met, None where there are none."""
+        return None if self.verdict is None else self.verdict == "met"
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,61 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class PictureRow:
+    """One drawn prompt.
+
+    Args:
+        place: among the prompts, from 0; the noise depends on it.
+        prompt: as it was drawn.
+        figures: values by the metric's name: psnr_db, ssim, lpips, ...
+        flipped: the judges' metrics on which the exported picture and PyTorch's differ.
+    """
+
+    place: int
+    prompt: str
+    figures: Mapping[str, float]
+    flipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockError:
+    """The output of one block, exported against PyTorch in float32, the network's inputs being the same.
+
+    Args:
+        network: the component's role.
+        block: the block's name in it.
+        place: among the network's blocks, from 0, in the order they run.
+        psnr_db: peak is the largest magnitude of PyTorch's output.
+        relative_error: the largest difference over that magnitude.
+        rounded_psnr_db: of torch with the same rounding, against float32: what the recipe alone does.
+        departs: the first block of its network that is clearly further off than its rounding explains.
+    """
+
+    network: str
+    block: str
+    place: int
+    psnr_db: float
+    relative_error: float
+    rounded_psnr_db: float | None = None
+    departs: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
-    """What validation measured: rows, the runtime and machine that ran it, how many prompts it drew and in how many seconds."""
+    """What validation measured.
+
+    Args:
+        bundle: its folder.
+        target: with the precision, as the user writes it: trt-fp8.
+        runtime: that ran it.
+        machine: on which.
+        prompts: how many were drawn.
+        rows: one of each metric and component.
+        seconds: the drawing took.
+        pictures: one of each drawn prompt.
+        blocks: of the first prompt, in the order they run.
+        unchecked: a sentence on each thing that could not be checked here.
+    """
 
     bundle: str
     target: str
@@ -81,8 +145,17 @@ class Report:
     prompts: int
     rows: tuple[Measurement, ...]
     seconds: float = 0.0
+    pictures: tuple[PictureRow, ...] = ()
+    blocks: tuple[BlockError, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all gates together: one that is not met outweighs one that is not decided."""
+        verdicts = {row.verdict for row in self.rows}
+        return "not met" if "not met" in verdicts else "not decided" if "not decided" in verdicts else "met"
 
     @property
     def passed(self) -> bool:
-        """True when no gate failed."""
-        return all(row.passed is not False for row in self.rows)
+        """True when every gate is met."""
+        return self.verdict == "met"
