@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 
 import sprint_export
-from sprint_export.students.sprint_tiny.adherence import detect_scene
-from sprint_export.validate.images import ssim_images
 
 
 def main(request: Path) -> None:
-    """Draw with every bundle and look at the pictures once with each library that validation needs."""
+    """Draw with every bundle."""
     wanted = json.loads(request.read_text("utf-8"))
     pictures: dict[str, Any] = {}
     descriptions = {}
@@ -29,8 +27,6 @@ def main(request: Path) -> None:
         pipeline = sprint_export.open_bundle(folder)
         pictures[folder] = pipeline(wanted["prompts"], seed=0)
         descriptions[folder] = pipeline.description
-        assert ssim_images(pictures[folder], pictures[folder]).min() > 1 - 1e-9
-        detect_scene(pictures[folder][0])
     np.savez(wanted["out"], *pictures.values())
     versions = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
     print(json.dumps({"descriptions": descriptions, "versions": versions, "torch": "torch" in sys.modules}))

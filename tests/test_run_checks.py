@@ -68,7 +68,7 @@ def test_checks_load_no_library(tmp_path: Path) -> None:
         ("coreai-int8", "coreai", r"coreai is not installed; run: pip install 'sprint-export\[coreai\]'"),
         ("openvino-int8", "openvino", r"openvino is not installed; run: pip install 'sprint-export\[openvino\]'"),
         ("onnx-int8", "onnxruntime", "the bundle could not be validated: onnx cannot run here: onnxruntime is not installed"),
-        ("onnx-int8", "skimage", "skimage is not installed; run: pip install sprint-export"),
+        ("onnx-int8", "skimage", "skimage is not installed; run: pip install 'sprint-export[export]'"),
     ],
 )
 def test_what_a_run_needs_is_asked_for_first(target: str, module: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

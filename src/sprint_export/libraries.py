@@ -9,6 +9,7 @@ import io
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from types import ModuleType
@@ -23,6 +24,7 @@ IMPORTED_AS = {  # distributions whose import name is another
     "cuda-python": "cuda",
     "coreai-core": "coreai",
     "nvidia-modelopt": "modelopt",
+    "mlcommons-loadgen": "mlperf_loadgen",
 }
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^;]*(;.*?extra == ['\"](?P<extra>[\w-]+)['\"])?")
 _GROUPS = ("all", "dev", "peers")  # extras that are made of others, or not for users
@@ -33,7 +35,7 @@ EXPORTING = ("torch", "diffusers", "transformers", "safetensors", "accelerate", 
 EXPORTING_SPACE, DRAWING_SPACE = 1_570_000_000, 340_000_000
 DRAWING = ("numpy", "tokenizers")  # to open a bundle
 SEARCHING = ("matplotlib",)  # to draw what a search for a recipe measured
-REPORTING = ("PIL", "skimage", "scipy")  # to validate one
+REPORTING = ("PIL", "skimage", "scipy", "jinja2")  # to validate one beside PyTorch
 
 
 @cache
@@ -57,12 +59,13 @@ def list_extras() -> dict[str, tuple[str, ...]]:
 
 
 def name_install(modules: Iterable[str]) -> str:
-    """What to give to pip for libraries that are missing: the one extra that brings them, else all."""
+    """What to give to pip for libraries that are missing: the extra that brings them and least else, or all."""
     wanted = [list_extras().get(module.partition(".")[0], ("all",)) for module in modules]
     if not any(wanted):
         return PACKAGE
     shared = set.intersection(*(set(extras) for extras in wanted if extras))
-    return f"'{PACKAGE}[{min(shared) if shared else 'all'}]'"
+    sizes = Counter(extra for extras in list_extras().values() for extra in extras)
+    return f"'{PACKAGE}[{min(shared, key=lambda extra: (sizes[extra], extra)) if shared else 'all'}]'"
 
 
 def is_installed(module: str) -> bool:

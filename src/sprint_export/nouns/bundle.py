@@ -10,6 +10,7 @@ from sprint_export.nouns.chain import Chain
 from sprint_export.nouns.recipe import Decision, QuantizedLayer, Recipe
 from sprint_export.nouns.student import PromptPlan, StepPlan, TensorSpec
 from sprint_export.nouns.target import Options
+from sprint_export.strict_json import hash_json
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,9 @@ class Bundle:
     def is_packed(self) -> bool:
         """Whether it holds what ships alone: no layers, no recipe, nothing that only validation reads."""
         return any(artifact.kind == "licence" for artifact in self.artifacts)
+
+    @property
+    def identity(self) -> str:
+        """sha256 of its key and of every file that no device has a part in: equal for copies, and where engines were added."""
+        files = sorted((a.path, a.sha256) for a in self.artifacts if a.device is None and a.kind != "app")
+        return hash_json({"key": self.key, "files": files})
