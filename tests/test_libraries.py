@@ -33,7 +33,7 @@ from tests.tree import ROOT
         (["ml_dtypes", "tensorrt_rtx"], "'sprint-export[trt]'"),
         (["PIL"], "sprint-export"),
         (["scipy"], "'sprint-export[export]'"),
-        (["jinja2"], "'sprint-export[report]'"),
+        (["mlperf_loadgen"], "'sprint-export[latency]'"),
         (["huggingface_hub"], "'sprint-export[hub]'"),
         (["huggingface_hub", "torch"], "'sprint-export[export]'"),
         (["PIL", "torch"], "'sprint-export[export]'"),
@@ -46,7 +46,7 @@ def test_the_extra_that_brings_what_is_missing_is_named(modules: list[str], inst
 
 def test_every_declared_library_is_found_by_its_import_name() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    names = ("export", "trt", "coreml", "coreai", "openvino", "openvino-int4", "hub", "serve", "report", "metrics", "latency")
+    names = ("export", "trt", "coreml", "coreai", "openvino", "openvino-int4", "hub", "serve", "metrics", "latency")
     wanted = [*project["dependencies"], *(line for name in names for line in project["optional-dependencies"][name])]
     assert len(list_extras()) == len({re.split(r"[^\w.-]", line)[0].lower() for line in wanted})
     missing = [module for module in list_extras() if not is_installed(module)]
