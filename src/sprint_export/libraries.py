@@ -33,7 +33,7 @@ EXPORTING = ("torch", "diffusers", "transformers", "safetensors", "accelerate", 
 EXPORTING_SPACE, DRAWING_SPACE = 1_570_000_000, 340_000_000
 DRAWING = ("numpy", "tokenizers")  # to open a bundle
 SEARCHING = ("matplotlib",)  # to draw what a search for a recipe measured
-REPORTING = ("PIL", "skimage", "scipy")  # to validate one
+REPORTING = ("PIL", "jinja2", "skimage", "scipy")  # to validate one
 
 
 @cache
