@@ -80,6 +80,7 @@ def tree(checkout: Path) -> list[str]:
     data += [checkout / "students/prompts.txt", *(checkout / "students").glob("*/recipes/*.toml")]
     data += [*(checkout / "students/words_tokenizer").glob("*.json"), *(checkout / "students/chat_tokenizer").iterdir()]
     data += [*(checkout / "runtimes/javascript").glob("**/*.*")]
+    data += [path for path in (checkout / "validate/page").rglob("*") if path.suffix in (".css", ".html", ".js")]
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
     return sorted([*modules, *named, "sprint_export/py.typed", "sprint_export/app.schema.json"])
 
