@@ -21,8 +21,9 @@ from sprint_export.session import OneAtATime, Parts, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from sprint_export.nouns.target import Target
     from sprint_export.session import Session
 
 
@@ -63,12 +64,10 @@ def choose_runtime(bundle: Bundle, runtime: str | None, provider: str | None = N
         InputError: the target has no such runtime or provider. RefusedError: the target's graphs are in no form for the provider.
         MachineError: the runtime, or none of them, can run here.
     """
-    names = load_target(bundle.target).runtimes
-    if runtime is not None and runtime not in names:
-        raise unknown_choice(f"runtime for a {bundle.target} bundle:", runtime, names)
-    runtimes = [load_runtime(name) for name in ((runtime,) if runtime else names)]
-    if provider is not None:
-        runtimes = _put_on(bundle, runtimes, provider)
+    target = load_target(bundle.target)
+    if runtime is not None and runtime not in target.runtimes:
+        raise unknown_choice(f"runtime for a {bundle.target} bundle:", runtime, target.runtimes)
+    runtimes = list_runtimes(target, bundle.precision, provider, runtime)
     reasons = {each: _refuse(bundle, each) for each in runtimes}
     chosen = next((each for each, reason in reasons.items() if reason is None), None)
     if chosen is None:
@@ -76,14 +75,21 @@ def choose_runtime(bundle: Bundle, runtime: str | None, provider: str | None = N
     return chosen
 
 
-def _put_on(bundle: Bundle, runtimes: Sequence[Runtime], provider: str) -> list[Runtime]:
-    """Those that have a provider of that name, on it."""
+def list_runtimes(target: Target, precision: str, provider: str | None = None, runtime: str | None = None) -> list[Runtime]:
+    """The runtimes of a target, or the one that was asked for; with a provider those that have it, on it.
+
+    Raises:
+        InputError: none of them has such a provider. RefusedError: the precision's graphs are in no form for it.
+    """
+    runtimes = [load_runtime(name) for name in ((runtime,) if runtime else target.runtimes)]
+    if provider is None:
+        return runtimes
     choices = {name for each in runtimes for name in each.list_providers()}
     if not choices:
         runtimes[0].on(provider)
     if provider not in choices:
-        raise unknown_choice(f"provider for a {bundle.target} bundle:", provider, choices)
-    reason = load_target(bundle.target).refuse_provider(bundle.precision, provider)
+        raise unknown_choice(f"provider for a {target.name} bundle:", provider, choices)
+    reason = target.refuse_provider(precision, provider)
     if reason is not None:
         raise RefusedError(reason)
     return [each.on(provider) for each in runtimes if provider in each.list_providers()]

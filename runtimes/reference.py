@@ -69,7 +69,11 @@ class Drawing:
 
 
 def add_reference(
-    bundle: Bundle, prompt: str | None = None, progress: Progress = quiet, say: Callable[[str], None] = lambda text: None
+    bundle: Bundle,
+    prompt: str | None = None,
+    progress: Progress = quiet,
+    say: Callable[[str], None] = lambda text: None,
+    provider: str | None = None,
 ) -> Bundle:
     """The bundle with `reference/`; as it is where it has one, cannot draw, or nothing here can run it, which is said.
 
@@ -78,6 +82,7 @@ def add_reference(
         prompt: default: PROMPT.
         progress: is told (step, done, total).
         say: is told why nothing was drawn.
+        provider: as in `open_bundle`.
 
     Raises:
         MachineError: the disk is full.
@@ -85,7 +90,7 @@ def add_reference(
     if find_file(bundle, REFERENCE) is not None or bundle.chain.list_missing([record.role for record in bundle.components]):
         return bundle
     try:
-        drawings = list(track_drawings(bundle, prompt or PROMPT, None, progress))
+        drawings = list(track_drawings(bundle, prompt or PROMPT, None, progress, provider))
     except SprintExportError as error:
         say(f"no reference picture was drawn: {error}")
         return bundle
@@ -94,7 +99,9 @@ def add_reference(
     return write_app(bundle)
 
 
-def track_drawings(bundle: Bundle, prompt: str, runtime: str | None, progress: Progress = quiet) -> Iterator[Drawing]:
+def track_drawings(
+    bundle: Bundle, prompt: str, runtime: str | None, progress: Progress = quiet, provider: str | None = None
+) -> Iterator[Drawing]:
     """A drawing for each step count that has one.
 
     Raises:
@@ -102,7 +109,7 @@ def track_drawings(bundle: Bundle, prompt: str, runtime: str | None, progress: P
     """
     is_cheap = is_small(bundle)
     counts = bundle.plan.counts if bundle.plan.counts and is_cheap else (bundle.plan.steps,)
-    pipeline = open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time=not is_cheap)
+    pipeline = open_pipeline(bundle, choose_runtime(bundle, runtime, provider), one_at_a_time=not is_cheap)
     for steps in track(counts, DRAWING, progress):
         yield draw_steps(pipeline, prompt, steps)
 

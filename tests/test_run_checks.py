@@ -39,6 +39,8 @@ def check(student: str | Path | Student = "sprint-tiny", target: str = "onnx-int
         ({"gates": ("psnr>=30",)}, r"unknown gate metric 'psnr'; .*Did you mean 'psnr_db'\?"),
         ({"gates": ("engine_mb<=1",)}, "gate metric 'engine_mb': onnx bundles have no such row"),
         ({"gates": ("ssim>=1",), "validate": False}, "gate 'ssim>=1' is held by the validation, which --no-validate leaves out"),
+        ({"provider": "cpu", "validate": False}, "provider 'cpu' is for the check, which --no-validate leaves out"),
+        ({"provider": "gpu"}, "unknown provider for a "),
         ({"gates": ("ssim>=1",), "components": ROLES[:1]}, "needs all networks; leave --gate or --component out"),
         ({"recipe": "auto", "gates": ("psnr_db<=9",)}, "--recipe auto needs a gate from below, found 'psnr_db<=9'"),
         ({"recipe": "fats"}, r"unknown recipe 'fats'; .*Did you mean 'fast'\?"),

@@ -107,7 +107,7 @@ def refuse_provider(name: str, ort: Any) -> str | None:
     return f"{found}; for {name}: {provider.install}"
 
 
-def add_provider(name: str, ort: Any, options: Any) -> list[str]:
+def add_provider(name: str, ort: Any, options: Any) -> list[str | tuple[str, dict[str, str]]]:
     """Give a provider to a session's options, and what has to be loaded before it; the list of providers to open it with.
 
     Args:
@@ -123,7 +123,8 @@ def add_provider(name: str, ort: Any, options: Any) -> list[str]:
         if name == "cuda" and hasattr(ort, "preload_dlls"):
             with hush():  # of nvidia's packages, where those are installed; it prints what it does not find
                 ort.preload_dlls()
-        return list(dict.fromkeys([provider.library, PROVIDERS[CPU].library]))
+        names = dict.fromkeys([provider.library, PROVIDERS[CPU].library])
+        return [(each, {"use_tf32": "0"}) if each == PROVIDERS["cuda"].library else each for each in names]
     assert provider.plugin is not None, "refuse_provider would have said so"
     options.add_provider_for_devices(_find_devices(provider, provider.plugin, ort)[:1], {})
     return []

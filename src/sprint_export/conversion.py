@@ -260,6 +260,7 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
             from sprint_export.validate import validate_bundle
 
             asked: dict[str, Any] = {"count": order.count, "budget": order.budget, "gates": checked.gates}
+            asked["provider"] = order.provider
             validate_bundle(bundle, student, progress=progress, compute=loaded.compute, **asked)
         else:
             if order.validate:
@@ -291,13 +292,13 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
         say(f"{out} was made from the same inputs; nothing to do but validate it")
         discard_work(find_work_folder(out), key)
         present = build_bundle(present, deployment.device.name, deployment.options, progress)
-        return add_reference(present, _find_example(student), progress, say)
+        return add_reference(present, _find_example(student), progress, say, order.provider)
     if holds_anything(out) and not order.overwrite:
         raise InputError(f"{out} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(student, deployment, out, progress, say)
     bundle = add_frontier(bundle, frontier)
     bundle = build_bundle(bundle, deployment.device.name, progress=progress)
-    bundle = add_reference(bundle, _find_example(student), progress, say)
+    bundle = add_reference(bundle, _find_example(student), progress, say, order.provider)
     return publish_bundle(bundle, out)
 
 

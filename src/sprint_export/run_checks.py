@@ -146,6 +146,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     least = find_psnr_gate(gates, deployment.offer.scheme) if recipe == AUTO else 0.0
     is_validated = order.validate and is_whole
     _check_libraries(deployment, is_validated, is_searched)
+    _check_provider(order, deployment)
     if isinstance(deployment.target, BuiltTarget):
         deployment.target.check_builder(deployment.device, str(options["builder"]))
     return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated)
@@ -238,6 +239,19 @@ def _check_libraries(deployment: Deployment, is_validated: bool, is_searched: bo
                 + "; ".join(f"{name} cannot run here: {reason}" for name, reason in reasons.items())
                 + ", or leave the validation out with --no-validate"
             )
+
+
+def _check_provider(order: Order, deployment: Deployment) -> None:
+    """Refuse a provider that the check could not run the graphs on."""
+    if order.provider is None:
+        return
+    from sprint_export.runtimes.open import list_runtimes
+
+    if not order.validate:
+        raise InputError(f"provider {order.provider!r} is for the check, which --no-validate leaves out; give one of them")
+    reasons = [each.can_run() for each in list_runtimes(deployment.target, deployment.precision, order.provider)]
+    if all(reasons):
+        raise MachineError("; ".join(map(str, reasons)))
 
 
 def check_report_gates(

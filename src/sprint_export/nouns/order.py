@@ -142,6 +142,12 @@ class Order:
             "Draw as many pictures as fit into 90s, 10m or 1h, at least 4; default 3m above 128 px.", panel=VALIDATION
         ),
     )
+    provider: str | None = field(
+        default=None,
+        metadata=resolved(
+            "What the runtime's library runs graphs on for the check; see: list providers. Default: the CPU.", panel=VALIDATION
+        ),
+    )
     validate: bool = field(
         default=True, metadata=resolved("Leave the validation out.", bool, VALIDATION, flags=("--no-validate",))
     )

@@ -69,10 +69,12 @@ class FakeOrt:
             if name in self.registered
         ]
 
-    def InferenceSession(self, graph: str, options: FakeOptions, providers: list[str], enable_fallback: int) -> FakeSession:  # noqa: N802  # the library's name
+    def InferenceSession(self, graph: str, options: FakeOptions, providers: list[Any], enable_fallback: int) -> FakeSession:  # noqa: N802  # the library's name
         """A session on what was asked for, or without it where that is broken."""
         assert enable_fallback == 0, "a newer version says why it fails in place of falling back"
-        asked = [*(device.ep_name for device in options.devices), *providers] or ["CPUExecutionProvider"]
+        self.asked = providers
+        named = [each[0] if isinstance(each, tuple) else each for each in providers]
+        asked = [*(device.ep_name for device in options.devices), *named] or ["CPUExecutionProvider"]
         if any(name in self.broken for name in asked):
             print(f"EP Error no adapter when using {asked}")
         found = [name for name in asked if name not in self.broken]

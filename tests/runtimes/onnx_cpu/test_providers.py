@@ -68,6 +68,7 @@ def test_a_session_on_a_provider_says_that_every_node_ran_there(tmp_path: Path, 
     (found,) = list_findings(session)
     assert (found.metric, found.value, found.note) == ("nodes_on_cpu", 0, "of 2 that cuda was to run")
     assert ort.opened[0].has_fallback is False
+    assert ort.asked == [(CUDA, {"use_tf32": "0"}), PLAIN], "float32 is float32 there too"
     assert not Path(ort.opened[0].options.profile_file_prefix).parent.exists(), "the profile is gone"
     session.run(ONES)  # profiled once
 
