@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from sprint_export.clear_errors import find_free_memory
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, MachineError, RefusedError
 from sprint_export.export.bundle import (
@@ -25,6 +29,7 @@ from sprint_export.registry import load_target
 from sprint_export.work_folder import claim_bundle
 
 WRITE_ADVICE = "engines are built into the bundle; copy it to where you can write"
+HELD, BESIDE = 1.6, 500_000_000  # a builder's memory: times the weights (5.1 GB of 3.2), and bytes of its own
 NONE: Options = MappingProxyType({})
 
 
@@ -58,9 +63,16 @@ def _build_claimed(bundle: Bundle, device_name: str | None, options: Options, pr
     builder = choose_builder(bundle, device, options)
     if not isinstance(target, BuiltTarget):
         return write_app(bundle)
-    for i, record in enumerate(bundle.components):
-        progress(Step("building", f"{record.role} for {device.name}"), i, len(bundle.components))
-        bundle = _build_component(bundle, target, record.role, device, builder)
+    missing = []
+    for record in bundle.components:
+        present = find_artifact(bundle, record.role, "engine", device.name)
+        if present is not None and present.format == builder:
+            continue
+        files = _find_alike(bundle, record.role, device, builder)
+        bundle = _add_files(bundle, files)
+        missing += [] if files else [record.role]
+    if missing:
+        bundle = _build_missing(_note_builder(bundle, builder, target.find_version(builder)), missing, device, progress, builder)
     progress(Step("building", f"for {device.name}"), len(bundle.components), len(bundle.components))
     return replace(write_app(bundle), device=device.name)
 
@@ -79,20 +91,61 @@ def choose_builder(bundle: Bundle, device: Device, options: Options) -> str:
     return str(complete_options(target, bundle.precision, device, {**bundle.options, **options}).get("builder", ""))
 
 
-def _build_component(bundle: Bundle, target: BuiltTarget, role: str, device: Device, builder: str) -> Bundle:
-    """The bundle with the component's engine, its manifest written: a killed run keeps what it built."""
-    present = find_artifact(bundle, role, "engine", device.name)
-    if present is not None and present.format == builder:
-        return bundle
-    files = _find_alike(bundle, role, device, builder)
-    if not files:
+def _build_missing(bundle: Bundle, roles: list[str], device: Device, progress: Progress, builder: str) -> Bundle:
+    """The bundle with these networks' engines, side by side where processors and memory allow.
+
+    Each is written down when it is there: a killed run keeps what it built.
+    """
+    target, total = load_target(bundle.target), len(bundle.components)
+    assert isinstance(target, BuiltTarget)
+
+    def build(role: str) -> list[Artifact]:
         graph = find_artifact(bundle, role, "graph")
         assert graph is not None
-        bundle = _note_builder(bundle, builder, target.find_version(builder))
         built = target.build(locate(bundle, graph.path), device, builder, lambda message: None)
-        files = [
-            replace(make_artifact(bundle.folder, path, role, kind, builder), device=device.name) for kind, path in built.items()
-        ]
+        files = [make_artifact(bundle.folder, path, role, kind, builder) for kind, path in built.items()]
+        return [replace(each, device=device.name) for each in files]
+
+    sizes = [_weigh(bundle, role) for role in roles]
+    found, waiting = bundle, list(roles)
+    with ThreadPoolExecutor(count_at_once(sizes, os.cpu_count() or 1, find_free_memory())) as threads:
+        builds = {threads.submit(build, role): role for role in roles}
+        progress(Step("building", f"{', '.join(waiting)} for {device.name}"), total - len(waiting), total)
+        try:
+            for done in as_completed(builds):
+                waiting.remove(builds[done])
+                found = _add_files(found, done.result())
+                if waiting:
+                    progress(Step("building", f"{', '.join(waiting)} for {device.name}"), total - len(waiting), total)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def count_at_once(sizes: Sequence[int], processors: int, available: int | None) -> int:
+    """How many engines are built side by side.
+
+    Args:
+        sizes: bytes of each network's weights.
+        processors: of the machine; a builder keeps one busy and, where it copies weights, a second.
+        available: bytes of memory; None: not known, so one.
+    """
+    if available is None:
+        return 1
+    largest = sorted(sizes, reverse=True)
+    fitting = [n for n in range(2, len(sizes) + 1) if sum(size * HELD + BESIDE for size in largest[:n]) <= available]
+    return max(1, min(processors // 2, max(fitting, default=1)))
+
+
+def _weigh(bundle: Bundle, role: str) -> int:
+    return sum(each.bytes for each in bundle.artifacts if each.role == role and each.kind in ("graph", "weights"))
+
+
+def _add_files(bundle: Bundle, files: list[Artifact]) -> Bundle:
+    """The bundle with these files, in its manifest too."""
+    if not files:
+        return bundle
     bundle = add_artifacts(bundle, files)
     write_bundle(bundle)
     return bundle

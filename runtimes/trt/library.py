@@ -1,6 +1,7 @@
 """TensorRT as a library: which package a builder is, and the process's one logger.
 
-TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others.
+TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others. It tells it what happens
+in the thread that builds or loads, so builds in several threads are told apart.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 BUILDERS = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}  # name -> library
-LOG_LOCK = threading.Lock()  # one logger, so one build or load at a time
 
 
 def check_library(builder: str) -> None:
@@ -54,19 +54,23 @@ def find_version(builder: str) -> str:
 
 @cache
 def open_log(trt: ModuleType) -> Any:
-    """The process's one logger, keeping errors and the kernel table of the build under way.
-
-    TensorRT keeps the first logger it sees for as long as any of its objects lives and ignores all others.
-    """
+    """The process's one logger, keeping errors and the kernel table of the build under way in each thread."""
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]  # known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.clear()
+            self._own = threading.local()
 
         def clear(self) -> None:
-            self.errors: list[str] = []
-            self.tables: list[str] = []
+            self._own.errors, self._own.tables = [], []
+
+        @property
+        def errors(self) -> list[str]:
+            return getattr(self._own, "errors", [])
+
+        @property
+        def tables(self) -> list[str]:
+            return getattr(self._own, "tables", [])
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):

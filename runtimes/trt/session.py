@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.libraries import require
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.runtimes.trt.library import LOG_LOCK, join_messages, open_log
+from sprint_export.runtimes.trt.library import join_messages, open_log
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,9 +33,8 @@ class EngineSession:
         self._cuda, self._inputs, self._outputs = cuda, inputs, outputs
         self._log = log = open_log(trt)
         self._runtime = trt.Runtime(log)
-        with LOG_LOCK:
-            log.clear()
-            self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
+        log.clear()
+        self._engine = self._runtime.deserialize_cuda_engine(engine.read_bytes())
         if self._engine is None:
             raise MachineError(
                 f"{engine.name} cannot be loaded: {join_messages(log.errors)}; it is tied to a GPU "

@@ -29,7 +29,6 @@ from sprint_export.runtimes.trt.compiling import compile_graph
 from sprint_export.runtimes.trt.gpus import find_gpus
 from sprint_export.runtimes.trt.library import (
     BUILDERS,
-    LOG_LOCK,
     check_library,
     find_version,
     load_library,
@@ -139,7 +138,7 @@ class TrtTarget(BuiltTarget):
             write_text(paths["kernels"], _find_table(log, graph))  # before the engine: where there is one, there is its table
 
         advice = "make room or change its permissions, then build again"
-        with LOG_LOCK, clear_disk_errors(paths["engine"], advice, MachineError):
+        with clear_disk_errors(paths["engine"], advice, MachineError):
             write_whole(paths["engine"], write)
         size = paths["engine"].stat().st_size
         tell(f"built {paths['engine'].name}, {size / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")

@@ -23,7 +23,8 @@ from sprint_export.nouns.target import BuiltTarget, OptionValue, Target
 from sprint_export.options import complete_options, list_options
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import list_members, load_target
-from sprint_export.runtimes import build_bundle, open_bundle
+from sprint_export.runtimes import build_bundle, engines, open_bundle
+from sprint_export.runtimes.engines import count_at_once
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.runtimes.trt import runtime as trt_runtime
 from sprint_export.runtimes.trt.runtime import TensorRT
@@ -257,6 +258,31 @@ def test_a_device_of_the_same_capability_shares_the_engine(int8: Path, tmp_path:
     assert engines["4070"] is not None
     assert engines["4090"] is not None
     assert engines["4070"].path == engines["4090"].path == "vae_decoder/model.sm89.engine"
+
+
+def test_engines_built_side_by_side_are_those_built_one_by_one(
+    fp8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for count in (1, 3):
+        folder = copy_bundle(fp8, tmp_path / str(count))
+        monkeypatch.setattr(engines, "count_at_once", lambda *_, count=count: count)
+        built = build_bundle(folder, "rtx-5090")
+        made = [a for a in built.artifacts if a.device == "rtx-5090"]
+        assert {a.kind for a in made} == {"engine", "kernels"}
+        digests.append({a.path: a.sha256 for a in made})
+    assert len(digests[0]) == 2 * len(ROLES)
+    assert digests[0] == digests[1]
+    assert read_bundle(folder).artifacts == built.artifacts, "its manifest names them"
+
+
+def test_as_many_engines_are_built_at_once_as_processors_and_memory_allow() -> None:
+    sizes = [3_200_000_000, 600_000_000, 300_000_000]
+    assert count_at_once(sizes, 2, 24 << 30) == 1, "a builder has use for two"
+    assert count_at_once(sizes, 4, 24 << 30) == 2
+    assert count_at_once(sizes, 16, 24 << 30) == 3
+    assert count_at_once(sizes, 16, 7_200_000_000) == 2
+    assert count_at_once(sizes, 16, 1 << 30) == count_at_once(sizes, 16, None) == count_at_once([1], 16, 1) == 1
 
 
 def test_an_engine_that_is_there_is_not_built_again(int8: Path, monkeypatch: pytest.MonkeyPatch) -> None:

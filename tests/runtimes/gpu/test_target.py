@@ -86,16 +86,15 @@ def test_it_computes_what_the_float32_form_does(precision: str, tmp_path: Path) 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_tensorrts_parser_reads_it_strongly_typed(precision: str, tmp_path: Path) -> None:
     trt: Any = pytest.importorskip("tensorrt_rtx")
-    from sprint_export.runtimes.trt.library import LOG_LOCK, open_log
+    from sprint_export.runtimes.trt.library import open_log
 
     write(quantize_small(precision, "fp16", 0, target="gpu"), tmp_path)
-    with LOG_LOCK:
-        log = open_log(trt)
-        builder = trt.Builder(log)
-        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = trt.OnnxParser(network, log)
-        done = parser.parse_from_file(str(tmp_path / "model.onnx"))
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    log = open_log(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    done = parser.parse_from_file(str(tmp_path / "model.onnx"))
+    errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
     assert done and not errors, errors
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     halves = [layer for layer in layers if layer.type == trt.LayerType.CONVOLUTION and layer.get_output(0).dtype == trt.float16]
