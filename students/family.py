@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
+PICTURES_INSTEAD = "let that program draw, and give the folder of its pictures"
+
+
 @dataclass
 class Reference:
     """Pictures uint8 [B, H, W, 3] and denoised states float32 [B, *latents]; seconds by role."""
@@ -165,6 +168,20 @@ class Family(Protocol):
     def replace_decoder(self, student: Student, folder: Path) -> Student:
         """A loaded student with the decoder of another folder; RefusedError where the family knows of no other."""
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
+
+    def open_stock(self, student: Student, folder: Path, has_networks: bool = True) -> Any:
+        """The stock pipeline over another program's folder of the same student, which may be quantized; nothing in it is executed.
+
+        Without networks it has a tokenizer and a scheduler alone.
+
+        Raises:
+            RefusedError: this is not done for the family. InputError: the stock classes refuse the folder.
+        """
+        raise RefusedError(f"students of {self.name} are not drawn from other programs' folders; {PICTURES_INSTEAD}")
+
+    def draw_stock(self, student: Student, pipeline: Any, draws: Draws) -> npt.NDArray[np.float32]:
+        """Pictures in [0, 1], float32 [B, H, W, 3], by a stock pipeline or one with its interface; RefusedError likewise."""
+        raise RefusedError(f"students of {self.name} are not drawn by other programs' pipelines; {PICTURES_INSTEAD}")
 
     def decode_own(self, student: Student, latents: npt.NDArray[np.float32], compute: Compute) -> npt.NDArray[np.uint8]:
         """Pictures of unit-variance latents by the decoder that another one took the place of, in PyTorch, float32."""

@@ -126,7 +126,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
     # A mistake in it, or a library it lacks, is said before anything is drawn.
     runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)
-    student = student or _load_source(bundle.source)
+    student = student or load_source(bundle.source)
     if student.fingerprint != bundle.fingerprint:
         raise InputError(
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
@@ -162,7 +162,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     return report
 
 
-def _load_source(source: str) -> Student:
+def load_source(source: str) -> Student:
     """The student a bundle names, where that is one of this package's own: a bundle may come from anywhere.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.parts import NO_PARTS, Parts
@@ -115,6 +115,16 @@ class SanaSprint(Family):
         from sprint_export.students.sana_sprint.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def open_stock(self, student: Student, folder: Path, has_networks: bool = True) -> Any:
+        from sprint_export.students.sana_sprint.stock_folder import open_stock
+
+        return open_stock(student, folder, has_networks)
+
+    def draw_stock(self, student: Student, pipeline: Any, draws: Draws) -> npt.NDArray[np.float32]:
+        from sprint_export.students.sana_sprint.stock_folder import draw_stock
+
+        return draw_stock(student, pipeline, draws)
 
     def replace_decoder(self, student: Student, folder: Path) -> Student:
         from sprint_export.students.sana_sprint.checkpoint import replace_decoder

@@ -70,7 +70,7 @@ def make_reference(student: Student, roles: Sequence[str] = tuple(FOLDERS), devi
         text_encoder=parts["text_encoder"],
         vae=parts["vae_decoder"],
         transformer=parts["transformer"],
-        scheduler=_make_scheduler(student.folder),
+        scheduler=make_scheduler(student.folder),
     )
 
 
@@ -145,7 +145,7 @@ def find_files(student: Student, role: str) -> tuple[Path, str] | None:
     return student.folder / name, stem
 
 
-def _make_scheduler(folder: Path | None) -> SCMScheduler:
+def make_scheduler(folder: Path | None) -> SCMScheduler:
     return SCMScheduler.from_config(SCHEDULER) if folder is None else SCMScheduler.from_pretrained(folder / "scheduler")
 
 
@@ -162,7 +162,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     stock = Stock(student, ("transformer", "vae_decoder", *((CONTROLNET,) if is_controlled else ())), draws.compute)
     pipeline = stock.pipeline
     if draws.times:
-        _give_times(pipeline.scheduler, draws.times)
+        give_times(pipeline.scheduler, draws.times)
     for role, network in stock.networks.items():
         stock.time(network, seconds.setdefault(role, []))
     pictures: list[npt.NDArray[np.uint8]] = []
@@ -173,7 +173,7 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     def draw(i: int) -> npt.NDArray[np.uint8]:
         embeds, mask, start = (stock.place.compute.place(value) for value in (*texts[i], torch.from_numpy(noise[0, i : i + 1])))
         steered = stock.steer({name: value[i : i + 1] for name, value in draws.inputs.items()})
-        with _given_noise(noise[1:, i : i + 1]), _keep_latents(pipeline.vae, latents), steered:
+        with given_noise(noise[1:, i : i + 1]), _keep_latents(pipeline.vae, latents), steered:
             image = pipeline(
                 prompt=None,
                 prompt_embeds=embeds,
@@ -219,7 +219,7 @@ def decode_own(student: Student, latents: npt.NDArray[np.float32], compute: Comp
     return np.concatenate(pictures)
 
 
-def _give_times(scheduler: Any, times: Sequence[float]) -> None:
+def give_times(scheduler: Any, times: Sequence[float]) -> None:
     """Have a scheduler take these flow times, whatever the pipeline asks: its own `timesteps` ends in a TypeError (0.39)."""
     stock, angles = scheduler.set_timesteps, [*map(find_trigflow_time, times), 0.0]
 
@@ -339,7 +339,7 @@ def _keep_latents(vae: Any, latents: list[npt.NDArray[np.float32]]) -> Iterator[
 
 
 @contextlib.contextmanager
-def _given_noise(later: npt.NDArray[np.float32]) -> Iterator[None]:
+def given_noise(later: npt.NDArray[np.float32]) -> Iterator[None]:
     """Make the scheduler use this noise for its later steps; it draws once more after the last, where it multiplies by 0."""
     draws = iter([*torch.from_numpy(later), None])
     original = scheduling_scm.randn_tensor

@@ -30,6 +30,7 @@ class TwinFlowSana(SanaSprint):
     schedules = {}  # noqa: RUF012 likewise
     completed_by = {}  # noqa: RUF012 likewise
     add_encoder, add_controlnet = Family.add_encoder, Family.add_controlnet  # which refuse
+    open_stock, draw_stock = Family.open_stock, Family.draw_stock  # likewise
 
     @property
     def recipes(self) -> Path:

@@ -1,0 +1,228 @@
+"""compare_entries: bundles and outputs of other programs beside stock PyTorch, in one table, one page and one JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sprint_export.bundle_files import MANIFEST
+from sprint_export.compute import CPU, Compute
+from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.errors import InputError
+from sprint_export.files import write_text
+from sprint_export.json_forms import to_json
+from sprint_export.noise import make_noise
+from sprint_export.nouns.report import Gate
+from sprint_export.nouns.student import Student
+from sprint_export.progress import Progress, quiet
+from sprint_export.students import load_student
+from sprint_export.students.family import Draws, load_family
+from sprint_export.validate.bundle import load_source
+from sprint_export.validate.comparing.comparison import FORMAT, Comparison, EntryResult
+from sprint_export.validate.comparing.drawing import Side, draw_sides
+from sprint_export.validate.comparing.entry import Entry, EntryKind, Setting, find_kind
+from sprint_export.validate.comparing.figures import PSNR, Measured, compare_pair, measure_entry
+from sprint_export.validate.comparing.ranking import check_asked, find_front, judge_entry, order_entries
+from sprint_export.validate.gates import read_gates
+from sprint_export.validate.machine import describe_machine
+from sprint_export.validate.reference_cache import recall_reference
+
+if TYPE_CHECKING:
+    from sprint_export.validate.comparing.drawing import UInt8
+
+JSON, PAGE = "comparison.json", "comparison.html"
+MOST_PICTURES = 64  # by default
+DEFAULT_STUDENT = "sprint-tiny"
+ADVICE = "choose another --out"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a comparison is asked for, beside its entries and their student.
+
+    Args:
+        prompts: default: the validation prompts that came with the student.
+        count: how many of them; default: all given, else at most 64.
+        seed: of the first picture.
+        steps: of the sampler; default: the first bundle's, else 1.
+        gates: that each entry has to meet.
+        rank_by: a metric.
+        compute: where PyTorch draws the reference.
+    """
+
+    prompts: Sequence[str] | None = None
+    count: int | None = None
+    seed: int = 0
+    steps: int | None = None
+    gates: Sequence[str | Gate] = ()
+    rank_by: str = PSNR
+    compute: Compute = CPU
+
+
+def compare_entries(
+    folders: Mapping[str, Path],
+    out: Path,
+    student: Student | None = None,
+    progress: Progress = quiet,
+    **asked: Any,
+) -> Comparison:
+    """Draw the same prompts and noise with every entry and with stock PyTorch; write comparison.json and comparison.html.
+
+    Args:
+        folders: by the name of the entry: bundles, folders of other programs, folders of pictures.
+        out: the folder for what is written; it is made.
+        student: unspecialized, whose stock pipeline is the reference; default: the first bundle's, where that is embedded or
+            `random:...`, else sprint-tiny.
+        progress: is told (step, done, total).
+        asked: fields of `Question`, by name.
+
+    Returns:
+        The entries, best first.
+
+    Raises:
+        InputError, BundleError: an entry is none, or does not fit the student, the prompts or the pictures.
+        MachineError: a library is missing, or the disk is full.
+    """
+    question = Question(**asked)
+    gates = read_gates(question.gates)
+    kinds = {name: find_kind(folder) for name, folder in folders.items()}
+    if not kinds:
+        raise InputError("nothing to compare; expected folders: bundles, other programs' folders, or folders of pictures")
+    bundles = [folder for name, folder in folders.items() if (folder / MANIFEST).is_file()]
+    student = student or _choose_student(bundles)
+    draws = make_draws(student, question, bundles)
+    first = recall_reference(student, draws.take([0]), progress)
+    own = load_family(student.family).plan_times(len(draws.noise))
+    setting = Setting(
+        student, draws.prompts, question.seed, draws.times or own, draws.guidance, (first.pictures.shape[1], first.pictures.shape[2])
+    )
+    entries = {name: kind.open(folders[name], setting) for name, kind in kinds.items()}
+    reference = recall_reference(student, draws, progress).pictures
+    sides = draw_sides(entries, setting, draws.noise, progress)
+    measured = {name: measure_entry(entries[name], sides[name], draws.prompts, reference) for name in entries}
+    check_asked([each.rows for each in measured.values()], gates)
+    results = _rank(folders, kinds, entries, sides, measured, (question, gates, draws.prompts))
+    comparison = Comparison(
+        student.source,
+        describe_machine() + ("" if question.compute.is_cpu else f"; {question.compute.description}"),
+        len(draws.noise),
+        question.seed,
+        tuple(draws.prompts),
+        question.rank_by,
+        results,
+        _list_unchecked(results),
+    )
+    write_comparison(out, comparison, reference, {name: np.stack(side.pictures) for name, side in sides.items()})
+    return comparison
+
+
+def _choose_student(bundles: Sequence[Path]) -> Student:
+    """The student that the first bundle names, else the default.
+
+    Raises:
+        InputError: it is one that only the user may name.
+    """
+    from sprint_export.export.bundle import read_bundle
+
+    return load_source(read_bundle(bundles[0], verify=False).source) if bundles else load_student(DEFAULT_STUDENT)
+
+
+def make_draws(student: Student, question: Question, bundles: Sequence[Path]) -> Draws:
+    """Prompts, noise, times and guidance: the first bundle's schedule, else the family's own.
+
+    Raises:
+        InputError: there are no prompts, or no such schedule.
+    """
+    from sprint_export.export.bundle import read_bundle
+
+    prompts = list(student.validation_prompts if question.prompts is None else question.prompts)
+    count = question.count or (MOST_PICTURES if question.prompts is None else len(prompts))
+    prompts = prompts[:count]
+    if not prompts:
+        raise InputError("no prompts to compare with; give --prompts FILE with one prompt a line")
+    family = load_family(student.family)
+    if bundles:
+        plan = read_bundle(bundles[0], verify=False).plan
+        times, guidance = tuple(plan.times[row] for row in plan.rows(question.steps)), plan.guidance
+    else:
+        times, guidance = family.plan_times(question.steps or 1), family.guidance
+    noise = make_noise(question.seed, len(times), len(prompts), student.latent_shape)
+    is_own = times == family.plan_times(len(times))
+    return Draws(prompts, noise, guidance, compute=question.compute, times=() if is_own else times)
+
+
+def _rank(
+    folders: Mapping[str, Path],
+    kinds: Mapping[str, EntryKind],
+    entries: Mapping[str, Entry],
+    sides: Mapping[str, Side],
+    measured: Mapping[str, Measured],
+    asked: tuple[Question, Sequence[Gate], Sequence[str]],
+) -> tuple[EntryResult, ...]:
+    """The entries, best first."""
+    question, gates, prompts = asked
+    rows = {name: each.rows for name, each in measured.items()}
+    order, front = order_entries(rows, question.rank_by), find_front(rows)
+    best = order[0]
+    results = []
+    for rank, name in enumerate(order, 1):
+        judged, verdict = judge_entry(rows[name], gates)
+        pair = () if name == best else compare_pair(measured[name], measured[best], (sides[name], sides[best]), prompts)
+        results.append(
+            EntryResult(
+                name,
+                kinds[name].title,
+                str(folders[name]),
+                entries[name].description,
+                rank,
+                judged,
+                pair,
+                tuple(sides[name].faults),
+                {metric: tuple(map(float, values)) for metric, values in measured[name].figures.items()},
+                verdict,
+                name in front,
+                entries[name].is_measured,
+            )
+        )
+    return tuple(results)
+
+
+def _list_unchecked(results: Sequence[EntryResult]) -> tuple[str, ...]:
+    """A sentence for each entry whose latency or size nobody measured."""
+    sentences = []
+    for each in results:
+        if not each.is_measured:
+            sentences.append(f"{each.name}: its pictures came as files; its latency and size are what its files say, if anything")
+    return tuple(sentences)
+
+
+def write_comparison(out: Path, comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> None:
+    """comparison.json and comparison.html; `pictures` [B, H, W, 3] by entry.
+
+    Raises:
+        InputError: they cannot be written there. MachineError: the disk is full.
+    """
+    from sprint_export.validate.comparing.page import render_page
+
+    with clear_disk_errors(out, ADVICE):
+        write_text(out / JSON, format_comparison(comparison))
+        write_text(out / PAGE, render_page(comparison, reference, pictures))
+
+
+def format_comparison(comparison: Comparison) -> str:
+    """The text of comparison.json; what is no number is null."""
+    return json.dumps(_clear({"format": FORMAT, **to_json(comparison)}), indent=1, allow_nan=False) + "\n"
+
+
+def _clear(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _clear(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clear(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
