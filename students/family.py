@@ -170,7 +170,7 @@ class Family(Protocol):
         raise RefusedError(f"--decoder: students of {self.name} have one decoder; leave --decoder out")
 
     def open_stock(self, student: Student, folder: Path, has_networks: bool = True) -> Any:
-        """The stock pipeline over another program's folder of the same student, which may be quantized; nothing in it is executed.
+        """The stock pipeline over another program's folder of the student, quantized or not; nothing in it is executed.
 
         Without networks it has a tokenizer and a scheduler alone.
 

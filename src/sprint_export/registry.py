@@ -24,7 +24,14 @@ KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "runtime": ("runtimes", "*/*.py"),
     "entry": ("validate.comparing.entries", "*.py"),
 }
-CONSTANTS = {"student": "FAMILY", "judge": "JUDGE", "scheme": "SCHEME", "target": "TARGET", "runtime": "RUNTIME", "entry": "ENTRY"}
+CONSTANTS = {
+    "student": "FAMILY",
+    "judge": "JUDGE",
+    "scheme": "SCHEME",
+    "target": "TARGET",
+    "runtime": "RUNTIME",
+    "entry": "ENTRY",
+}
 
 
 @cache

@@ -146,6 +146,7 @@ def find_files(student: Student, role: str) -> tuple[Path, str] | None:
 
 
 def make_scheduler(folder: Path | None) -> SCMScheduler:
+    """The folder's scheduler; of students without one the family's."""
     return SCMScheduler.from_config(SCHEDULER) if folder is None else SCMScheduler.from_pretrained(folder / "scheduler")
 
 

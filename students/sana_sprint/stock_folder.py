@@ -63,7 +63,9 @@ def _open_network(folder: Path, role: str) -> torch.nn.Module:
             network = CLASSES[role].from_pretrained(folder, use_safetensors=True, local_files_only=True, **named)
     except Exception as error:  # the stock classes and their quantizers raise all kinds
         said = " ".join(str(error).split())[:300]
-        raise InputError(f"{folder}: {CLASSES[role].__name__} cannot load it ({said}); expected safetensors and a config") from error
+        raise InputError(
+            f"{folder}: {CLASSES[role].__name__} cannot load it ({said}); expected safetensors and a config"
+        ) from error
     real: torch.nn.Module = network.eval()
     return real
 

@@ -100,7 +100,12 @@ def compare_entries(
     first = recall_reference(student, draws.take([0]), progress)
     own = load_family(student.family).plan_times(len(draws.noise))
     setting = Setting(
-        student, draws.prompts, question.seed, draws.times or own, draws.guidance, (first.pictures.shape[1], first.pictures.shape[2])
+        student,
+        draws.prompts,
+        question.seed,
+        draws.times or own,
+        draws.guidance,
+        (first.pictures.shape[1], first.pictures.shape[2]),
     )
     entries = {name: kind.open(folders[name], setting) for name, kind in kinds.items()}
     reference = recall_reference(student, draws, progress).pictures
@@ -203,16 +208,13 @@ def _list_unchecked(results: Sequence[EntryResult]) -> tuple[str, ...]:
 
 
 def write_comparison(out: Path, comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> None:
-    """comparison.json and comparison.html; `pictures` [B, H, W, 3] by entry.
+    """comparison.json; `pictures` [B, H, W, 3] by entry.
 
     Raises:
         InputError: they cannot be written there. MachineError: the disk is full.
     """
-    from sprint_export.validate.comparing.page import render_page
-
     with clear_disk_errors(out, ADVICE):
         write_text(out / JSON, format_comparison(comparison))
-        write_text(out / PAGE, render_page(comparison, reference, pictures))
 
 
 def format_comparison(comparison: Comparison) -> str:

@@ -13,6 +13,7 @@ from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.check import check
 from sprint_export.cli.checks import check_drawing
+from sprint_export.cli.compare import compare
 from sprint_export.cli.demo import demo
 from sprint_export.cli.pack import pack
 from sprint_export.cli.run import run
@@ -36,7 +37,7 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (inspect, run, check, validate, bench, build, pack, demo, serve, upload):
+    for verb in (inspect, run, check, validate, compare, bench, build, pack, demo, serve, upload):
         app.command()(verb)
 
 

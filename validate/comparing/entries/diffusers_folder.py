@@ -3,8 +3,8 @@
     model_index.json             names the family's own pipeline class
     <network>/config.json        quantization_config.quant_method: sdnq or torchao
 
-The family opens the networks with stock classes (`Family.open_stock`). Methods whose files are pickles, or that fetch code, are not
-opened; nothing of the folder is executed, and a link may not leave it.
+The family opens the networks with stock classes (`Family.open_stock`). Methods whose files are pickles, or that fetch code, are
+not opened; nothing of the folder is executed, and a link may not leave it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def check_tree(folder: Path) -> None:
     Raises:
         InputError: one does not, or is one.
     """
-    for path, status in list_tree(folder):
+    for path, _ in list_tree(folder):
         if not path.is_dir() or path.is_symlink():
             check_file(path, folder)
 

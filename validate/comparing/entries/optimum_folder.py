@@ -1,7 +1,7 @@
 """A folder of optimum-intel: OpenVINO IR in diffusers' layout, opened by its own pipeline class on the CPU.
 
-    model_index.json     `_class_name` is OV and the family's pipeline class
-    <network>/openvino_model.xml, .bin
+model_index.json     `_class_name` is OV and the family's pipeline class
+<network>/openvino_model.xml, .bin
 """
 
 from __future__ import annotations

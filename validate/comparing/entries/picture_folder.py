@@ -152,8 +152,8 @@ def _check_said(folder: Path, said: Said, setting: Setting) -> None:
     wanted = setting.prompts
     if len(said.prompts) < len(wanted):
         raise InputError(
-            f"{folder / said.file} has {len(said.prompts)} prompts, this comparison {len(wanted)}; draw the rest, or compare fewer: "
-            f"--count {max(1, len(said.prompts))}"
+            f"{folder / said.file} has {len(said.prompts)} prompts, this comparison {len(wanted)}; draw the rest, or compare "
+            f"fewer: --count {max(1, len(said.prompts))}"
         )
     for i, (found, prompt) in enumerate(zip(said.prompts, wanted, strict=False)):
         if found != prompt.strip():
@@ -220,8 +220,8 @@ def check_picture(path: Path, pixels: tuple[int, int]) -> None:
         raise InputError(f"{path} is a damaged picture ({error}); expected a whole one of {width} x {height} pixels") from error
     if found != (width, height):
         raise InputError(
-            f"{path} has {found[0]} x {found[1]} pixels, the reference {width} x {height}: expected pictures of the student's own "
-            "size; a resized one cannot be compared pixel by pixel"
+            f"{path} has {found[0]} x {found[1]} pixels, the reference {width} x {height}: expected pictures of the student's "
+            "own size; a resized one cannot be compared pixel by pixel"
         )
 
 

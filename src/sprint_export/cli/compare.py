@@ -1,0 +1,112 @@
+"""The verb `compare`: several bundles, and outputs of other programs, beside stock PyTorch on the same prompts and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sprint_export.cli import options as o
+from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
+from sprint_export.cli.signature import takes_options
+from sprint_export.compute import check_compute, choose_compute
+from sprint_export.errors import InputError
+from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+
+if TYPE_CHECKING:
+    from sprint_export.validate.comparing.comparison import Comparison
+
+OUT = Path("comparison")
+Entries = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]FOLDER...",
+        help="Bundles, diffusers folders (SDNQ, torchao), optimum-intel folders, or folders of pictures with their prompts.",
+    ),
+]
+
+
+@takes_options(*o.pick_options("variant", "gates", "count", "compute"))
+def compare(
+    entries: Entries,
+    student: Annotated[
+        str | None,
+        typer.Option(help="Whose stock PyTorch is the reference. Default: the first bundle's, where that is embedded."),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first prompt's noise; prompt i has this plus i.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, max=4, help="Of the sampler. Default: the first bundle's, else 1.")] = None,
+    rank_by: Annotated[str, typer.Option(help="A metric of the table.")] = "psnr_db",
+    out: Annotated[Path, typer.Option(help="The folder for comparison.html and comparison.json.")] = OUT,
+    as_json: o.Json = False,
+    *,
+    variant: str | None,
+    gates: list[str] | None,
+    **asked: Any,
+) -> None:
+    """Rank bundles and other programs' outputs on the same prompts and noise: quality, latency, size; pictures side by side."""
+    from sprint_export.run_checks import load_libraries
+    from sprint_export.students.source import check_source
+    from sprint_export.validate.gates import read_gates
+
+    folders = name_entries(entries)
+    demands, given = read_gates(gates or []), o.read_prompts(prompts)
+    check_compute(asked["compute"])
+    if student is not None:
+        check_source(student)
+    check_installed((*EXPORTING, *DRAWING, *REPORTING))
+    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
+        load_libraries(progress)
+        from sprint_export.students import load_student
+        from sprint_export.validate.comparing.compare import compare_entries
+
+        loaded = None if student is None else load_student(student, variant)
+        asked |= {"compute": choose_compute(asked["compute"], note), "gates": demands, "prompts": given}
+        found = compare_entries(folders, out, loaded, progress, seed=seed, steps=steps, rank_by=rank_by, **asked)
+    show_comparison(found, out, as_json)
+
+
+def name_entries(entries: Sequence[str]) -> dict[str, Path]:
+    """Folders by name: that of NAME=FOLDER, else the folder's own, with more of its path where two are alike.
+
+    Raises:
+        InputError: two have one name, or a folder is there twice.
+    """
+    pairs = [_read_entry(text) for text in entries]
+    found: dict[str, Path] = {}
+    for name, folder in pairs:
+        shown = name or folder.resolve().name
+        if not name and sum(not other and each.resolve().name == shown for other, each in pairs) > 1:
+            shown = f"{folder.resolve().parent.name}/{shown}"
+        if shown in found:
+            raise InputError(f"two entries are called {shown!r}: {found[shown]} and {folder}; name them: NAME=FOLDER")
+        found[shown] = folder
+    return found
+
+
+def _read_entry(text: str) -> tuple[str, Path]:
+    """Name, "" where none is given, and folder; a folder whose own name has a = in it is taken whole."""
+    name, sign, folder = text.partition("=")
+    if not sign or not name or Path(text).exists():
+        return "", Path(text)
+    return name, Path(folder)
+
+
+def show_comparison(found: Comparison, out: Path, as_json: bool) -> None:
+    """The table, or JSON; leaves with status 1 where an entry's gates are not met or not decided."""
+    from sprint_export.validate.comparing.compare import PAGE, format_comparison
+    from sprint_export.validate.comparing.table import render_table
+
+    if as_json:
+        stdout.print_json(format_comparison(found))
+    else:
+        stdout.print(render_table(found))
+        for sentence in found.unchecked:
+            show(sentence)
+        show(f"page: {out / PAGE}")
+    if failed := [f"{each.name}: {each.verdict}" for each in found.entries if each.verdict != "met"]:
+        complain(f"gates: {'; '.join(failed)}")
+        raise typer.Exit(1)

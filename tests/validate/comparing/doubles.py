@@ -1,0 +1,42 @@
+"""Folders of pictures for tests, and a setting without a student's networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sprint_export.nouns.student import Student
+from sprint_export.validate.comparing.entry import Setting
+
+PROMPTS = ("a red circle", "a blue square", "a green triangle")
+SIDE = 32
+PIXELS = (SIDE, SIDE)
+UInt8 = npt.NDArray[np.uint8]
+
+
+def make_setting(prompts: Sequence[str] = PROMPTS, seed: int = 0) -> Setting:
+    """Of one step; its student is not asked for."""
+    return Setting(cast(Student, None), prompts, seed, (1.0,), 4.5, PIXELS)
+
+
+def make_pictures(count: int = len(PROMPTS), seed: int = 0) -> UInt8:
+    """uint8 [count, SIDE, SIDE, 3], each another."""
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def write_pictures(folder: Path, pictures: UInt8, rows: Any = None, prompts: Sequence[str] = PROMPTS) -> Path:
+    """A folder as any program may leave it: 0.png, ... and the prompts; `rows` becomes prompts.json in place of prompts.txt."""
+    folder.mkdir()
+    for place, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{place}.png")
+    if rows is None:
+        (folder / "prompts.txt").write_text("\n".join(prompts), "utf-8")
+    else:
+        (folder / "prompts.json").write_text(json.dumps(rows), "utf-8")
+    return folder

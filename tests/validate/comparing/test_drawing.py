@@ -1,0 +1,93 @@
+"""Entries draw in turn, and what is wrong with a picture is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sprint_export.errors import BundleError
+from sprint_export.validate.comparing.drawing import CONSTANT, FAILED, NAN, SIZE, draw_sides, find_fault, round_picture
+from sprint_export.validate.comparing.entry import Drawn, Entry
+from tests.validate.comparing.doubles import PIXELS, PROMPTS, SIDE, make_pictures, make_setting
+
+NOISE = np.arange(len(PROMPTS), dtype=np.float32).reshape(1, -1, 1, 1, 1)
+
+
+@dataclass
+class Double(Entry):
+    """Gives pictures by place, and notes when it was asked."""
+
+    name: str
+    pictures: list[Any]
+    calls: list[tuple[str, int, float]]
+    description: str = "double"
+    bytes: int | None = None
+    is_measured: bool = True
+    seconds: list[float] = field(default_factory=lambda: [1.0, 2.0, 3.0])
+
+    def draw(self, place: int, prompt: str, noise: npt.NDArray[np.float32]) -> Drawn:
+        assert prompt == PROMPTS[place]
+        self.calls.append((self.name, place, float(noise.squeeze())))
+        picture = self.pictures[place]
+        if picture is None:
+            raise BundleError("the decoder gives NaN")
+        return Drawn(picture, self.seconds[place])
+
+
+def test_each_prompt_is_drawn_by_all_before_the_next_and_another_entry_begins_each_time() -> None:
+    calls: list[tuple[str, int, float]] = []
+    pictures = list(make_pictures())
+    entries = {name: Double(name, pictures, calls) for name in "abc"}
+    entries["c"].is_measured = False
+    sides = draw_sides(entries, make_setting(), NOISE)
+    warm, drawn = calls[:2], calls[2:]
+    assert [name for name, _, _ in warm] == ["a", "b"], "what is read from files needs no warming up"
+    assert [(name, place) for name, place, _ in drawn] == [
+        *(("a", 0), ("b", 0), ("c", 0)),
+        *(("b", 1), ("c", 1), ("a", 1)),
+        *(("c", 2), ("a", 2), ("b", 2)),
+    ]
+    assert all(noise == place for _, place, noise in drawn), "the noise is the place's"
+    assert sides["b"].seconds == [1.0, 2.0, 3.0]
+    assert np.array_equal(np.stack(sides["b"].pictures), make_pictures())
+
+
+def test_blank_nan_failed_and_misshapen_pictures_are_noted_and_the_others_kept() -> None:
+    good = make_pictures()
+    nan = good[1].astype(np.float32) / 255
+    nan[0, 0, 0] = np.nan
+    entries = {
+        "blank": Double("blank", [np.full((SIDE, SIDE, 3), 200, np.uint8), *good[1:]], []),
+        "nan": Double("nan", [good[0], nan, good[2]], []),
+        "failed": Double("failed", [good[0], good[1], None], []),
+        "small": Double("small", [good[0][:4], *good[1:]], []),
+    }
+    sides = draw_sides(entries, make_setting(), NOISE)
+    found = {name: [(fault.place, fault.kind) for fault in side.faults] for name, side in sides.items()}
+    assert found == {"blank": [(0, CONSTANT)], "nan": [(1, NAN)], "failed": [(2, FAILED)], "small": [(0, SIZE)]}
+    assert "decoder gives NaN" in sides["failed"].faults[0].note
+    assert not sides["failed"].pictures[2].any(), "black stands for what was not drawn"
+    assert all(len(side.pictures) == len(PROMPTS) for side in sides.values())
+
+
+@pytest.mark.parametrize(("amplitude", "is_blank"), [(0, True), (1, True), (2, False), (40, False)])
+def test_a_picture_is_blank_where_no_channel_deviates(amplitude: int, is_blank: bool) -> None:
+    picture = np.full((*PIXELS, 3), 100, np.uint8)
+    picture[::2] += np.uint8(2 * amplitude)  # deviation: the amplitude
+    assert (find_fault(picture, PIXELS) is not None) == is_blank
+
+
+def test_one_colour_is_blank_whatever_the_colour_and_one_lively_channel_is_enough() -> None:
+    picture = np.zeros((*PIXELS, 3), np.uint8) + np.array([250, 10, 90], np.uint8)
+    assert find_fault(picture, PIXELS) is not None
+    picture[: SIDE // 2, :, 2] = 0
+    assert find_fault(picture, PIXELS) is None
+
+
+def test_floats_are_rounded_as_the_reference_is_and_no_numbers_become_black() -> None:
+    values = np.array([0.0, 0.5, 1.0, 1.7, -0.2, np.nan, np.inf], np.float32)
+    assert round_picture(values).tolist() == [0, 128, 255, 255, 0, 0, 0]

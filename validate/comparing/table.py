@@ -1,0 +1,70 @@
+"""A comparison as a table for the terminal, best first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sprint_export.nouns.report import Measurement
+from sprint_export.validate.comparing.comparison import Comparison, EntryResult
+from sprint_export.validate.report import format_number, format_range
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = (  # metric -> heading; those that no entry has are left out
+    ("psnr_db", "PSNR, dB"),
+    ("psnr_worst_db", "worst"),
+    ("ssim", "SSIM"),
+    ("adherence_percent", "adherence, %"),
+    ("flips", "flips"),
+    ("latency_p50_ms", "p50, ms"),
+    ("disk_mb", "MB"),
+)
+ALWAYS = {metric for metric, _ in COLUMNS} | {"blank_pictures"}
+APART = "the intervals' columns: this entry minus the best, picture by picture, at 95 %"
+
+
+def list_columns(comparison: Comparison) -> list[tuple[str, str]]:
+    """(metric, heading) of what some entry has: the usual ones, then image metrics that were asked for."""
+    names = list(dict.fromkeys(name for each in comparison.entries for name in each.figures))
+    asked = [(name, name) for name in names if name not in ALWAYS]
+    return [(name, title) for name, title in (*COLUMNS, *asked) if any(each.find(name) for each in comparison.entries)]
+
+
+def render_table(comparison: Comparison) -> Table:
+    """One row an entry."""
+    from rich.table import Table
+
+    student = f"{len(comparison.prompts)} prompts, seeds from {comparison.seed}, against stock PyTorch of {comparison.student}"
+    table = Table(title=student, title_justify="left", caption=comparison.machine)
+    columns = list_columns(comparison)
+    for title in ("", "entry", *(title for _, title in columns), "from the best", "verdict", "what it is"):
+        table.add_column(title, justify="right" if title in {name for _, name in columns} else "left", overflow="fold")
+    for each in comparison.entries:
+        figures = [show_figure(each.find(metric)) for metric, _ in columns]
+        table.add_row(
+            str(each.rank), each.name, *figures, describe_distance(each, comparison), name_verdict(each), each.description
+        )
+    return table
+
+
+def show_figure(row: Measurement | None) -> str:
+    """A value; nothing where there is none."""
+    return "" if row is None else format_number(row.value)
+
+
+def describe_distance(entry: EntryResult, comparison: Comparison) -> str:
+    """How far an entry is from the best in what ranks, with the interval; or that it is the best."""
+    if entry.rank == 1:
+        return "the best"
+    row = next((row for row in entry.against_best if row.metric == f"{comparison.ranked_by}_difference"), None)
+    if row is None:
+        return ""
+    return f"{row.value:+.3g}" + (f" ({format_range(row)})" if row.interval else "")
+
+
+def name_verdict(entry: EntryResult) -> str:
+    """Blank pictures first, then what the gates say."""
+    blank = f"{len(entry.faults)} BLANK, " if entry.faults else ""
+    front = ", on the front" if entry.is_on_front else ""
+    return f"{blank}{entry.verdict}{front}"
