@@ -208,13 +208,16 @@ def _list_unchecked(results: Sequence[EntryResult]) -> tuple[str, ...]:
 
 
 def write_comparison(out: Path, comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> None:
-    """comparison.json; `pictures` [B, H, W, 3] by entry.
+    """comparison.json and comparison.html; `pictures` [B, H, W, 3] by entry.
 
     Raises:
         InputError: they cannot be written there. MachineError: the disk is full.
     """
+    from sprint_export.validate.comparing.page import render_page
+
     with clear_disk_errors(out, ADVICE):
         write_text(out / JSON, format_comparison(comparison))
+        write_text(out / PAGE, render_page(comparison, reference, pictures))
 
 
 def format_comparison(comparison: Comparison) -> str:

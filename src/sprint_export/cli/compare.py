@@ -15,11 +15,20 @@ from sprint_export.cli.signature import takes_options
 from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
+from sprint_export.nouns.option import Option
 
 if TYPE_CHECKING:
     from sprint_export.validate.comparing.comparison import Comparison
 
 OUT = Path("comparison")
+COMPARE_OPTIONS = (
+    Option("student", "Whose stock PyTorch is the reference. Default: the first bundle's, where that is embedded."),
+    Option("prompts", "A file, one prompt a line; - for stdin.", Path, None, None, (), "FILE"),
+    Option("seed", "Of the first prompt's noise; prompt i has this plus i.", int, 0),
+    Option("steps", "Of the sampler. Default: the first bundle's, else 1.", int),
+    Option("rank_by", "A metric of the table.", str, "psnr_db"),
+    Option("out", "The folder for comparison.html and comparison.json.", Path, OUT),
+)
 Entries = Annotated[
     list[str],
     typer.Argument(
@@ -29,20 +38,14 @@ Entries = Annotated[
 ]
 
 
-@takes_options(*o.pick_options("variant", "gates", "count", "compute"))
+@takes_options(*o.pick_options("variant", "gates", "count", "compute"), *COMPARE_OPTIONS)
 def compare(
     entries: Entries,
-    student: Annotated[
-        str | None,
-        typer.Option(help="Whose stock PyTorch is the reference. Default: the first bundle's, where that is embedded."),
-    ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first prompt's noise; prompt i has this plus i.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, max=4, help="Of the sampler. Default: the first bundle's, else 1.")] = None,
-    rank_by: Annotated[str, typer.Option(help="A metric of the table.")] = "psnr_db",
-    out: Annotated[Path, typer.Option(help="The folder for comparison.html and comparison.json.")] = OUT,
     as_json: o.Json = False,
     *,
+    student: str | None,
+    prompts: Path | None,
+    out: Path,
     variant: str | None,
     gates: list[str] | None,
     **asked: Any,
@@ -65,7 +68,7 @@ def compare(
 
         loaded = None if student is None else load_student(student, variant)
         asked |= {"compute": choose_compute(asked["compute"], note), "gates": demands, "prompts": given}
-        found = compare_entries(folders, out, loaded, progress, seed=seed, steps=steps, rank_by=rank_by, **asked)
+        found = compare_entries(folders, out, loaded, progress, **asked)
     show_comparison(found, out, as_json)
 
 
