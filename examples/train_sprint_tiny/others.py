@@ -30,14 +30,16 @@ NAMES = ("control_tiny", "twinflow_tiny", "tbcm_tiny")
 TIMES = {1: [1.0], 2: [1.0, 0.6015625], 4: [1.0, 0.83203125, 0.6640625, 0.5]}  # of the released sampler, in bfloat16
 
 
-def list_stages(work: Path, start: Path, minutes: list[float], log: Log, device: str) -> dict[str, Callable[[], None]]:
+def list_stages(
+    work: Path, start: Path, minutes: list[float], log: Log, device: str, batch: int
+) -> dict[str, Callable[[], None]]:
     """Stages by the name of the folder they leave in `work`."""
     teacher, controlnet, twinflow, tbcm = (60 * each for each in minutes)
     return {
-        "teacher": lambda: recover_teacher(work, start, Budget(teacher, 5e-4), 64, log, device),
-        "controlnet": lambda: train_controlnet(work, start, Budget(controlnet, 1e-3), 32, log, device),
-        "twinflow": lambda: train_twinflow(work, start, Budget(twinflow, 3e-4), 32, log, device),
-        "tbcm": lambda: train_tbcm(work, start, Budget(tbcm, 1e-4), 32, log, device),
+        "teacher": lambda: recover_teacher(work, start, Budget(teacher, 5e-4), 2 * batch, log, device),
+        "controlnet": lambda: train_controlnet(work, start, Budget(controlnet, 1e-3), batch, log, device),
+        "twinflow": lambda: train_twinflow(work, start, Budget(twinflow, 3e-4), batch, log, device),
+        "tbcm": lambda: train_tbcm(work, start, Budget(tbcm, 1e-4), batch, log, device),
     }
 
 
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=STUDENTS / "sprint_tiny", help="the student whose parts are shared")
     parser.add_argument("--out", type=Path, default=STUDENTS)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=32, help="128 suits a GPU")
     parser.add_argument("--minutes", type=float, nargs=4, default=(7, 14, 25, 20), metavar=("TEACHER", "CONTROL", "TWIN", "TBCM"))
     parser.add_argument("--stages", nargs="*", help="only these; default all")
     parser.add_argument("--students", nargs="*", default=NAMES, help="what is then written and measured")
@@ -90,7 +93,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1) if options.device == "cpu" else None
     log = Log(work / "others.log")
-    for name, stage in list_stages(work, options.start, list(options.minutes), log, options.device).items():
+    for name, stage in list_stages(work, options.start, list(options.minutes), log, options.device, options.batch).items():
         if name in (options.stages or (name,)) and not (work / name).exists():
             stage()
     for name in options.students:
