@@ -328,22 +328,6 @@ def test_run_refuses_a_name_that_is_no_picture(fp8: Path, tmp_path: Path) -> Non
     assert list_files(tmp_path) == set()
 
 
-def test_bench_prints_percentiles_as_json(fp8: Path, tmp_path: Path) -> None:
-    done = run_command("bench", fp8, "--runs", 2, "--cold-starts", 0, "--json", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    value = json.loads(done.stdout)
-    rows = {(row["component"], row["metric"]) for row in value["rows"]}
-    assert rows == {(name, f"latency_p{p}_ms") for name in (*ROLES, "whole picture") for p in (50, 90, 99)}
-    assert value["bench"]["runs"] == 2
-
-
-def test_a_gate_that_a_bench_does_not_meet_is_status_1(fp8: Path, tmp_path: Path) -> None:
-    gate = ("--gate", "latency_p50_ms<=1e-9")
-    done = run_command("bench", fp8, "--runs", 1, "--warm-up", 0, "--cold-starts", 0, *gate, folder=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "gate not met: latency_p50_ms of text_encoder is" in done.stderr
-
-
 def test_build_lists_the_engines_as_json(fp8: Path, tmp_path: Path) -> None:
     folder = copy_bundle(fp8, tmp_path / "bundle")
     done = run_command("build", folder, "--device", "rtx-4070", "--json", folder=tmp_path)

@@ -113,7 +113,7 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
         *(found.as_row(role) for role, session in side.pipeline.sessions.items() for found in list_findings(session)),
     ]
     conditions = describe_conditions(side, turns, starts, minutes)
-    return Bench(make_report(bundle, side, rows, drawn, gates), conditions)
+    return Bench(make_report(bundle, side, rows, drawn, gates), conditions, bundle.identity)
 
 
 def make_report(

@@ -54,12 +54,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Bench:
-    """A report of latency, and its conditions."""
+    """A report of latency, its conditions, and the identity of the bundle that was timed (Bundle.identity)."""
 
     report: Report
     conditions: Conditions
+    identity: str
 
 
 def describe_bench(bench: Bench) -> dict[str, Any]:
-    """As JSON values: a report's, with `bench` beside its rows."""
-    return describe_report(bench.report) | {"bench": to_json(bench.conditions)}
+    """As JSON values: a report's, with `identity` and `bench` beside its rows."""
+    return describe_report(bench.report) | {"identity": bench.identity, "bench": to_json(bench.conditions)}

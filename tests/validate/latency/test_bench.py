@@ -6,10 +6,12 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sprint_export.errors import InputError, MachineError
+from sprint_export.export.bundle import read_bundle
 from sprint_export.progress import Step
 from sprint_export.validate.latency import bench_bundle, time_bundle
 from sprint_export.validate.latency.cold_start import start_cold
@@ -54,6 +56,7 @@ def test_a_bench_says_its_conditions_and_starts_fresh_processes(tmp_path_factory
     cold, opened, first = (rows["whole picture", f"{name}_ms"]["value"] for name in ("cold_start", "open", "first_picture"))
     assert cold > opened + first
     assert rows["whole picture", "peak_memory_mb"]["value"] > 20
+    assert value["identity"] == read_bundle(folder).identity
     conditions = value["bench"]
     assert (conditions["protocol"], conditions["runs"], conditions["warm_up"], conditions["batch"]) == ("own", 2, 1, 1)
     assert conditions["replayed"] is False
@@ -78,7 +81,7 @@ def test_a_process_that_cannot_draw_is_a_message_with_its_last_words(tmp_path: P
         ({"gates": ["psnr_db>=30"]}, "unknown gate metric of a bench 'psnr_db'; choose from: cold_start_ms,"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_the_bundle_is_read(tmp_path: Path, asked: dict[str, object], message: str) -> None:
+def test_what_makes_no_sense_is_refused_before_the_bundle_is_read(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         bench_bundle(tmp_path, **asked)
 
