@@ -34,6 +34,11 @@ class Runtime(ABC):
         """Whether it takes the shadow of a graph that was made for another runtime, where there is one."""
         return True
 
+    @property
+    def replays(self) -> bool | None:
+        """Whether it replays the launches of kernels from a recorded graph; None where the host launches none."""
+        return None
+
     def list_providers(self) -> Mapping[str, str]:
         """What its library can run a graph on, e.g. ONNX Runtime's execution providers: name -> meaning; {}: no choice."""
         return {}

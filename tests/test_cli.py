@@ -328,13 +328,6 @@ def test_run_refuses_a_name_that_is_no_picture(fp8: Path, tmp_path: Path) -> Non
     assert list_files(tmp_path) == set()
 
 
-def test_bench_prints_percentiles_as_json(fp8: Path, tmp_path: Path) -> None:
-    done = run_command("bench", fp8, "--runs", 2, "--json", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = {(row["component"], row["metric"]) for row in json.loads(done.stdout)["rows"]}
-    assert rows == {(name, f"latency_p{p}_ms") for name in (*ROLES, "whole picture") for p in (50, 90)}
-
-
 def test_build_lists_the_engines_as_json(fp8: Path, tmp_path: Path) -> None:
     folder = copy_bundle(fp8, tmp_path / "bundle")
     done = run_command("build", folder, "--device", "rtx-4070", "--json", folder=tmp_path)

@@ -31,6 +31,7 @@ class Provider:
         plugins: distributions beside `onnxruntime` with it as a library of its own -> the module to import.
         is_for_cpus: whether integer products that are shaped for a CPU are its own.
         reads_own_graph: whether it compiles what a bundle ships for a GPU, which on others is checked by its shadow.
+        replays: whether launches are replayed from a recorded graph; None where the host launches none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Provider:
     plugins: Mapping[str, str] | None = None
     is_for_cpus: bool = False
     reads_own_graph: bool = False
+    replays: bool | None = None
 
     @property
     def plugin(self) -> str | None:
@@ -59,8 +61,10 @@ PROVIDERS = {
     each.name: each
     for each in (
         Provider(CPU, "CPUExecutionProvider", "any CPU", is_for_cpus=True),
-        Provider("cuda", "CUDAExecutionProvider", "NVIDIA GPUs", ("onnxruntime-gpu",)),
-        Provider("tensorrt", "TensorrtExecutionProvider", "NVIDIA GPUs", ("onnxruntime-gpu",), reads_own_graph=True),
+        Provider("cuda", "CUDAExecutionProvider", "NVIDIA GPUs", ("onnxruntime-gpu",), replays=False),
+        Provider(
+            "tensorrt", "TensorrtExecutionProvider", "NVIDIA GPUs", ("onnxruntime-gpu",), reads_own_graph=True, replays=False
+        ),
         Provider(
             "tensorrt-rtx",
             "NvTensorRTRTXExecutionProvider",
@@ -68,14 +72,16 @@ PROVIDERS = {
             ("onnxruntime-trt-rtx",),
             {"onnxruntime-ep-nv-tensorrt-rtx": "onnxruntime_ep_nv_tensorrt_rtx"},
             reads_own_graph=True,
+            replays=False,
         ),
-        Provider("directml", "DmlExecutionProvider", "GPUs on Windows", ("onnxruntime-directml",)),
+        Provider("directml", "DmlExecutionProvider", "GPUs on Windows", ("onnxruntime-directml",), replays=False),
         Provider(
             "webgpu",
             "WebGpuExecutionProvider",
             "GPUs through Vulkan, Direct3D 12 or Metal",
             ("onnxruntime-webgpu",),
             {"onnxruntime-ep-webgpu": "onnxruntime_ep_webgpu"},
+            replays=False,
         ),
         Provider("coreml", "CoreMLExecutionProvider", "Macs; onnxruntime has it on macOS"),
         Provider(
@@ -87,7 +93,7 @@ PROVIDERS = {
             is_for_cpus=True,
         ),
         Provider("qnn", "QNNExecutionProvider", "Snapdragon NPUs", ("onnxruntime-qnn",)),
-        Provider("migraphx", "MIGraphXExecutionProvider", "AMD GPUs", ("onnxruntime-migraphx",)),
+        Provider("migraphx", "MIGraphXExecutionProvider", "AMD GPUs", ("onnxruntime-migraphx",), replays=False),
         Provider("xnnpack", "XnnpackExecutionProvider", "ARM CPUs", is_for_cpus=True),
     )
 }

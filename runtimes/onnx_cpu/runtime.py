@@ -50,6 +50,11 @@ class OnnxRuntime(Runtime):
         """A provider that compiles a GPU's graph takes that graph; all others take the shadow that it comes with."""
         return not PROVIDERS[self.provider].reads_own_graph
 
+    @property
+    def replays(self) -> bool | None:
+        """By its provider."""
+        return PROVIDERS[self.provider].replays
+
     def list_providers(self) -> Mapping[str, str]:
         """Name -> what it runs on, and what brings it."""
         return {each.name: f"{each.where}; {each.install}" for each in PROVIDERS.values()}

@@ -25,6 +25,11 @@ class TensorRT(Runtime):
 
     opens_engines: ClassVar[bool] = True
 
+    @property
+    def replays(self) -> bool | None:
+        """No: each call enqueues the engine's kernels."""
+        return False
+
     def can_run(self) -> str | None:
         """Why engines cannot run on this machine, or None when they can. Cheap: asks the driver, imports nothing."""
         if not find_gpus():

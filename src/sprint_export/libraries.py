@@ -25,6 +25,7 @@ IMPORTED_AS = {  # distributions whose import name is another
     "coreai-core": "coreai",
     "nvidia-modelopt": "modelopt",
     "mlcommons-loadgen": "mlperf_loadgen",
+    "nvidia-ml-py": "pynvml",
 }
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^;]*(;.*?extra == ['\"](?P<extra>[\w-]+)['\"])?")
 _GROUPS = ("all", "dev", "peers")  # extras that are made of others, or not for users

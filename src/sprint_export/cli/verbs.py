@@ -11,8 +11,8 @@ import typer
 
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.bench import bench
 from sprint_export.cli.check import check
-from sprint_export.cli.checks import check_drawing
 from sprint_export.cli.compare import compare
 from sprint_export.cli.demo import demo
 from sprint_export.cli.pack import pack
@@ -192,24 +192,6 @@ def validate(
         loaded = None if student is None else load_student(student, variant, parts)
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
-    show_results([report], as_json)
-
-
-@takes_options(o.PROVIDER)
-def bench(
-    bundle: o.Folder,
-    runs: Annotated[int, typer.Option(min=1, max=o.MOST_RUNS, help="Counted pictures, after one to warm up.")] = 10,
-    runtime: o.Runtime = None,
-    as_json: o.Json = False,
-    *,
-    provider: str | None,
-) -> None:
-    """Time a bundle on this machine: p50 and p90 of every component and of the whole picture."""
-    check_drawing()
-    from sprint_export.validate.latency import time_bundle
-
-    with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        report = time_bundle(bundle, runs, runtime, progress, provider)
     show_results([report], as_json)
 
 

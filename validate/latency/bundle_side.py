@@ -1,0 +1,44 @@
+"""A bundle as a side that draws in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.runtimes.open import choose_runtime, open_pipeline
+from sprint_export.session import Pipeline
+
+PROMPT = "a small red circle above a large blue square"
+
+
+@dataclass
+class BundleSide:
+    """A bundle's pipeline, drawing the same prompt `pictures` times at once."""
+
+    label: str
+    pipeline: Pipeline
+    replays: bool | None
+    pictures: int
+
+    @classmethod
+    def open(cls, bundle: Bundle, runtime: str | None, provider: str | None, pictures: int | None = None) -> BundleSide:
+        """Open it on the runtime that was asked for, or the first that can run here.
+
+        Raises:
+            InputError, RefusedError, MachineError, BundleError: as `open_bundle`.
+        """
+        chosen = choose_runtime(bundle, runtime, provider)
+        pipeline = open_pipeline(bundle, chosen)
+        return cls(f"{bundle.target}-{bundle.precision}", pipeline, chosen.replays, pictures or pipeline.batch)
+
+    @property
+    def description(self) -> str:
+        """What runs it and where."""
+        return self.pipeline.description
+
+    def draw(self, seed: int) -> Mapping[str, Sequence[float]]:
+        """Draw; the seconds of each call of each network, by role."""
+        self.pipeline.seconds.clear()
+        self.pipeline([PROMPT] * self.pictures, seed=seed)
+        return {role: tuple(seconds) for role, seconds in self.pipeline.seconds.items()}

@@ -1,0 +1,102 @@
+"""Cold starts: fresh processes that import the package, open a bundle and draw; what each held in memory."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sprint_export.errors import MachineError
+from sprint_export.nouns.report import Measurement
+from sprint_export.progress import Progress, Step
+from sprint_export.validate.latency.rows import WHOLE
+
+STARTING = Step("cold start")
+MOST_STARTS, MOST_SECONDS = 3, 20.0
+PROGRAM = Path(__file__).with_name("fresh_process.py")
+MARK = "sprint-export-bench "
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Seconds from a process's start to its first picture, and of its parts; peak memory in MB after a second picture."""
+
+    total_s: float
+    open_s: float
+    first_picture_s: float
+    peak_memory_mb: float | None
+
+
+def start_cold(folder: Path, runtime: str | None, provider: str | None, prompt: str) -> ColdStart:
+    """Run one fresh process.
+
+    Raises:
+        MachineError: it ended without a picture; with what it said last.
+    """
+    asked = {"folder": str(folder.resolve()), "runtime": runtime, "provider": provider, "prompt": prompt}
+    command = [sys.executable, "-P", str(PROGRAM), json.dumps(asked)]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        try:
+            first = _read_line(process)
+            total = time.perf_counter() - start
+            last = _read_line(process)
+            _, said = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if first is None or last is None:
+        lines = [line for line in said.splitlines() if line.strip()]
+        raise MachineError(f"a fresh process could not draw with {folder}: {lines[-1][:300] if lines else 'it said nothing'}")
+    return ColdStart(total, first["open_s"], first["first_picture_s"], last["peak_memory_mb"])
+
+
+def _read_line(process: subprocess.Popen[str]) -> dict[str, float] | None:
+    """The next line that is the program's own; None where it ends before."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(MARK):
+            found: dict[str, float] = json.loads(line.removeprefix(MARK))
+            return found
+    return None
+
+
+def start_several(start: Callable[[], ColdStart], count: int | None, progress: Progress) -> list[ColdStart]:
+    """So many cold starts; by default up to MOST_STARTS, as long as they take no more than MOST_SECONDS."""
+    found: list[ColdStart] = []
+    wanted = MOST_STARTS if count is None else count
+    while len(found) < wanted:
+        spent = sum(each.total_s for each in found)
+        if count is None and found and spent + spent / len(found) > MOST_SECONDS:
+            break
+        progress(STARTING, len(found), wanted)
+        found.append(start())
+    progress(STARTING, len(found), len(found))
+    return found
+
+
+def describe_starts(found: list[ColdStart]) -> list[Measurement]:
+    """Rows of the medians; the notes have the least and the most."""
+    if not found:
+        return []
+
+    def row(metric: str, values: list[float], note: str) -> Measurement:
+        several = f"; median of {len(values)}: {min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
+        return Measurement(metric, statistics.median(values), "ms", WHOLE, note=note + several)
+
+    cached = "files may lie in the system's cache"
+    rows = [
+        row("cold_start_ms", [1e3 * each.total_s for each in found], f"a fresh process: import, open, first picture; {cached}"),
+        row("open_ms", [1e3 * each.open_s for each in found], "of it, open_bundle, which compares the files with their sha256"),
+        row("first_picture_ms", [1e3 * each.first_picture_s for each in found], "of it, the first picture"),
+    ]
+    peaks = [each.peak_memory_mb for each in found if each.peak_memory_mb is not None]
+    if peaks:
+        note = "the most that a fresh process held, two pictures drawn"
+        rows.append(Measurement("peak_memory_mb", max(peaks), "MB", WHOLE, note=note))
+    return rows

@@ -1,0 +1,66 @@
+"""What a bench found: a report, and under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sprint_export.json_forms import to_json
+from sprint_export.nouns.report import Report
+from sprint_export.validate.report_file import describe_report
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a bundle was timed, and what the machine did meanwhile.
+
+    Args:
+        protocol: own, mlperf-client or mlperf-single-stream.
+        runs: counted drawings; a drawing is of `batch` pictures.
+        warm_up: drawings before, which are not counted.
+        batch: pictures at once.
+        disturbed: of the runs, those whose threads waited for processors; None where the system does not say.
+        processors: that the process may use.
+        threads: that it had while it drew; None where the system does not say.
+        replayed: launches were replayed from a recorded graph; false where there are none.
+        launches: the same in words.
+        device: what computed.
+        clock_mhz: at the start, in the middle, at the end, and the least; empty where the system does not say.
+        throttled: None where nothing says so.
+        throttling: what does.
+        cold_starts: seconds of each fresh process: start to first picture.
+        minutes: p50 by minute, of a sustained run.
+        ratios: of each other side: its label, description, ratio of its seconds to the bundle's, interval, blocks.
+    """
+
+    protocol: str
+    runs: int
+    warm_up: int
+    batch: int
+    disturbed: int | None
+    processors: int
+    threads: int | None
+    replayed: bool
+    launches: str
+    device: str
+    clock_mhz: tuple[float, ...] = ()
+    throttled: bool | None = None
+    throttling: str = ""
+    cold_starts: tuple[float, ...] = ()
+    minutes: tuple[Mapping[str, float], ...] = ()
+    ratios: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A report of latency, its conditions, and the identity of the bundle that was timed (Bundle.identity)."""
+
+    report: Report
+    conditions: Conditions
+    identity: str
+
+
+def describe_bench(bench: Bench) -> dict[str, Any]:
+    """As JSON values: a report's, with `identity` and `bench` beside its rows."""
+    return describe_report(bench.report) | {"identity": bench.identity, "bench": to_json(bench.conditions)}
