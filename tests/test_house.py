@@ -259,6 +259,8 @@ def test_members_are_listed_without_their_libraries() -> None:
         "scheme": ("quantize/schemes/*.py", "SCHEME"),
         "target": ("runtimes/*/target.py", "TARGET"),
         "runtime": ("runtimes/*/*.py", "RUNTIME"),
+        "metric": ("validate/image_metrics/*.py", "METRIC"),
+        "prompt_set": ("validate/prompt_sets/*.py", "PROMPT_SET"),
     }
 
     def count(pattern: str, names: str) -> int:

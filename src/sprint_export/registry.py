@@ -1,4 +1,4 @@
-"""The folder is the registry: members of students/, quantize/schemes/ and runtimes/ are found by their files.
+"""The folder is the registry: members of students/, quantize/schemes/, runtimes/ and validate/ are found by their files.
 
 Names are listed by reading the source, never by importing it, so listing needs none of the libraries the members wrap;
 only the member that is asked for is imported.
@@ -22,8 +22,10 @@ KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "scheme": ("quantize.schemes", "*.py"),
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
+    "metric": ("validate.image_metrics", "*.py"),
+    "prompt_set": ("validate.prompt_sets", "*.py"),
 }
-CONSTANTS = {"student": "FAMILY", "judge": "JUDGE", "scheme": "SCHEME", "target": "TARGET", "runtime": "RUNTIME"}
+CONSTANTS = {kind: kind.upper() for kind in KINDS} | {"student": "FAMILY"}
 
 
 @cache
