@@ -260,7 +260,6 @@ def test_members_are_listed_without_their_libraries() -> None:
         "target": ("runtimes/*/target.py", "TARGET"),
         "runtime": ("runtimes/*/*.py", "RUNTIME"),
         "metric": ("validate/image_metrics/*.py", "METRIC"),
-        "prompt_set": ("validate/prompt_sets/*.py", "PROMPT_SET"),
     }
 
     def count(pattern: str, names: str) -> int:

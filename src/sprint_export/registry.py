@@ -23,7 +23,6 @@ KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
     "metric": ("validate.image_metrics", "*.py"),
-    "prompt_set": ("validate.prompt_sets", "*.py"),
 }
 CONSTANTS = {kind: kind.upper() for kind in KINDS} | {"student": "FAMILY"}
 

@@ -3,7 +3,7 @@
     d(x, y) = 1 - sum over taps k, channels c of   a_kc (2 m_x m_y + e) / (m_x^2 + m_y^2 + e)
                                                  + b_kc (2 s_xy + e) / (s_x^2 + s_y^2 + e)
 
-m, s^2 and s_xy are mean, variance and covariance over positions of channel c of tap k; tap 0 is the picture itself, the others are
+m, s^2 and s_xy are mean, variance and covariance over positions of channel c of tap k; tap 0 is the picture, the others are
 VGG16's with each pooling replaced by a blurred L2 norm. a and b sum to 1 together, and come with torchmetrics' wheel.
 """
 

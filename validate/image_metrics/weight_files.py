@@ -89,6 +89,14 @@ VGG_FILE = WeightFile(
 )
 
 
+INCEPTION_FILE = WeightFile(
+    "Inception V3 (TensorFlow 2015, for FID)",
+    "weights-inception-2015-12-05-6726825d.pth",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    ("pt_inception-2015-12-05-6726825d",),
+)
+
+
 def list_torch_cache() -> Path:
     """The folder that `torch.hub` fills, by the environment variables that it reads."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -1,4 +1,4 @@
-"""Weights made by a rule, in the published forms: what the metrics' networks are tried with where the real ones are not at hand."""
+"""Weights made by a rule, in the published forms: what metrics are tried with where the real ones are not at hand."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ def save_made(folder: Path, file: str, module: torch.nn.Module, seed: int) -> di
     state = make_state(module, seed)
     torch.save(state, folder / file)
     return state
+
+
+def make_features(count: int = 300, width: int = 48) -> tuple[Any, Any]:
+    """Two sets of features float64 [B, F], correlated and apart."""
+    rng = np.random.default_rng(11)
+    mixing = rng.standard_normal((width, width))
+    ours = rng.standard_normal((count, width)) @ mixing
+    return ours, 1.1 * ours + rng.standard_normal((count, width)) + 0.3
