@@ -260,6 +260,7 @@ def test_members_are_listed_without_their_libraries() -> None:
         "target": ("runtimes/*/target.py", "TARGET"),
         "runtime": ("runtimes/*/*.py", "RUNTIME"),
         "entry": ("validate/comparing/entries/*.py", "ENTRY"),
+        "metric": ("validate/image_metrics/*.py", "METRIC"),
     }
 
     def count(pattern: str, names: str) -> int:

@@ -1,4 +1,4 @@
-"""The folder is the registry: members of students/, quantize/schemes/, runtimes/ and others are found by their files.
+"""The folder is the registry: members of students/, quantize/schemes/, runtimes/ and validate/ are found by their files.
 
 Names are listed by reading the source, never by importing it, so listing needs none of the libraries the members wrap;
 only the member that is asked for is imported.
@@ -23,15 +23,9 @@ KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "target": ("runtimes", "*/target.py"),
     "runtime": ("runtimes", "*/*.py"),
     "entry": ("validate.comparing.entries", "*.py"),
+    "metric": ("validate.image_metrics", "*.py"),
 }
-CONSTANTS = {
-    "student": "FAMILY",
-    "judge": "JUDGE",
-    "scheme": "SCHEME",
-    "target": "TARGET",
-    "runtime": "RUNTIME",
-    "entry": "ENTRY",
-}
+CONSTANTS = {kind: kind.upper() for kind in KINDS} | {"student": "FAMILY"}
 
 
 @cache

@@ -1,0 +1,1 @@
+"""What can be measured of pictures: one file a metric, found by its file, as targets and families are."""

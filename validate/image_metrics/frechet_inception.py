@@ -1,0 +1,127 @@
+"""FID (Heusel et al. 2017, arXiv:1706.08500) of the exported pictures to PyTorch's, and of both to the prompts' own.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))      m, C: mean and covariance of Inception's 2048 features
+
+torchmetrics computes it, of features in float64. Fewer pictures than features leave C without full rank: the value is then far
+above what more pictures say, and is compared only with values of as many pictures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from sprint_export.compute import CPU, Place
+from sprint_export.validate.image_metrics.metric import Comparison, ImageMetric, Scores, Setting, UnmeasuredError
+from sprint_export.validate.image_metrics.networks import TORCHMETRICS, find_library_fault, split_pictures, to_unit
+from sprint_export.validate.image_metrics.originals import read_originals
+from sprint_export.validate.image_metrics.weight_files import INCEPTION_FILE, fill_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from sprint_export.compute import Compute
+    from sprint_export.validate.image_metrics.metric import Float64, UInt8
+
+FEWEST = 2  # pictures: of one there is no covariance
+PIXELS_AT_ONCE = 4_194_304
+
+
+class FrechetInception(ImageMetric):
+    """One value of all pictures."""
+
+    title = "Frechet inception distance (Heusel et al. 2017)"
+    unit, better = "", "lower"
+    needs = "the weights of Inception V3"
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return "fid", "fid_originals", "fid_originals_reference"
+
+    def find_fault(self, setting: Setting) -> str | None:
+        return find_library_fault("torch", TORCHMETRICS) or INCEPTION_FILE.find_fault(setting)
+
+    def measure(self, comparison: Comparison, setting: Setting) -> list[Scores]:
+        if len(comparison.exported) < FEWEST:
+            raise UnmeasuredError(f"{len(comparison.exported)} picture: a covariance takes {FEWEST} or more")
+        from sprint_export.validate.image_metrics.inception import Inception
+
+        network = Inception()
+        fill_module(network, INCEPTION_FILE.read(setting), INCEPTION_FILE.title)
+        place = Place(setting.compute, self.title)
+        network = network.eval().to(setting.compute.device)
+        ours, theirs = (find_features(network, [side], place) for side in (comparison.exported, comparison.reference))
+        sides = "exported pictures vs PyTorch float32's, {} each"
+        found = [make_scores("fid", ours, theirs, sides.format(len(ours)))]
+        if comparison.originals:
+            wanted = find_features(network, read_originals(comparison), place)
+            note = "{} vs " + f"the {len(wanted)} pictures that came with the prompts"
+            found.append(make_scores("fid_originals", ours, wanted, note.format("exported pictures")))
+            found.append(make_scores("fid_originals_reference", theirs, wanted, note.format("PyTorch float32's")))
+        return found
+
+
+def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place) -> Float64:
+    """Features float64 [B, 2048] of sets of pictures uint8 [b, H, W, 3], each of one size."""
+    import torch
+
+    found = []
+    for pictures in sets:
+        for part in split_pictures(pictures, PIXELS_AT_ONCE):
+
+            def run(chosen: UInt8 = pictures[part]) -> torch.Tensor:
+                with torch.inference_mode(), place.compute.exact():
+                    features: torch.Tensor = network(255 * to_unit(chosen, place.compute))
+                    return features.double().cpu()
+
+            found.append(place.attempt(run, network))
+    return np.asarray(torch.cat(found).numpy(), np.float64)
+
+
+def make_scores(row: str, ours: Float64, theirs: Float64, note: str) -> Scores:
+    """The row of two sets of features."""
+    return Scores(row, "", np.array([frechet_distance(ours, theirs)]), note, is_of_set=True)
+
+
+def frechet_distance(ours: Float64, theirs: Float64, compute: Compute = CPU) -> float:
+    """The distance of two sets of features float64 [B, F], by torchmetrics; what rounding leaves below 0 is 0."""
+    import torch
+
+    from sprint_export.libraries import hush
+
+    ours, theirs = shorten_features(ours, theirs)
+    with hush():
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        metric = FrechetInceptionDistance(feature=_give_features(ours.shape[1])).to(compute.device)
+        metric.update(compute.place(torch.from_numpy(theirs)), real=True)
+        metric.update(compute.place(torch.from_numpy(ours)), real=False)
+        return max(0.0, float(metric.compute()))
+
+
+def shorten_features(ours: Float64, theirs: Float64) -> tuple[Float64, Float64]:
+    """The same features along an orthonormal basis of all of them: N numbers each, where N in all are fewer than F.
+
+    Means, distances and eigenvalues of covariances stay what they are, and so does FID; torchmetrics' eigenvalues of 2048 x 2048
+    take a minute on one core.
+    """
+    count = len(ours) + len(theirs)
+    if count >= ours.shape[1]:
+        return ours, theirs
+    basis = np.linalg.qr(np.concatenate([ours, theirs]).T)[0]  # [F, N]
+    return ours @ basis, theirs @ basis
+
+
+def _give_features(width: int) -> torch.nn.Module:
+    """A module that gives the features it is given, where torchmetrics expects a network."""
+    import torch
+
+    module: Any = torch.nn.Identity()
+    module.num_features = width
+    return cast("torch.nn.Module", module)
+
+
+METRIC = FrechetInception(name="fid")
