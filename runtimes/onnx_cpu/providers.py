@@ -113,13 +113,15 @@ def refuse_provider(name: str, ort: Any) -> str | None:
     return f"{found}; for {name}: {provider.install}"
 
 
-def add_provider(name: str, ort: Any, options: Any) -> list[str | tuple[str, dict[str, str]]]:
+def add_provider(name: str, ort: Any, options: Any, is_shadow: bool = False) -> list[str | tuple[str, dict[str, str]]]:
     """Give a provider to a session's options, and what has to be loaded before it; the list of providers to open it with.
 
     Args:
         name: one that refuse_provider lets pass.
         ort: the library.
         options: onnxruntime.SessionOptions; a plugin's devices are added to them.
+        is_shadow: the graph runs a few times, as a check: no convolution is worth trying all of cuDNN's algorithms (14 s of the first
+            run of a 1024 px decoder).
 
     Raises:
         MachineError: the provider's own libraries are missing, or it finds no device here.
@@ -130,7 +132,8 @@ def add_provider(name: str, ort: Any, options: Any) -> list[str | tuple[str, dic
             with hush():  # of nvidia's packages, where those are installed; it prints what it does not find
                 ort.preload_dlls()
         names = dict.fromkeys([provider.library, PROVIDERS[CPU].library])
-        return [(each, {"use_tf32": "0"}) if each == PROVIDERS["cuda"].library else each for each in names]
+        exact = {"use_tf32": "0", **({"cudnn_conv_algo_search": "HEURISTIC"} if is_shadow else {})}
+        return [(each, exact) if each == PROVIDERS["cuda"].library else each for each in names]
     assert provider.plugin is not None, "refuse_provider would have said so"
     options.add_provider_for_devices(_find_devices(provider, provider.plugin, ort)[:1], {})
     return []

@@ -108,7 +108,7 @@ class OnnxRuntimeSession:
         self._provider = PROVIDERS[provider]
         self._placement: Placement | None = None
         options = make_options(keeps_memory=not (is_shadow or is_large))
-        self._session, self._profiles = _open(ort, graph, options, self._provider)
+        self._session, self._profiles = _open(ort, graph, options, self._provider, is_shadow)
         for side, values, specs in (
             ("inputs", self._session.get_inputs(), inputs),
             ("outputs", self._session.get_outputs(), outputs),
@@ -164,7 +164,7 @@ class OnnxRuntimeSession:
         return placement
 
 
-def _open(ort: Any, graph: Path, options: Any, provider: Provider) -> tuple[Any, TemporaryDirectory[str] | None]:
+def _open(ort: Any, graph: Path, options: Any, provider: Provider, is_shadow: bool) -> tuple[Any, TemporaryDirectory[str] | None]:
     """An onnxruntime.InferenceSession and, on another provider than the CPU's, the folder of its first run's profile."""
     folder = None if provider.name == CPU else TemporaryDirectory(prefix="sprint-export-")
     said = io.StringIO()
@@ -172,9 +172,8 @@ def _open(ort: Any, graph: Path, options: Any, provider: Provider) -> tuple[Any,
         if folder is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(Path(folder.name, "profile"))
         with contextlib.redirect_stdout(said) if folder else contextlib.nullcontext():  # older versions print why they fell back
-            session = ort.InferenceSession(
-                str(graph), options, providers=add_provider(provider.name, ort, options), enable_fallback=0
-            )
+            providers = add_provider(provider.name, ort, options, is_shadow)
+            session = ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
     except MemoryError as error:
         raise MachineError(f"not enough memory to load {graph} ({graph.stat().st_size} bytes and its data file)") from error
     except SprintExportError:
