@@ -120,8 +120,8 @@ def add_provider(name: str, ort: Any, options: Any, is_shadow: bool = False) -> 
         name: one that refuse_provider lets pass.
         ort: the library.
         options: onnxruntime.SessionOptions; a plugin's devices are added to them.
-        is_shadow: the graph runs a few times, as a check: no convolution is worth trying all of cuDNN's algorithms (14 s of the first
-            run of a 1024 px decoder).
+        is_shadow: the graph runs a few times, as a check: no convolution is worth trying all of cuDNN's algorithms (14 s of the
+            first run of a 1024 px decoder).
 
     Raises:
         MachineError: the provider's own libraries are missing, or it finds no device here.
