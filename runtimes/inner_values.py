@@ -50,25 +50,25 @@ class InnerGraph(Protocol):
     """
 
     @property
-    def description(self) -> str: ...  # noqa: D102
+    def description(self) -> str: ...
 
     @property
-    def dtype(self) -> str: ...  # noqa: D102
+    def dtype(self) -> str: ...
 
     @property
-    def operations(self) -> Sequence[Operation]: ...  # noqa: D102
+    def operations(self) -> Sequence[Operation]: ...
 
     @property
-    def constants(self) -> frozenset[str]: ...  # noqa: D102
+    def constants(self) -> frozenset[str]: ...
 
     @property
-    def shapes(self) -> Mapping[str, Shape]: ...  # noqa: D102
+    def shapes(self) -> Mapping[str, Shape]: ...
 
     @property
-    def inputs(self) -> tuple[str, ...]: ...  # noqa: D102
+    def inputs(self) -> tuple[str, ...]: ...
 
     @property
-    def outputs(self) -> tuple[str, ...]: ...  # noqa: D102
+    def outputs(self) -> tuple[str, ...]: ...
 
     def run(self, feeds: Mapping[str, Array], samples: Sequence[Sample]) -> tuple[list[Array], dict[str, Array]]:
         """Inputs by name -> float32 arrays, one for each sample; and the graph's outputs by name.

@@ -38,9 +38,7 @@ class OnnxInnerGraph:
         self._options.add_session_config_entry(WEIGHTS_BESIDE, str(graph.parent))
         body = self._model.graph
         self.description = f"ONNX Runtime {ort.__version__} {provider}"
-        self.operations = [
-            Operation(tuple(filter(None, node.input)), tuple(filter(None, node.output))) for node in body.node
-        ]
+        self.operations = [Operation(tuple(filter(None, node.input)), tuple(filter(None, node.output))) for node in body.node]
         self.constants = frozenset(tensor.name for tensor in body.initializer)
         self.inputs = tuple(value.name for value in body.input)
         self.outputs = tuple(value.name for value in body.output)

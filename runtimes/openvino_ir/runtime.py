@@ -21,8 +21,8 @@ from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import UNIT_KEY
 from sprint_export.runtimes.interfaces import check_interface, check_results
-from sprint_export.runtimes.openvino_ir.inner_values import OpenVinoInnerGraph
 from sprint_export.runtimes.openvino_ir.inner_graph import cut_out, has_layout
+from sprint_export.runtimes.openvino_ir.inner_values import OpenVinoInnerGraph
 from sprint_export.runtimes.openvino_ir.target import UNITS
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older

@@ -8,7 +8,7 @@ One network is in memory at a time, and of every block no more than MOST_VALUES 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from sprint_export.students.family import load_family
 from sprint_export.validate.blocks.departure import compare_values
 from sprint_export.validate.blocks.layout import Array, Layout, arrange_torch, list_layouts
 from sprint_export.validate.blocks.places import Places
+from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.blocks.torch_side import TorchSide, list_shapes
 from sprint_export.validate.blocks.tree import list_blocks
 from sprint_export.validate.images import psnr_arrays
@@ -55,14 +56,16 @@ class Value:
     layouts: list[Layout]
     exported: list[Array]
     positions: Array | None = None
+    count: int = 0  # of positions, those that are not taken among them; 0: all are
     wanted: Array | None = None
     rounded: Array | None = None
 
     def leave_out(self, spare: int) -> None:
-        """Leave the last `spare` positions out: of a text, padding that nobody reads."""
-        if spare and self.wanted is not None and self.rounded is not None:
-            end = len(self.wanted) - spare
-            self.exported, self.wanted, self.rounded = [self.exported[0][:end]], self.wanted[:end], self.rounded[:end]
+        """Leave the last `spare` positions of all out: of a text, padding that nobody reads."""
+        assert self.wanted is not None and self.rounded is not None
+        positions = np.arange(len(self.wanted)) if self.positions is None else self.positions
+        kept = positions < (self.count or len(self.wanted)) - spare
+        self.exported, self.wanted, self.rounded = [self.exported[0][kept]], self.wanted[kept], self.rounded[kept]
 
     def take_wanted(self, value: Array) -> None:
         """Choose the layout in which the graph's value is nearest."""
@@ -73,7 +76,7 @@ class Value:
         best = int(np.argmin(errors))
         self.positions = self.layouts[best].list_positions()
         self.layouts, self.exported = [self.layouts[best]], [self.exported[best]]
-        self.wanted = matrix[self.positions]
+        self.count, self.wanted = len(matrix), matrix[self.positions]
 
     def take_rounded(self, value: Array) -> None:
         """Keep the same positions."""
@@ -81,19 +84,27 @@ class Value:
 
 
 def compare_blocks(
-    bundle: Bundle, student: Student, runtime: Runtime, feeds: Feeds, compute: Compute = CPU, progress: Progress = quiet
+    bundle: Bundle,
+    student: Student,
+    runtime: Runtime,
+    feeds: Feeds,
+    prompts: Sequence[str],
+    compute: Compute = CPU,
+    progress: Progress = quiet,
 ) -> Found:
-    """Every network that ran, block by block.
+    """Ids of the prompts, then every network that ran, block by block.
 
     Args:
         bundle: its files.
         student: unspecialized.
         runtime: that draws its pictures; another of the target's where it shows no values inside a network.
         feeds: what each network was given at the first prompt.
+        prompts: whose ids are compared.
         compute: where torch runs.
         progress: is told (step, done, total).
     """
-    found, specialized = Found(), specialize_like(student, bundle)
+    specialized = specialize_like(student, bundle)
+    found = Found([compare_ids(bundle, specialized, prompts)])
     records = [record for record in bundle.components if record.role in feeds]
     for record in track(records, COMPARING, progress):
         try:
@@ -142,20 +153,29 @@ class _Network:
             found.unchecked.append(f"blocks of {self.record.role}: the graph has no value of {', '.join(missing)}")
         sides = self._run_torch(component, feeds, values)
         whole = {
-            name: Value([], [arrange_torch(outputs[name])], wanted=arrange_torch(sides[0][name]), rounded=arrange_torch(sides[1][name]))
+            name: Value(
+                [], [arrange_torch(outputs[name])], wanted=arrange_torch(sides[0][name]), rounded=arrange_torch(sides[1][name])
+            )
             for name in outputs
         }
+        spare = self._count_padding(feeds)
+        for value in (*values.values(), *whole.values()) if spare else ():
+            value.leave_out(spare)
         found.blocks += self._describe({**values, **whole})
+
+    def _count_padding(self, feeds: Mapping[str, Array]) -> int:
+        """How many ids behind the prompt's are padding; 0 where the network reads none."""
+        ids = feeds.get(self.bundle.chain.names.ids)
+        return 0 if ids is None else int(np.argmax(ids[0, ::-1] != self.bundle.prompt.pad_id))
 
     def _is_moved(self, component: Component, block: str) -> bool:
         """Whether smoothing scales what a block gives, for a reader outside it to scale back."""
+
         def is_inside(name: str) -> bool:
             return name.startswith(f"{block}.")
 
         migrations = load_family(self.student.family).list_migrations(self.student, component.role)
-        return any(
-            any(map(is_inside, each.producers)) and not all(map(is_inside, each.consumers)) for each in migrations
-        )
+        return any(any(map(is_inside, each.producers)) and not all(map(is_inside, each.consumers)) for each in migrations)
 
     def _read_graph(
         self, component: Component, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]

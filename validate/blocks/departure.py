@@ -64,7 +64,9 @@ def compare_values(exported: Array, rounded: Array, wanted: Array) -> Comparison
     sides = [np.nan_to_num(each.astype(np.float64), nan=np.inf) for each in (exported, rounded, wanted)]
     found, same, right = sides
     with np.errstate(invalid="ignore"):
-        squares = [np.nan_to_num(np.square(each).mean(0), nan=np.inf) for each in (right, found - right, same - right, found - same)]
+        squares = [
+            np.nan_to_num(np.square(each).mean(0), nan=np.inf) for each in (right, found - right, same - right, found - same)
+        ]
     size, exported_error, rounded_error, converter_error = (float(np.sqrt(each.mean())) for each in squares)
     by_channel = [np.sqrt(squares[i]) for i in (0, 2, 3)]
     return Comparison(size, exported_error, rounded_error, converter_error, *by_channel)

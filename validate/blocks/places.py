@@ -135,5 +135,3 @@ def _find_owners(constants: Iterable[str], weights: Iterable[str], blocks: Seque
 def _spell(path: str) -> str:
     """A path as every format may write it, ended so that `layers.1` is not the beginning of `layers.10`."""
     return re.sub(r"\W", "_", path) + "_"
-
-

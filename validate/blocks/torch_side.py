@@ -21,7 +21,7 @@ Shapes = dict[str, tuple[int, ...]]  # by block, in the order they run
 
 
 def list_shapes(component: Component, feeds: Mapping[str, Array], paths: Iterable[str]) -> Shapes:
-    """Shapes of what modules give that run exactly once, found on the `meta` device; of one that gives several, each with its number.
+    """Shapes of what modules give that run exactly once, found on the `meta` device; several of one are numbered.
 
     A module that is never called itself, because its parts are, stands for those with weights.
     """
