@@ -42,9 +42,9 @@ class OnnxInnerGraph:
         self.constants = frozenset(tensor.name for tensor in body.initializer)
         self.inputs = tuple(value.name for value in body.input)
         self.outputs = tuple(value.name for value in body.output)
-        kinds = {value.type.tensor_type.elem_type for value in body.value_info}
-        found = [name for name, kind in KINDS.items() if getattr(onnx.TensorProto, kind) in kinds]
-        self.dtype = found[0] if found else "fp32"
+        is_shadow = graph.name.endswith(".shadow.onnx")  # whose weights are 16-bit values too, until they are widened
+        kinds = {value.type.tensor_type.elem_type for value in body.value_info if not is_shadow}
+        self.dtype = next((name for name, kind in KINDS.items() if getattr(onnx.TensorProto, kind) in kinds), "fp32")
         floats = {getattr(onnx.TensorProto, name) for name in FLOATS}
         self._types = {value.name: value.type.tensor_type.elem_type for value in (*body.value_info, *body.output)}
         self.shapes: dict[str, Shape] = {

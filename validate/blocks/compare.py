@@ -30,7 +30,7 @@ from sprint_export.validate.blocks.layout import Array, Layout, arrange_torch, l
 from sprint_export.validate.blocks.places import Places
 from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.blocks.torch_side import TorchSide, list_shapes
-from sprint_export.validate.blocks.tree import list_blocks
+from sprint_export.validate.blocks.tree import is_entry, list_blocks
 from sprint_export.validate.images import psnr_arrays
 from sprint_export.validate.side_by_side import take_component
 
@@ -107,30 +107,26 @@ def compare_blocks(
     found = Found([compare_ids(bundle, specialized, prompts)])
     records = [record for record in bundle.components if record.role in feeds]
     for record in track(records, COMPARING, progress):
-        try:
-            graph = _open_graph(bundle, runtime, record.role)
-        except RefusedError as error:
-            found.unchecked.append(f"blocks of {record.role}: {error}")
-            continue
-        _Network(bundle, specialized, record, graph, compute).compare(feeds[record.role], found)
+        graph = _open_graph(bundle, runtime, record.role, found)
+        if graph is not None:
+            _Network(bundle, specialized, record, graph, compute).compare(feeds[record.role], found)
     return found
 
 
-def _open_graph(bundle: Bundle, runtime: Runtime, role: str) -> InnerGraph:
-    """A network on the runtime or, where that shows no inner values, on another one of the target's that can run here.
-
-    Raises:
-        RefusedError: none shows any; what the first one says.
-    """
-    refusal: RefusedError | None = None
+def _open_graph(bundle: Bundle, runtime: Runtime, role: str, found: Found) -> InnerGraph | None:
+    """A network on the runtime or, where that shows no values inside, on another of the target's (said); None: on none."""
     others = (load_runtime(name) for name in load_target(bundle.target).runtimes)
+    reasons = []
     for each in (runtime, *(other for other in others if other.name != runtime.name and other.can_run() is None)):
         try:
-            return open_inner(bundle, each, role)
+            graph = open_inner(bundle, each, role)
         except RefusedError as error:
-            refusal = refusal or error
-    assert refusal is not None
-    raise refusal
+            reasons.append(str(error))
+            continue
+        found.unchecked += [f"blocks of {role}: {reason}; they were read on {graph.description}" for reason in reasons]
+        return graph
+    found.unchecked.append(f"blocks of {role}: {'; '.join(reasons)}")
+    return None
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ class _Network:
         shapes = list_shapes(component, feeds, list_blocks(component.module))
         shapes = {block: shape for block, shape in shapes.items() if not self._is_moved(component, block)}
         values, outputs = self._read_graph(component, feeds, shapes)
-        missing = [block for block in shapes if block not in values]
+        missing = [block for block in shapes if block not in values and is_entry(component.module, block.partition("[")[0])]
         if missing:
             found.unchecked.append(f"blocks of {self.record.role}: the graph has no value of {', '.join(missing)}")
         sides = self._run_torch(component, feeds, values)

@@ -8,14 +8,19 @@ LISTS = torch.nn.ModuleList | torch.nn.Sequential
 
 
 def list_blocks(network: torch.nn.Module) -> tuple[str, ...]:
-    """Paths of the modules whose outputs are compared, in the order of the tree; "" for a network without lists.
+    """Paths of the modules whose outputs are compared, in the order of the tree; those at its top for a network without lists.
 
     An entry of an outermost list is a block; one that is a list itself (a decoder's stage) stands for its own entries. Modules
-    with weights beside a list, on the way to it, are named too: what comes in and what goes out.
+    beside a list, on the way to it, are named too: what comes in and what goes out. Of all, those that have weights.
     """
     paths: list[str] = []
     _walk(network, "", paths)
     return tuple(paths)
+
+
+def is_entry(network: torch.nn.Module, path: str) -> bool:
+    """Whether a module is an entry of a list."""
+    return isinstance(network.get_submodule(path.rpartition(".")[0]), LISTS)
 
 
 def _walk(module: torch.nn.Module, path: str, paths: list[str]) -> None:
@@ -23,7 +28,7 @@ def _walk(module: torch.nn.Module, path: str, paths: list[str]) -> None:
         where = f"{path}.{name}" if path else name
         if _holds_list(child):
             _walk(child, where, paths)
-        elif isinstance(module, LISTS) or _has_weights(child):
+        elif next(child.parameters(), None) is not None:
             paths.append(where)
 
 
@@ -32,7 +37,3 @@ def _holds_list(module: torch.nn.Module) -> bool:
     if isinstance(module, LISTS):
         return any(list(child.children()) for child in module.children())
     return any(isinstance(child, LISTS) and _holds_list(child) and len(child) > 1 for child in module.modules())
-
-
-def _has_weights(module: torch.nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
