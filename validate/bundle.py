@@ -29,6 +29,7 @@ from sprint_export.students.family import load_family
 from sprint_export.students.judge import list_judges
 from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.blocks.compare import compare_blocks
+from sprint_export.validate.blocks.gates import GATES, make_rows
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
 from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
@@ -146,8 +147,9 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     rows = _compare(bundle, student, prompts, sides, inquiry.compute) + recall_search(bundle) + weigh_files(bundle)
     rows += count_silent_rules(bundle) + target.read_rows(bundle)
     found = compare_blocks(bundle, student, runtime, sides.feeds, prompts, inquiry.compute, progress)
+    rows += make_rows(found.blocks)
     is_whole = bundle.recipe is None or bundle.recipe.is_whole
-    all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, target.gates)
+    all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, (*target.gates, *GATES))
     beside = "" if inquiry.compute.is_cpu else f"; {inquiry.compute.description}"
     report = Report(
         str(folder),
