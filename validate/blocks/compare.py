@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sprint_export.compute import CPU, Compute
-from sprint_export.errors import RefusedError
+from sprint_export.errors import BundleError, MachineError, RefusedError
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.report import BlockError
 from sprint_export.nouns.student import Component, Student
@@ -107,9 +107,12 @@ def compare_blocks(
     found = Found([compare_ids(bundle, specialized, prompts)])
     records = [record for record in bundle.components if record.role in feeds]
     for record in track(records, COMPARING, progress):
-        graph = _open_graph(bundle, runtime, record.role, found)
-        if graph is not None:
-            _Network(bundle, specialized, record, graph, compute).compare(feeds[record.role], found)
+        try:
+            graph = _open_graph(bundle, runtime, record.role, found)
+            if graph is not None:
+                _Network(bundle, specialized, record, graph, compute).compare(feeds[record.role], found)
+        except (BundleError, MachineError) as error:  # of a graph that ran as it is: memory, or values beside its outputs
+            found.unchecked.append(f"blocks of {record.role}: {error}")
     return found
 
 
