@@ -16,6 +16,7 @@ from sprint_export.prompt_reader import PromptReader
 from sprint_export.registry import load_target
 from sprint_export.runtimes.batched import Batched
 from sprint_export.runtimes.hub import find_bundle
+from sprint_export.runtimes.inner_values import JoinedGraph
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.session import OneAtATime, Parts, Pipeline
 from sprint_export.sizes import find_sizes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sprint_export.nouns.target import Target
+    from sprint_export.runtimes.inner_values import InnerGraph
     from sprint_export.session import Session
 
 
@@ -139,7 +141,25 @@ def open_session(bundle: Bundle, runtime: Runtime, role: str) -> Session:
     return _open_part(bundle, runtime, role, record.parts[0])
 
 
+def open_inner(bundle: Bundle, runtime: Runtime, role: str) -> InnerGraph:
+    """One component on one runtime, its inner values to be read; as `open_session` opens it.
+
+    Raises:
+        RefusedError: the runtime shows none, or the component takes several prompts at once. Else as `open_session`.
+    """
+    record = next(record for record in bundle.components if record.role == role)
+    if find_batch(bundle) > 1:
+        raise RefusedError("values inside networks that take several prompts at once are not read")
+    parts = [runtime.open_inner(_find_graph(bundle, runtime, role, part), part.inputs, part.outputs) for part in record.parts]
+    return parts[0] if len(parts) == 1 else JoinedGraph(parts)
+
+
 def _open_part(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Session:
+    return runtime.open_session(_find_graph(bundle, runtime, role, part), part.inputs, part.outputs)
+
+
+def _find_graph(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Path:
+    """The file that a runtime opens of a part: its engine, its graph or a shadow."""
     if runtime.opens_engines:
         path = locate_kind(bundle, role, "engine", bundle.device)
     else:
@@ -150,7 +170,7 @@ def _open_part(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Sessi
             f"{bundle.folder} has no engine of {role} for {bundle.device}; build it with: sprint-export build {bundle.folder}"
         )
     _check_beside(bundle, path, runtime.package)
-    return runtime.open_session(path, part.inputs, part.outputs)
+    return path
 
 
 def _check_beside(bundle: Bundle, graph: Path, suffix: str | None) -> None:

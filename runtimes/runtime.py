@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, RefusedError
 from sprint_export.nouns.student import TensorSpec
 from sprint_export.registry import load_member
 
 if TYPE_CHECKING:
+    from sprint_export.runtimes.inner_values import InnerGraph
     from sprint_export.session import Session
 
 
@@ -71,6 +72,14 @@ class Runtime(ABC):
             BundleError: it cannot be read, or its interface is not the manifest's.
             MachineError: the library, a device or memory is missing.
         """
+
+    def open_inner(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> InnerGraph:
+        """Load a graph whose inner values can be read, for a validation that asks where an error is born.
+
+        Raises:
+            RefusedError: this runtime shows none; the message says why. Else as `open_session`.
+        """
+        raise RefusedError(f"{self.title} shows no values inside a network")
 
 
 def load_runtime(name: str) -> Runtime:

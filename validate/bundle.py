@@ -28,6 +28,8 @@ from sprint_export.students import load_student
 from sprint_export.students.family import load_family
 from sprint_export.students.judge import list_judges
 from sprint_export.students.source import RANDOM, is_embedded
+from sprint_export.validate.blocks.compare import compare_blocks
+from sprint_export.validate.blocks.gates import GATES, make_rows
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
 from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.images import draw_contact_sheet, relative_error
@@ -132,9 +134,9 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
             f"{bundle.source!r} is not the student this bundle was made from (its weights have another sha256); "
             "give the right one with --student, and the --lora or --decoder it was made with, or export again"
         )
-    found, wanted = bundle.prompt.vocabulary, student.prompt.vocabulary
-    if found != wanted:
-        raise BundleError(f"the manifest says prompt.vocabulary={found}, the student has {wanted}; export the student again")
+    held, wanted = bundle.prompt.vocabulary, student.prompt.vocabulary
+    if held != wanted:
+        raise BundleError(f"the manifest says prompt.vocabulary={held}, the student has {wanted}; export the student again")
     prompts, budget = choose_prompts(student, inquiry, picture_side(bundle))
     check_judged([gate.metric for gate in gates], prompts, picture_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
@@ -144,8 +146,10 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     prompts = prompts[: len(sides.exported.pictures)]
     rows = _compare(bundle, student, prompts, sides, inquiry.compute) + recall_search(bundle) + weigh_files(bundle)
     rows += count_silent_rules(bundle) + target.read_rows(bundle)
+    found = compare_blocks(bundle, student, runtime, sides.feeds, prompts, inquiry.compute, progress)
+    rows += make_rows(found.blocks)
     is_whole = bundle.recipe is None or bundle.recipe.is_whole
-    all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, target.gates)
+    all_gates = add_defaults(gates, target.offers[bundle.precision].scheme, is_whole, (*target.gates, *GATES))
     beside = "" if inquiry.compute.is_cpu else f"; {inquiry.compute.description}"
     report = Report(
         str(folder),
@@ -155,6 +159,8 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
         len(prompts),
         apply_gates(rows, all_gates, gates),
         round(pace.spent_s, 1),
+        blocks=tuple(found.blocks),
+        unchecked=tuple(found.unchecked),
     )
     write_text(folder / REPORT, format_report(report))
     write_card(folder)

@@ -48,6 +48,7 @@ class Sides:
         rounded: pictures of torch with the same rounding, of the first prompts.
         is_fed: its networks were fed what the exported ones were, not what the one before gave.
         rows: of a report.
+        feeds: what each network that ran was given at the first prompt, by role; the same on both sides of `rows`.
     """
 
     reference: Reference
@@ -55,6 +56,7 @@ class Sides:
     rounded: Array
     is_fed: bool
     rows: list[Measurement]
+    feeds: Mapping[str, Mapping[str, Array]]
 
 
 @dataclass
@@ -101,9 +103,11 @@ class Drawing:
                 rows, pictures = self._compare(found)
             done += count
             self.kept.bound()
+        traces = found["rounded" if self.is_small else "exported"].traces
+        feeds = {role: trace.feeds[0] for role, trace in traces.items() if trace.feeds}
         if self.is_small:
             pictures = found["rounded"].pictures
-        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows)
+        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, feeds)
 
     @property
     def is_small(self) -> bool:

@@ -14,12 +14,14 @@ from sprint_export.registry import list_members, load_target
 from sprint_export.students.judge import list_judges
 
 ON_PROVIDER = "a runtime's provider other than the CPU's (--provider)"
+INSIDE = "a runtime that shows values inside networks"
 SEARCHED = "a recipe that was searched (--recipe auto)"
 
 METRICS = (
     *map(Metric, ("psnr_db", "psnr_worst_db", "ssim", "converter_image_psnr_db", "recipe_image_psnr_db")),
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
-    *map(Metric, ("silent_rules", "own_decoder_psnr_db")),
+    *map(Metric, ("silent_rules", "own_decoder_psnr_db", "differing_ids_percent")),
+    Metric("departing_blocks", needs=INSIDE),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     Metric("nodes_on_cpu", needs=ON_PROVIDER),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),

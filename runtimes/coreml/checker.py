@@ -18,7 +18,10 @@ from sprint_export.runtimes.coreml.package import PACKAGE, package_of
 from sprint_export.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
+    from sprint_export.runtimes.inner_values import InnerGraph
     from sprint_export.session import Array, Session
+
+DESCRIPTION = "numeric checker for Core ML (PyTorch CPU, declared types)"
 
 
 class CoreMLChecker(Runtime):
@@ -38,6 +41,14 @@ class CoreMLChecker(Runtime):
             require("coremltools", "coreml")
         return CheckerSession(package_of(graph), inputs, outputs)
 
+    def open_inner(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> InnerGraph:
+        """Load a package by its program file, its inner values to be read."""
+        from sprint_export.runtimes.coreml.inner_values import CheckedInnerGraph
+
+        with hush():
+            require("coremltools", "coreml")
+            return CheckedInnerGraph(package_of(graph), {spec.name: spec.dtype for spec in inputs}, DESCRIPTION)
+
 
 RUNTIME = CoreMLChecker(name="coreml-checker")
 
@@ -50,7 +61,7 @@ class CheckerSession:
 
         self._evaluator = Evaluator(package)
         self._inputs, self._outputs = inputs, outputs
-        self.description = "numeric checker for Core ML (PyTorch CPU, declared types)"
+        self.description = DESCRIPTION
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs by name -> outputs by name."""

@@ -26,6 +26,7 @@ from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
+    from sprint_export.runtimes.inner_values import InnerGraph
     from sprint_export.session import Array, Session
 
 LIBRARY, EXTRA = "onnxruntime", "runtime"
@@ -76,6 +77,12 @@ class OnnxRuntime(Runtime):
     def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
         """Load a graph (or a shadow) on the provider."""
         return OnnxRuntimeSession(graph, inputs, outputs, self.provider)
+
+    def open_inner(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> InnerGraph:
+        """Load a graph (or a shadow) on the provider, its inner values to be read."""
+        from sprint_export.runtimes.onnx_cpu.inner_values import OnnxInnerGraph
+
+        return OnnxInnerGraph(graph, self.provider, make_options(keeps_memory=False))
 
 
 RUNTIME = OnnxRuntime(name="onnx")

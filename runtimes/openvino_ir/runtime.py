@@ -7,10 +7,11 @@ gpu, npu   opened by name and never replaced by the CPU: not run yet, no such de
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,18 @@ from sprint_export.nouns.student import TensorSpec
 from sprint_export.nouns.target import UNIT_KEY
 from sprint_export.runtimes.interfaces import check_interface, check_results
 from sprint_export.runtimes.openvino_ir.inner_graph import cut_out, has_layout
+from sprint_export.runtimes.openvino_ir.inner_values import OpenVinoInnerGraph
 from sprint_export.runtimes.openvino_ir.target import UNITS
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
+    from sprint_export.runtimes.inner_values import InnerGraph
     from sprint_export.session import Array, Session
 
 LIBRARY = EXTRA = "openvino"
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}  # OpenVINO's -> numpy's
+HINTS = {"PERFORMANCE_HINT": "LATENCY"}
 MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
 
 
@@ -48,6 +52,15 @@ class OpenVino(Runtime):
         """Load and compile an IR."""
         return OpenVinoSession(graph, inputs, outputs)
 
+    def open_inner(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> InnerGraph:
+        """Load an IR, its inner values to be read."""
+        device = _choose_device(graph, load_model(graph, inputs, outputs))
+
+        def compile_model(model: Any) -> Any:
+            return open_core().compile_model(model, device, HINTS)
+
+        return OpenVinoInnerGraph(graph, partial(load_model, graph, inputs, outputs), compile_model, f"OpenVINO {device}")
+
 
 RUNTIME = OpenVino(name="openvino")
 
@@ -58,21 +71,12 @@ class OpenVinoSession:
     def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         openvino: Any = require(LIBRARY, EXTRA)
         core, start = open_core(), time.perf_counter()
-        try:
-            model = core.read_model(graph, graph.with_suffix(".bin"))
-            if has_layout(model):
-                model = cut_out(graph, model, inputs, outputs)
-            for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
-                check_interface(graph, side, {value.any_name: _describe(value) for value in values}, specs)
+        model = load_model(graph, inputs, outputs)
+        with _reading(graph):
             self._tables = find_tables(model)
-            unit = model.get_rt_info(UNIT_KEY.split(".")).astype(str)
-        except RuntimeError as error:  # the only type OpenVINO raises
-            raise BundleError(f"OpenVINO cannot read {graph}: {_last_line(error)}") from error
-        if unit not in UNITS:
-            raise BundleError(f"{graph} is made for {unit!r}; expected one of {', '.join(UNITS)}; export the student again")
-        self._device = _find_unit(core, UNITS[unit])
+        self._device = _choose_device(graph, model)
         try:
-            self._model = core.compile_model(model, self._device, {"PERFORMANCE_HINT": "LATENCY"})
+            self._model = core.compile_model(model, self._device, HINTS)
         except RuntimeError as error:
             raise MachineError(f"OpenVINO cannot compile {graph} for {self._device}: {_last_line(error)}") from error
         self._load_s, self._outputs, self._graph = time.perf_counter() - start, outputs, graph
@@ -113,6 +117,42 @@ class OpenVinoSession:
                 primitive = info["primitiveType"].astype(str).rpartition("_")[2].lower()
                 layers.append((operation.get_friendly_name(), kind, {"i8": "int8"}.get(primitive, primitive)))
         return layers
+
+
+def load_model(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Any:
+    """The openvino.Model of an IR between our own inputs and outputs, not yet compiled.
+
+    Raises:
+        BundleError: it cannot be read, or its interface is not the manifest's.
+    """
+    with _reading(graph):
+        model = open_core().read_model(graph, graph.with_suffix(".bin"))
+        if has_layout(model):
+            model = cut_out(graph, model, inputs, outputs)
+        for side, values, specs in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
+            check_interface(graph, side, {value.any_name: _describe(value) for value in values}, specs)
+    return model
+
+
+@contextlib.contextmanager
+def _reading(graph: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # the only type OpenVINO raises
+        raise BundleError(f"OpenVINO cannot read {graph}: {_last_line(error)}") from error
+
+
+def _choose_device(graph: Path, model: Any) -> str:
+    """The device, by OpenVINO's name, that a model was made for.
+
+    Raises:
+        BundleError: the model names none that there is. MachineError: this machine has no such device.
+    """
+    with _reading(graph):
+        unit = model.get_rt_info(UNIT_KEY.split(".")).astype(str)
+    if unit not in UNITS:
+        raise BundleError(f"{graph} is made for {unit!r}; expected one of {', '.join(UNITS)}; export the student again")
+    return _find_unit(open_core(), UNITS[unit])
 
 
 def _describe(value: Any) -> tuple[str, list[int | None]]:

@@ -208,6 +208,10 @@ class PromptLayer(torch.nn.Module):
         self.pre_feedforward_layernorm = stock.pre_feedforward_layernorm
         self.post_feedforward_layernorm = stock.post_feedforward_layernorm
 
+    def forward(self, x: torch.Tensor, rotation: Rotation, bias: torch.Tensor) -> torch.Tensor:
+        """Residual stream [B, S, D], tables [1, S, d], bias [1, 1, S, prefix + S] -> the residual stream after this layer."""
+        return self.finish(x, self.project(x, rotation), bias)
+
     def project(self, x: torch.Tensor, rotation: Rotation) -> Heads:
         """Residual stream [B, S, D] -> its queries, keys and values."""
         return self.self_attn.project(self.input_layernorm(x), rotation)
@@ -251,7 +255,7 @@ class PromptModel(torch.nn.Module):
         x = x * torch.tensor(self.scale, dtype=x.dtype)
         for layer in self.layers:
             assert isinstance(layer, PromptLayer)
-            x = layer.finish(x, layer.project(x, rotation), biases[layer.attention_type])
+            x = layer(x, rotation, biases[layer.attention_type])
         last: torch.Tensor = self.norm(x)
         return last
 

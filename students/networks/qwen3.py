@@ -70,6 +70,10 @@ class PromptLayer(torch.nn.Module):
             for norm in (getattr(stock, name) for name in STREAM_NORMS)
         )
 
+    def forward(self, x: torch.Tensor, rotation: Rotation, bias: torch.Tensor) -> torch.Tensor:
+        """Residual stream [B, S, D], tables [1, S, d], bias [1, 1, S, prefix + S] -> the residual stream after this layer."""
+        return self.finish(x, self.project(x, rotation), bias)
+
     def project(self, x: torch.Tensor, rotation: Rotation) -> Heads:
         """Residual stream [B, S, D] -> its queries, keys and values."""
         return self.self_attn.project(self.input_layernorm(x), rotation)
@@ -117,7 +121,7 @@ class PromptEncoder(torch.nn.Module):
         x = self.embed_tokens(input_ids) * (1 / RESIDUAL)
         rotation = self.rotary_emb(x)
         for layer in self.layers:
-            x = layer.finish(x, layer.project(x, rotation), self.full_bias)  # type: ignore[operator]
+            x = layer(x, rotation, self.full_bias)
         rows: torch.Tensor = x
         return rows
 

@@ -103,11 +103,11 @@ class BlockError:
     """The output of one block, exported against PyTorch in float32, the network's inputs being the same.
 
     Args:
-        network: the component's role.
-        block: the block's name in it.
+        network: the component's role; `prompt` for the ids that go into the first one.
+        block: the module's path in it, or the name of what the network gives.
         place: among the network's blocks, from 0, in the order they run.
         psnr_db: peak is the largest magnitude of PyTorch's output.
-        relative_error: the largest difference over that magnitude.
+        relative_error: root mean square of the differences over that of PyTorch's output; of ids, the share that differs.
         rounded_psnr_db: of torch with the same rounding, against float32: what the recipe alone does.
         departs: the first block of its network that is clearly further off than its rounding explains.
     """

@@ -1,0 +1,94 @@
+"""Values inside an ONNX graph: added to its outputs, in memory, so that the file stays as it is and weights where they lie.
+
+A large value is thinned by a Slice behind it, so that what the runtime hands over is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sprint_export.errors import BundleError, MachineError
+from sprint_export.libraries import require
+from sprint_export.runtimes.inner_values import Operation, Sample, Shape
+from sprint_export.runtimes.interfaces import name_first_line
+from sprint_export.runtimes.onnx_cpu.providers import add_provider
+
+if TYPE_CHECKING:
+    from sprint_export.session import Array
+
+FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
+KINDS = {"bf16": "BFLOAT16", "fp16": "FLOAT16"}  # of values that a graph computes, the coarser first
+WEIGHTS_BESIDE = "session.model_external_initializers_file_folder_path"  # where a graph that is no file finds its weights
+END = 1 << 62  # beyond any axis, in a Slice
+
+
+class OnnxInnerGraph:
+    """Implements runtimes.inner_values.InnerGraph over ONNX Runtime."""
+
+    def __init__(self, graph: Path, provider: str, options: Any) -> None:
+        onnx: Any = require("onnx", "export")
+        ort: Any = require("onnxruntime", "runtime")
+        try:
+            self._model = onnx.load(str(graph), load_external_data=False)
+        except Exception as error:  # protobuf's own, several kinds
+            raise BundleError(f"{graph} cannot be read as an ONNX graph ({name_first_line(error)})") from error
+        self._graph, self._provider, self._options = graph, provider, options
+        self._options.add_session_config_entry(WEIGHTS_BESIDE, str(graph.parent))
+        body = self._model.graph
+        self.description = f"ONNX Runtime {ort.__version__} {provider}"
+        self.operations = [Operation(tuple(filter(None, node.input)), tuple(filter(None, node.output))) for node in body.node]
+        self.constants = frozenset(tensor.name for tensor in body.initializer)
+        self.inputs = tuple(value.name for value in body.input)
+        self.outputs = tuple(value.name for value in body.output)
+        is_shadow = graph.name.endswith(".shadow.onnx")  # whose weights are 16-bit values too, until they are widened
+        kinds = {value.type.tensor_type.elem_type for value in body.value_info if not is_shadow}
+        self.dtype = next((name for name, kind in KINDS.items() if getattr(onnx.TensorProto, kind) in kinds), "fp32")
+        floats = {getattr(onnx.TensorProto, name) for name in FLOATS}
+        self._types = {value.name: value.type.tensor_type.elem_type for value in (*body.value_info, *body.output)}
+        self.shapes: dict[str, Shape] = {
+            value.name: tuple(size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim)
+            for value in (*body.value_info, *body.output)
+            if value.type.tensor_type.elem_type in floats
+        }
+
+    def run(self, feeds: Mapping[str, Array], samples: Sequence[Sample]) -> tuple[list[Array], dict[str, Array]]:
+        """As InnerGraph's."""
+        ort: Any = require("onnxruntime", "runtime")
+        model, names = self._add_outputs(samples)
+        try:
+            providers = add_provider(self._provider, ort, self._options)
+            session = ort.InferenceSession(model.SerializeToString(), self._options, providers=providers, enable_fallback=0)
+            values = session.run([*names, *self.outputs], dict(feeds))
+        except MemoryError as error:
+            raise MachineError(f"not enough memory to run {self._graph}") from error
+        except Exception as error:  # onnxruntime raises a dozen unrelated pybind types
+            raise BundleError(f"ONNX Runtime cannot show values of {self._graph}: {name_first_line(error)}") from error
+        return values[: len(names)], dict(zip(self.outputs, values[len(names) :], strict=True))
+
+    def _add_outputs(self, samples: Sequence[Sample]) -> tuple[Any, list[str]]:
+        """The graph with these values among its outputs, float32; and what each is called there."""
+        onnx: Any = require("onnx", "export")
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        given = set(self.outputs)
+        names = []
+        for i, sample in enumerate(samples):
+            name, added = sample.value, f"sprint_export.value.{i}"
+            if sample.step > 1:
+                numbers = {"start": 0, "end": END, "axis": sample.axis, "step": sample.step}
+                for part, number in numbers.items():
+                    tensor = onnx.helper.make_tensor(f"{added}.{part}", onnx.TensorProto.INT64, [1], [number])
+                    model.graph.initializer.append(tensor)
+                inputs = [name, *(f"{added}.{part}" for part in numbers)]
+                name = f"{added}.slice"
+                model.graph.node.append(onnx.helper.make_node("Slice", inputs, [name], name=name))
+            if self._types.get(sample.value) != onnx.TensorProto.FLOAT:
+                model.graph.node.append(onnx.helper.make_node("Cast", [name], [added], name=added, to=onnx.TensorProto.FLOAT))
+                name = added
+            names.append(name)
+            if name not in given:
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
+                given.add(name)
+        return model, names

@@ -1,0 +1,217 @@
+"""compare_blocks: after each block of every network, exported against PyTorch, on the inputs of one prompt.
+
+    exported    the graph with the blocks' values among its outputs (runtimes/inner_values.py), thinned where they are large
+    float32     the specialized network in torch
+    rounded     the same with the inputs and weights rounded as the manifest says
+One network is in memory at a time, and of every block no more than MOST_VALUES values on a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sprint_export.compute import CPU, Compute
+from sprint_export.errors import BundleError, MachineError, RefusedError
+from sprint_export.nouns.bundle import Bundle, ComponentRecord
+from sprint_export.nouns.report import BlockError
+from sprint_export.nouns.student import Component, Student
+from sprint_export.progress import Progress, Step, quiet, track
+from sprint_export.registry import load_target
+from sprint_export.runtimes.inner_values import InnerGraph
+from sprint_export.runtimes.open import open_inner
+from sprint_export.runtimes.runtime import Runtime, load_runtime
+from sprint_export.specialize import specialize_like
+from sprint_export.students.family import load_family
+from sprint_export.validate.blocks.departure import compare_values
+from sprint_export.validate.blocks.layout import Array, Layout, arrange_torch, list_layouts
+from sprint_export.validate.blocks.places import Places
+from sprint_export.validate.blocks.prompt_ids import compare_ids
+from sprint_export.validate.blocks.torch_side import TorchSide, list_shapes
+from sprint_export.validate.blocks.tree import is_entry, list_blocks
+from sprint_export.validate.images import psnr_arrays
+from sprint_export.validate.side_by_side import take_component
+
+COMPARING = Step("comparing blocks")
+Feeds = Mapping[str, Mapping[str, Array]]  # role -> inputs of its first call, by name
+
+
+@dataclass
+class Found:
+    """What was compared, and in words what was not."""
+
+    blocks: list[BlockError] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Value:
+    """One block's value: how the graph may hold it, and what is there of it so far, [positions, channels] each.
+
+    `exported` has one matrix for each layout until float32's value says which it is.
+    """
+
+    layouts: list[Layout]
+    exported: list[Array]
+    positions: Array | None = None
+    count: int = 0  # of positions, those that are not taken among them; 0: all are
+    wanted: Array | None = None
+    rounded: Array | None = None
+
+    def leave_out(self, spare: int) -> None:
+        """Leave the last `spare` positions of all out: of a text, padding that nobody reads."""
+        assert self.wanted is not None and self.rounded is not None
+        positions = np.arange(len(self.wanted)) if self.positions is None else self.positions
+        kept = positions < (self.count or len(self.wanted)) - spare
+        self.exported, self.wanted, self.rounded = [self.exported[0][kept]], self.wanted[kept], self.rounded[kept]
+
+    def take_wanted(self, value: Array) -> None:
+        """Choose the layout in which the graph's value is nearest."""
+        matrix, errors = arrange_torch(value), []
+        for layout, found in zip(self.layouts, self.exported, strict=True):
+            difference = found - matrix[layout.list_positions()]
+            errors.append(float(np.nan_to_num(np.square(difference, dtype=np.float64).mean(), nan=np.inf)))
+        best = int(np.argmin(errors))
+        self.positions = self.layouts[best].list_positions()
+        self.layouts, self.exported = [self.layouts[best]], [self.exported[best]]
+        self.count, self.wanted = len(matrix), matrix[self.positions]
+
+    def take_rounded(self, value: Array) -> None:
+        """Keep the same positions."""
+        self.rounded = arrange_torch(value)[self.positions]
+
+
+def compare_blocks(
+    bundle: Bundle,
+    student: Student,
+    runtime: Runtime,
+    feeds: Feeds,
+    prompts: Sequence[str],
+    compute: Compute = CPU,
+    progress: Progress = quiet,
+) -> Found:
+    """Ids of the prompts, then every network that ran, block by block.
+
+    Args:
+        bundle: its files.
+        student: unspecialized.
+        runtime: that draws its pictures; another of the target's where it shows no values inside a network.
+        feeds: what each network was given at the first prompt.
+        prompts: whose ids are compared.
+        compute: where torch runs.
+        progress: is told (step, done, total).
+    """
+    specialized = specialize_like(student, bundle)
+    found = Found([compare_ids(bundle, specialized, prompts)])
+    records = [record for record in bundle.components if record.role in feeds]
+    for record in track(records, COMPARING, progress):
+        try:
+            graph = _open_graph(bundle, runtime, record.role, found)
+            if graph is not None:
+                _Network(bundle, specialized, record, graph, compute).compare(feeds[record.role], found)
+        except (BundleError, MachineError) as error:  # of a graph that ran as it is: memory, or values beside its outputs
+            found.unchecked.append(f"blocks of {record.role}: {error}")
+    return found
+
+
+def _open_graph(bundle: Bundle, runtime: Runtime, role: str, found: Found) -> InnerGraph | None:
+    """A network on the runtime or, where that shows no values inside, on another of the target's (said); None: on none."""
+    others = (load_runtime(name) for name in load_target(bundle.target).runtimes)
+    reasons = []
+    for each in (runtime, *(other for other in others if other.name != runtime.name and other.can_run() is None)):
+        try:
+            graph = open_inner(bundle, each, role)
+        except RefusedError as error:
+            reasons.append(str(error))
+            continue
+        found.unchecked += [f"blocks of {role}: {reason}; they were read on {graph.description}" for reason in reasons]
+        return graph
+    found.unchecked.append(f"blocks of {role}: {'; '.join(reasons)}")
+    return None
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One network of a comparison."""
+
+    bundle: Bundle
+    student: Student  # specialized
+    record: ComponentRecord
+    graph: InnerGraph
+    compute: Compute
+
+    def compare(self, feeds: Mapping[str, Array], found: Found) -> None:
+        component = self.student.components[self.record.role]
+        shapes = list_shapes(component, feeds, list_blocks(component.module))
+        shapes = {block: shape for block, shape in shapes.items() if not self._is_moved(component, block)}
+        values, outputs = self._read_graph(component, feeds, shapes)
+        missing = [block for block in shapes if block not in values and is_entry(component.module, block.partition("[")[0])]
+        if missing:
+            found.unchecked.append(f"blocks of {self.record.role}: the graph has no value of {', '.join(missing)}")
+        sides = self._run_torch(component, feeds, values)
+        whole = {
+            name: Value(
+                [], [arrange_torch(outputs[name])], wanted=arrange_torch(sides[0][name]), rounded=arrange_torch(sides[1][name])
+            )
+            for name in outputs
+        }
+        spare = self._count_padding(feeds)
+        for value in (*values.values(), *whole.values()) if spare else ():
+            value.leave_out(spare)
+        found.blocks += self._describe({**values, **whole})
+
+    def _count_padding(self, feeds: Mapping[str, Array]) -> int:
+        """How many ids behind the prompt's are padding; 0 where the network reads none."""
+        ids = feeds.get(self.bundle.chain.names.ids)
+        return 0 if ids is None else int(np.argmax(ids[0, ::-1] != self.bundle.prompt.pad_id))
+
+    def _is_moved(self, component: Component, block: str) -> bool:
+        """Whether smoothing scales what a block gives, for a reader outside it to scale back."""
+
+        def is_inside(name: str) -> bool:
+            return name.startswith(f"{block}.")
+
+        migrations = load_family(self.student.family).list_migrations(self.student, component.role)
+        return any(any(map(is_inside, each.producers)) and not all(map(is_inside, each.consumers)) for each in migrations)
+
+    def _read_graph(
+        self, component: Component, feeds: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[dict[str, Value], dict[str, Array]]:
+        """The graph's values by block, in every layout that they may have, and its outputs."""
+        places = Places(self.graph, component.weights, list(dict.fromkeys(name.partition("[")[0] for name in shapes)))
+        layouts = {
+            block: [
+                layout
+                for name in places.find_candidates(block.partition("[")[0])
+                for layout in list_layouts(name, self.graph.shapes[name], shape)
+            ]
+            for block, shape in shapes.items()
+        }
+        layouts = {block: found for block, found in layouts.items() if found}
+        arrays, outputs = self.graph.run(feeds, [layout.sample for found in layouts.values() for layout in found])
+        waiting = iter(arrays)
+        return {block: Value(found, [each.arrange(next(waiting)) for each in found]) for block, found in layouts.items()}, outputs
+
+    def _run_torch(
+        self, component: Component, feeds: Mapping[str, Array], values: Mapping[str, Value]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What float32 and the rounded network give; of each block they are noted in its Value."""
+        plain = replace(component, layers={})
+        wanted = TorchSide(plain, "fp32", self.compute).run(feeds, values, lambda block, x: values[block].take_wanted(x))
+        dtype = load_target(self.bundle.target).graph_dtype[self.bundle.precision]
+        rounded = TorchSide(take_component(self.bundle, self.student, self.record), dtype, self.compute)
+        return wanted, rounded.run(feeds, values, lambda block, x: values[block].take_rounded(x))
+
+    def _describe(self, values: Mapping[str, Value]) -> list[BlockError]:
+        errors, has_departed = [], False
+        for place, (block, value) in enumerate(values.items()):
+            [exported], wanted, rounded = value.exported, value.wanted, value.rounded
+            assert wanted is not None and rounded is not None, "each block ran once on both sides"
+            compared = compare_values(exported, rounded, wanted)
+            departs = not has_departed and compared.excess(self.graph.dtype) > 1
+            has_departed = has_departed or departs
+            error = BlockError(self.record.role, block, place, psnr_arrays(exported, wanted), compared.relative_error)
+            errors.append(replace(error, rounded_psnr_db=psnr_arrays(rounded, wanted), departs=departs))
+        return errors

@@ -1,0 +1,89 @@
+"""One value in two layouts, as matrices [positions, channels] that can be compared.
+
+PyTorch gives tokens [B, N, D] or a picture [B, C, h, w]; a graph holds the same value as [B, N, D], [B, D, N], [B, h, w, D],
+[B, D, h, w] or [B, D, 1, N]. Positions are in the same order in all of them, so the axis of the channels is all there is to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sprint_export.runtimes.inner_values import Sample
+
+Array = npt.NDArray[Any]
+MOST_VALUES = 1 << 18  # of one value that are compared: 1 MB
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A graph's value as a matrix: which axis its channels are, and every how many slices of which other axis are taken.
+
+    Args:
+        value: its name.
+        shape: in the graph.
+        channels: the axis.
+        axis: the one that is thinned.
+        step: 1 where none is.
+    """
+
+    value: str
+    shape: tuple[int, ...]
+    channels: int
+    axis: int = 0
+    step: int = 1
+
+    @property
+    def sample(self) -> Sample:
+        """What is asked of the graph."""
+        return Sample(self.value, self.axis, self.step)
+
+    def arrange(self, value: Array) -> Array:
+        """The sampled value -> float32 [positions, channels]."""
+        moved = np.moveaxis(value, self.channels, -1)
+        return np.ascontiguousarray(moved, np.float32).reshape(-1, moved.shape[-1])
+
+    def list_positions(self) -> npt.NDArray[np.int64]:
+        """Which positions of the whole value the sampled one has, in order."""
+        whole = [size for axis, size in enumerate(self.shape) if axis != self.channels]
+        numbers = np.arange(int(np.prod(whole)), dtype=np.int64).reshape(whole)
+        axis = self.axis - (self.axis > self.channels)
+        return np.take(numbers, range(0, whole[axis], self.step), axis).reshape(-1) if whole else numbers.reshape(-1)
+
+
+def list_layouts(name: str, shape: Sequence[int | None], wanted: Sequence[int]) -> Iterator[Layout]:
+    """How a graph's value may hold PyTorch's of shape `wanted`: one for each axis that has as many channels."""
+    sizes = _fill(shape, int(np.prod(wanted)))
+    channels = wanted[find_channels(len(wanted))]
+    if sizes is None or len(sizes) < 2:
+        return
+    for axis, size in enumerate(sizes):
+        if size == channels:
+            others = [other for other in range(len(sizes)) if other != axis]
+            longest = max(others, key=lambda other: sizes[other])
+            step = max(1, min(sizes[longest], -(-int(np.prod(sizes)) // MOST_VALUES)))
+            yield Layout(name, sizes, axis, longest, step)
+
+
+def find_channels(axes: int) -> int:
+    """The axis of the channels of what a PyTorch module gives: the second of a picture, else the last."""
+    return 1 if axes == 4 else axes - 1
+
+
+def arrange_torch(value: Array) -> Array:
+    """What a PyTorch module gives -> [positions, channels]."""
+    moved = np.moveaxis(value, find_channels(value.ndim), -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def _fill(shape: Sequence[int | None], total: int) -> tuple[int, ...] | None:
+    """A shape with its free size filled in so that it has so many values; None where it cannot."""
+    known = [size for size in shape if size is not None]
+    rest, free = total // max(1, int(np.prod(known))), len(shape) - len(known)
+    if free > 1 or int(np.prod(known)) * rest != total or (free == 0 and rest != 1):
+        return None
+    return tuple(rest if size is None else size for size in shape)
