@@ -43,6 +43,7 @@ from sprint_export.validate.measure import (
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
 from sprint_export.validate.pace import BUDGET_S, FEWEST, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
+from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
 from sprint_export.work_folder import claim_bundle
@@ -86,7 +87,7 @@ def validate_bundle(
     progress: Progress = quiet,
     **asked: Any,
 ) -> Report:
-    """Measure a bundle against the student it was made from and write `report.json` and `contact_sheet.png` into it.
+    """Measure a bundle against its student; write `report.json`, `report.html` and `contact_sheet.png` into it.
 
     A killed validation goes on where it was; pictures of PyTorch's are kept for the next one.
 
@@ -157,6 +158,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
         round(pace.spent_s, 1),
     )
     write_text(folder / REPORT, format_report(report))
+    write_page(folder, report, sides.reference.pictures, sides.exported.pictures)
     write_card(folder)
     kept.discard()
     return report
