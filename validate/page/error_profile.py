@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sprint_export.nouns.report import BlockError
+from sprint_export.psnr import CAP_DB
 from sprint_export.validate.page.axes import Axis, make_axis
 from sprint_export.validate.page.templates import clean, render
 
 WIDTH, LEFT, RIGHT, TOP = 360.0, 146.0, 346.0, 24.0
+EXACT_LANE = 34.0  # pixels at the right, for outputs that are the same: they would push all others to the left
 ROW, NARROW_ROW, WIDE_ROWS = 20.0, 14.0, 32  # pixels a block; up to so many blocks the wider
 LONGEST_NAME = 22  # letters beside the plot; a name that is longer keeps its end
 
@@ -49,19 +51,23 @@ def _draw_profile(blocks: Sequence[BlockError]) -> dict[str, object]:
     """What profile.html draws of one network."""
     blocks = sorted(blocks, key=lambda block: block.place)
     figures = [value for block in blocks for value in (block.psnr_db, block.rounded_psnr_db) if value is not None]
-    axis = make_axis(figures, LEFT, RIGHT, 4)
+    is_exact = any(value >= CAP_DB for value in figures)
+    right = RIGHT - EXACT_LANE if is_exact else RIGHT
+    apart = [value for value in figures if value < CAP_DB]
+    axis = make_axis(apart, LEFT, right, 4)
     height = ROW if len(blocks) <= WIDE_ROWS else NARROW_ROW
     rows = list(_place_rows(blocks, axis, height))
     return {
         "network": blocks[0].network,
         "rows": rows,
-        "axis": axis,
+        "ticks": axis.ticks if apart else [],
         "row_height": height,
         "exported": _join((row.exported, row.y) for row in rows),
         "rounded": _join((row.rounded, row.y) for row in rows),
+        "exact": RIGHT if is_exact else None,
         "has_rounded": any(row.rounded is not None for row in rows),
         "origin": next((block for block in blocks if block.departs), None),
-        "frame": (LEFT, TOP, RIGHT, TOP + height * len(blocks)),
+        "frame": (LEFT, TOP, right, TOP + height * len(blocks)),
         "width": WIDTH,
     }
 
@@ -75,7 +81,10 @@ def _place_rows(blocks: Sequence[BlockError], axis: Axis, height: float) -> Iter
 
 
 def _place(value: float | None, axis: Axis) -> float | None:
-    return None if value is None or math.isnan(value) else axis.place(value)
+    """Its pixel; in the lane at the right where nothing differs."""
+    if value is None or math.isnan(value):
+        return None
+    return RIGHT if value >= CAP_DB else axis.place(value)
 
 
 def _join(points: Iterator[tuple[float | None, float]]) -> str:

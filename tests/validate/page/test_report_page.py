@@ -17,7 +17,7 @@ import pytest
 
 from sprint_export.nouns.report import BlockError, Measurement, Report, Verdict
 from sprint_export.validate.page import report_page
-from sprint_export.validate.page.error_profile import name_origin
+from sprint_export.validate.page.error_profile import name_origin, render_profiles
 from sprint_export.validate.page.histogram import render_distributions
 from sprint_export.validate.page.precision_map import group_layers, render_map
 from sprint_export.validate.page.report_page import describe_page, write_page
@@ -275,3 +275,13 @@ def test_hostile_texts_are_texts_everywhere(tmp_path: Path, text: str) -> None:
     assert not {"\u202e", "\x1b"} & set(found)
     assert not [a for _, a in page.elements if "onerror" in a or a.get("src", "data:").startswith("http")]
     assert "{{ 7 * 7 }}" in found
+
+
+def test_outputs_that_are_the_same_stand_apart_and_leave_the_others_their_room() -> None:
+    blocks = [BlockError("net", f"b{i}", i, psnr, 0.1) for i, psnr in enumerate((100.0, 50.0, 45.0))]
+    circles = [a for a in Page(str(render_profiles(blocks))).find("circle") if a["cy"] != "6"]
+    exact, first, last = (float(circle["cx"]) for circle in circles)
+    assert exact - first > 30, "it is in a lane of its own"
+    assert first - last > 100, "five dB are as wide as they are without it"
+    assert ">exact</text>" in str(render_profiles(blocks))
+    assert ">exact</text>" not in str(render_profiles(blocks[1:]))
