@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sprint_export.bundle_files import CARD, MANIFEST, REPORT, SHEET
+from sprint_export.bundle_files import CARD, MANIFEST, PAGE, REPORT, SHEET
 from sprint_export.errors import InputError, MachineError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.libraries import require
@@ -16,7 +16,7 @@ from sprint_export.paths import is_file
 from sprint_export.runtimes.hub import EXTRA, LIBRARY, clear_hub_errors
 
 REFUSING = (401, 403)  # HTTP: no such token, or not its right
-BESIDE = (CARD, REPORT, SHEET)  # that the manifest does not name
+BESIDE = (CARD, REPORT, PAGE, SHEET)  # that the manifest does not name
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 

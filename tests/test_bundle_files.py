@@ -16,7 +16,7 @@ from tests.test_files import part_of_a_dead_process
 
 MANIFEST = {"format": 6, "key": "k", "target": "onnx", "precision": "fp32"}
 OURS = ("transformer/model.onnx", "transformer/model.onnx.data", "transformer/config.json", "tokenizer/words.bin")
-UNNAMED = ("report.json", "contact_sheet.png", "model_index.json", "transformer/model.sm89.engine")
+UNNAMED = ("report.json", "report.html", "contact_sheet.png", "model_index.json", "transformer/model.sm89.engine")
 
 
 @pytest.fixture

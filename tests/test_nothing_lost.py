@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sprint_export import conversion, students
-from sprint_export.bundle_files import CARD, REPORT, SHEET, sort_contents
+from sprint_export.bundle_files import CARD, PAGE, REPORT, SHEET, sort_contents
 from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.export.bundle import read_bundle
@@ -89,13 +89,13 @@ def test_a_damaged_bundle_is_said_before_any_work_and_made_anew_with_overwrite(
 def test_all_that_a_validated_bundle_holds_is_the_bundles_and_open_to_others(tiny_student: Student, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     convert(tiny_student, "onnx-int8", folder, count=1)
-    assert {REPORT, SHEET} <= list_files(folder)
+    assert {REPORT, PAGE, SHEET} <= list_files(folder)
     assert sort_contents(folder).foreign == ()
     mask = os.umask(0)
     os.umask(mask)
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()} == {0o666 & ~mask}
     named = {artifact.path for artifact in read_bundle(folder).artifacts}
-    assert list_files(folder) == named | {"bundle.json", CARD, REPORT, SHEET}
+    assert list_files(folder) == named | {"bundle.json", CARD, REPORT, PAGE, SHEET}
 
 
 def test_a_run_meets_another_before_the_student_is_loaded(

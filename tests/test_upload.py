@@ -41,7 +41,9 @@ def test_a_bundle_goes_to_the_hub_and_comes_back_the_same(int8: Path, hub: FakeH
     assert done.stdout == f"{hub.address}/{REPO}\n"
     assert hub.made["private"] is True
     named = {artifact.path for artifact in read_manifest(folder).artifacts}
-    assert set(hub.files) == named | {"bundle.json", "README.md", "report.json", "contact_sheet.png"}, "and nothing else"
+    assert set(hub.files) == named | {"bundle.json", "README.md", "report.json", "report.html", "contact_sheet.png"}, (
+        "and nothing else"
+    )
     assert {name: data for name, data in hub.files.items() if data != (folder / name).read_bytes()} == {}
     pictures = [run_command("run", each, "a red circle", "-o", "-{seed}.png", "--json", folder=tmp_path, environment=asked)
                 for each in (folder, REPO)]  # fmt: skip

@@ -45,6 +45,7 @@ from sprint_export.validate.measure import (
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
 from sprint_export.validate.pace import BUDGET_S, FEWEST, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
+from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
 from sprint_export.work_folder import claim_bundle
@@ -88,7 +89,7 @@ def validate_bundle(
     progress: Progress = quiet,
     **asked: Any,
 ) -> Report:
-    """Measure a bundle against the student it was made from and write `report.json` and `contact_sheet.png` into it.
+    """Measure a bundle against its student; write `report.json`, `report.html` and `contact_sheet.png` into it.
 
     A killed validation goes on where it was; pictures of PyTorch's are kept for the next one.
 
@@ -163,6 +164,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
         unchecked=tuple(found.unchecked),
     )
     write_text(folder / REPORT, format_report(report))
+    write_page(folder, report, sides.reference.pictures, sides.exported.pictures)
     write_card(folder)
     kept.discard()
     return report

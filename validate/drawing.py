@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError
-from sprint_export.noise import make_noise
+from sprint_export.noise import VALIDATION_SEED, make_noise
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.chain import Interface
 from sprint_export.nouns.report import Measurement
@@ -34,8 +34,6 @@ from sprint_export.validate.side_by_side import (
 
 if TYPE_CHECKING:
     from sprint_export.session import Array
-
-NOISE_SEED = 0
 
 
 @dataclass
@@ -147,7 +145,7 @@ def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts:
     Noise and inputs of a prompt depend on its place alone.
     """
     assert specialized.plan is not None
-    noise = make_noise(NOISE_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
+    noise = make_noise(VALIDATION_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
     samples = load_family(specialized.family).make_inputs(specialized, prompts)
     inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
     plan, family = specialized.plan, load_family(specialized.family)

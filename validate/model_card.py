@@ -20,6 +20,7 @@ from sprint_export.runtimes.makings import name_student
 from sprint_export.streams import clean_text
 from sprint_export.validate.report import format_number, format_range
 from sprint_export.validate.report_file import read_report
+from sprint_export.validate.unchecked import list_unchecked
 
 TAG = "text-to-image"
 LICENCE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]{1,40}")  # as the hub writes them; other texts are its "other"
@@ -60,7 +61,7 @@ def describe_card(bundle: Bundle, report: Report | None, has_sheet: bool) -> str
         *_write_report(report, has_sheet),
         "## What was not checked",
         "",
-        *(f"* {line}" for line in _list_unchecked(bundle, report)),
+        *(f"* {_plain(line)}" for line in list_unchecked(bundle, report)),
     ]
     return "\n".join([*lines, ""])
 
@@ -123,21 +124,6 @@ def _write_row(row: Measurement) -> str:
     name = f"{row.metric} of {row.component}" if row.component else row.metric
     value = f"{format_number(row.value)} {row.unit}".strip()
     return "| " + " | ".join(_plain(cell) for cell in (name, value, format_range(row), gate, row.note)) + " |"
-
-
-def _list_unchecked(bundle: Bundle, report: Report | None) -> Iterator[str]:
-    if report is None:
-        yield "Nothing was measured of this bundle: it was made without validation, its pictures were compared with no others."
-    else:
-        where = f"{_plain(report.runtime)} on {_plain(report.machine)}"
-        yield f"Other machines, runtimes and versions than {where}; it is made for the device {bundle.device}."
-        yield f"Other prompts than the {report.prompts} drawn, and pictures of other sizes than the student's own."
-        if len(bundle.plan.counts) > 1:
-            yield f"Other step counts than {bundle.plan.steps}, its default."
-        ungated = sorted({row.metric for row in report.rows if row.verdict is None})
-        yield from map(_plain, report.unchecked)
-        yield f"Rows without a gate are told, not judged: {', '.join(ungated)}."
-    yield "What the student draws: the toolkit compares with the student and adds no filter; its maker's limits and terms hold."
 
 
 def _plain(text: str) -> str:

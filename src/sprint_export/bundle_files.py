@@ -27,13 +27,13 @@ APP = "app.json"  # what an app needs (app_contract.py)
 REFERENCE_FOLDER, REFERENCE = "reference", "reference/reference.json"  # what it should get
 TOKENIZER = "tokenizer/tokenizer.json"
 LICENCES = "LICENCES.txt"  # of a packed folder
-REPORT, SHEET = "report.json", "contact_sheet.png"  # validation writes them beside the manifest
+REPORT, PAGE, SHEET = "report.json", "report.html", "contact_sheet.png"  # validation writes them beside the manifest
 LONGEST_MANIFEST = 1 << 28  # bytes
 SHOWN = 3  # foreign files in a message
 
 _BUILT = r"{role}/{built}"
 _UNNAMED = (  # validation's, a killed build's, and what bundles of format 4 and before did not name
-    rf"{re.escape(REPORT)}|{re.escape(SHEET)}|{re.escape(APP)}|{re.escape(LICENCES)}|{_BUILT}"
+    rf"{re.escape(REPORT)}|{re.escape(PAGE)}|{re.escape(SHEET)}|{re.escape(APP)}|{re.escape(LICENCES)}|{_BUILT}"
     rf"|{REFERENCE_FOLDER}/(reference\.json|picture(_[1-9])?\.png|values\.safetensors)"
     r"|{role}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
 )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Words = npt.NDArray[Any]  # uint64, of 32 bits each
     Floats = npt.NDArray[np.float64]
 
+VALIDATION_SEED = 0  # of every validation: a picture's noise is this seed's, at the prompt's place among the prompts
 GENERATOR = "philox4x32-10 as241"  # its name in app.json
 SEEDS = 1 << 64
 MASK = 0xFFFFFFFF

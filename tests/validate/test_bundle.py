@@ -69,7 +69,7 @@ def test_the_report_on_disk_is_the_one_returned(folder: Path, made: Student) -> 
     assert verdicts["psnr_db"] == ("psnr_db>=1", True), "the user's gate took the default's place"
     assert verdicts["denoised_relative_error"] == ("denoised_relative_error<=1e-09", False)
     assert report.runtime.startswith("ONNX Runtime") and "shadow" not in report.runtime, "the graph itself ran"
-    assert {"report.json", "contact_sheet.png"} <= list_files(folder)
+    assert {"report.json", "report.html", "contact_sheet.png"} <= list_files(folder)
     assert not [name for name in list_files(folder) if ".part" in name]
 
 

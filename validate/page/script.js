@@ -78,6 +78,7 @@ function setUpViewer(list) {
   };
   const show = (element) => {
     tile = element;
+    const isFocused = choices.contains(document.activeElement); // on a button that goes: the keys must still reach the viewer
     choices.replaceChildren(...Array.from(tile.querySelectorAll(".label"), (label, index) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -88,6 +89,9 @@ function setUpViewer(list) {
     find("viewer-prompt").textContent = tile.querySelector(".prompt").textContent;
     find("viewer-facts").textContent = Array.from(tile.querySelectorAll(".facts div"), (fact) => Array.from(fact.children, (part) => part.textContent).join(" ")).join(", ");
     choose(chosen);
+    if (isFocused) {
+      choices.children[chosen].focus();
+    }
   };
   const turn = (step) => {
     const shown = Array.from(list.children).filter((element) => !element.hidden);

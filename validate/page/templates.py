@@ -39,7 +39,7 @@ def _open_environment() -> Environment:
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"clean": clean, "number": show_number, "pixel": show_pixel}
+    environment.filters |= {"clean": clean, "number": show_number, "brief": show_brief, "pixel": show_pixel}
     return environment
 
 
@@ -51,6 +51,11 @@ def clean(text: object) -> str:
 def show_number(value: float | None) -> str:
     """Four figures that say something; a dash where there is no number."""
     return "\u2013" if value is None or math.isnan(value) else format_number(value).replace("-", "\u2212")
+
+
+def show_brief(value: float) -> str:
+    """Three figures, as many as a part of a whole needs."""
+    return show_number(value if not math.isfinite(value) or abs(value) >= 1000 else float(f"{value:.3g}"))
 
 
 def show_pixel(value: float) -> str:

@@ -1,0 +1,63 @@
+"""What a report says first: whether the gates are met, and each gate with its limit, value, interval and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from sprint_export.nouns.report import Measurement, Report, Verdict
+from sprint_export.validate.page.limits import draw_interval, read_limits
+from sprint_export.validate.page.templates import render
+
+ORDER: tuple[Verdict, ...] = ("not met", "not decided", "met")  # what needs a look comes first
+WORDS = {"met": "Met", "not met": "Not met", "not decided": "Not decided"}
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Rows of one metric and one verdict: of one network, or of several that share a limit."""
+
+    rows: tuple[Measurement, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def first(self) -> Measurement:
+        return self.rows[0]
+
+    @property
+    def limits(self) -> str:
+        return " and ".join(limit.text for limit in read_limits(self.first)) or self.first.limit or ""
+
+    @property
+    def plot(self) -> Markup:
+        return draw_interval(self.first) if len(self.rows) == 1 else Markup("")
+
+
+def render_head(report: Report, title: str, about: str) -> Markup:
+    """The page's head: the verdict in words, and what it is about."""
+    rows = [row for row in report.rows if row.verdict is not None]
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ORDER}
+    return render(
+        "head.html", verdict=report.verdict, word=WORDS[report.verdict], counts=counts, total=len(rows), title=title, about=about
+    )
+
+
+def render_gates(report: Report, reasons: Mapping[str, str]) -> Markup:
+    """All gates, those first that are not met.
+
+    Args:
+        report: with its rows.
+        reasons: why there is a gate, by its text.
+    """
+    found: dict[tuple[str, str | None, Verdict | None], list[Measurement]] = {}
+    for row in sorted((row for row in report.rows if row.verdict is not None), key=lambda row: ORDER.index(row.verdict or "met")):
+        found.setdefault((row.metric, row.limit, row.verdict), []).append(row)
+    gates = [_Gate(tuple(rows), _find_reasons(rows[0], reasons)) for rows in found.values()]
+    return render("gates.html", gates=gates, words=WORDS)
+
+
+def _find_reasons(row: Measurement, reasons: Mapping[str, str]) -> tuple[str, ...]:
+    texts = (row.limit or "").split(" and ")
+    return tuple(dict.fromkeys(reasons.get(text, "asked for") for text in texts))
