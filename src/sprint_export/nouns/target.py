@@ -33,11 +33,23 @@ Options = Mapping[str, OptionValue]  # what one asks of a target beside the prec
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One number of a device: who gives it ("vendor", "derived" or "third party"), and where."""
+
+    value: float
+    by: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Device:
     """Published figures of a device.
 
     Peaks price a kernel table (TFLOP/s by type, GB/s, microseconds a kernel). Apple's devices have a chip generation, the
     compute unit that suits them and the largest weight file (in 10^6 bytes) one of their models should have.
+    `units` has the peaks of every compute unit; `tflops` are those of a GPU whose kernels are priced. `memory_gb` is what is built
+    in, `app_gb` what one app may hold where that is less; None: not known. `figures` says of each number where it is from
+    ("gpu int8", "memory bandwidth", ...), `lacks` what nobody publishes.
     """
 
     name: str
@@ -49,6 +61,12 @@ class Device:
     apple_chip: tuple[str, int] | None = None  # ("A", 17), ("M", 4)
     compute_unit: str | None = None
     part_megabytes: int | None = None
+    maker: str = ""
+    units: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    memory_gb: float | None = None
+    app_gb: float | None = None
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
