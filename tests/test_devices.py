@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sprint_export.devices import APP_MEMORY, BANDWIDTH, MEMORY, find_device, list_devices
+from sprint_export.devices import APP_MEMORY, BANDWIDTH, MEMORY, RUNTIME, find_device, list_devices
 from sprint_export.errors import InputError
 from sprint_export.nouns.target import Device
 
@@ -51,7 +51,7 @@ def test_an_unknown_name_lists_the_choices() -> None:
 @pytest.mark.parametrize("device", list_devices(), ids=lambda device: device.name)
 def test_every_number_says_who_gives_it(device: Device) -> None:
     numbers = [f"{unit} {kind}" for unit, kinds in device.units.items() for kind in kinds]
-    sizes = {BANDWIDTH: device.gigabytes_per_s, MEMORY: device.memory_gb, APP_MEMORY: device.app_gb}
+    sizes = {BANDWIDTH: device.gigabytes_per_s, MEMORY: device.memory_gb, APP_MEMORY: device.app_gb, RUNTIME: device.runtime_gb}
     assert set(device.figures) == {*numbers, *(what for what, value in sizes.items() if value)}
     for figure in device.figures.values():
         assert figure.by in ("vendor", "derived", "third party")

@@ -71,6 +71,10 @@ class OpenVinoTarget(Target):
             )
         return {**options, "compute_unit": unit}
 
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """The one that the IR is made for."""
+        return str(options["compute_unit"])
+
     def has_own_interface(self, options: Options) -> bool:
         """Not in another's layout."""
         return LAYOUT.name not in options and super().has_own_interface(options)

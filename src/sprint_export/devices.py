@@ -21,7 +21,7 @@ from sprint_export.nouns.target import Device, Figure
 
 TABLE = Path(__file__).with_name("devices.toml")
 KERNEL_US = 2.0  # the cost of one kernel in a stream: launch gap and tail; set once for all cards
-BANDWIDTH, MEMORY, APP_MEMORY = "memory bandwidth", "memory", "memory of an app"  # names of figures
+BANDWIDTH, MEMORY, APP_MEMORY, RUNTIME = "memory bandwidth", "memory", "memory of an app", "memory of a runtime"
 
 
 @cache
@@ -67,9 +67,10 @@ def _read_device(name: str, row: dict[str, Any], sources: dict[str, tuple[str, s
         units=units,
         memory_gb=sizes.get(MEMORY),
         app_gb=sizes.get(APP_MEMORY),
+        runtime_gb=sizes.get(RUNTIME),
         figures=figures,
         lacks=tuple(row.get("lacks", ())),
     )
 
 
-_SIZES = {BANDWIDTH: "gigabytes_per_s", MEMORY: "memory_gb", APP_MEMORY: "app_gb"}
+_SIZES = {BANDWIDTH: "gigabytes_per_s", MEMORY: "memory_gb", APP_MEMORY: "app_gb", RUNTIME: "runtime_gb"}
