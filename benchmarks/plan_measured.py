@@ -118,7 +118,7 @@ def compare_tables(kernels: dict[tuple[str, str], tuple[Work, ...]], results: Pa
 
 
 def compare_large_cpu(results: Path) -> dict[str, Any]:
-    """benchmarks/results/cpu_engines.json (two Xeon cores, the least seconds): each engine's networks by a list fitted to them."""
+    """benchmarks/results/cpu_engines.json (two Xeon cores, the least seconds): an engine's networks by a list fitted to them."""
     from sprint_export.nouns.parts import NO_PARTS
     from sprint_export.planning.asking import Wanted, load_subject
     from sprint_export.planning.plan import list_deployments

@@ -14,9 +14,10 @@ from sprint_export.planning.onnx_graph import read_graph
 F, I8 = TensorProto.FLOAT, TensorProto.INT8
 
 
-def count(
-    tmp_path: Path, nodes: list[onnx.NodeProto], weights: dict[str, tuple[int, list[int]]], **shapes: list[int]
-) -> list[Work]:
+Weights = dict[str, tuple[int, list[int]]]  # type and shape by name
+
+
+def count(tmp_path: Path, nodes: list[onnx.NodeProto], weights: Weights, **shapes: list[int]) -> list[Work]:
     """Kernels of a graph from x to y; `shapes` of x, y and what is between, all float32 but where the name ends in q."""
     values = [helper.make_tensor_value_info(name, I8 if name.endswith("q") else F, shape) for name, shape in shapes.items()]
     by_name = {value.name: value for value in values}

@@ -6,6 +6,7 @@ and a product of two restored values multiplies in their type. What is made of w
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,10 @@ def read_graph(path: Path) -> Graph:
     """The graph of an ONNX file."""
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+    model = onnx.load(str(path), load_external_data=False)
+    with contextlib.suppress(onnx.shape_inference.InferenceError):  # of values without a shape; what it cannot tell is guessed
+        model = onnx.shape_inference.infer_shapes(model)
+    graph = model.graph
     reader = _Reader(graph)
     for node in graph.node:
         reader.add(node)
@@ -52,7 +56,8 @@ class _Reader:
         for value in (*graph.input, *graph.output, *graph.value_info):
             tensor = value.type.tensor_type
             self._types[value.name] = onnx.TensorProto.DataType.Name(tensor.elem_type)
-            self._shapes[value.name] = tuple(axis.dim_value or 1 for axis in tensor.shape.dim)
+            if tensor.HasField("shape"):
+                self._shapes[value.name] = tuple(axis.dim_value or 1 for axis in tensor.shape.dim)
         for tensor in graph.initializer:
             self._types[tensor.name] = onnx.TensorProto.DataType.Name(tensor.data_type)
             self._shapes[tensor.name] = tuple(tensor.dims)
@@ -84,6 +89,10 @@ class _Reader:
                 self.weights[name] = self._size(name)
 
     def _operate(self, node: onnx.NodeProto, given: Sequence[str]) -> None:
+        for name in node.output:
+            if name and name not in self._shapes:
+                self._shapes[name] = self._guess_shape(node, given)
+                self._types.setdefault(name, self._types.get(given[0], ""))
         writes = {name: self._size(name) for name in node.output if name}
         flop, operands = self._multiply(node)
         if node.op_type in ("Gather", "GatherND"):
@@ -92,6 +101,13 @@ class _Reader:
             reads = {self.root(name): self._size(self.root(name)) for name in given}
         dtype = self._find_type(operands) if flop else ""
         self.operations.append(Operation(node.name or node.op_type, _kind(node.op_type, flop), reads, writes, flop, dtype))
+
+    def _guess_shape(self, node: onnx.NodeProto, given: Sequence[str]) -> tuple[int, ...]:
+        """Of a product [..., M, K] x [K, N]; of anything else the largest input's."""
+        shapes = [self._shapes.get(name, ()) for name in given]
+        if node.op_type in PRODUCTS and len(shapes) > 1 and shapes[0] and shapes[1]:
+            return (*shapes[0][:-1], shapes[1][-1])
+        return max(shapes, key=math.prod, default=())
 
     def _multiply(self, node: onnx.NodeProto) -> tuple[float, tuple[str, ...]]:
         """FLOP of a product or a dense convolution, and what is multiplied."""
