@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -14,7 +15,7 @@ from sprint_export.planning.onnx_graph import read_graph
 F, I8 = TensorProto.FLOAT, TensorProto.INT8
 
 
-Weights = dict[str, tuple[int, list[int]]]  # type and shape by name
+Weights = Mapping[str, tuple[int, list[int]]]  # type and shape by name
 
 
 def count(tmp_path: Path, nodes: list[onnx.NodeProto], weights: Weights, **shapes: list[int]) -> list[Work]:

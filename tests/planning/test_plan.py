@@ -102,7 +102,7 @@ def test_advice_is_what_other_pairs_and_fewer_steps_gain(subject: StudentSubject
     assert next(each for each in lighter if each.change == "the decoder of --decoder").saves_ms == found["openvino-int8"].saves_ms
 
 
-def measured_file(path: Path, target: str, device: str, bundle: str = "somewhere", **medians: float) -> Path:
+def measured_file(path: Path, target: str, device: str, medians: dict[str, float], bundle: str = "somewhere") -> Path:
     rows = [{"metric": "latency_p50_ms", "component": role, "value": value} for role, value in medians.items()]
     rows.append({"metric": "device_memory_mb", "component": "", "value": 900.0})
     path.write_text(json.dumps({"bundle": bundle, "target": target, "rows": rows, "bench": {"device": device}}))
@@ -111,7 +111,7 @@ def measured_file(path: Path, target: str, device: str, bundle: str = "somewhere
 
 def test_what_was_measured_stands_beside_the_price_with_the_ratio(subject: StudentSubject, tmp_path: Path) -> None:
     names = {"text_encoder": 1.0, "transformer": 4.0, "vae_decoder": 2.0, "whole picture": 7.5}
-    measured = read_measured(measured_file(tmp_path / "b.json", "gpu-fp8", "NVIDIA H200", **names))
+    measured = read_measured(measured_file(tmp_path / "b.json", "gpu-fp8", "NVIDIA H200", names))
     answer = ask(subject, "h200", "gpu-fp8", measured=(measured,))
     assert [each.measured_ms for each in answer.chosen.networks] == [1.0, 4.0, 2.0]
     assert answer.chosen.reached_ms is not None
@@ -184,7 +184,8 @@ def test_an_engine_s_kernel_table_costs_what_its_report_says(tmp_path_factory: p
 
 def test_a_bundle_s_measurements_fit_a_price_list(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     folder = shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8")
-    path = measured_file(tmp_path / "b.json", "onnx-int8", "", str(folder), text_encoder=2.0, transformer=3.0, vae_decoder=1.0)
+    medians = {"text_encoder": 2.0, "transformer": 3.0, "vae_decoder": 1.0}
+    path = measured_file(tmp_path / "b.json", "onnx-int8", "", medians, str(folder))
     fit = fit_measured(None, [read_measured(path)], None, quiet, lambda text: pytest.fail(text))
     assert (fit.prices.device, fit.prices.unit) == ("cpu", "cpu")
     assert [each.measured_ms for each in fit.residuals] == [2.0, 3.0, 1.0]

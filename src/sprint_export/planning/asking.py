@@ -170,7 +170,7 @@ def _of_target(name: str, device: str | None) -> Deployment:
 
 def _list_points(subject: Subject, deployment: Deployment, measured: Measured, note: Callable[[str], None]) -> list[Point]:
     unit = deployment.target.find_unit(deployment.precision, deployment.device, deployment.options)
-    kinds = {"fp32", "16-bit", "int8", "fp8"} if unit not in deployment.device.units else {*deployment.device.units[unit]}
+    kinds = {*deployment.device.units.get(unit or "", ("fp32", "16-bit", "int8", "fp8"))}
     points = []
     for work in subject.list_networks(deployment, kinds):
         name = f"{deployment.name} {work.role}"

@@ -131,7 +131,9 @@ def _join_attentions(kernels: list[_Kernel], graph: Graph) -> list[_Kernel]:
 
 def _weigh(kernel: _Kernel, last: Mapping[str, int], outputs: frozenset[str]) -> Work:
     """Bytes: what the kernel did not make, once, as much of it as is read; and what others read of what it made."""
-    made, read, written = kernel.made, {}, {}
+    made = kernel.made
+    read: dict[str, float] = {}
+    written: dict[str, float] = {}
     for operation in kernel.operations:
         for name, size in operation.reads.items():
             if name not in made:

@@ -16,7 +16,7 @@ from sprint_export.nouns.work import Work
 if TYPE_CHECKING:
     from sprint_export.nouns.bundle import Bundle
     from sprint_export.nouns.student import Student
-    from sprint_export.planning.trace import Trace
+    from sprint_export.planning.operators import Trace
 
 COUNTED = "counted operators, fused as a compiler would"
 TABLE = "the builder's kernel table"
@@ -101,7 +101,7 @@ class StudentSubject:
         return self._specialized[layout]
 
     def _trace(self, layout: str, role: str) -> Trace:
-        from sprint_export.planning.trace import trace_network
+        from sprint_export.planning.operators import trace_network
 
         if (layout, role) not in self._traces:
             self._traces[layout, role] = trace_network(self._specialize(layout).components[role])

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.planning.graph import Graph, Operation
-from sprint_export.planning.trace import Trace, Traced
+from sprint_export.planning.operators import Trace, Traced
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.costs import find_column, float_bytes, layer_bytes
 

@@ -37,11 +37,14 @@ def describe_answer(answer: Answer, advices: tuple[Advice, ...]) -> Iterator[str
             yield f"    {_show_advice(advice)}"
     if answer.others:
         yield "  all pairs on it, priced, the fastest first:"
-        for each in (plan, *answer.others):
-            fits = "" if each.room is None else (", fits" if each.memory <= each.room else ", does not fit at once")
-            yield f"    {each.name:<15} {_show_ms(each.reached_ms, each.is_least):>12}  {_show_bytes(each.memory)}{fits}"
+        yield from map(_show_pair, (plan, *answer.others))
     for note in plan.notes:
         yield f"  note: {note}"
+
+
+def _show_pair(plan: DevicePlan) -> str:
+    fits = "" if plan.room is None else (", fits" if plan.memory <= plan.room else ", does not fit at once")
+    return f"    {plan.name:<15} {_show_ms(plan.reached_ms, plan.is_least):>12}  {_show_bytes(plan.memory)}{fits}"
 
 
 def _show_parts(plan: DevicePlan) -> str:

@@ -7,7 +7,7 @@ is a matrix product or a dense convolution. A depthwise convolution has few prod
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,9 +72,14 @@ def trace_network(component: Component) -> Trace:
 
 def _listen(part: torch.nn.Module, name: str, path: list[str]) -> tuple[Any, Any]:
     """Hooks that keep `path` the names of the modules that are being run."""
-    before: Callable[..., None] = lambda *_: path.append(name)  # noqa: E731
-    after: Callable[..., None] = lambda *_: path.pop() and None  # noqa: E731
-    return part.register_forward_pre_hook(before), part.register_forward_hook(after)
+
+    def enter(*_: Any) -> None:
+        path.append(name)
+
+    def leave(*_: Any) -> None:
+        path.pop()
+
+    return part.register_forward_pre_hook(enter), part.register_forward_hook(leave)
 
 
 class _Tracer(TorchDispatchMode):

@@ -7,8 +7,8 @@ import torch
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component, TensorSpec
 from sprint_export.planning.graph import list_kernels
+from sprint_export.planning.operators import Trace, trace_network
 from sprint_export.planning.rounding import lay_out
-from sprint_export.planning.trace import Trace, trace_network
 from sprint_export.weights import constant
 
 
