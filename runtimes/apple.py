@@ -32,6 +32,13 @@ def refuse_apple(target: Target, library: str, precision: str, device: Device) -
     return None
 
 
+def find_unit(dtype: str, device: Device, options: Options) -> str | None:
+    """The compute unit that runs a program: a Neural Engine has no 32-bit arithmetic, so such programs go to the GPU."""
+    asked = options.get("compute_unit", "all")
+    unit = device.compute_unit if asked == "all" else str(asked)
+    return "gpu" if unit == NEURAL_ENGINE and dtype == "fp32" else unit
+
+
 def choose_layout(options: Options) -> str:
     """A Neural Engine wants channels first."""
     return CHANNELS_FIRST if options["compute_unit"] == NEURAL_ENGINE else CHANNELS_LAST

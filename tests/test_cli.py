@@ -60,7 +60,7 @@ def here(tmp_path: Path) -> Path:
             2,
             ["FP8 needs compute capability 8.9 or newer; rtx-3090 has 8.6; use trt-int8"],
         ),
-        ("--target trt-fp8 --device gtx", 2, ["unknown device 'gtx'; choose from: cpu, intel-gpu"]),
+        ("--target trt-fp8 --device gtx", 2, ["unknown device 'gtx'; choose from: core-ultra-7-258v, cpu, h100"]),
         ("--target onnx-fp32 --out file", 2, ["--out file is a file", "expected a folder that is new, empty or holds a bundle"]),
         ("--target onnx-fp32 --out file/deep/out", 2, ["--out file/deep/out:", "file is not a folder that can be written to"]),
         ("--target onnx-fp32 --out full", 2, ["--out full holds files but no bundle.json", "left alone"]),

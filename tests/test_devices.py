@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sprint_export.devices import find_device, list_devices
+from sprint_export.devices import APP_MEMORY, BANDWIDTH, MEMORY, RUNTIME, find_device, list_devices
 from sprint_export.errors import InputError
+from sprint_export.nouns.target import Device
 
 
 def test_the_reference_card_has_the_budget_figures() -> None:
@@ -42,6 +43,35 @@ def test_an_unknown_name_lists_the_choices() -> None:
     with pytest.raises(InputError) as caught:
         find_device("RTX 4090")
     assert str(caught.value) == (
-        "unknown device 'RTX 4090'; choose from: cpu, intel-gpu, intel-npu, iphone-14, iphone-15-pro, iphone-16, "
-        "mac-m1, mac-m4, rtx-2080-ti, rtx-3090, rtx-4070, rtx-4080, rtx-4090, rtx-5080, rtx-5090. Did you mean 'rtx-4090'?"
+        f"unknown device 'RTX 4090'; choose from: {', '.join(sorted(device.name for device in list_devices()))}. "
+        "Did you mean 'rtx-4090'?"
     )
+
+
+@pytest.mark.parametrize("device", list_devices(), ids=lambda device: device.name)
+def test_every_number_says_who_gives_it(device: Device) -> None:
+    numbers = [f"{unit} {kind}" for unit, kinds in device.units.items() for kind in kinds]
+    sizes = {BANDWIDTH: device.gigabytes_per_s, MEMORY: device.memory_gb, APP_MEMORY: device.app_gb, RUNTIME: device.runtime_gb}
+    assert set(device.figures) == {*numbers, *(what for what, value in sizes.items() if value)}
+    for figure in device.figures.values():
+        assert figure.by in ("vendor", "derived", "third party")
+        assert figure.value > 0
+        assert len(figure.source) > 20, "a source that can be looked up"
+    assert device.lacks or {BANDWIDTH, MEMORY} <= set(device.figures), "what is not there is said to be published by nobody"
+
+
+@pytest.mark.parametrize("name", ["rtx-4060-laptop", "rtx-4070-laptop", "iphone-17-pro", "ipad-m4", "macbook-m4", "h100", "h200"])
+def test_devices_that_people_plan_for_are_known(name: str) -> None:
+    assert find_device(name).memory_gb
+
+
+def test_notebook_parts_are_derived_from_the_published_ai_tops() -> None:
+    assert find_device("rtx-4070-laptop").tflops == {"16-bit": 40.1, "fp8": 80.2, "int8": 160.5, "fp32": 20.0}
+    assert find_device("rtx-4070-laptop").figures["gpu int8"].by == "derived"
+
+
+def test_what_no_vendor_publishes_is_said_and_not_made_up() -> None:
+    phone = find_device("iphone-17-pro")
+    assert phone.units == {}
+    assert any("Apple publishes none of A19 Pro" in line for line in phone.lacks)
+    assert phone.figures[BANDWIDTH].by == "third party"

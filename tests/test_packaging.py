@@ -82,7 +82,7 @@ def tree(checkout: Path) -> list[str]:
     data += [*(checkout / "runtimes/javascript").glob("**/*.*")]
     data += [path for path in (checkout / "validate/page").rglob("*") if path.suffix in (".css", ".html", ".js")]
     named = [f"sprint_export/{path.relative_to(checkout).as_posix()}" for path in data]
-    return sorted([*modules, *named, "sprint_export/py.typed", "sprint_export/app.schema.json"])
+    return sorted([*modules, *named, "sprint_export/py.typed", "sprint_export/app.schema.json", "sprint_export/devices.toml"])
 
 
 def test_the_wheel_holds_the_tree_once(wheel: Path, tree: list[str]) -> None:

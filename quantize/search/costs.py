@@ -41,6 +41,11 @@ def float_bytes(dtype: str) -> int:
     return _COLUMNS[dtype][1]
 
 
+def find_column(dtype: str) -> str:
+    """The column of a device's peaks that a graph of this type multiplies in."""
+    return _COLUMNS[dtype][0]
+
+
 def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None, size: int = FLOAT_BYTES) -> int:
     """Bytes of a weight [out, in, ...] with what its scheme stores beside it; None is float."""
     if how is None:

@@ -37,6 +37,10 @@ class CoreAITarget(Target):
         """The systems that Core AI began with."""
         return {"iOS": "27", "macOS": "27"}
 
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """The one that it is made for; the system's choice is taken to be what suits the device."""
+        return apple.find_unit(self.graph_dtype[precision], device, options)
+
     def choose_layout(self, options: Options) -> str:
         """Channels first for a Neural Engine."""
         return apple.choose_layout(options)

@@ -80,6 +80,10 @@ class CoreMLTarget(Target):
         system = options["deployment_target"]
         return next({"iOS": ios, "macOS": macos} for ios, macos in _TOGETHER if system in (f"iOS{ios}", f"macOS{macos}"))
 
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """The one that it is made for; the system's choice is taken to be what suits the device."""
+        return apple.find_unit(self.graph_dtype[precision], device, options)
+
     def choose_layout(self, options: Options) -> str:
         """Channels first for a Neural Engine."""
         return apple.choose_layout(options)

@@ -51,6 +51,10 @@ class OnnxTarget(Target):
             f"them; use {instead} or {self.name}-fp16, or one of the providers for CPUs: {', '.join(FOR_CPUS)}"
         )
 
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """An NVIDIA GPU by its provider, where the form is not one for CPUs; the CPU of everything else."""
+        return "gpu" if device.compute_capability is not None and precision not in CPU_FORMS else "cpu"
+
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The first ONNX Runtime that reads the opset."""
         return {"onnxruntime": OLDEST_ONNXRUNTIME}

@@ -32,9 +32,9 @@ class OpenVinoTarget(Target):
 
     def refuse_device(self, precision: str, device: Device) -> str | None:
         """Why OpenVINO has no plugin for a device, or None."""
-        if device.name == "cpu" or device.name.startswith("intel-"):
+        if device.name == "cpu" or device.maker == "intel":
             return None
-        known = ", ".join(d.name for d in list_devices() if d.name == "cpu" or d.name.startswith("intel-"))
+        known = ", ".join(d.name for d in list_devices() if d.name == "cpu" or d.maker == "intel")
         other = "coreml" if device.apple_chip is not None else "trt"
         return f"OpenVINO runs on CPUs and Intel's devices and {device.name} is none; choose from: {known}; or use {other}-int8"
 
@@ -70,6 +70,10 @@ class OpenVinoTarget(Target):
                 "gpu, or leave --dynamic out"
             )
         return {**options, "compute_unit": unit}
+
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """The one that the IR is made for."""
+        return str(options["compute_unit"])
 
     def has_own_interface(self, options: Options) -> bool:
         """Not in another's layout."""

@@ -300,6 +300,11 @@ def _make_tensor(name: str, dims: str, dtype: str, number: int) -> KernelTensor:
     return KernelTensor(name, dtype, shape)
 
 
+def list_real(kernels: tuple[Kernel, ...]) -> list[Kernel]:
+    """Without the synchronization of streams."""
+    return [kernel for kernel in kernels if kernel.kind not in _SYNCHRONIZATION]
+
+
 def price_kernels(kernels: tuple[Kernel, ...], device: Device) -> KernelSummary:
     """Sum a table up and price it on a device.
 
@@ -310,7 +315,7 @@ def price_kernels(kernels: tuple[Kernel, ...], device: Device) -> KernelSummary:
         raise InputError(
             f"device {device.name!r} has no published peak figures to price kernels with; choose an RTX device, e.g. rtx-4090"
         )
-    real = [kernel for kernel in kernels if kernel.kind not in _SYNCHRONIZATION]
+    real = list_real(kernels)
     prices = [_price_kernel(kernel, device) for kernel in real]
     ranked = sorted(zip(real, prices, strict=True), key=lambda pair: -pair[1])[:10]
     return KernelSummary(

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from sprint_export.batches import find_batch
 from sprint_export.devices import find_device
-from sprint_export.export.bundle import find_artifact, locate_kind
+from sprint_export.export.bundle import find_artifact, locate, locate_kind
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement, Metric
-from sprint_export.runtimes.trt.kernels import price_kernels, read_kernels
+from sprint_export.nouns.target import Device
+from sprint_export.nouns.work import Work
+from sprint_export.runtimes.trt.kernels import list_real, price_kernels, read_kernels
 
 METRICS = tuple(
     Metric(name) for name in ("engine_mb", "kernels", "priced_ms", "moved_mb", "gflop", "fused_attention", "kernels_*")
 )
+
+
+def list_work(bundle: Bundle, role: str, device: Device) -> tuple[Work, ...] | None:
+    """The kernels of a network's engine, of the device's compute capability where the bundle has one; None: no engine."""
+    built = {a.device: a for a in bundle.artifacts if (a.role, a.kind) == (role, "kernels") and a.device is not None}
+    alike = [name for name in built if find_device(name).compute_capability == device.compute_capability]
+    chosen = next(iter([*alike, *built]), None)
+    if chosen is None:
+        return None
+    kernels = list_real(read_kernels(locate(bundle, built[chosen].path)))
+    return tuple(Work(each.name, each.flop, each.dtype if each.flop else "", each.bytes) for each in kernels)
 
 
 def weigh_engines(bundle: Bundle) -> list[Measurement]:

@@ -34,12 +34,13 @@ from sprint_export.runtimes.trt.library import (
     load_library,
     open_log,
 )
-from sprint_export.runtimes.trt.rows import METRICS, summarize_kernels, weigh_engines
+from sprint_export.runtimes.trt.rows import METRICS, list_work, summarize_kernels, weigh_engines
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
 if TYPE_CHECKING:
     from sprint_export.nouns.bundle import Bundle
     from sprint_export.nouns.report import Measurement
+    from sprint_export.nouns.work import Work
 
 # What TensorRT for RTX 1.7 compiles for: Turing, Ampere, Ada, Blackwell.
 _CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
@@ -90,6 +91,10 @@ class TrtTarget(BuiltTarget):
     def read_rows(self, bundle: Bundle) -> list[Measurement]:
         """Engines weighed, and priced by their kernel tables."""
         return [*weigh_engines(bundle), *summarize_kernels(bundle)]
+
+    def list_kernels(self, bundle: Bundle, role: str, device: Device) -> tuple[Work, ...] | None:
+        """The builder's kernel table, of an engine for the device's compute capability or else of another of the bundle's."""
+        return list_work(bundle, role, device)
 
     def find_version(self, builder: str) -> str:
         """The installed version of a builder.

@@ -39,6 +39,10 @@ class WebTarget(Target):
             return None
         return f"web-int8 is in a form for WebAssembly and CPUs, not for {provider}; use web-w4a16 or web-fp16"
 
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """The GPU by WebGPU; WebAssembly is the CPU's."""
+        return "cpu" if precision == "int8" or "gpu" not in device.units else "gpu"
+
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The first ONNX Runtime that reads the opset."""
         return {"onnxruntime": OLDEST_ONNXRUNTIME}

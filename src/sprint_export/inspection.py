@@ -11,6 +11,7 @@ from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import to_json
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.recipe import FLOAT, Recipe
+from sprint_export.nouns.target import Device
 from sprint_export.registry import list_members, load_target
 
 if TYPE_CHECKING:
@@ -67,7 +68,19 @@ def _list_precisions() -> dict[str, str]:
 def _list_devices() -> dict[str, str]:
     from sprint_export.devices import list_devices
 
-    return {device.name: device.title for device in list_devices()}
+    return {device.name: f"{device.title}{_describe_figures(device)}" for device in list_devices()}
+
+
+def _describe_figures(device: Device) -> str:
+    """`; 16 GB, 120 GB/s; gpu: int8 67 T/s`: what prices are made of; nothing where no number is known."""
+    sizes = [f"{device.memory_gb:g} GB"] if device.memory_gb is not None else []
+    sizes += [f"{device.gigabytes_per_s:g} GB/s"] if device.gigabytes_per_s else []
+    peaks = [
+        f"{unit}: {', '.join(f'{kind} {value:g} T/s' for kind, value in sorted(kinds.items()))}"
+        for unit, kinds in device.units.items()
+    ]
+    text = "; ".join([*([", ".join(sizes)] if sizes else []), *peaks])
+    return f"; {text}" if text else ""
 
 
 def _list_recipes() -> dict[str, str]:

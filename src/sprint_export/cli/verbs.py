@@ -16,6 +16,7 @@ from sprint_export.cli.check import check
 from sprint_export.cli.compare import compare
 from sprint_export.cli.demo import demo
 from sprint_export.cli.pack import pack
+from sprint_export.cli.plan import plan
 from sprint_export.cli.run import run
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.serve import serve
@@ -37,7 +38,7 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (inspect, run, check, validate, compare, bench, build, pack, demo, serve, upload):
+    for verb in (plan, inspect, run, check, validate, compare, bench, build, pack, demo, serve, upload):
         app.command()(verb)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sprint_export.nouns.bundle import Bundle
     from sprint_export.nouns.student import Component
+    from sprint_export.nouns.work import Work
     from sprint_export.session import Array
 
 NEURAL_ENGINE = "neural-engine"
@@ -33,11 +34,23 @@ Options = Mapping[str, OptionValue]  # what one asks of a target beside the prec
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One number of a device: who gives it ("vendor", "derived" or "third party"), and where."""
+
+    value: float
+    by: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Device:
     """Published figures of a device.
 
     Peaks price a kernel table (TFLOP/s by type, GB/s, microseconds a kernel). Apple's devices have a chip generation, the
     compute unit that suits them and the largest weight file (in 10^6 bytes) one of their models should have.
+    `units` has the peaks of every compute unit; `tflops` are those of a GPU whose kernels are priced. `memory_gb` is what is
+    built in, `app_gb` what one app may hold where that is less, `runtime_gb` what a runtime holds before it loads anything; None:
+    not known. `figures` says of each number where it is from ("gpu int8", "memory bandwidth", ...), `lacks` what nobody gives.
     """
 
     name: str
@@ -49,6 +62,13 @@ class Device:
     apple_chip: tuple[str, int] | None = None  # ("A", 17), ("M", 4)
     compute_unit: str | None = None
     part_megabytes: int | None = None
+    maker: str = ""
+    units: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    memory_gb: float | None = None
+    app_gb: float | None = None
+    runtime_gb: float | None = None
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +218,14 @@ class Target(ABC):
     def has_own_interface(self, options: Options) -> bool:
         """Whether the graphs' inputs and outputs are those that the manifest says, so that an app can be told of them."""
         return BATCH not in options
+
+    def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
+        """The compute unit of a device that runs such graphs, by its name in Device.units; None: not known, no price."""
+        return device.compute_unit or next(iter(device.units), None)
+
+    def list_kernels(self, bundle: Bundle, role: str, device: Device) -> tuple[Work, ...] | None:
+        """What a network's built files say will run on a device, kernel by kernel; None where there are no such files."""
+        return None
 
     def read_rows(self, bundle: Bundle) -> list[Measurement]:
         """Rows of a report that are read off a bundle's files."""
