@@ -127,6 +127,7 @@ class Pictures:
         self._sessions = {role: TorchSession(component, compute=compute) for role, component in student.components.items()}
         self._executor = make_executor(student, self._sessions)
         ids, mask = PromptReader(student.prompt, student.tokenizer / "tokenizer.json").read(prompts)
+        self._weights = student.plan.list_weights(student.plan.rows())  # as a pipeline's: s = 1 is noise alone
         self._noise = make_calibration_noise(seed, student.plan.steps, len(prompts), student.latent_shape)
         whole = self._executor.start(ids, mask, load_family(student.family).make_inputs(student, prompts))
         self._tables = [[{name: value[i : i + 1] for name, value in whole.items()} for i in range(len(prompts))]]
@@ -154,7 +155,9 @@ class Pictures:
         return float(np.mean([np.square(a - b).mean() for a, b in pictures]))
 
     def _run(self, group: Group, tables: Sequence[Values]) -> list[Values]:
-        return [self._executor.run(group, table, self._noise[:, i : i + 1]) for i, table in enumerate(tables)]
+        return [
+            self._executor.run(group, table, self._noise[:, i : i + 1], weights=self._weights) for i, table in enumerate(tables)
+        ]
 
     @contextlib.contextmanager
     def _rounded(self, role: str, layers: Mapping[str, QuantizedLayer]) -> Iterator[None]:
