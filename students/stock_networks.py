@@ -10,6 +10,7 @@ import torch
 
 from sprint_export.compute import CPU, Compute, Place
 from sprint_export.errors import InputError
+from sprint_export.freed_memory import return_freed_memory
 from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.students.checkpoints import Folders, stream_stock
@@ -71,6 +72,7 @@ def load_network(
     Raises:
         InputError: the stock class refuses what lies in the folder.
     """
+    return_freed_memory()
     weights = student.components[role].weights
     if device == CPU.device and 4 * sum(math.prod(handle.shape) for handle in weights.values()) > WHOLE_BYTES:
         return stream_stock(module, weights, device)

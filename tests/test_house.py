@@ -34,7 +34,7 @@ ORDER = (
     ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
     ("bundle_files", "batches"),
     ("picture_files",),
-    ("registry", "locks", "disk_errors", "clear_errors", "libraries", "streams", "paths", "interrupts"),
+    ("registry", "locks", "disk_errors", "clear_errors", "freed_memory", "libraries", "streams", "paths", "interrupts"),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -79,7 +79,7 @@ TORCH_FREE = {
     "registry",
 }
 TORCH_FREE |= {"app_contract", "noise", "nouns", "json_forms", "errors", "psnr", "sizes", "pictures", "files"}
-TORCH_FREE |= {"demo", "locks", "disk_errors", "bundle_files", "work_folder", "cache"}
+TORCH_FREE |= {"demo", "freed_memory", "locks", "disk_errors", "bundle_files", "work_folder", "cache"}
 
 MODULES = package_modules()
 

@@ -18,6 +18,7 @@ from sprint_export.clear_errors import explain_error
 from sprint_export.compute import Compute, choose_compute
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError, SprintExportError, unknown_choice
+from sprint_export.freed_memory import return_freed_memory
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import CheckedOrder, Order
 from sprint_export.nouns.student import Student
@@ -287,6 +288,7 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     loaded.announce()
     recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
     student = quantize_student(student, deployment.precision, deployment.target, recipe, progress, loaded.compute)
+    return_freed_memory()
     key = bundle_key(student, deployment)
     if present is not None and present.key == key:
         say(f"{out} was made from the same inputs; nothing to do but validate it")
@@ -297,6 +299,7 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
         raise InputError(f"{out} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(student, deployment, out, progress, say)
     bundle = add_frontier(bundle, frontier)
+    return_freed_memory()
     bundle = build_bundle(bundle, deployment.device.name, progress=progress)
     bundle = add_reference(bundle, _find_example(student), progress, say, order.provider)
     return publish_bundle(bundle, out)

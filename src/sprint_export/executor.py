@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sprint_export.errors import BundleError, InputError
+from sprint_export.freed_memory import return_freed_memory
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.chain import Chain, Group, Interface, Stage, is_loop, name_group
 from sprint_export.nouns.student import StepPlan, Student, TensorSpec
@@ -53,6 +54,7 @@ class OneAtATime(Mapping[str, Session]):
     def __getitem__(self, role: str) -> Session:
         if self._groups[role] != self._group:
             self._sessions.clear()  # freed before the next one is loaded
+            return_freed_memory()
             self._group = self._groups[role]
         if role not in self._sessions:
             self._sessions[role] = self._open(role)
