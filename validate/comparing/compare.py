@@ -147,7 +147,11 @@ def make_draws(student: Student, question: Question, bundles: Sequence[Path]) ->
     from sprint_export.export.bundle import read_bundle
 
     prompts = list(student.validation_prompts if question.prompts is None else question.prompts)
-    count = question.count or (MOST_PICTURES if question.prompts is None else len(prompts))
+    count = question.count
+    if count is not None and count < 1:
+        raise InputError(f"count={count}: expected at least one prompt to compare with")
+    if count is None and question.prompts is None:
+        count = MOST_PICTURES
     prompts = prompts[:count]
     if not prompts:
         raise InputError("no prompts to compare with; give --prompts FILE with one prompt a line")

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from sprint_export.nouns.report import Measurement, PictureRow
 from sprint_export.validate.comparing.comparison import Comparison, EntryResult
 from sprint_export.validate.comparing.figures import LATENCY, PSNR, SIZE
-from sprint_export.validate.comparing.table import list_columns
+from sprint_export.validate.comparing.table import list_columns, name_difference
 from sprint_export.validate.page.document import Section, render_document
 from sprint_export.validate.page.scatter import Point, Scale, render_scatter
 from sprint_export.validate.page.templates import render, show_number
@@ -114,7 +114,7 @@ def show_row(row: Measurement | None) -> Cell:
 def _render_distances(entries: tuple[EntryResult, ...]) -> Markup:
     """Paired differences; nothing of a single entry."""
     rows = [
-        Row(each.name, row.note, (Cell(row.metric), show_row(row), Cell(row.unit)))
+        Row(each.name, row.note, (Cell(name_difference(row.metric)), show_row(row), Cell(row.unit)))
         for each in entries
         for row in each.against_best
     ]

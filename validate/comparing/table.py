@@ -11,24 +11,24 @@ from sprint_export.validate.report import format_number, format_range
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = (  # metric -> heading; those that no entry has are left out
-    ("psnr_db", "PSNR, dB"),
-    ("psnr_worst_db", "worst"),
-    ("ssim", "SSIM"),
-    ("adherence_percent", "adherence, %"),
-    ("flips", "flips"),
-    ("latency_p50_ms", "p50, ms"),
-    ("disk_mb", "MB"),
-)
-ALWAYS = {metric for metric, _ in COLUMNS} | {"blank_pictures"}
-APART = "the intervals' columns: this entry minus the best, picture by picture, at 95 %"
+FIRST = {"psnr_db": "PSNR, dB", "psnr_worst_db": "worst", "ssim": "SSIM"}
+LAST = {"latency_p50_ms": "p50, ms", "disk_mb": "MB"}
+LEFT_OUT = ("blank_pictures",)  # the verdict has a word on them
+OF_REFERENCE = "_reference"  # in names of rows that are the same for all entries
+DIFFERENCE = "_difference"
 
 
 def list_columns(comparison: Comparison) -> list[tuple[str, str]]:
-    """(metric, heading) of what some entry has: the usual ones, then image metrics that were asked for."""
-    names = list(dict.fromkeys(name for each in comparison.entries for name in each.figures))
-    asked = [(name, name) for name in names if name not in ALWAYS]
-    return [(name, title) for name, title in (*COLUMNS, *asked) if any(each.find(name) for each in comparison.entries)]
+    """(metric, heading) of what some entry has; what judges and image metrics measured stands between the usual ones."""
+    names = dict.fromkeys(row.metric for each in comparison.entries for row in each.rows if row.metric not in LEFT_OUT)
+    others = {name: name.replace("_", " ") for name in names if name not in FIRST | LAST and OF_REFERENCE not in name}
+    return [(name, title) for name, title in (FIRST | others | LAST).items() if name in names]
+
+
+def name_difference(metric: str) -> str:
+    """What a row of differences is of, in words."""
+    name = metric.removesuffix(DIFFERENCE)
+    return FIRST.get(name, name.replace("_", " "))
 
 
 def render_table(comparison: Comparison) -> Table:

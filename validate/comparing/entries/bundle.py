@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sprint_export.session import Pipeline
 
 WEIGHED = ("graph", "weights")
+SHADOW = ", its graphs' float32 shadow: no latency"
 
 
 class Bundles(EntryKind):
@@ -31,28 +32,32 @@ class Bundles(EntryKind):
 
     def open(self, folder: Path, setting: Setting) -> Entry:
         from sprint_export.export.bundle import read_bundle
-        from sprint_export.runtimes.open import open_bundle
+        from sprint_export.runtimes.open import choose_runtime, open_pipeline
 
         bundle = read_bundle(folder)
         _check_bundle(bundle, setting)
-        pipeline = open_bundle(folder, verify=False, steps=len(setting.times))
+        runtime = choose_runtime(bundle, None)
+        pipeline = replace(open_pipeline(bundle, runtime), steps=len(setting.times))
         size = sum(a.bytes for a in bundle.artifacts if a.kind in WEIGHED)
-        return BundleEntry(pipeline, f"{bundle.target}-{bundle.precision}, {pipeline.description}", size)
+        is_shadow = runtime.opens_shadows and any(a.kind == "shadow" for a in bundle.artifacts)
+        made_by = f"{bundle.target}-{bundle.precision}, {pipeline.description}" + (SHADOW if is_shadow else "")
+        return BundleEntry(pipeline, made_by, size, is_shadow)
 
 
 @dataclass
 class BundleEntry(Entry):
-    """A bundle's pipeline."""
+    """A bundle's pipeline; what a shadow takes says nothing of what it stands for, and is not given."""
 
     pipeline: Pipeline
     description: str
     bytes: int | None
+    is_shadow: bool = False
     is_measured: bool = True
 
     def draw(self, place: int, prompt: str, noise: npt.NDArray[np.float32]) -> Drawn:
         start = time.perf_counter()
         pictures = self.pipeline([prompt], noise=noise)
-        return Drawn(pictures[0], time.perf_counter() - start)
+        return Drawn(pictures[0], None if self.is_shadow else time.perf_counter() - start)
 
 
 def _check_bundle(bundle: Bundle, setting: Setting) -> None:

@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from sprint_export.files import list_tree
 from sprint_export.libraries import hush, is_installed
 from sprint_export.students.folder import check_file, read_json, read_pipeline
 from sprint_export.validate.comparing.entry import Drawn, Entry, EntryKind, Setting, weigh
+from sprint_export.validate.comparing.torchao_files import root_tensors_read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +56,8 @@ class DiffusersFolders(EntryKind):
         methods = {method for path in sorted(folder.glob("*/config.json")) if (method := _read_method(path, folder))}
         for method in sorted(methods):
             import_library(METHODS[method])
-        pipeline = family.open_stock(setting.student, folder)
+        with root_tensors_read() if "torchao" in methods else nullcontext():
+            pipeline = family.open_stock(setting.student, folder)
         versions = [f"{name} {importlib.metadata.version(name)}" for name in ("diffusers", "torch", *sorted(methods))]
         return StockEntry(setting, family, pipeline, ", ".join(versions), weigh(folder, WEIGHED))
 
