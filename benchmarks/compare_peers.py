@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,7 +216,7 @@ def main() -> None:
             with whole_folder(folders[name]) as part:
                 make(part)
     found = compare_entries(folders, work / "comparison", load_student(STUDENT), count=asked.count)
-    command = " ".join(["python benchmarks/compare_peers.py", *sys.argv[1:]])
+    command = f"python benchmarks/compare_peers.py --count {asked.count}"
     value = {"command": command, "machine": found.machine, "prompts": len(found.prompts), "entries": describe(found)}
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(value, indent=1) + "\n", "utf-8")

@@ -30,7 +30,10 @@ from sprint_export.validate.comparing.entry import Entry, EntryKind, Setting, fi
 from sprint_export.validate.comparing.figures import PSNR, Measured, compare_pair, measure_entry
 from sprint_export.validate.comparing.ranking import check_asked, find_front, judge_entry, order_entries
 from sprint_export.validate.gates import read_gates
+from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, measure_pictures
+from sprint_export.validate.image_metrics.metric import Comparison as ImageComparison
 from sprint_export.validate.machine import describe_machine
+from sprint_export.validate.measure import mean_interval
 from sprint_export.validate.reference_cache import recall_reference
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ class Question:
         steps: of the sampler; default: the first bundle's, else 1.
         gates: that each entry has to meet.
         rank_by: a metric.
+        metrics: image metrics to measure too, e.g. lpips.
+        metric_weights: a folder with their weights.
         compute: where PyTorch draws the reference.
     """
 
@@ -62,6 +67,8 @@ class Question:
     steps: int | None = None
     gates: Sequence[str | Gate] = ()
     rank_by: str = PSNR
+    metrics: Sequence[str] = ()
+    metric_weights: Path | None = None
     compute: Compute = CPU
 
 
@@ -91,6 +98,8 @@ def compare_entries(
     """
     question = Question(**asked)
     gates = read_gates(question.gates)
+    asked_rows = [question.rank_by, *(gate.metric for gate in gates)]
+    metrics = choose_metrics(MetricChoice(question.metrics, question.metric_weights), asked_rows)
     kinds = {name: find_kind(folder) for name, folder in folders.items()}
     if not kinds:
         raise InputError("nothing to compare; expected folders: bundles, other programs' folders, or folders of pictures")
@@ -110,7 +119,11 @@ def compare_entries(
     entries = {name: kind.open(folders[name], setting) for name, kind in kinds.items()}
     reference = recall_reference(student, draws, progress).pictures
     sides = draw_sides(entries, setting, draws.noise, progress)
-    measured = {name: measure_entry(entries[name], sides[name], draws.prompts, reference) for name in entries}
+    measured = {}
+    for name, entry in entries.items():
+        shown = ImageComparison(np.stack(sides[name].pictures), reference, draws.prompts)
+        found = measure_pictures(metrics, shown, mean_interval, question.metric_weights, question.compute, progress)
+        measured[name] = measure_entry(entry, sides[name], draws.prompts, reference).join(found)
     check_asked([each.rows for each in measured.values()], gates)
     results = _rank(folders, kinds, entries, sides, measured, (question, gates, draws.prompts))
     comparison = Comparison(
@@ -121,7 +134,7 @@ def compare_entries(
         tuple(draws.prompts),
         question.rank_by,
         results,
-        _list_unchecked(results),
+        _list_unchecked(results, measured),
     )
     write_comparison(out, comparison, reference, {name: np.stack(side.pictures) for name, side in sides.items()})
     return comparison
@@ -202,13 +215,14 @@ def _rank(
     return tuple(results)
 
 
-def _list_unchecked(results: Sequence[EntryResult]) -> tuple[str, ...]:
-    """A sentence for each entry whose latency or size nobody measured."""
-    sentences = []
-    for each in results:
-        if not each.is_measured:
-            sentences.append(f"{each.name}: its pictures came as files; its latency and size are what its files say, if anything")
-    return tuple(sentences)
+def _list_unchecked(results: Sequence[EntryResult], measured: Mapping[str, Measured]) -> tuple[str, ...]:
+    """A sentence for each entry whose latency or size nobody measured, and each metric that could not be."""
+    sentences = [
+        f"{each.name}: its pictures came as files; its latency and size are what its files say, if anything"
+        for each in results
+        if not each.is_measured
+    ]
+    return tuple(dict.fromkeys([*sentences, *(sentence for each in measured.values() for sentence in each.unchecked)]))
 
 
 def write_comparison(out: Path, comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> None:

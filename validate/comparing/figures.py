@@ -16,6 +16,7 @@ from sprint_export.psnr import psnr_images
 from sprint_export.students.judge import list_judges
 from sprint_export.validate.comparing.drawing import Side, UInt8
 from sprint_export.validate.comparing.entry import Entry
+from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.measure import mean_interval
 
@@ -30,10 +31,15 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """One entry: rows of a report, and values by metric, one a picture."""
+    """One entry: rows of a report, values by metric, one a picture, and a sentence on each metric that could not be measured."""
 
     rows: tuple[Measurement, ...]
     figures: Mapping[str, Float64]
+    unchecked: tuple[str, ...] = ()
+
+    def join(self, found: ImageMeasured) -> Measured:
+        """With what image metrics gave."""
+        return Measured((*self.rows, *found.rows), {**self.figures, **found.figures}, tuple(found.unchecked))
 
 
 def measure_entry(entry: Entry, side: Side, prompts: Sequence[str], reference: UInt8) -> Measured:

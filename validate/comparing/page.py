@@ -21,9 +21,13 @@ from sprint_export.validate.page.tiles import Tile, rank_rows, render_tiles
 UInt8 = npt.NDArray[np.uint8]
 
 REFERENCE = "PyTorch float32"
-LEAST = "least PSNR, dB"  # of the entries' pictures of a prompt
+LEAST = "least PSNR, dB"  # of the entries' pictures of a prompt, those that show nothing left out
 QUALITY = Scale("PSNR, dB", is_more_better=True)
 MOST_FAULTS = 6  # places in a sentence
+PAIRED = (
+    "This entry minus the best, picture by picture; latency ratio: its seconds over the best's, geometric mean over pairs drawn "
+    "in turn; of judges: the best's pictures as the reference, which gets right what this entry does not."
+)
 TONES = {"met": "met", "not met": "not-met", "not decided": "not-decided"}
 
 
@@ -57,7 +61,7 @@ def render_page(comparison: Comparison, reference: UInt8, pictures: Mapping[str,
     entries, prompts = comparison.entries, len(comparison.prompts)
     title = f"{len(entries)} entries on {prompts} prompt{'s' if prompts > 1 else ''}"
     best = entries[0]
-    said = f"Best by {comparison.ranked_by}: {best.name}" + (", though it has blank pictures" if best.faults else "")
+    said = f"Best by {name_difference(comparison.ranked_by)}: {best.name}" + (", though it has blank pictures" if best.faults else "")
     flagged = [describe_faults(each) for each in entries if each.faults]
     head = render("comparison_head.html", title=title, best=said, machine=comparison.machine, flagged=flagged)
     lead = (
@@ -96,9 +100,9 @@ def _render_ranking(comparison: Comparison) -> Markup:
         figures = tuple(show_row(each.find(metric)) for metric, _ in columns)
         blank = f", {len(each.faults)} blank" if each.faults else ""
         front = Cell("on it" if each.is_on_front else "")
-        cells = (*figures, front, Cell(f"{each.verdict}{blank}", tone=TONES.get(each.verdict, "")))
+        cells = (Cell(f"{each.verdict}{blank}", tone=TONES.get(each.verdict, "")), *figures, front)
         rows.append(Row(f"{each.rank}. {each.name}", f"{each.kind}; {each.description}", cells))
-    titles = [("entry", False), *((title, True) for _, title in columns), ("front", False), ("verdict", False)]
+    titles = [("entry", False), ("verdict", False), *((title, True) for _, title in columns), ("front", False)]
     caption = "Front: no other entry is as good in PSNR, latency and size together and better in one of them."
     return render("comparison_table.html", columns=titles, rows=rows, caption=caption)
 
@@ -112,14 +116,17 @@ def show_row(row: Measurement | None) -> Cell:
 
 
 def _render_distances(entries: tuple[EntryResult, ...]) -> Markup:
-    """Paired differences; nothing of a single entry."""
-    rows = [
-        Row(each.name, row.note, (Cell(name_difference(row.metric)), show_row(row), Cell(row.unit)))
-        for each in entries
-        for row in each.against_best
-    ]
-    columns = [("entry", False), ("what", False), ("value", True), ("unit", False)]
-    return render("comparison_table.html", columns=columns, rows=rows, caption="") if rows else Markup("")
+    """A row an entry, a column a metric, of paired differences; nothing of a single entry."""
+    others = [each for each in entries if each.against_best]
+    units = {row.metric: row.unit for each in others for row in each.against_best}
+    rows = []
+    for each in others:
+        found = {row.metric: row for row in each.against_best}
+        cells = tuple(show_row(found.get(metric)) for metric in units)
+        rows.append(Row(each.name, each.description, cells))
+    titles = [(name_difference(metric), unit) for metric, unit in units.items()]
+    columns = [("entry", False), *((f"{name}, {unit}" if unit and unit not in name else name, True) for name, unit in titles)]
+    return render("comparison_table.html", columns=columns, rows=rows, caption=PAIRED) if rows else Markup("")
 
 
 def _render_plots(entries: tuple[EntryResult, ...]) -> Markup:

@@ -9,11 +9,20 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.validate.comparing.figures import LATENCY, NO_BLANKS, PSNR, SIZE
 from sprint_export.validate.gates import apply_gates
+from sprint_export.validate.image_metrics.metric import list_image_metrics
 
-LESS_IS_BETTER = (LATENCY, SIZE, "flips", "lpips", "dists", "adherence_drop_points")
+LESS_IS_BETTER = (LATENCY, SIZE, NO_BLANKS.metric)
+LESS_WORDS = ("flips", "drop")  # in names of what judges count against an entry
 MET, NOT_MET, UNDECIDED = "met", "not met", "not decided"
 
 Rows = Sequence[Measurement]
+
+
+def is_less_better(metric: str) -> bool:
+    """Whether an entry is the better the less it has of this."""
+    if metric in LESS_IS_BETTER or any(word in metric for word in LESS_WORDS):
+        return True
+    return any(metric in each.rows and each.better == "lower" for each in list_image_metrics())
 
 
 def find_value(rows: Rows, metric: str) -> float | None:
@@ -31,7 +40,7 @@ def order_entries(rows: Mapping[str, Rows], metric: str) -> list[str]:
     known = sorted({row.metric for each in rows.values() for row in each})
     if metric not in known:
         raise InputError(f"--rank-by {metric}: no entry has it; choose from: {', '.join(known)}")
-    sign = 1 if metric in LESS_IS_BETTER else -1
+    sign = 1 if is_less_better(metric) else -1
 
     def place(name: str) -> tuple[bool, bool, float]:
         value = find_value(rows[name], metric)
@@ -42,7 +51,7 @@ def order_entries(rows: Mapping[str, Rows], metric: str) -> list[str]:
 
 def find_front(rows: Mapping[str, Rows], quality: str = PSNR) -> set[str]:
     """Names of those with a latency and a size, and without blank pictures, that no other beats."""
-    sign = 1 if quality in LESS_IS_BETTER else -1
+    sign = 1 if is_less_better(quality) else -1
     figures = {}
     for name, each in rows.items():
         values = [find_value(each, metric) for metric in (quality, LATENCY, SIZE)]

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 FIRST = {"psnr_db": "PSNR, dB", "psnr_worst_db": "worst", "ssim": "SSIM"}
 LAST = {"latency_p50_ms": "p50, ms", "disk_mb": "MB"}
 LEFT_OUT = ("blank_pictures",)  # the verdict has a word on them
-OF_REFERENCE = "_reference"  # in names of rows that are the same for all entries
+NO_COLUMN = ("_reference", "_drop")  # in names: what is the same for all entries, and what another column less that is
 DIFFERENCE = "_difference"
 
 
 def list_columns(comparison: Comparison) -> list[tuple[str, str]]:
     """(metric, heading) of what some entry has; what judges and image metrics measured stands between the usual ones."""
     names = dict.fromkeys(row.metric for each in comparison.entries for row in each.rows if row.metric not in LEFT_OUT)
-    others = {name: name.replace("_", " ") for name in names if name not in FIRST | LAST and OF_REFERENCE not in name}
+    others = {
+        name: name.replace("_", " ") for name in names if name not in FIRST | LAST and not any(part in name for part in NO_COLUMN)
+    }
     return [(name, title) for name, title in (FIRST | others | LAST).items() if name in names]
 
 

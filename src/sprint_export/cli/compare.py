@@ -27,6 +27,8 @@ COMPARE_OPTIONS = (
     Option("seed", "Of the first prompt's noise; prompt i has this plus i.", int, 0),
     Option("steps", "Of the sampler. Default: the first bundle's, else 1.", int),
     Option("rank_by", "A metric of the table.", str, "psnr_db"),
+    Option("metrics", "Image metrics to measure too, with commas: lpips,dists,..."),
+    Option("metric_weights", "A folder with their weights.", Path, None, None, (), "FOLDER"),
     Option("out", "The folder for comparison.html and comparison.json.", Path, OUT),
 )
 Entries = Annotated[
@@ -65,8 +67,10 @@ def compare(
         load_libraries(progress)
         from sprint_export.students import load_student
         from sprint_export.validate.comparing.compare import compare_entries
+        from sprint_export.validate.image_metrics.measuring import read_metric_names
 
         loaded = None if student is None else load_student(student, variant)
+        asked["metrics"] = read_metric_names(asked["metrics"])
         asked |= {"compute": choose_compute(asked["compute"], note), "gates": demands, "prompts": given}
         found = compare_entries(folders, out, loaded, progress, **asked)
     show_comparison(found, out, as_json)

@@ -9,14 +9,17 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from diffusers import SanaSprintPipeline
 from PIL import Image
 
 from sprint_export.nouns.student import Student
 from sprint_export.validate.comparing.entry import Setting
+from tests.made_student import Array, draw_stock
 
 PROMPTS = ("a red circle", "a blue square", "a green triangle")
 SIDE = 32
 PIXELS = (SIDE, SIDE)
+STUDENT_SIDE = 64  # of made_student's pictures
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -28,6 +31,14 @@ def make_setting(prompts: Sequence[str] = PROMPTS, seed: int = 0) -> Setting:
 def make_pictures(count: int = len(PROMPTS), seed: int = 0) -> UInt8:
     """uint8 [count, SIDE, SIDE, 3], each another."""
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def draw_right(folder: Path, prompts: Sequence[str], noise: Array) -> UInt8:
+    """What stock diffusers draws of a folder: uint8 [B, H, W, 3]; noise [steps, B, *latents]."""
+    pipeline = SanaSprintPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    each = [draw_stock(pipeline, prompt, noise[:, i : i + 1], STUDENT_SIDE)[1] for i, prompt in enumerate(prompts)]
+    return np.concatenate(each)
 
 
 def write_pictures(folder: Path, pictures: UInt8, rows: Any = None, prompts: Sequence[str] = PROMPTS) -> Path:

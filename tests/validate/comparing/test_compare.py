@@ -18,18 +18,17 @@ from sprint_export.validate.comparing.compare import JSON, PAGE, compare_entries
 from sprint_export.validate.comparing.comparison import Comparison
 from sprint_export.validate.comparing.table import describe_distance, list_columns, name_verdict
 from tests.bundles import check_refused, run_command
-from tests.made_student import draw_stock
-from tests.validate.comparing.doubles import write_pictures
+from tests.validate.comparing.doubles import draw_right, write_pictures
 
 HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(2)> \u202e red"
 PROMPTS = ("a red circle", HOSTILE, "a blue square", "a green circle above the square")
 
 
 @pytest.fixture(scope="module")
-def folders(made: Student, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(made: Student, made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The reference's own pictures a level off, worse ones, and blank ones; made by a stranger."""
     base = tmp_path_factory.mktemp("entries")
-    right = draw_stock(made, list(PROMPTS), make_noise(0, 1, len(PROMPTS), made.latent_shape)).astype(np.int16)
+    right = draw_right(made_folder, PROMPTS, make_noise(0, 1, len(PROMPTS), made.latent_shape)).astype(np.int16)
     worse = right + np.random.default_rng(0).integers(-30, 31, right.shape)
     blank = np.full_like(right, 77)
     each = {"near": right + 1, "worse <b>": worse, "blank": blank}
