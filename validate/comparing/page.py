@@ -61,7 +61,9 @@ def render_page(comparison: Comparison, reference: UInt8, pictures: Mapping[str,
     entries, prompts = comparison.entries, len(comparison.prompts)
     title = f"{len(entries)} entries on {prompts} prompt{'s' if prompts > 1 else ''}"
     best = entries[0]
-    said = f"Best by {name_difference(comparison.ranked_by)}: {best.name}" + (", though it has blank pictures" if best.faults else "")
+    said = f"Best by {name_difference(comparison.ranked_by)}: {best.name}" + (
+        ", though it has blank pictures" if best.faults else ""
+    )
     flagged = [describe_faults(each) for each in entries if each.faults]
     head = render("comparison_head.html", title=title, best=said, machine=comparison.machine, flagged=flagged)
     lead = (
