@@ -9,9 +9,7 @@ from sprint_export.validate.blocks.prompt_ids import NETWORK
 
 DEPARTING, DIFFERING = "departing_blocks", "differing_ids_percent"
 GATES = (
-    Gate(
-        DEPARTING, "<=", 0.0, "both sides round alike: what is further apart than two roundings is another computation"
-    ),
+    Gate(DEPARTING, "<=", 0.0, "both sides round alike: what is further apart than two roundings is another computation"),
     Gate(DIFFERING, "<=", 0.0, "a bundle reads prompts as its student does, or draws something else"),
 )
 
@@ -28,8 +26,6 @@ def make_rows(blocks: Sequence[BlockError]) -> list[Measurement]:
         first = next((each for each in mine if each.departs), None)
         note = f"{len(mine)} compared on one prompt, exported vs torch with the same rounding"
         if first is not None:
-            note = (
-                f"first at {first.block}, {first.psnr_db:.1f} dB from float32; rounding gives {first.rounded_psnr_db:.1f}"
-            )
+            note = f"first at {first.block}, {first.psnr_db:.1f} dB from float32; rounding gives {first.rounded_psnr_db:.1f}"
         rows.append(Measurement(DEPARTING, float(first is not None), "", network, note=note))
     return rows

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,15 @@ from sprint_export.errors import InputError
 from sprint_export.files import write_text
 from sprint_export.json_forms import to_json
 from sprint_export.noise import make_noise
-from sprint_export.nouns.report import Gate
+from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws, load_family
 from sprint_export.validate.bundle import load_source
 from sprint_export.validate.comparing.comparison import FORMAT, Comparison, EntryResult
-from sprint_export.validate.comparing.drawing import Side, draw_sides
-from sprint_export.validate.comparing.entry import Entry, EntryKind, Setting, find_kind
+from sprint_export.validate.comparing.drawing import Side, draw_all
+from sprint_export.validate.comparing.entry import EntryKind, Label, Setting, find_kind
 from sprint_export.validate.comparing.figures import PSNR, Measured, compare_pair, measure_entry
 from sprint_export.validate.comparing.ranking import check_asked, find_front, judge_entry, order_entries
 from sprint_export.validate.gates import read_gates
@@ -34,13 +35,14 @@ from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_
 from sprint_export.validate.image_metrics.metric import Comparison as ImageComparison
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.measure import mean_interval
+from sprint_export.validate.pace import SMALL_PICTURE
 from sprint_export.validate.reference_cache import recall_reference
 
 if TYPE_CHECKING:
     from sprint_export.validate.comparing.drawing import UInt8
 
 JSON, PAGE = "comparison.json", "comparison.html"
-MOST_PICTURES = 64  # by default
+MOST_PICTURES, MOST_LARGE = 64, 8  # by default: of pictures up to SMALL_PICTURE pixels, and of larger ones
 DEFAULT_STUDENT = "sprint-tiny"
 ADVICE = "choose another --out"
 
@@ -51,13 +53,14 @@ class Question:
 
     Args:
         prompts: default: the validation prompts that came with the student.
-        count: how many of them; default: all given, else at most 64.
+        count: how many of them; default: all given, else at most 64, and 8 of pictures larger than 128 px.
         seed: of the first picture.
         steps: of the sampler; default: the first bundle's, else 1.
         gates: that each entry has to meet.
         rank_by: a metric.
         metrics: image metrics to measure too, e.g. lpips.
         metric_weights: a folder with their weights.
+        one_at_a_time: open an entry when those before it have drawn: for networks that do not fit memory together.
         compute: where PyTorch draws the reference.
     """
 
@@ -69,6 +72,7 @@ class Question:
     rank_by: str = PSNR
     metrics: Sequence[str] = ()
     metric_weights: Path | None = None
+    one_at_a_time: bool = False
     compute: Compute = CPU
 
 
@@ -107,6 +111,8 @@ def compare_entries(
     student = student or _choose_student(bundles)
     draws = make_draws(student, question, bundles)
     first = recall_reference(student, draws.take([0]), progress)
+    if question.count is None and question.prompts is None and max(first.pictures.shape[1:3]) > SMALL_PICTURE:
+        draws = draws.take(range(min(MOST_LARGE, len(draws.prompts))))
     own = load_family(student.family).plan_times(len(draws.noise))
     setting = Setting(
         student,
@@ -116,16 +122,16 @@ def compare_entries(
         draws.guidance,
         (first.pictures.shape[1], first.pictures.shape[2]),
     )
-    entries = {name: kind.open(folders[name], setting) for name, kind in kinds.items()}
+    openers = {name: partial(kind.open, folders[name], setting) for name, kind in kinds.items()}
+    labels, sides = draw_all(openers, setting, draws.noise, question.one_at_a_time, progress)
     reference = recall_reference(student, draws, progress).pictures
-    sides = draw_sides(entries, setting, draws.noise, progress)
     measured = {}
-    for name, entry in entries.items():
+    for name, entry in labels.items():
         shown = ImageComparison(np.stack(sides[name].pictures), reference, draws.prompts)
         found = measure_pictures(metrics, shown, mean_interval, question.metric_weights, question.compute, progress)
         measured[name] = measure_entry(entry, sides[name], draws.prompts, reference).join(found)
     check_asked([each.rows for each in measured.values()], gates)
-    results = _rank(folders, kinds, entries, sides, measured, (question, gates, draws.prompts))
+    results = _rank(folders, kinds, labels, sides, measured, (question, gates, draws.prompts))
     comparison = Comparison(
         student.source,
         describe_machine() + ("" if question.compute.is_cpu else f"; {question.compute.description}"),
@@ -182,7 +188,7 @@ def make_draws(student: Student, question: Question, bundles: Sequence[Path]) ->
 def _rank(
     folders: Mapping[str, Path],
     kinds: Mapping[str, EntryKind],
-    entries: Mapping[str, Entry],
+    labels: Mapping[str, Label],
     sides: Mapping[str, Side],
     measured: Mapping[str, Measured],
     asked: tuple[Question, Sequence[Gate], Sequence[str]],
@@ -195,13 +201,16 @@ def _rank(
     results = []
     for rank, name in enumerate(order, 1):
         judged, verdict = judge_entry(rows[name], gates)
-        pair = () if name == best else compare_pair(measured[name], measured[best], (sides[name], sides[best]), prompts)
+        pair: tuple[Measurement, ...] = ()
+        if name != best:
+            is_timed = all(labels[each].is_measured and labels[each].is_in_turn for each in (name, best))
+            pair = compare_pair(measured[name], measured[best], (sides[name], sides[best]), prompts, is_timed)
         results.append(
             EntryResult(
                 name,
                 kinds[name].title,
                 str(folders[name]),
-                entries[name].description,
+                labels[name].description,
                 rank,
                 judged,
                 pair,
@@ -209,7 +218,7 @@ def _rank(
                 {metric: tuple(map(float, values)) for metric, values in measured[name].figures.items()},
                 verdict,
                 name in front,
-                entries[name].is_measured,
+                labels[name].is_measured,
             )
         )
     return tuple(results)

@@ -7,7 +7,7 @@ What is wrong with a picture is noted and does not end the comparison: an entry 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sprint_export.errors import SprintExportError
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.validate.comparing.comparison import PictureFault
-from sprint_export.validate.comparing.entry import Drawn, Entry, Setting
+from sprint_export.validate.comparing.entry import Drawn, Entry, Label, Setting
 
 UInt8 = npt.NDArray[np.uint8]
 STEP = "comparing"
@@ -38,6 +38,26 @@ class Side:
     pictures: list[UInt8] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     faults: list[PictureFault] = field(default_factory=list)
+
+
+def draw_all(
+    openers: Mapping[str, Callable[[], Entry]],
+    setting: Setting,
+    noise: npt.NDArray[np.float32],
+    one_at_a_time: bool = False,
+    progress: Progress = quiet,
+) -> tuple[dict[str, Label], dict[str, Side]]:
+    """What is known of each entry, and what it draws: all in turn, or each opened when those before it are dropped."""
+    labels: dict[str, Label] = {}
+    sides: dict[str, Side] = {}
+    groups = [[name] for name in openers] if one_at_a_time else [list(openers)]
+    for group in groups:
+        entries = {name: openers[name]() for name in group}
+        sides |= draw_sides(entries, setting, noise, progress)
+        is_in_turn = len(group) == len(openers)
+        labels |= {name: Label(each.description, each.bytes, each.is_measured, is_in_turn) for name, each in entries.items()}
+        del entries
+    return labels, sides
 
 
 def draw_sides(

@@ -54,6 +54,16 @@ class Drawn:
     seconds: float | None
 
 
+@dataclass(frozen=True)
+class Label:
+    """What is known of an entry beside its pictures: the fields of `Entry`, and whether it drew in turn with the others."""
+
+    description: str
+    bytes: int | None
+    is_measured: bool
+    is_in_turn: bool = True
+
+
 class Entry(Protocol):
     """One of those that are compared, opened."""
 

@@ -15,7 +15,7 @@ from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.psnr import psnr_images
 from sprint_export.students.judge import list_judges
 from sprint_export.validate.comparing.drawing import Side, UInt8
-from sprint_export.validate.comparing.entry import Entry
+from sprint_export.validate.comparing.entry import Label
 from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.measure import mean_interval
@@ -24,7 +24,8 @@ PSNR, SSIM, LATENCY, SIZE, BLANK = "psnr_db", "ssim", "latency_p50_ms", "disk_mb
 NO_BLANKS = Gate(BLANK, "<=", 0, "a picture of one colour, or of no numbers, shows nothing")
 UNITS = {PSNR: "dB"}
 SSIM_WINDOW = 7  # pixels: smaller pictures have no SSIM
-MEASURED, SAID = "measured in turn with the other entries", "as its own file says; not measured here"
+MEASURED, ALONE = "measured in turn with the other entries", "measured before or after the other entries, not in turn"
+SAID = "as its own file says; not measured here"
 
 Float64 = npt.NDArray[np.float64]
 
@@ -42,7 +43,7 @@ class Measured:
         return Measured((*self.rows, *found.rows), {**self.figures, **found.figures}, tuple(found.unchecked))
 
 
-def measure_entry(entry: Entry, side: Side, prompts: Sequence[str], reference: UInt8) -> Measured:
+def measure_entry(entry: Label, side: Side, prompts: Sequence[str], reference: UInt8) -> Measured:
     """An entry's pictures against the reference's [B, H, W, 3]; what it took, and what it weighs."""
     pictures = np.stack(side.pictures)
     figures = {PSNR: psnr_images(pictures, reference)}
@@ -56,7 +57,7 @@ def measure_entry(entry: Entry, side: Side, prompts: Sequence[str], reference: U
     told = "; ".join(f"{fault.place}: {fault.kind}" for fault in side.faults[:8]) or "none"
     rows.append(Measurement(BLANK, float(len(side.faults)), "pictures", note=f"of one colour, no numbers, or not drawn: {told}"))
     if side.seconds:
-        note = MEASURED if entry.is_measured else SAID
+        note = SAID if not entry.is_measured else MEASURED if entry.is_in_turn else ALONE
         interval = median_interval(side.seconds) if entry.is_measured else None
         rows.append(Measurement(LATENCY, 1e3 * float(np.median(side.seconds)), "ms", note=note, interval=interval))
     if entry.bytes is not None:
@@ -80,8 +81,18 @@ def median_interval(seconds: Sequence[float]) -> tuple[float, float] | None:
     return (low, high) if np.isfinite((low, high)).all() else None
 
 
-def compare_pair(found: Measured, best: Measured, sides: tuple[Side, Side], prompts: Sequence[str]) -> tuple[Measurement, ...]:
-    """One entry minus the best, prompt by prompt, with intervals; `sides` are theirs in this order."""
+def compare_pair(
+    found: Measured, best: Measured, sides: tuple[Side, Side], prompts: Sequence[str], is_timed: bool = True
+) -> tuple[Measurement, ...]:
+    """One entry minus the best, prompt by prompt, with intervals.
+
+    Args:
+        found: the entry.
+        best: the best one.
+        sides: theirs, in this order.
+        prompts: that were drawn.
+        is_timed: whether both drew each prompt in turn, so that their seconds are pairs.
+    """
     note = "this entry minus the best, picture by picture"
     rows = [
         average(f"{name}_difference", values - best.figures[name], note)
@@ -95,7 +106,7 @@ def compare_pair(found: Measured, best: Measured, sides: tuple[Side, Side], prom
             judged = judge.compare(prompts, ours, theirs)
             rows += [replace(row, note=f"the best as the reference: {row.note}") for row in judged if row.interval is not None]
     seconds = [np.array(side.seconds) for side in sides]
-    if len(seconds[0]) == len(seconds[1]) == len(prompts):
+    if is_timed and len(seconds[0]) == len(seconds[1]) == len(prompts):
         rows.append(compare_seconds(seconds[0], seconds[1]))
     return tuple(rows)
 

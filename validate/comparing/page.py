@@ -176,7 +176,10 @@ def _render_pictures(comparison: Comparison, reference: UInt8, pictures: Mapping
 
 
 def _render_making(comparison: Comparison) -> Markup:
-    measured = "Latency: one picture of each entry in turn for every prompt, after one to warm up; the median."
+    row = next((found for each in comparison.entries if each.is_measured and (found := each.find(LATENCY))), None)
+    measured = (
+        f"Latency: the median of one picture a prompt, after one to warm up; {row.note if row else 'measured of no entry'}."
+    )
     seeds = f"Noise: prompt i has seed {comparison.seed} + i."
     folders = [f"{each.name}: {each.folder}" for each in comparison.entries]
     return render("comparison_points.html", sentences=[measured, seeds, *comparison.unchecked, *folders])

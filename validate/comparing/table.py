@@ -36,17 +36,17 @@ def name_difference(metric: str) -> str:
 def render_table(comparison: Comparison) -> Table:
     """One row an entry."""
     from rich.table import Table
+    from rich.text import Text
 
     student = f"{len(comparison.prompts)} prompts, seeds from {comparison.seed}, against stock PyTorch of {comparison.student}"
-    table = Table(title=student, title_justify="left", caption=comparison.machine)
+    table = Table(title=Text(student), title_justify="left", caption=Text(comparison.machine))
     columns = list_columns(comparison)
     for title in ("", "entry", *(title for _, title in columns), "from the best", "verdict", "what it is"):
         table.add_column(title, justify="right" if title in {name for _, name in columns} else "left", overflow="fold")
     for each in comparison.entries:
         figures = [show_figure(each.find(metric)) for metric, _ in columns]
-        table.add_row(
-            str(each.rank), each.name, *figures, describe_distance(each, comparison), name_verdict(each), each.description
-        )
+        cells = (str(each.rank), each.name, *figures, describe_distance(each, comparison), name_verdict(each), each.description)
+        table.add_row(*map(Text, cells))  # a name or a title is anybody's: rich would read styles in a plain string
     return table
 
 

@@ -29,6 +29,7 @@ COMPARE_OPTIONS = (
     Option("rank_by", "A metric of the table.", str, "psnr_db"),
     Option("metrics", "Image metrics to measure too, with commas: lpips,dists,..."),
     Option("metric_weights", "A folder with their weights.", Path, None, None, (), "FOLDER"),
+    Option("one_at_a_time", "Open an entry when those before it have drawn; latency is then not in turn.", bool, False),
     Option("out", "The folder for comparison.html and comparison.json.", Path, OUT),
 )
 Entries = Annotated[

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from sprint_export.cli.compare import name_entries
 from sprint_export.errors import InputError
@@ -16,7 +19,7 @@ from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.validate.comparing.compare import JSON, PAGE, compare_entries
 from sprint_export.validate.comparing.comparison import Comparison
-from sprint_export.validate.comparing.table import describe_distance, list_columns, name_verdict
+from sprint_export.validate.comparing.table import describe_distance, list_columns, name_verdict, render_table
 from tests.bundles import check_refused, run_command
 from tests.validate.comparing.doubles import draw_right, write_pictures
 
@@ -33,7 +36,7 @@ def folders(made: Student, made_folder: Path, tmp_path_factory: pytest.TempPathF
     blank = np.full_like(right, 77)
     each = {"near": right + 1, "worse <b>": worse, "blank": blank}
     rows = [{"prompt": prompt, "seconds": 0.2} for prompt in PROMPTS]
-    said = {"pictures": rows, "bytes": 3_000_000, "title": "<i>tool</i>"}
+    said = {"pictures": rows, "bytes": 3_000_000, "title": "<i>tool</i> [/red]"}
     return {
         name: write_pictures(base / f"e{i}", np.clip(pictures, 0, 255).astype(np.uint8), said)
         for i, (name, pictures) in enumerate(each.items())
@@ -69,6 +72,14 @@ def test_entries_are_ranked_with_blank_ones_last_and_pairs_beside_the_best(found
     assert describe_distance(best, found) == "the best"
     assert describe_distance(worse, found).startswith("-")
     assert [name for name, _ in list_columns(found)] == ["psnr_db", "psnr_worst_db", "ssim", "latency_p50_ms", "disk_mb"]
+
+
+def test_the_terminal_shows_names_and_titles_as_they_are(found: Comparison) -> None:
+    console = Console(file=io.StringIO(), width=300)
+    console.print(render_table(found))
+    shown = cast(io.StringIO, console.file).getvalue()
+    assert "worse <b>" in shown
+    assert "[/red]" in shown, "a title steers no style"
 
 
 def test_comparison_json_holds_the_same(found: Comparison, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from sprint_export.errors import BundleError
-from sprint_export.validate.comparing.drawing import CONSTANT, FAILED, NAN, SIZE, draw_sides, find_fault, round_picture
+from sprint_export.validate.comparing.drawing import CONSTANT, FAILED, NAN, SIZE, draw_all, draw_sides, find_fault, round_picture
 from sprint_export.validate.comparing.entry import Drawn, Entry
 from tests.validate.comparing.doubles import PIXELS, PROMPTS, SIDE, make_pictures, make_setting
 
@@ -91,3 +92,19 @@ def test_one_colour_is_blank_whatever_the_colour_and_one_lively_channel_is_enoug
 def test_floats_are_rounded_as_the_reference_is_and_no_numbers_become_black() -> None:
     values = np.array([0.0, 0.5, 1.0, 1.7, -0.2, np.nan, np.inf], np.float32)
     assert round_picture(values).tolist() == [0, 128, 255, 255, 0, 0, 0]
+
+
+def test_entries_one_at_a_time_are_opened_when_those_before_have_drawn() -> None:
+    calls: list[tuple[str, int, float]] = []
+    pictures = list(make_pictures())
+
+    def open_double(name: str) -> Double:
+        calls.append((f"open {name}", -1, -1))
+        return Double(name, pictures, calls)
+
+    labels, sides = draw_all({name: partial(open_double, name) for name in "ab"}, make_setting(), NOISE, one_at_a_time=True)
+    assert [name for name, place, _ in calls if place != 0] == ["open a", "a", "a", "open b", "b", "b"]
+    assert not labels["a"].is_in_turn
+    assert np.array_equal(np.stack(sides["b"].pictures), make_pictures())
+    labels, _ = draw_all({name: partial(open_double, name) for name in "ab"}, make_setting(), NOISE)
+    assert labels["a"].is_in_turn

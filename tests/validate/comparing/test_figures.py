@@ -11,10 +11,10 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.validate.comparing.comparison import PictureFault
 from sprint_export.validate.comparing.drawing import Side
+from sprint_export.validate.comparing.entry import Label
 from sprint_export.validate.comparing.figures import compare_pair, compare_seconds, measure_entry, median_interval
 from sprint_export.validate.comparing.ranking import check_asked, find_front, judge_entry, order_entries
 from tests.validate.comparing.doubles import PROMPTS, make_pictures
-from tests.validate.comparing.test_drawing import Double
 
 REFERENCE = make_pictures()
 
@@ -26,7 +26,7 @@ def shift(levels: int) -> Side:
 
 
 def measure(side: Side, **named: Any) -> Any:
-    return measure_entry(Double("x", [], [], **named), side, PROMPTS, REFERENCE // 2)
+    return measure_entry(Label("x", named.get("bytes"), True), side, PROMPTS, REFERENCE // 2)
 
 
 def test_psnr_of_a_shift_is_the_formulas_and_size_and_latency_are_rows() -> None:
