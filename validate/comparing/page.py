@@ -155,13 +155,12 @@ def _place(entry: EntryResult, metric: str) -> Point:
 
 def _render_pictures(comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> Markup:
     entries = comparison.entries
+    faults = {(each.name, fault.place): fault.kind for each in entries for fault in each.faults}
     rows = []
     for place, prompt in enumerate(comparison.prompts):
         figures = {each.name: each.figures[PSNR][place] for each in entries}
-        rows.append(
-            PictureRow(place, prompt, {LEAST: min(figures.values()), **{f"PSNR {name}": v for name, v in figures.items()}})
-        )
-    faults = {(each.name, fault.place): fault.kind for each in entries for fault in each.faults}
+        shown = [value for name, value in figures.items() if (name, place) not in faults] or list(figures.values())
+        rows.append(PictureRow(place, prompt, {LEAST: min(shown), **{f"PSNR {name}": v for name, v in figures.items()}}))
 
     def make_tiles() -> Iterator[Tile]:
         for place in rank_rows(rows):
