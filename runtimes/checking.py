@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,15 @@ from sprint_export.export.bundle import find_file, locate, read_bundle
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.pictures import read_picture
 from sprint_export.progress import Progress, Step, quiet, track
+from sprint_export.psnr import psnr_images
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
-from sprint_export.runtimes.reference import Drawing, describe_drawing, draw_steps, hash_array, is_small
+from sprint_export.runtimes.reference import MOST_FURTHER, Drawing, Wanted, describe_drawing, draw_wanted, hash_array, is_small
 from sprint_export.strict_json import parse_json
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from sprint_export.session import Pipeline
 
     Array = npt.NDArray[Any]
 
@@ -26,7 +29,25 @@ FORMAT = 1
 TOLERANCE = 2  # of 255: what other kernels for the same integers may leave
 MOST_BYTES = 4 << 20
 MOST_DRAWINGS = 4
+INPUTS = ("ids", "mask", "noise")  # the same to the bit everywhere
 CHECKING = Step("drawing", "reference")
+
+
+@dataclass(frozen=True)
+class StageCheck:
+    """One call of a network, here and in the reference.
+
+    Args:
+        network: its role.
+        step: of the loop, from 0; None where it runs once.
+        is_same: its outputs are, to the bit.
+        error: the largest difference of the outputs' first values, in standard deviations of the output.
+    """
+
+    network: str
+    step: int | None
+    is_same: bool
+    error: float
 
 
 @dataclass(frozen=True)
@@ -34,18 +55,26 @@ class Check:
     """One drawing of the reference beside the same one made here.
 
     Args:
+        prompt: it was drawn from.
+        seed: likewise.
         steps: of the sampler.
         largest: the largest difference of two pixels' values, of 255.
         mean: of all differences.
+        psnr_db: of the picture, at most 100.
+        stages: in the order they ran; none where other networks ran.
         begins: the first that is not the same to the bit (ids, mask, noise, a network, picture); "" where all is.
         before: what drew the reference.
         now: what drew it here.
         passed: whether `largest` is within the tolerance, and ids, mask and noise are the same.
     """
 
+    prompt: str
+    seed: int
     steps: int
     largest: int
     mean: float
+    psnr_db: float
+    stages: tuple[StageCheck, ...]
     begins: str
     before: str
     now: str
@@ -75,16 +104,51 @@ def check_bundle(
     bundle = read_bundle(Path(folder))
     known = read_reference(bundle)
     pipeline = open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time=not is_small(bundle))
-    checks = []
+    return tuple(check for check, _ in check_drawings(bundle, pipeline, known, tolerance, progress))
+
+
+def check_drawings(
+    bundle: Bundle, pipeline: Pipeline, known: Sequence[Mapping[str, Any]], tolerance: int = TOLERANCE, progress: Progress = quiet
+) -> Iterator[tuple[Check, Array]]:
+    """A check of each drawing, with the picture that was drawn here, uint8 [H, W, 3].
+
+    Args:
+        bundle: whose reference it is.
+        pipeline: over its files.
+        known: drawings as `read_reference` and `read_further` give them.
+        tolerance: as in `check_bundle`.
+        progress: is told (step, done, total).
+
+    Raises:
+        InputError: a step count that the bundle was not made for. BundleError: a picture of the reference is damaged.
+    """
     for before in track(known, CHECKING, progress):
         bundle.plan.rows(before["steps"])
-        drawn = draw_steps(pipeline, before["prompt"], before["steps"], before["seed"])
-        checks.append(_compare(bundle, before, drawn, tolerance))
-    return tuple(checks)
+        drawn = draw_wanted(pipeline, Wanted(before["prompt"], before["seed"], before["steps"]))
+        assert drawn.picture is not None
+        yield _compare(bundle, before, drawn, tolerance), drawn.picture
 
 
 def read_reference(bundle: Bundle) -> list[dict[str, Any]]:
-    """The drawings of `reference.json`.
+    """The drawings of `reference.json`: one prompt, at each step count.
+
+    Raises:
+        InputError: the bundle has none. BundleError: it is damaged.
+    """
+    return _read_drawings(bundle)[0]
+
+
+def read_further(bundle: Bundle) -> list[dict[str, Any]]:
+    """Its drawings of further prompts; bundles of large pictures, and of earlier versions, have none.
+
+    Raises:
+        InputError: the bundle has no reference. BundleError: it is damaged.
+    """
+    return _read_drawings(bundle)[1]
+
+
+def _read_drawings(bundle: Bundle) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of the prompt that every bundle has, and of further ones.
 
     Raises:
         InputError: the bundle has none. BundleError: it is damaged.
@@ -101,13 +165,16 @@ def read_reference(bundle: Bundle) -> list[dict[str, Any]]:
         if value["format"] != FORMAT:
             raise ValueError(f"it has format {value['format']!r}, this version reads {FORMAT}")
         drawings: list[dict[str, Any]] = value["drawings"]
+        further: list[dict[str, Any]] = value.get("further", [])
         if not 1 <= len(drawings) <= MOST_DRAWINGS:
             raise ValueError(f"it has {len(drawings)} drawings, expected 1 to {MOST_DRAWINGS}")
-        for drawing in drawings:
+        if len(further) > MOST_FURTHER:
+            raise ValueError(f"it has {len(further)} further drawings, expected at most {MOST_FURTHER}")
+        for drawing in (*drawings, *further):
             _check_drawing(drawing)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path} is damaged ({str(error)[:300]}); copy or export the bundle again") from error
-    return drawings
+    return drawings, further
 
 
 def _check_drawing(drawing: Mapping[str, Any]) -> None:
@@ -119,8 +186,11 @@ def _check_drawing(drawing: Mapping[str, Any]) -> None:
         if type(drawing["picture"][name]) is not str:
             raise ValueError(f"picture.{name} is no text")
     for stage in drawing["stages"]:
-        if not all(type(output["sha256"]) is str for output in stage["outputs"].values()):
-            raise ValueError(f"a digest of {stage['network']!r} is no text")
+        for output in stage["outputs"].values():
+            if type(output["sha256"]) is not str:
+                raise ValueError(f"a digest of {stage['network']!r} is no text")
+            if not all(type(value) in (int, float) for value in (output["std"], *output["first"])):
+                raise ValueError(f"a value of {stage['network']!r} is no number")
     _ = drawing["noise"]["sha256"]
 
 
@@ -128,16 +198,54 @@ def _compare(bundle: Bundle, before: Mapping[str, Any], drawn: Drawing, toleranc
     import numpy as np
 
     assert drawn.picture is not None
-    now = describe_drawing(drawn, before["prompt"], before["picture"]["file"], before["seed"])
-    apart = np.abs(drawn.picture.astype(int) - _read_pixels(bundle, before, drawn.picture.shape))
+    now = describe_drawing(drawn, before["picture"]["file"])
+    wanted = read_pixels(bundle, before, drawn.picture.shape)
+    apart = np.abs(drawn.picture.astype(int) - wanted)
     begins = _find_first(before, now)
     largest = int(apart.max())
-    passed = largest <= tolerance and begins not in ("ids", "mask", "noise")
-    return Check(drawn.steps, largest, float(apart.mean()), begins, before["runtime"], drawn.description, passed)
+    return Check(
+        prompt=drawn.prompt,
+        seed=drawn.seed,
+        steps=drawn.steps,
+        largest=largest,
+        mean=float(apart.mean()),
+        psnr_db=float(psnr_images(drawn.picture[None], wanted[None])[0]),
+        stages=_compare_stages(before["stages"], now["stages"]),
+        begins=begins,
+        before=before["runtime"],
+        now=drawn.description,
+        passed=largest <= tolerance and begins not in INPUTS,
+    )
 
 
-def _read_pixels(bundle: Bundle, before: Mapping[str, Any], shape: tuple[int, ...]) -> Array:
-    """The reference's pixels, as its digest says."""
+def _compare_stages(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> tuple[StageCheck, ...]:
+    """Of each call; none where other networks ran, or gave other outputs."""
+    if [(each["network"], list(each["outputs"])) for each in before] != [
+        (each["network"], list(each["outputs"])) for each in now
+    ]:
+        return ()
+    return tuple(
+        StageCheck(
+            new["network"], new.get("step"), _digests(old) == _digests(new), _measure_error(old["outputs"], new["outputs"])
+        )
+        for old, new in zip(before, now, strict=True)
+    )
+
+
+def _measure_error(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """The largest difference of first values, in standard deviations; 0 where an output is the same everywhere."""
+    return max(
+        max((abs(a - b) for a, b in zip(old["first"], now[name]["first"], strict=False)), default=0.0) / (old["std"] or 1.0)
+        for name, old in before.items()
+    )
+
+
+def read_pixels(bundle: Bundle, before: Mapping[str, Any], shape: tuple[int, ...]) -> Array:
+    """The reference's pixels, int [H, W, 3], as its digest says.
+
+    Raises:
+        BundleError: the file is damaged, or of another shape or digest.
+    """
     import numpy as np
 
     path = locate(bundle, before["picture"]["file"])
@@ -152,7 +260,7 @@ def _read_pixels(bundle: Bundle, before: Mapping[str, Any], shape: tuple[int, ..
 
 def _find_first(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs first, on the way from the prompt to the picture."""
-    for name in ("ids", "mask"):
+    for name in INPUTS[:2]:
         if before[name] != now[name]:
             return name
     if before["noise"]["sha256"] != now["noise"]["sha256"]:

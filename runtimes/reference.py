@@ -3,7 +3,8 @@
 A drawing is one prompt and seed at one step count: ids, mask, noise, what each network wrote, the picture. Arrays stand as a
 digest (sha256 of their little-endian bytes, mean, deviation, the first values), so that a reader in any language finds the first
 stage that differs without holding a second copy; of small pictures the short arrays lie beside it too. Small pictures are drawn
-at every step count of the bundle, others at the default one alone: a full-size student pays for one picture.
+at every step count of the bundle, and of up to 8 further prompts at the default one, each with a seed of its own, so that a
+device without PyTorch is judged by more than one picture. Others are drawn once: a full-size student pays for one picture.
 
 Bytes of graphs do not depend on the machine; these do, in their last bits, and say what drew them.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ SEED = 0
 SMALL_PIXELS = 128 * 128
 SHORT_BYTES = 1 << 15  # of an array that is kept whole
 FIRST = 8
+MOST_FURTHER = 8
 DRAWING = Step("drawing", "reference")
 VALUES = f"{REFERENCE_FOLDER}/values.safetensors"
 
@@ -50,6 +52,8 @@ class Drawing:
     """One picture and what made it: values of each call of a network, in order, by the value's name.
 
     Args:
+        prompt: as it was given.
+        seed: of the noise.
         steps: how many.
         ids: int64 [1, ...].
         mask: likewise.
@@ -59,6 +63,8 @@ class Drawing:
         description: what drew it.
     """
 
+    prompt: str
+    seed: int
     steps: int
     ids: Array
     mask: Array
@@ -68,12 +74,22 @@ class Drawing:
     description: str = ""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A picture of the reference: prompt, seed and number of steps."""
+
+    prompt: str
+    seed: int
+    steps: int
+
+
 def add_reference(
     bundle: Bundle,
     prompt: str | None = None,
     progress: Progress = quiet,
     say: Callable[[str], None] = lambda text: None,
     provider: str | None = None,
+    further: Sequence[str] = (),
 ) -> Bundle:
     """The bundle with `reference/`; as it is where it has one, cannot draw, or nothing here can run it, which is said.
 
@@ -83,45 +99,58 @@ def add_reference(
         progress: is told (step, done, total).
         say: is told why nothing was drawn.
         provider: as in `open_bundle`.
+        further: prompts of which the first 8 are drawn too, where pictures are small.
 
     Raises:
         MachineError: the disk is full.
     """
     if find_file(bundle, REFERENCE) is not None or bundle.chain.list_missing([record.role for record in bundle.components]):
         return bundle
+    wanted = list_wanted(bundle, prompt or PROMPT, further)
     try:
-        drawings = list(track_drawings(bundle, prompt or PROMPT, None, progress, provider))
+        drawings = list(track_drawings(bundle, wanted, progress, provider))
     except SprintExportError as error:
         say(f"no reference picture was drawn: {error}")
         return bundle
-    bundle = add_artifacts(bundle, _write(bundle, prompt or PROMPT, drawings))
+    bundle = add_artifacts(bundle, _write(bundle, drawings))
     write_bundle(bundle)  # a bundle without app.json names it too
     return write_app(bundle)
 
 
+def list_wanted(bundle: Bundle, prompt: str, further: Sequence[str] = ()) -> list[Wanted]:
+    """The prompt at each step count, then further prompts at the default one; of large pictures the first alone."""
+    default = bundle.plan.steps
+    if not is_small(bundle):
+        return [Wanted(prompt, SEED, default)]
+    others = [each for each in dict.fromkeys(further) if each != prompt][:MOST_FURTHER]
+    return [
+        *(Wanted(prompt, SEED, steps) for steps in bundle.plan.counts or (default,)),
+        *(Wanted(each, SEED + 1 + i, default) for i, each in enumerate(others)),
+    ]
+
+
 def track_drawings(
-    bundle: Bundle, prompt: str, runtime: str | None, progress: Progress = quiet, provider: str | None = None
+    bundle: Bundle, wanted: Sequence[Wanted], progress: Progress = quiet, provider: str | None = None
 ) -> Iterator[Drawing]:
-    """A drawing for each step count that has one.
+    """A drawing of each.
 
     Raises:
         MachineError: nothing here can run it. BundleError: its files are damaged.
     """
-    is_cheap = is_small(bundle)
-    counts = bundle.plan.counts if bundle.plan.counts and is_cheap else (bundle.plan.steps,)
-    pipeline = open_pipeline(bundle, choose_runtime(bundle, runtime, provider), one_at_a_time=not is_cheap)
-    for steps in track(counts, DRAWING, progress):
-        yield draw_steps(pipeline, prompt, steps)
+    pipeline = open_pipeline(bundle, choose_runtime(bundle, None, provider), one_at_a_time=not is_small(bundle))
+    for each in track(wanted, DRAWING, progress):
+        yield draw_wanted(pipeline, each)
 
 
-def draw_steps(pipeline: Pipeline, prompt: str, steps: int, seed: int = SEED) -> Drawing:
-    """One picture in so many steps, every network's outputs noted."""
-    pipeline = replace(pipeline, steps=steps)
-    ids, mask = pipeline.reader.read([prompt])
-    drawing = Drawing(steps, ids, mask, make_noise(seed, steps, 1, pipeline.latent_shape))
+def draw_wanted(pipeline: Pipeline, wanted: Wanted) -> Drawing:
+    """One picture, every network's outputs noted."""
+    pipeline = replace(pipeline, steps=wanted.steps)
+    ids, mask = pipeline.reader.read([wanted.prompt])
+    noise = make_noise(wanted.seed, wanted.steps, 1, pipeline.latent_shape)
+    drawing = Drawing(wanted.prompt, wanted.seed, wanted.steps, ids, mask, noise)
     looped = {stage.role for stage in pipeline.executor.chain.stages if stage.when == "each step"}
     noting = pipeline.over(_Noting(pipeline.sessions, drawing, looped))
-    (table,) = noting.draw([prompt], noise=drawing.noise)
+    (table,) = noting.draw([wanted.prompt], noise=drawing.noise)
     drawing.picture = to_uint8(table[pipeline.executor.chain.names.picture])[0]
     drawing.description = noting.description
     return drawing
@@ -170,23 +199,26 @@ def is_small(bundle: Bundle) -> bool:
     return height * width <= SMALL_PIXELS
 
 
-def _write(bundle: Bundle, prompt: str, drawings: list[Drawing]) -> list[Artifact]:
+def _write(bundle: Bundle, drawings: list[Drawing]) -> list[Artifact]:
     """The files as artifacts: pictures and values first, then what names them."""
     folder, paths = bundle.folder / REFERENCE_FOLDER, []
     folder.mkdir(exist_ok=True)
-    described = []
+    described: dict[str, list[dict[str, Any]]] = {"drawings": [], "further": []}
     for i, drawing in enumerate(drawings):
+        is_further = drawing.prompt != drawings[0].prompt
+        name = f"further_{drawing.seed - SEED}" if is_further else "picture" if i == 0 else f"picture_{drawing.steps}"
+        path = f"{REFERENCE_FOLDER}/{name}.png"
         assert drawing.picture is not None
-        name = f"{REFERENCE_FOLDER}/picture{'' if i == 0 else f'_{drawing.steps}'}.png"
-        write_whole(bundle.folder / name, partial(_save_picture, drawing.picture))
-        described.append(describe_drawing(drawing, prompt, name))
-        paths.append(name)
+        write_whole(bundle.folder / path, partial(_save_picture, drawing.picture))
+        described["further" if is_further else "drawings"].append(describe_drawing(drawing, path))
+        paths.append(path)
     if is_small(bundle):
         from safetensors.numpy import save
 
-        write_bytes(bundle.folder / VALUES, save(_list_short(drawings)))
+        first = [drawing for drawing in drawings if drawing.prompt == drawings[0].prompt]
+        write_bytes(bundle.folder / VALUES, save(_list_short(first)))
         paths.append(VALUES)
-    write_text(bundle.folder / REFERENCE, json.dumps({"format": 1, "drawings": described}, allow_nan=False) + "\n")
+    write_text(bundle.folder / REFERENCE, json.dumps({"format": 1, **described}, allow_nan=False) + "\n")
     paths.append(REFERENCE)
     return [make_artifact(bundle.folder, bundle.folder / p, "reference", "reference", p.rpartition(".")[2]) for p in paths]
 
@@ -208,12 +240,12 @@ def _list_short(drawings: list[Drawing]) -> dict[str, Array]:
     return {name: value for name, value in found.items() if value.nbytes <= SHORT_BYTES and value.dtype.name in plain}
 
 
-def describe_drawing(drawing: Drawing, prompt: str, file: str, seed: int = SEED) -> dict[str, Any]:
+def describe_drawing(drawing: Drawing, file: str) -> dict[str, Any]:
     """As `reference.json` has it."""
     assert drawing.picture is not None
     return {
-        "prompt": prompt,
-        "seed": seed,
+        "prompt": drawing.prompt,
+        "seed": drawing.seed,
         "steps": drawing.steps,
         "ids": drawing.ids[0].tolist(),
         "mask": drawing.mask[0].tolist(),

@@ -34,7 +34,7 @@ SHOWN = 3  # foreign files in a message
 _BUILT = r"{role}/{built}"
 _UNNAMED = (  # validation's, a killed build's, and what bundles of format 4 and before did not name
     rf"{re.escape(REPORT)}|{re.escape(PAGE)}|{re.escape(SHEET)}|{re.escape(APP)}|{re.escape(LICENCES)}|{_BUILT}"
-    rf"|{REFERENCE_FOLDER}/(reference\.json|picture(_[1-9])?\.png|values\.safetensors)"
+    rf"|{REFERENCE_FOLDER}/(reference\.json|(picture(_[1-9])?|further_[1-9])\.png|values\.safetensors)"
     r"|{role}/(config|component)\.json|model_index\.json|scheduler/scheduler_config\.json"
 )
 _GIVEN = (  # by exporters

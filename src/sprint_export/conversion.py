@@ -294,14 +294,14 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
         say(f"{out} was made from the same inputs; nothing to do but validate it")
         discard_work(find_work_folder(out), key)
         present = build_bundle(present, deployment.device.name, deployment.options, progress)
-        return add_reference(present, _find_example(student), progress, say, order.provider)
+        return add_reference(present, _find_example(student), progress, say, order.provider, student.validation_prompts[1:])
     if holds_anything(out) and not order.overwrite:
         raise InputError(f"{out} holds a bundle made from other inputs; choose another --out, or --overwrite it")
     bundle = export_student(student, deployment, out, progress, say)
     bundle = add_frontier(bundle, frontier)
     return_freed_memory()
     bundle = build_bundle(bundle, deployment.device.name, progress=progress)
-    bundle = add_reference(bundle, _find_example(student), progress, say, order.provider)
+    bundle = add_reference(bundle, _find_example(student), progress, say, order.provider, student.validation_prompts[1:])
     return publish_bundle(bundle, out)
 
 

@@ -23,7 +23,7 @@ from sprint_export.nouns.destination import find_destination
 from sprint_export.out_folder import check_out, read_present
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import load_target
-from sprint_export.runtimes.checking import read_reference
+from sprint_export.runtimes.checking import read_further, read_reference
 from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.runtimes.reference import add_reference
@@ -131,7 +131,8 @@ def pack_bundle(
     with claim_bundle(folder) as work:
         packed = gather_packed(packing, work, progress)
         if one_graph and find_file(source, REFERENCE) is not None:  # whose stages are several: drawn again with the one
-            packed = add_reference(packed, read_reference(source)[0]["prompt"], progress)
+            further = [drawing["prompt"] for drawing in read_further(source)]
+            packed = add_reference(packed, read_reference(source)[0]["prompt"], progress, further=further)
         result = _describe(read_bundle(packed.folder), destination)
         if draws:
             comparison, reason = _compare(source, packed, progress)

@@ -15,13 +15,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from sprint_export import check_bundle
-from sprint_export.bundle_files import APP, REFERENCE
+from sprint_export.bundle_files import APP, REFERENCE, sort_contents
 from sprint_export.conversion import convert
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.export.bundle import make_artifact, read_bundle
 from sprint_export.noise import make_noise
 from sprint_export.nouns.student import Student
 from sprint_export.runtimes import open_bundle, reference
+from sprint_export.runtimes.checking import check_drawings, read_further
 from sprint_export.runtimes.reference import add_reference, describe_array
 from tests.app_interpreter import encode
 from tests.bundles import check_refused, copy_bundle, drop_app, edit_manifest, run_command
@@ -92,6 +93,44 @@ def test_drawn_again_it_is_the_same(bundle: Path) -> None:
     assert done.stdout.count("the reference's picture, bit for bit") == 2
 
 
+def test_small_pictures_have_further_prompts(tiny_student: Student, bundle: Path, tmp_path: Path) -> None:
+    """At the default number of steps, each with a seed of its own; `check` draws the first prompt alone."""
+    folder = drop_app(copy_bundle(bundle, tmp_path / "bundle"))
+    edit_manifest(folder, lambda v: v.update(artifacts=[a for a in v["artifacts"] if a["kind"] != "reference"]))
+    others = [f"a {colour} circle" for colour in ("red", "green", "blue", "red", "cyan")]
+    add_reference(read_bundle(folder), PROMPT, further=[PROMPT, *others])
+    found = read_further(read_bundle(folder))
+    wanted = list(dict.fromkeys(others))
+    assert [(each["prompt"], each["seed"], each["steps"]) for each in found] == [(p, i + 1, 2) for i, p in enumerate(wanted)]
+    assert [each["picture"]["file"] for each in found] == [f"reference/further_{i + 1}.png" for i in range(4)]
+    pipe = open_bundle(folder)
+    wanted_picture = pipe([wanted[1]], seed=2)[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(folder / "reference" / "further_2.png")), wanted_picture)
+    assert not sort_contents(folder).foreign
+    checks = [check for check, _ in check_drawings(read_bundle(folder), pipe, found)]
+    assert [(each.largest, each.psnr_db, each.begins, each.prompt) for each in checks] == [(0, 100.0, "", p) for p in wanted]
+    assert all(stage.is_same and stage.error == 0 for each in checks for stage in each.stages)
+    assert len(check_bundle(folder)) == len(COUNTS)
+
+
+def test_the_stage_that_differs_is_said_with_how_far(bundle: Path, tmp_path: Path) -> None:
+    folder = copy_bundle(bundle, tmp_path / "bundle")
+
+    def change(value: Any) -> None:
+        output = value["drawings"][0]["stages"][1]["outputs"]["denoised"]
+        output.update(sha256="0" * 64, first=[output["first"][0] + 0.5 * output["std"], *output["first"][1:]])
+
+    alter(folder, change)
+    stages = check_bundle(folder)[0].stages
+    assert [(stage.network, stage.step, stage.is_same) for stage in stages] == [
+        ("text_encoder", None, True),
+        ("transformer", 0, False),
+        ("transformer", 1, True),
+        ("vae_decoder", None, True),
+    ]
+    assert stages[1].error == pytest.approx(0.5) and stages[0].error == 0
+
+
 def sign(folder: Path) -> None:
     """All files as they are now."""
     drop_app(folder)
@@ -147,6 +186,9 @@ def test_other_ids_are_never_within_a_tolerance(bundle: Path, tmp_path: Path, na
 DAMAGE: dict[str, Callable[[Any], object]] = {
     "another format": lambda value: value.update(format=2),
     "no drawings": lambda value: value.update(drawings=[]),
+    "many further ones": lambda value: value.update(further=value["drawings"] * 5),
+    "a further one that is none": lambda value: value.update(further=[3]),
+    "a value that is no number": lambda value: next(iter(value["drawings"][0]["stages"][0]["outputs"].values())).update(std="x"),
     "many drawings": lambda value: value.update(drawings=value["drawings"] * 3),
     "drawings of another type": lambda value: value.update(drawings=3),
     "a prompt that is none": lambda value: value["drawings"][0].update(prompt=3),
