@@ -81,13 +81,21 @@ def read_report_file(path: Path) -> Report:
             data = file.read(LONGEST_REPORT + 1)
         if len(data) > LONGEST_REPORT:
             raise ValueError(f"it has more than {LONGEST_REPORT:,} bytes")
-        value = parse_json(data)
-        written = value.get("format", 1) if isinstance(value, dict) else None
-        if written not in (1, FORMAT):
-            raise ValueError(f"its format is {written!r}, this version reads 1 and {FORMAT}")
-        return from_json(Report, _read_first(value) if written == 1 else _read_second(value))
+        return build_report(parse_json(data))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged ({error}); validate the bundle again") from error
+
+
+def build_report(value: Any) -> Report:
+    """The report that JSON values of report.json stand for.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are none, or of a format that a later version wrote.
+    """
+    written = value.get("format", 1) if isinstance(value, dict) else None
+    if written not in (1, FORMAT):
+        raise ValueError(f"its format is {written!r}, this version reads 1 and {FORMAT}")
+    return from_json(Report, _read_first(value) if written == 1 else _read_second(value))
 
 
 def _read_second(value: dict[str, Any]) -> dict[str, Any]:

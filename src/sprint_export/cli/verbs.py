@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sprint_export.cli import against_reference
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.bench import bench
@@ -17,6 +18,7 @@ from sprint_export.cli.compare import compare
 from sprint_export.cli.demo import demo
 from sprint_export.cli.pack import pack
 from sprint_export.cli.plan import plan
+from sprint_export.cli.report import report as show_or_join
 from sprint_export.cli.run import run
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.serve import serve
@@ -38,7 +40,7 @@ PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order:
 def add_verbs(app: typer.Typer) -> None:
     """Make the functions below the app's commands, in this order."""
     app.command("list")(list_names)
-    for verb in (plan, inspect, run, check, validate, compare, bench, build, pack, demo, serve, upload):
+    for verb in (plan, inspect, run, check, validate, compare, bench, show_or_join, build, pack, demo, serve, upload):
         app.command()(verb)
 
 
@@ -153,7 +155,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
             show(line)
 
 
-@takes_options(o.PROVIDER, *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"))
+@takes_options(o.PROVIDER, *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"), *against_reference.OPTIONS)
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -167,7 +169,17 @@ def validate(
     gates: list[str] | None,
     **asked: Any,
 ) -> None:
-    """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it."""
+    """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it.
+
+    With --reference, and where PyTorch is not installed: beside the pictures that its reference/ holds, writing nothing into it.
+    """
+    own = {option.name: asked.pop(option.name) for option in against_reference.OPTIONS}
+    defaults = {"provider": asked["provider"]} | {option.name: option.default for option in o.ORDER_OPTIONS}
+    others = {name: value for name, value in asked.items() if value != defaults.get(name)}
+    if against_reference.is_against_reference(own, others | {"student": student, "prompts": prompts, "variant": variant}):
+        demands = {"gates": gates or [], "runtime": runtime, "provider": asked["provider"]}
+        against_reference.validate_device(bundle, own, as_json, **demands)
+        return
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
