@@ -177,8 +177,8 @@ def validate(
     defaults = {"provider": asked["provider"]} | {option.name: option.default for option in o.ORDER_OPTIONS}
     others = {name: value for name, value in asked.items() if value != defaults.get(name)}
     if against_reference.is_against_reference(own, others | {"student": student, "prompts": prompts, "variant": variant}):
-        demands = {"gates": gates or [], "runtime": runtime, "provider": asked["provider"]}
-        against_reference.validate_device(bundle, own, as_json, **demands)
+        asks = {"gates": gates or [], "runtime": runtime, "provider": asked["provider"]}
+        against_reference.validate_device(bundle, own, as_json, **asks)
         return
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
