@@ -42,6 +42,23 @@ def test_a_plain_install_runs_the_verb(bundle: Path, tmp_path: Path, verb: str, 
     assert said in done.stdout
 
 
+def test_a_plain_install_validates_against_the_reference_and_joins_results(bundle: Path, tmp_path: Path) -> None:
+    done = run_plain("validate", bundle, "--out", "result.json", "--label", "plain", "--runs", 1, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "PyTorch is not installed: the bundle is compared with its reference/ alone" in done.stderr
+    assert "9 pictures" in done.stdout and "not checked: PyTorch was not run" in done.stdout
+    done = run_plain("report", "--merge", bundle, "result.json", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [device] = json.loads(done.stdout)["devices"]
+    found = {row["metric"]: row["value"] for row in device["rows"] if not row["component"]}
+    assert (device["label"], found["reference_psnr_worst_db"], found["reference_same_percent"]) == ("plain", 100, 100)
+
+
+def test_a_plain_install_says_what_a_validation_beside_pytorch_takes(bundle: Path, tmp_path: Path) -> None:
+    done = run_plain("validate", bundle, "--count", 4, folder=tmp_path)
+    check_refused(done, 3, "torch is not installed; run: pip install 'sprint-export[export]'")
+
+
 def test_a_plain_install_says_what_making_a_bundle_takes(tmp_path: Path) -> None:
     done = run_plain("--target", "onnx-int8", "--out", "out", folder=tmp_path)
     check_refused(done, 3, "is not installed; run: pip install 'sprint-export[export]'")

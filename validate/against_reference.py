@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,11 +29,15 @@ from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.machine import describe_machine, find_driver, list_versions
 from sprint_export.validate.merging.result import LONGEST_LABEL, DeviceResult
 
+if TYPE_CHECKING:
+    from sprint_export.validate.latency.results import Bench
+
 WORST, OTHER_INPUTS = "reference_psnr_worst_db", "reference_other_inputs"
 METRICS = tuple(map(Metric, ("reference_psnr_db", WORST, "reference_largest_difference", "reference_same_percent", OTHER_INPUTS)))
-TIMED = (Metric("latency_*", needs="pictures that are timed (--runs)"),)
+TIMED = tuple(map(Metric, ("latency_*", "cold_start_ms", "first_picture_ms", "peak_memory_mb", "device_memory_mb")))  # with runs
 PSNR = "psnr_db"  # the scheme's gate that says how far a bundle may be from PyTorch
 DEFAULT = "default"
+COLD_STARTS = 1  # beside pictures that are timed
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def validate_against_reference(folder: str | Path, progress: Progress = quiet, *
     pipeline = open_pipeline(bundle, runtime, one_at_a_time=not is_small(bundle))
     checks = tuple(check for check, _ in check_drawings(bundle, pipeline, known, progress=progress))
     seconds = round(time.perf_counter() - start, 1)
-    rows = [*compare_checks(checks), *_time(bundle, inquiry, progress)]
+    timed = _time(bundle, inquiry, progress)
+    rows = [*compare_checks(checks), *(timed.report.rows if timed else ())]
     report = Report(
         bundle=str(bundle.folder),
         target=f"{bundle.target}-{bundle.precision}",
@@ -103,6 +108,7 @@ def validate_against_reference(folder: str | Path, progress: Progress = quiet, *
         versions=list_versions(("tokenizers", *bundle.runtimes)),
         report=report,
         checks=checks,
+        bench=timed.conditions if timed else None,
     )
 
 
@@ -152,12 +158,14 @@ def list_default_gates(bundle: Bundle, asked: Sequence[Gate]) -> list[Gate]:
     return [gate for gate in found if gate.metric not in replaced]
 
 
-def _time(bundle: Bundle, inquiry: DeviceInquiry, progress: Progress) -> list[Measurement]:
+def _time(bundle: Bundle, inquiry: DeviceInquiry, progress: Progress) -> Bench | None:
+    """Pictures and one cold start, where that is asked for."""
     if not inquiry.runs:
-        return []
-    from sprint_export.validate.latency import time_bundle
+        return None
+    from sprint_export.validate.latency import bench_bundle
 
-    return list(time_bundle(bundle.folder, inquiry.runs, inquiry.runtime, progress, inquiry.provider).rows)
+    where = {"runtime": inquiry.runtime, "provider": inquiry.provider}
+    return bench_bundle(bundle.folder, progress, runs=inquiry.runs, cold_starts=COLD_STARTS, **where)
 
 
 def _describe_picture(place: int, check: Check) -> PictureRow:

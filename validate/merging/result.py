@@ -1,14 +1,15 @@
 """What a device found: a report with the identity of its bundle, as JSON that comes back to where the bundle was made.
 
 A result comes from somebody's machine, hence from anywhere: a file is bounded before it is read, and so is every text and list in
-it. Two kinds are read: what `validate --reference --out` writes, and what `bench --json` prints, which has no drawings.
+it. Two kinds are read: what `validate --reference --out` writes, and what `bench --json` prints, which has no drawings. Both are
+a report.json with more beside it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sprint_export.json_forms import from_json, to_json
 from sprint_export.nouns.report import Report
 from sprint_export.runtimes.checking import Check
 from sprint_export.strict_json import parse_json
+from sprint_export.validate.latency.results import Conditions
 from sprint_export.validate.report_file import build_report, describe_report
 
 KIND = "device result"
@@ -25,9 +27,10 @@ LONGEST_TEXT = 4000  # letters of any text in it
 LONGEST_LABEL = 200
 LONGEST_LIST = 10_000
 DEEPEST = 8
-OWN = ("kind", "identity", "label", "provider", "driver", "versions", "checks")  # beside a report's fields
-BENCH = ("identity", "bench")  # of `bench --json`, likewise
+OWN = ("identity", "label", "provider", "driver", "versions", "checks", "bench")  # beside a report's fields
+OF_BENCH = ("identity", "bench")  # of `bench --json`, likewise
 IDENTITY = 64  # letters
+NO_REPORT: dict[str, Any] = to_json(Report("", "", "", "", 0, ()))
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class DeviceResult:
         versions: of the libraries that drew.
         report: rows, verdict, pictures, what was not checked.
         checks: of each drawing of the reference; none of a bench.
+        bench: how it was timed; None where it was not.
     """
 
     identity: str
@@ -51,6 +55,7 @@ class DeviceResult:
     versions: Mapping[str, str]
     report: Report
     checks: tuple[Check, ...] = ()
+    bench: Conditions | None = None
 
 
 def format_result(result: DeviceResult) -> str:
@@ -60,7 +65,7 @@ def format_result(result: DeviceResult) -> str:
 
 def describe_result(result: DeviceResult) -> dict[str, Any]:
     """As JSON values: those of its report, and its own."""
-    own: dict[str, Any] = {name: to_json(getattr(result, name)) for name in OWN if name != "kind"}
+    own: dict[str, Any] = {name: to_json(getattr(result, name)) for name in OWN}
     return describe_report(result.report) | own | {"kind": KIND}
 
 
@@ -91,29 +96,29 @@ def read_result(path: Path) -> DeviceResult:
 def _build(value: Any) -> DeviceResult:
     if not isinstance(value, dict) or "identity" not in value:
         raise ValueError("it does not say which bundle it is of")
-    is_bench = value.get("kind") is None
-    if not is_bench and value["kind"] != KIND:
-        raise ValueError(f"its kind is {value['kind']!r}")
-    report = build_report({key: item for key, item in value.items() if key not in (BENCH if is_bench else OWN)})
-    if is_bench:
-        conditions = value["bench"]
-        own = {"label": report.machine, "provider": "", "driver": "", "versions": {}, "checks": [], **_name_device(conditions)}
-    else:
-        own = {name: value[name] for name in OWN if name not in ("kind", "identity")}
-    found = from_json(DeviceResult, own | {"identity": value["identity"], "report": to_json(report)})
-    if len(found.identity) != IDENTITY or set(found.identity) - set("0123456789abcdef"):
+    kind = value.pop("kind", None)
+    if kind not in (None, KIND):
+        raise ValueError(f"its kind is {kind!r}")
+    names = OWN if kind == KIND else OF_BENCH
+    own = {name: value.pop(name) for name in names}
+    report = build_report(value)
+    if kind is None:
+        label = from_json(Conditions, own["bench"]).device[:LONGEST_LABEL]
+        own |= {"label": label, "provider": "", "driver": "", "versions": {}, "checks": []}
+    return _check(replace(from_json(DeviceResult, own | {"report": NO_REPORT}), report=report))
+
+
+def _check(result: DeviceResult) -> DeviceResult:
+    """The result, where its identity and label can be shown.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if len(result.identity) != IDENTITY or set(result.identity) - set("0123456789abcdef"):
         raise ValueError("its identity is no sha256")
-    if len(found.label) > LONGEST_LABEL:
-        raise ValueError(f"its label has {len(found.label)} letters, expected at most {LONGEST_LABEL}")
-    return found
-
-
-def _name_device(conditions: Any) -> dict[str, str]:
-    """What a bench says of its device."""
-    device = conditions["device"]
-    if type(device) is not str:
-        raise ValueError("bench.device is no text")
-    return {"label": device[:LONGEST_LABEL]}
+    if not 1 <= len(result.label) <= LONGEST_LABEL:
+        raise ValueError(f"its label has {len(result.label)} letters, expected 1 to {LONGEST_LABEL}")
+    return result
 
 
 def _check_bounds(value: Any, depth: int = 0) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sprint_export.nouns.report import Measurement
+from sprint_export.validate.latency.table import describe_conditions
 from sprint_export.validate.merging.merge import Merged
 from sprint_export.validate.merging.result import DeviceResult
 from sprint_export.validate.report import format_number
 
 WHOLE = "whole picture"
-FIGURES = (  # metric, component, title
-    ("reference_psnr_db", "", "PSNR to reference, dB"),
+QUALITY = (  # metric, component, title
+    ("reference_psnr_db", "", "PSNR, dB"),
     ("reference_psnr_worst_db", "", "worst, dB"),
-    ("reference_largest_difference", "", "largest, of 255"),
+    ("reference_largest_difference", "", "apart, of 255"),
+)
+SPEED = (
     ("latency_p50_ms", WHOLE, "p50, ms"),
     ("latency_p90_ms", WHOLE, "p90, ms"),
     ("latency_p99_ms", WHOLE, "p99, ms"),
+    ("cold_start_ms", "", "cold start, ms"),
     ("peak_memory_mb", "", "memory, MB"),
-    ("device_memory_mb", "", "device memory, MB"),
+    ("device_memory_mb", "", "on the device, MB"),
 )
 
 
@@ -34,8 +38,8 @@ class Table:
 
 
 def list_tables(merged: Merged) -> list[Table]:
-    """Figures, latency by network, pictures and what ran; a table that would be empty is left out."""
-    tables = [_tabulate_figures(merged), _tabulate_networks(merged), tabulate_pictures(merged), _tabulate_machines(merged)]
+    """Distance from the reference, latency and memory, networks, pictures; a table that would be empty is left out."""
+    tables = [_tabulate_quality(merged), _tabulate_speed(merged), _tabulate_networks(merged), tabulate_pictures(merged)]
     return [table for table in tables if table.rows and len(table.columns) > 1]
 
 
@@ -46,23 +50,25 @@ def find_value(result: DeviceResult, metric: str, component: str = "") -> float 
     return next(found, None)
 
 
-def _show(value: float | None) -> str:
-    return "" if value is None else format_number(value)
-
-
-def _tabulate_figures(merged: Merged) -> Table:
-    """What at least one device has."""
-    shown = [each for each in FIGURES if any(find_value(r, each[0], each[1]) is not None for r in merged.results)]
+def _tabulate_quality(merged: Merged) -> Table:
+    """Every device, with its verdict."""
     rows = tuple(
-        (
-            result.label,
-            describe_verdict(result),
-            *(_show(find_value(result, metric, component)) for metric, component, _ in shown),
-            describe_beginning(result),
-        )
+        (result.label, describe_verdict(result), describe_beginning(result), *_list_cells(result, QUALITY))
         for result in merged.results
     )
-    return Table("devices", ("device", "gates", *(title for *_, title in shown), "differs from"), rows, 2)
+    return Table("devices", ("device", "gates", "differs from", *(title for *_, title in QUALITY)), rows, 3)
+
+
+def _tabulate_speed(merged: Merged) -> Table:
+    """Devices that were timed, with the figures that at least one of them has."""
+    shown = [each for each in SPEED if any(find_value(result, each[0], each[1]) is not None for result in merged.results)]
+    rows = [(result.label, *_list_cells(result, shown)) for result in merged.results]
+    return Table("a whole picture", ("device", *(title for *_, title in shown)), tuple(row for row in rows if any(row[1:])))
+
+
+def _list_cells(result: DeviceResult, figures: Sequence[tuple[str, str, str]]) -> list[str]:
+    values = [find_value(result, metric, component) for metric, component, _ in figures]
+    return ["" if value is None else format_number(value) for value in values]
 
 
 def describe_verdict(result: DeviceResult) -> str:
@@ -95,8 +101,9 @@ def _tabulate_networks(merged: Merged) -> Table:
     for result in merged.results:
         pairs = [[find_value(result, f"latency_p{percent}_ms", role) for percent in (50, 90)] for role in timed]
         if any(value is not None for pair in pairs for value in pair):
-            rows.append((result.label, *(" / ".join(map(_show, pair)) for pair in pairs)))
-    return Table("latency by network, p50 / p90 in ms", ("device", *timed), tuple(rows))
+            texts = (["–" if value is None else format_number(value) for value in pair] for pair in pairs)
+            rows.append((result.label, *map(" / ".join, texts)))
+    return Table("networks, p50 / p90 in ms", ("device", *timed), tuple(rows))
 
 
 def tabulate_pictures(merged: Merged) -> Table:
@@ -112,20 +119,18 @@ def tabulate_pictures(merged: Merged) -> Table:
     return Table("pictures of reference/", ("prompt", *(result.label for result in drawn)), tuple(rows))
 
 
-def _tabulate_machines(merged: Merged) -> Table:
-    rows = tuple(
-        (
-            result.label,
-            result.report.runtime,
-            result.provider,
-            result.driver,
-            result.report.machine,
-            ", ".join(f"{name} {version}" for name, version in sorted(result.versions.items())),
-        )
-        for result in merged.results
-    )
-    columns = ("device", "runtime", "provider", "driver", "machine", "versions")
-    return Table("what ran", columns, rows, len(columns))
+def list_facts(result: DeviceResult) -> Iterator[tuple[str, str]]:
+    """What a device says of itself: names and texts, without those that it does not know."""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(result.versions.items()))
+    facts = {
+        "runtime": result.report.runtime,
+        "provider": result.provider,
+        "driver": result.driver,
+        "machine": result.report.machine,
+        "versions": versions,
+        "timed": "; ".join(describe_conditions(result.bench)) if result.bench is not None else "",
+    }
+    return ((name, text) for name, text in facts.items() if text)
 
 
 def name_failures(merged: Merged) -> Sequence[str]:
