@@ -106,10 +106,10 @@ def test_another_output_is_found_and_its_network_named(bundle: Path, tmp_path: P
         value["further"][0]["stages"][1]["outputs"]["denoised"]["sha256"] = "0" * 64
 
     found = validate_against_reference(alter(bundle, tmp_path / "bundle", change))
-    assert [check.begins for check in found.checks] == ["", "transformer", ""]
+    assert [check.begins for check in found.checks] == ["", "transformer in step 1", ""]
     row = next(row for row in found.report.rows if row.metric == "reference_same_percent")
     assert row.value == pytest.approx(800 / 9)
-    assert row.note == "8 of 9 calls of networks equal to the bit; others from transformer on"
+    assert row.note == "8 of 9 calls of networks equal to the bit; others from transformer in step 1 on"
     assert found.report.verdict == "met", "the picture is the reference's"
 
 

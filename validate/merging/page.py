@@ -106,6 +106,6 @@ def _list_unchecked(merged: Merged) -> list[tuple[str, tuple[str, ...]]]:
     """Sentences with the devices they hold for."""
     found: dict[str, list[str]] = {}
     for result in merged.results:
-        for sentence in result.report.unchecked or (() if result.checks else ("no picture was compared with the reference's",)):
+        for sentence in (*result.report.unchecked, *(() if result.checks else (NOT_COMPARED,))):
             found.setdefault(sentence, []).append(result.label)
     return [(sentence, tuple(labels)) for sentence, labels in found.items()]
