@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sprint_export.bundle_files import MANIFEST, REPORT
+from sprint_export.bundle_files import MANIFEST, PAGE, REPORT
 from sprint_export.errors import InputError
 from sprint_export.files import write_text
 from sprint_export.validate.merging.merge import Merged
@@ -16,7 +16,6 @@ from sprint_export.validate.report_file import describe_report
 
 KIND = "devices"
 FORMAT = 1
-PAGE = "report.html"
 
 
 def write_merged(merged: Merged, out: Path) -> tuple[Path, Path]:
