@@ -14,6 +14,7 @@ from sprint_export.nouns.report import Measurement
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
 from sprint_export.validate.images import ssim_images
+from sprint_export.validate.memory import plan_memory
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -112,7 +113,7 @@ def weigh_files(bundle: Bundle) -> list[Measurement]:
     for record in bundle.components:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         rows.append(Measurement("disk_mb", size / 1e6, "MB", record.role, note="graph and weights"))
-    return rows
+    return [*rows, *plan_memory(bundle)]
 
 
 def count_silent_rules(bundle: Bundle) -> list[Measurement]:

@@ -20,7 +20,7 @@ SEARCHED = "a recipe that was searched (--recipe auto)"
 METRICS = (
     *map(Metric, ("psnr_db", "psnr_worst_db", "ssim", "converter_image_psnr_db", "recipe_image_psnr_db")),
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
-    *map(Metric, ("silent_rules", "own_decoder_psnr_db", "differing_ids_percent")),
+    *map(Metric, ("silent_rules", "planned_mb", "own_decoder_psnr_db", "differing_ids_percent")),
     Metric("departing_blocks", needs=INSIDE),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     Metric("nodes_on_cpu", needs=ON_PROVIDER),

@@ -6,10 +6,23 @@ from collections.abc import Iterator
 
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Report
+from sprint_export.registry import load_target
+from sprint_export.runtimes.runtime import Runtime, load_runtime
 
 NOT_FILTERED = (
     "What the student draws: the toolkit compares with the student and adds no filter; its maker's limits and terms hold."
 )
+
+
+def list_unrun(bundle: Bundle, runtime: Runtime) -> Iterator[str]:
+    """What was built for a device and did not run, where this runtime opens graphs alone."""
+    engines = [artifact for artifact in bundle.artifacts if artifact.kind == "engine"]
+    if not engines or runtime.opens_engines:
+        return
+    others = [load_runtime(name) for name in load_target(bundle.target).runtimes]
+    reasons = [reason for other in others if other.opens_engines and (reason := other.can_run()) is not None]
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    yield f"Engines were built and not run{why}: the runtime {runtime.title} ran the graphs instead."
 
 
 def list_unchecked(bundle: Bundle, report: Report | None) -> Iterator[str]:

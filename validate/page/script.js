@@ -33,7 +33,8 @@ function setUpTiles() {
     figures: JSON.parse(element.dataset.figures),
     text: element.querySelector(".prompt").textContent.toLowerCase(),
   }));
-  const [search, order] = [find("search"), find("order")];
+  const [search, order, more] = [find("search"), find("order"), find("more")];
+  let isWhole = false;
   const keys = { worst: (tile) => tile.rank, place: (tile) => tile.place };
   const compare = (one, other) => {
     const name = order.value;
@@ -48,17 +49,32 @@ function setUpTiles() {
   };
   const arrange = () => {
     const wanted = search.value.trim().toLowerCase();
-    list.append(...tiles.toSorted(compare).map((tile) => tile.element));
+    const sorted = tiles.toSorted(compare);
+    const fitting = sorted.filter((tile) => tile.text.includes(wanted));
+    const shown = new Set(isWhole ? fitting : fitting.slice(0, Number(list.dataset.few)));
+    list.append(...sorted.map((tile) => tile.element));
     for (const tile of tiles) {
-      tile.element.hidden = !tile.text.includes(wanted);
+      tile.element.hidden = !shown.has(tile);
     }
-    const count = tiles.filter((tile) => !tile.element.hidden).length;
-    find("found").textContent = `${count} of ${tiles.length}`;
-    find("nothing").hidden = count > 0;
+    find("found").textContent = `${shown.size} of ${tiles.length}`;
+    find("nothing").hidden = fitting.length > 0;
+    more.hidden = shown.size === fitting.length;
+    more.textContent = `Show all ${fitting.length}`;
   };
+  const showAll = () => {
+    isWhole = true;
+    arrange();
+  };
+  more.addEventListener("click", () => {
+    const before = list.querySelectorAll(".tile:not([hidden])").length;
+    showAll();
+    list.querySelectorAll(".tile:not([hidden]) .shots")[before].focus();
+  });
+  addEventListener("beforeprint", showAll);
   search.addEventListener("input", arrange);
   order.addEventListener("change", arrange);
   document.querySelector("[data-tools=tiles]").hidden = false;
+  arrange();
   setUpViewer(list);
 }
 

@@ -25,6 +25,7 @@ UInt8 = npt.NDArray[np.uint8]
 MOST_TILES = 120
 MOST_BYTES = 12_000_000  # of the embedded pictures; a page has at most half a megabyte more
 LONGEST_PROMPT = 2000  # letters of it that are in the page
+FEW = 24  # tiles that are shown until one asks for all
 SHORT = 100  # letters of a prompt in the name of a picture
 FRACTION = 0.6180339887498949  # multiples of it, less their whole part, lie evenly however many there are
 FIRST_FIGURE = "psnr_db"  # that says which is worst, where pictures have it
@@ -125,6 +126,7 @@ def render_tiles(tiles: Iterable[Tile], count: int, caption: str) -> Markup:
         names=list_figures(rows),
         first=find_first_figure(rows),
         count=count,
+        few=FEW,
         caption=caption,
         has_flips=any(row.flipped for row in rows),
         is_small=is_small,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,6 +12,12 @@ from sprint_export.validate.page.limits import draw_interval, read_limits
 from sprint_export.validate.page.templates import render
 
 ORDER: tuple[Verdict, ...] = ("not met", "not decided", "met")  # what needs a look comes first
+KEY_FIGURES = {
+    "psnr_db": "PSNR, mean",
+    "psnr_worst_db": "PSNR, worst picture",
+    "disk_mb": "on disk",
+    "latency_p50_ms": "one call of each network, as validated",
+}
 WORDS = {"met": "Met", "not met": "Not met", "not decided": "Not decided"}
 
 
@@ -40,8 +46,23 @@ def render_head(report: Report, title: str, about: str) -> Markup:
     rows = [row for row in report.rows if row.verdict is not None]
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ORDER}
     return render(
-        "head.html", verdict=report.verdict, word=WORDS[report.verdict], counts=counts, total=len(rows), title=title, about=about
+        "head.html",
+        figures=list(_list_key_figures(report)),
+        verdict=report.verdict,
+        word=WORDS[report.verdict],
+        counts=counts,
+        total=len(rows),
+        title=title,
+        about=about,
     )
+
+
+def _list_key_figures(report: Report) -> Iterator[tuple[str, float, str]]:
+    """(what it is, value, unit) of what one asks first; of networks the sum."""
+    for metric, what in KEY_FIGURES.items():
+        rows = [row for row in report.rows if row.metric == metric]
+        if rows:
+            yield what, sum(row.value for row in rows), rows[0].unit
 
 
 def render_gates(report: Report, reasons: Mapping[str, str]) -> Markup:

@@ -16,7 +16,7 @@ from sprint_export.nouns.report import BlockError, Measurement, PictureRow, Repo
 from tests.small_bundle import make_small_bundle
 
 UInt8 = npt.NDArray[np.uint8]
-COUNT, SIDE = 12, 32
+COUNT, SIDE = 30, 32
 FLIPPED = 4
 UNDECIDED = 5  # the picture whose figures are no numbers
 PSNR = [40.0 + (7 * i) % COUNT for i in range(COUNT)]

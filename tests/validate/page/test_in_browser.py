@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sprint_export.validate.page.report_page import write_page
+from sprint_export.validate.page.tiles import FEW
 from tests.demo.browser_tools import find_node_modules
 from tests.validate.page.made_report import COUNT, FLIPPED, PSNR, ROWS, SIDE, UNDECIDED, make_bundle, make_pictures, make_report
 
@@ -63,9 +64,15 @@ def test_tiles_are_sorted_as_one_asks(seen: dict[str, Any]) -> None:
     assert places["-ssim"] == [UNDECIDED, *reversed([i for i in range(COUNT) if i != UNDECIDED])]
 
 
+def test_a_few_tiles_are_shown_until_one_asks_for_all(seen: dict[str, Any]) -> None:
+    worst = seen["places"]["worst"]
+    assert seen["few"] == {"places": worst[:FEW], "said": f"{FEW} of {COUNT}", "button": f"Show all {COUNT}"}
+    assert seen["more"] == {"isSeen": False, "focused": str(worst[FEW])}
+
+
 def test_prompts_are_searched(seen: dict[str, Any]) -> None:
-    assert sorted(seen["found"]["places"]) == [1, 10, 11]
-    assert seen["found"]["said"] == f"3 of {COUNT}"
+    assert sorted(seen["found"]["places"]) == [1, *range(10, 20)]
+    assert seen["found"]["said"] == f"11 of {COUNT}"
     assert seen["lost"] == {"places": [], "said": f"0 of {COUNT}", "note": True}
 
 

@@ -75,7 +75,7 @@ def test_a_page_is_never_too_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles_module, "MOST_BYTES", 5 * one)
     text = render_tiles((Tile(row, 0, {"PyTorch": picture}) for row in rows), 20, "")
     assert len(list_places(text)) == 5
-    assert "20 drawn, 5 shown: those that flipped, the worst, and an even sample of all" in text
+    assert "20 drawn, 5 in this page: those that flipped, the worst, and an even sample of all" in text
     monkeypatch.setattr(tiles_module, "MOST_TILES", 3)
     assert len(list_places(render_tiles((Tile(row, 0, {"PyTorch": picture}) for row in rows), 20, ""))) == 3
     monkeypatch.setattr(tiles_module, "MOST_BYTES", 1)

@@ -34,6 +34,9 @@ const colours = (page) => page.evaluate(() => [getComputedStyle(document.documen
 const widths = (page) => page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
 
 async function walkTiles(page) {
+  seen.few = { places: await listPlaces(page), said: await text(page, "#found"), button: await text(page, "#more") };
+  await page.click("#more");
+  seen.more = { isSeen: await page.$eval("#more", (button) => button.checkVisibility()), focused: await page.evaluate(() => document.activeElement.closest(".tile")?.dataset.place) };
   seen.places = { worst: await listPlaces(page) };
   for (const order of ["place", "+psnr_db", "-ssim", "worst"]) {
     await page.select("#order", order);
