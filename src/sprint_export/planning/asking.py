@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sprint_export.bundle_files import MANIFEST
@@ -16,10 +16,11 @@ from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.target import Device
 from sprint_export.paths import is_file
 from sprint_export.planning.advice import Advice, advise
+from sprint_export.planning.building import BuiltSubject, check_build
 from sprint_export.planning.fitting import Fit, Point, fit_prices
 from sprint_export.planning.measured import Measured
 from sprint_export.planning.networks import BundleSubject, StudentSubject, Subject
-from sprint_export.planning.plan import Answer, Question, list_deployments, plan_deployment, plan_device
+from sprint_export.planning.plan import Answer, Question, list_deployments, list_dominating, plan_deployment, plan_device
 from sprint_export.planning.prices import list_peaks
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_target
@@ -27,12 +28,16 @@ from sprint_export.registry import load_target
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is planned for, as typed: a student's name or a bundle's folder, steps, rows of text, another decoder."""
+    """What is planned for, as typed: a student's name or a bundle's folder, steps, rows of text, another decoder.
+
+    `builds`: engines of the pairs that are asked for are built, for their kernel tables.
+    """
 
     source: str
     steps: int = 1
     prompt_tokens: int | None = None
     decoder: str | None = None
+    builds: bool = False
 
 
 def find_bundle(source: str) -> Bundle | None:
@@ -77,19 +82,36 @@ def plan_devices(wanted: Wanted, question: Question, progress: Progress = quiet)
         targets, steps = question.targets, wanted.steps
         deployments = {device.name: list_deployments(device, targets) for device in question.devices}
         check_installed(EXPORTING)
+        if wanted.builds:
+            _check_build(deployments, targets)
         subject = load_subject(wanted, NO_PARTS, progress)
     lighter = load_subject(wanted, Parts(decoder=wanted.decoder), progress) if wanted.decoder is not None else None
     found = []
     for device in question.devices:
         answer = plan_device(subject, device, deployments[device.name], question)
+        if wanted.builds and isinstance(subject, StudentSubject):
+            built = plan_deployment(BuiltSubject(subject, progress), answer.chosen.deployment, question)
+            answer = replace(answer, chosen=built, dominating=list_dominating(built, question.prices))
         beside = None if lighter is None else plan_deployment(lighter, answer.chosen.deployment, question)
         found.append((answer, advise(answer.chosen, answer.others, steps, beside)))
     return found
 
 
+def _check_build(deployments: Mapping[str, Sequence[Deployment]], targets: Sequence[str]) -> None:
+    if not targets:
+        raise InputError("--build takes minutes a pair; expected --target beside it, e.g. one of sprint-export list targets")
+    check_build([each for of_device in deployments.values() for each in of_device if each.name in targets])
+
+
 def _check_bundle_options(wanted: Wanted) -> None:
-    for name, value in (("--steps", wanted.steps != 1), ("--prompt-tokens", wanted.prompt_tokens), ("--decoder", wanted.decoder)):
-        if value:
+    given = {
+        "--steps": wanted.steps != 1,
+        "--prompt-tokens": wanted.prompt_tokens is not None,
+        "--decoder": wanted.decoder is not None,
+        "--build": wanted.builds,
+    }
+    for name, is_given in given.items():
+        if is_given:
             raise InputError(f"{name} is a student's; {wanted.source} is a bundle, made with its own")
 
 
