@@ -200,7 +200,9 @@ def _list_points(subject: Subject, deployment: Deployment, measured: Measured, n
         if milliseconds is None or work.kernels is None:
             note(f"{name}: left out, {work.origin if work.kernels is None else 'not among the measured rows'}")
         else:
-            points.append(Point(name, [kernel for kernel in work.kernels for _ in range(work.times)], milliseconds))
+            points.append(
+                Point(name, [kernel for kernel in work.kernels for _ in range(work.times)], milliseconds * work.pictures)
+            )
     return points
 
 

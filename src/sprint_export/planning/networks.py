@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from sprint_export.batches import find_batch
 from sprint_export.nouns.chain import EACH_STEP, Chain
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import FLOAT, QuantizedLayer
@@ -27,7 +28,7 @@ GRAPH = "counted in the ONNX graph, fused as a compiler would"
 class NetworkWork:
     """One network: how often it runs for a picture, the kernels of one run (None, with `origin` why, where they are not known).
 
-    `weights` and `activations` in bytes; activations of None are not known.
+    `weights` and `activations` in bytes; activations of None are not known. A run makes `pictures` at once.
     """
 
     role: str
@@ -36,6 +37,7 @@ class NetworkWork:
     weights: int
     activations: int | None
     origin: str
+    pictures: int = 1
 
 
 class Subject(Protocol):
@@ -137,11 +139,12 @@ class BundleSubject:
         from sprint_export.estimates.memory import read_memory
 
         times, memory = count_times(self.bundle.chain, self.bundle.plan.steps), read_memory(self.bundle)
+        batch = find_batch(self.bundle)
         found = []
         for each in memory:
             kernels, live, origin = self._count(each.role, deployment)
             activations = each.activations if live is None else live
-            found.append(NetworkWork(each.role, times.get(each.role, 1), kernels, each.weights, activations, origin))
+            found.append(NetworkWork(each.role, times.get(each.role, 1), kernels, each.weights, activations, origin, batch))
         return found
 
     def _count(self, role: str, deployment: Deployment) -> tuple[tuple[Work, ...] | None, int | None, str]:

@@ -185,7 +185,7 @@ def plan_deployment(subject: Subject, deployment: Deployment, question: Question
 def _price_network(work: NetworkWork, peaks: Prices | None, reached: Prices | None, measured: float | None) -> NetworkPlan:
     kernels = None if work.kernels is None else [kernel for kernel in work.kernels for _ in range(work.times)]
     at_peaks, as_reached = (
-        None if prices is None or kernels is None else price_work(kernels, prices) for prices in (peaks, reached)
+        None if prices is None or kernels is None else price_work(kernels, prices, work.pictures) for prices in (peaks, reached)
     )
     return NetworkPlan(work, at_peaks, as_reached, measured)
 
