@@ -37,8 +37,8 @@ def describe_answer(answer: Answer, advices: tuple[Advice, ...]) -> Iterator[str
             yield f"    {_show_advice(advice)}"
     if answer.others:
         yield "  all pairs on it, priced, the fastest first:"
-        for each in sorted((plan, *answer.others), key=rank_plan):
-            yield _show_pair(each) + (" (this one)" if each is plan else "")
+        for pair in sorted((plan, *answer.others), key=rank_plan):
+            yield _show_pair(pair) + (" (this one)" if pair is plan else "")
     for note in plan.notes:
         yield f"  note: {note}"
 
