@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Collection
 from dataclasses import replace
@@ -16,6 +18,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.parts import NO_PARTS
+from sprint_export.planning import asking
 from sprint_export.planning.advice import advise
 from sprint_export.planning.asking import Wanted, find_devices, fit_measured, load_subject, plan_devices
 from sprint_export.planning.measured import Measured, read_measured
@@ -163,6 +166,22 @@ def test_a_bundle_is_priced_by_its_graph_as_its_student_is_by_its_operators(tmp_
         assert _flop(graph) == pytest.approx(_flop(counted), rel=0.1)
 
 
+def test_a_bundle_of_another_format_is_counted_by_its_student_and_its_own_layers(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("coremltools")
+    folder = str(shared_bundle(tmp_path_factory.getbasetemp(), "coreml-int8"))
+    question = Question((find_device("iphone-15-pro"),))
+    ((answer, _),) = plan_devices(Wanted(folder), question)
+    assert all(each.work.origin.endswith("of its student, sprint-tiny") for each in answer.chosen.networks)
+    (of_student,) = load_subject(Wanted("sprint-tiny"), NO_PARTS).list_networks(answer.chosen.deployment, {"16-bit"})[1:2]
+    assert _flop(answer.chosen.networks[1].work) == _flop(of_student)
+    monkeypatch.setattr(asking, "find_loader", lambda bundle, progress: None)
+    ((alone, _),) = plan_devices(Wanted(folder), question)
+    assert alone.chosen.reached_ms is None
+    assert any("plan its student, sprint-tiny" in note for note in alone.chosen.notes)
+
+
 def _flop(network: NetworkWork, dtype: str | None = None) -> float:
     return sum(work.flop for work in network.kernels or () if dtype in (None, work.dtype))
 
@@ -275,6 +294,18 @@ def test_pictures_that_a_run_makes_at_once_share_its_price(subject: StudentSubje
     one, four = (plan_deployment(each, deployment, question).reached_ms for each in (subject, Several()))
     assert one is not None
     assert four == pytest.approx(one / 4)
+
+
+def test_a_bundle_is_planned_without_torch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = str(shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8"))
+    code = (
+        "import sys\nfor name in ('torch', 'transformers', 'diffusers', 'safetensors'): sys.modules[name] = None\n"
+        f"sys.argv = ['sprint-export', 'plan', {folder!r}, '--device', 'h200,cpu', '-q']\n"
+        "from sprint_export.cli.entry import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "counted in the ONNX graph" in done.stdout
 
 
 def test_options_of_a_student_are_refused_for_a_bundle(tmp_path_factory: pytest.TempPathFactory) -> None:

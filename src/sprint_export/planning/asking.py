@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from sprint_export.libraries import EXPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.parts import NO_PARTS, Parts
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device
 from sprint_export.paths import is_file
 from sprint_export.planning.advice import Advice, advise
@@ -51,6 +53,30 @@ def find_bundle(source: str) -> Bundle | None:
     return read_bundle(Path(source), verify=False) if is_file(Path(source) / MANIFEST) else None
 
 
+def find_loader(bundle: Bundle, progress: Progress) -> Callable[[], Student] | None:
+    """What loads the student that a bundle was made from, where it is one of this package's own and torch is here; else None.
+
+    A folder or download that a bundle names is not opened: the bundle may come from anywhere.
+    """
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from sprint_export.students.source import RANDOM, is_embedded
+
+    if not (is_embedded(bundle.source) or bundle.source.startswith(RANDOM)):
+        return None
+
+    def load() -> Student:
+        from sprint_export.run_checks import load_libraries
+
+        load_libraries(progress)
+        from sprint_export.specialize import specialize_like
+        from sprint_export.students import load_student
+
+        return specialize_like(load_student(bundle.source), bundle)
+
+    return load
+
+
 def check_targets(bundle: Bundle, targets: Sequence[str]) -> tuple[str, ...]:
     """The one pair that a bundle is.
 
@@ -76,7 +102,7 @@ def plan_devices(wanted: Wanted, question: Question, progress: Progress = quiet)
         _check_bundle_options(wanted)
         targets = check_targets(bundle, question.targets)
         deployments = {device.name: [_of_bundle(bundle, device)] for device in question.devices}
-        subject: Subject = BundleSubject(bundle)
+        subject: Subject = BundleSubject(bundle, find_loader(bundle, progress))
         steps = bundle.plan.steps
     else:
         targets, steps = question.targets, wanted.steps
@@ -165,7 +191,7 @@ def fit_measured(
         bundle = find_bundle(each.bundle if wanted is None else wanted.source)
         if bundle is not None:
             deployment = _of_bundle(bundle, find_device(device or bundle.device))
-            own: Subject = BundleSubject(bundle)
+            own: Subject = BundleSubject(bundle, find_loader(bundle, progress))
         elif wanted is None:
             raise InputError(
                 f"{each.path}: its bundle {each.bundle!r} is not there; name it or its student, e.g. plan STUDENT --fit"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COUNTED = "counted operators, fused as a compiler would; a builder's own table came out 4 to 18 % dearer"
 TABLE = "the builder's kernel table"
+Counted = tuple[tuple[Work, ...] | None, int | None, str]  # kernels, the most bytes between them, and where that is read
 GRAPH = "counted in the ONNX graph, fused as a compiler would"
 
 
@@ -129,43 +130,66 @@ def decide_rounding(student: Student, deployment: Deployment) -> dict[str, dict[
 
 
 class BundleSubject:
-    """A bundle: engines' kernel tables, else its ONNX graphs; no torch."""
+    """A bundle: engines' kernel tables, else its ONNX graphs, and no torch; of other files the student that it was made from.
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    Args:
+        bundle: the bundle.
+        load: gives its student, specialized as it was for the bundle; None: torch or the student is not here.
+    """
+
+    def __init__(self, bundle: Bundle, load: Callable[[], Student] | None = None) -> None:
+        self.bundle, self._load = bundle, load
+        self._student: Student | None = None
 
     def list_networks(self, deployment: Deployment, kinds: Collection[str]) -> list[NetworkWork]:
-        """Its networks; what its target's files do not tell is not known."""
+        """Its networks; what neither its files nor its student tell is not known."""
         from sprint_export.estimates.memory import read_memory
 
         times, memory = count_times(self.bundle.chain, self.bundle.plan.steps), read_memory(self.bundle)
         batch = find_batch(self.bundle)
         found = []
         for each in memory:
-            kernels, live, origin = self._count(each.role, deployment)
+            kernels, live, origin = self._count(each.role, deployment, kinds)
             activations = each.activations if live is None else live
             found.append(NetworkWork(each.role, times.get(each.role, 1), kernels, each.weights, activations, origin, batch))
         return found
 
-    def _count(self, role: str, deployment: Deployment) -> tuple[tuple[Work, ...] | None, int | None, str]:
-        """Kernels, the most bytes between them, and where that is read."""
+    def _count(self, role: str, deployment: Deployment, kinds: Collection[str]) -> Counted:
         table = deployment.target.list_kernels(self.bundle, role, deployment.device)
-        graphs = self._list_graphs(role)
-        has_onnx = importlib.util.find_spec("onnx") is not None
         if table is not None:
             return table, None, TABLE
-        if not graphs:
-            return None, None, "its files are in no format that is counted: plan its student"
-        if not has_onnx:
+        graphs = self._list_graphs(role)
+        if graphs and importlib.util.find_spec("onnx") is not None:
+            return _count_graphs(graphs)
+        if self._load is not None:
+            return self._count_student(self._load, role, deployment, kinds)
+        if graphs:
             return None, None, "reading its graph takes the package onnx: run: pip install onnx"
-        from sprint_export.planning.graph import list_kernels
-        from sprint_export.planning.onnx_graph import read_graph
+        return None, None, f"its files are in no format that is counted: plan its student, {self.bundle.source}"
 
-        counted = [list_kernels(read_graph(path)) for path in graphs]
-        return tuple(work for works, _ in counted for work in works), max(live for _, live in counted), GRAPH
+    def _count_student(self, load: Callable[[], Student], role: str, deployment: Deployment, kinds: Collection[str]) -> Counted:
+        """The student's operators, rounded as the bundle's manifest says of every layer."""
+        from sprint_export.planning.graph import list_kernels
+        from sprint_export.planning.operators import trace_network
+        from sprint_export.planning.rounding import lay_out
+
+        self._student = self._student or load()
+        record = next(each for each in self.bundle.components if each.role == role)
+        dtype = deployment.target.graph_dtype[deployment.precision]
+        kernels, live = list_kernels(lay_out(trace_network(self._student.components[role]), record.layers, dtype, kinds))
+        return kernels, live, f"{COUNTED}; of its student, {self.bundle.source}"
 
     def _list_graphs(self, role: str) -> list[Path]:
         from sprint_export.export.bundle import locate
 
         mine = [a for a in self.bundle.artifacts if (a.role, a.kind) == (role, "graph") and Path(a.path).suffix == ".onnx"]
         return [locate(self.bundle, artifact.path) for artifact in mine]
+
+
+def _count_graphs(paths: Sequence[Path]) -> Counted:
+    """A network's graphs, which run one after the other."""
+    from sprint_export.planning.graph import list_kernels
+    from sprint_export.planning.onnx_graph import read_graph
+
+    counted = [list_kernels(read_graph(path)) for path in paths]
+    return tuple(work for works, _ in counted for work in works), max(live for _, live in counted), GRAPH

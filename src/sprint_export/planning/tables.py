@@ -62,12 +62,13 @@ def _show_parts(plan: DevicePlan) -> str:
 def _say_whether_it_fits(plan: DevicePlan) -> str:
     if plan.room is None:
         return f"whether it fits is not known: no memory of {plan.device.name} is in the device table"
-    what = "an app may hold" if plan.device.app_gb is not None else "other programs take part of the"
+    room = _show_bytes(plan.room)
+    what = f"an app may hold {room}" if plan.device.app_gb is not None else f"it has {room}, of which other programs take a part"
     if plan.memory <= plan.room:
-        return f"fits: {what} {_show_bytes(plan.room)}"
+        return f"fits: {what}"
     if plan.memory_apart <= plan.room:
-        return f"fits one network at a time, not all at once: {what} {_show_bytes(plan.room)}"
-    return f"does not fit: {what} {_show_bytes(plan.room)}"
+        return f"fits one network at a time, not all at once: {what}"
+    return f"does not fit: {what}"
 
 
 def _tabulate_networks(plan: DevicePlan) -> Iterator[str]:
