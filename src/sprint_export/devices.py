@@ -56,7 +56,7 @@ def _read_device(name: str, row: dict[str, Any], sources: dict[str, tuple[str, s
     return Device(
         name=name,
         title=row["title"],
-        compute_capability=(capability[0], capability[1]) if is_priced else None,
+        compute_capability=None if capability is None else (capability[0], capability[1]),
         tflops=units["gpu"] if is_priced else {},
         gigabytes_per_s=sizes.get(BANDWIDTH, 0.0),
         kernel_us=KERNEL_US if is_priced else 0.0,

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from sprint_export.devices import find_device
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.parts import NO_PARTS
+from sprint_export.planning import asking
 from sprint_export.planning.advice import advise
 from sprint_export.planning.asking import Wanted, find_devices, fit_measured, load_subject, plan_devices
 from sprint_export.planning.measured import Measured, read_measured
@@ -161,6 +166,22 @@ def test_a_bundle_is_priced_by_its_graph_as_its_student_is_by_its_operators(tmp_
         assert _flop(graph) == pytest.approx(_flop(counted), rel=0.1)
 
 
+def test_a_bundle_of_another_format_is_counted_by_its_student_and_its_own_layers(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("coremltools")
+    folder = str(shared_bundle(tmp_path_factory.getbasetemp(), "coreml-int8"))
+    question = Question((find_device("iphone-15-pro"),))
+    ((answer, _),) = plan_devices(Wanted(folder), question)
+    assert all(each.work.origin.endswith("of its student, sprint-tiny") for each in answer.chosen.networks)
+    (of_student,) = load_subject(Wanted("sprint-tiny"), NO_PARTS).list_networks(answer.chosen.deployment, {"16-bit"})[1:2]
+    assert _flop(answer.chosen.networks[1].work) == _flop(of_student)
+    monkeypatch.setattr(asking, "find_loader", lambda bundle, progress: None)
+    ((alone, _),) = plan_devices(Wanted(folder), question)
+    assert alone.chosen.reached_ms is None
+    assert any("plan its student, sprint-tiny" in note for note in alone.chosen.notes)
+
+
 def _flop(network: NetworkWork, dtype: str | None = None) -> float:
     return sum(work.flop for work in network.kernels or () if dtype in (None, work.dtype))
 
@@ -230,6 +251,70 @@ def test_the_command_prints_a_plan_for_each_device_as_json(tmp_path: Path) -> No
     assert first["fits"] is True
     assert second["priced"]["is_least"] is True
     assert list(tmp_path.iterdir()) == [], "a plan writes nothing"
+
+
+def test_engines_that_are_built_replace_what_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    question = Question((find_device("rtx-4090"),), ("trt-fp8",))
+    ((answer, _),) = plan_devices(Wanted("sprint-tiny", builds=True), question)
+    assert {each.work.origin for each in answer.chosen.networks} == {"the builder's kernel table"}
+    ((counted, _),) = plan_devices(Wanted("sprint-tiny"), question)
+    for built, guessed in zip(answer.chosen.networks, counted.chosen.networks, strict=True):
+        assert built.work.kernels != guessed.work.kernels
+        assert _flop(built.work) == pytest.approx(_flop(guessed.work), rel=0.35), (
+            "the builder counts sums and merged products too"
+        )
+    assert list(tmp_path.iterdir()) == [], "engines are removed again"
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"), [((), "expected --target beside it"), (("onnx-int8",), "onnx builds no engines; those that do: trt")]
+)
+def test_what_cannot_be_built_is_refused_before_a_student_is_loaded(targets: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        plan_devices(Wanted("sprint-tiny", builds=True), Question((find_device("cpu"),), targets))
+
+
+def test_another_decoder_is_priced_beside_the_own(tmp_path: Path) -> None:
+    ((_, advices),) = plan_devices(Wanted("sprint-tiny", decoder="sprint-tiny"), Question((find_device("h200"),), ("gpu-fp8",)))
+    same = next(each for each in advices if each.change == "the decoder of --decoder")
+    assert same.saves_ms == pytest.approx(0)
+    assert same.saves_mb == pytest.approx(0)
+
+
+def test_pictures_that_a_run_makes_at_once_share_its_price(subject: StudentSubject) -> None:
+    (deployment,) = list_deployments(find_device("h200"), ["gpu-fp8"])[:1]
+
+    class Several:
+        def list_networks(self, deployment: Deployment, kinds: Collection[str]) -> list[NetworkWork]:
+            return [replace(each, pictures=4) for each in subject.list_networks(deployment, kinds)]
+
+    question = Question((deployment.device,))
+    one, four = (plan_deployment(each, deployment, question).reached_ms for each in (subject, Several()))
+    assert one is not None
+    assert four == pytest.approx(one / 4)
+
+
+def test_a_bundle_is_planned_without_torch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = str(shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8"))
+    code = (
+        "import sys\nfor name in ('torch', 'transformers', 'diffusers', 'safetensors'): sys.modules[name] = None\n"
+        f"sys.argv = ['sprint-export', 'plan', {folder!r}, '--device', 'h200,cpu', '-q']\n"
+        "from sprint_export.cli.entry import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "counted in the ONNX graph" in done.stdout
+
+
+def test_options_of_a_student_are_refused_for_a_bundle(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = str(shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8"))
+    for wanted in (Wanted(folder, steps=2), Wanted(folder, prompt_tokens=20), Wanted(folder, builds=True)):
+        with pytest.raises(InputError, match="is a student's"):
+            plan_devices(wanted, Question((find_device("cpu"),)))
+    with pytest.raises(InputError, match="is onnx-int8; plan its student for another: sprint-tiny"):
+        plan_devices(Wanted(folder), Question((find_device("cpu"),), ("onnx-fp16",)))
 
 
 def test_devices_are_found_by_name() -> None:

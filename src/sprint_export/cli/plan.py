@@ -17,20 +17,12 @@ from sprint_export.nouns.option import Option
 
 OPTIONS = (
     Option("device", "For which, several with commas; see: list devices. Default: a bundle's own."),
-    Option("target", "Which pairs of target and precision, several with commas; default: all that a device runs."),
+    Option("target", "Which pair of target and precision to look at, several with commas; default: the fastest."),
     Option("steps", "Sampling steps of a student.", int, 1),
     Option("prompt_tokens", "Rows of text of a student; default 300.", int),
     Option("decoder", "Another decoder of the student's latent space, to see what it gains: a folder or hub id."),
-    Option(
-        "measured",
-        "What `bench --json` printed, to stand beside the prices; may be repeated.",
-        Path,
-        None,
-        None,
-        (),
-        "FILE",
-        True,
-    ),
+    Option("build", "Build engines of the --target and price their kernel tables; needs no GPU, takes minutes.", bool, False),
+    Option("measured", "What `bench --json` printed, beside the prices; may be repeated.", Path, None, None, (), "FILE", True),
     Option("prices", "A price list that --fit wrote.", Path, metavar="FILE"),
     Option("fit", "Fit a price list to what `bench --json` printed; may be repeated.", Path, None, None, (), "FILE", True),
     Option("save", "With --fit: where the price list goes.", Path, metavar="FILE"),
@@ -49,7 +41,7 @@ def plan(
     _check_together(source, asked)
     from sprint_export.planning.asking import Wanted
 
-    wanted = None if source is None else Wanted(source, asked["steps"], asked["prompt_tokens"], asked["decoder"])
+    wanted = None if source is None else Wanted(source, asked["steps"], asked["prompt_tokens"], asked["decoder"], asked["build"])
     if asked["fit"]:
         _fit(wanted, asked, as_json)
     elif wanted is not None:
@@ -61,7 +53,7 @@ def _check_together(source: str | None, asked: dict[str, Any]) -> None:
         raise InputError("--save is where a fitted price list goes; expected --fit FILE beside it")
     if source is None and not asked["fit"]:
         raise InputError("STUDENT|BUNDLE is missing; e.g. sprint-export plan random:sana-sprint-0.6b --device rtx-4070-laptop")
-    if asked["fit"] and (clashing := [name for name in ("measured", "prices", "target", "decoder") if asked[name]]):
+    if asked["fit"] and (clashing := [name for name in ("measured", "prices", "target", "decoder", "build") if asked[name]]):
         raise InputError(f"--fit makes a price list and plans nothing; expected no --{clashing[0]} beside it")
 
 

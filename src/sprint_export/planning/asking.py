@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sprint_export.bundle_files import MANIFEST
@@ -13,13 +14,15 @@ from sprint_export.libraries import EXPORTING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.parts import NO_PARTS, Parts
+from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device
 from sprint_export.paths import is_file
 from sprint_export.planning.advice import Advice, advise
+from sprint_export.planning.building import BuiltSubject, check_build
 from sprint_export.planning.fitting import Fit, Point, fit_prices
 from sprint_export.planning.measured import Measured
 from sprint_export.planning.networks import BundleSubject, StudentSubject, Subject
-from sprint_export.planning.plan import Answer, Question, list_deployments, plan_deployment, plan_device
+from sprint_export.planning.plan import Answer, Question, list_deployments, list_dominating, plan_deployment, plan_device
 from sprint_export.planning.prices import list_peaks
 from sprint_export.progress import Progress, quiet
 from sprint_export.registry import load_target
@@ -27,12 +30,16 @@ from sprint_export.registry import load_target
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is planned for, as typed: a student's name or a bundle's folder, steps, rows of text, another decoder."""
+    """What is planned for, as typed: a student's name or a bundle's folder, steps, rows of text, another decoder.
+
+    `builds`: engines of the pairs that are asked for are built, for their kernel tables.
+    """
 
     source: str
     steps: int = 1
     prompt_tokens: int | None = None
     decoder: str | None = None
+    builds: bool = False
 
 
 def find_bundle(source: str) -> Bundle | None:
@@ -44,6 +51,30 @@ def find_bundle(source: str) -> Bundle | None:
     from sprint_export.export.bundle import read_bundle
 
     return read_bundle(Path(source), verify=False) if is_file(Path(source) / MANIFEST) else None
+
+
+def find_loader(bundle: Bundle, progress: Progress) -> Callable[[], Student] | None:
+    """What loads the student that a bundle was made from, where it is one of this package's own and torch is here; else None.
+
+    A folder or download that a bundle names is not opened: the bundle may come from anywhere.
+    """
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from sprint_export.students.source import RANDOM, is_embedded
+
+    if not (is_embedded(bundle.source) or bundle.source.startswith(RANDOM)):
+        return None
+
+    def load() -> Student:
+        from sprint_export.run_checks import load_libraries
+
+        load_libraries(progress)
+        from sprint_export.specialize import specialize_like
+        from sprint_export.students import load_student
+
+        return specialize_like(load_student(bundle.source), bundle)
+
+    return load
 
 
 def check_targets(bundle: Bundle, targets: Sequence[str]) -> tuple[str, ...]:
@@ -71,25 +102,42 @@ def plan_devices(wanted: Wanted, question: Question, progress: Progress = quiet)
         _check_bundle_options(wanted)
         targets = check_targets(bundle, question.targets)
         deployments = {device.name: [_of_bundle(bundle, device)] for device in question.devices}
-        subject: Subject = BundleSubject(bundle)
+        subject: Subject = BundleSubject(bundle, find_loader(bundle, progress))
         steps = bundle.plan.steps
     else:
         targets, steps = question.targets, wanted.steps
         deployments = {device.name: list_deployments(device, targets) for device in question.devices}
         check_installed(EXPORTING)
+        if wanted.builds:
+            _check_build(deployments, targets)
         subject = load_subject(wanted, NO_PARTS, progress)
     lighter = load_subject(wanted, Parts(decoder=wanted.decoder), progress) if wanted.decoder is not None else None
     found = []
     for device in question.devices:
         answer = plan_device(subject, device, deployments[device.name], question)
+        if wanted.builds and isinstance(subject, StudentSubject):
+            built = plan_deployment(BuiltSubject(subject, progress), answer.chosen.deployment, question)
+            answer = replace(answer, chosen=built, dominating=list_dominating(built, question.prices))
         beside = None if lighter is None else plan_deployment(lighter, answer.chosen.deployment, question)
         found.append((answer, advise(answer.chosen, answer.others, steps, beside)))
     return found
 
 
+def _check_build(deployments: Mapping[str, Sequence[Deployment]], targets: Sequence[str]) -> None:
+    if not targets:
+        raise InputError("--build takes minutes a pair; expected --target beside it, e.g. one of sprint-export list targets")
+    check_build([each for of_device in deployments.values() for each in of_device if each.name in targets])
+
+
 def _check_bundle_options(wanted: Wanted) -> None:
-    for name, value in (("--steps", wanted.steps != 1), ("--prompt-tokens", wanted.prompt_tokens), ("--decoder", wanted.decoder)):
-        if value:
+    given = {
+        "--steps": wanted.steps != 1,
+        "--prompt-tokens": wanted.prompt_tokens is not None,
+        "--decoder": wanted.decoder is not None,
+        "--build": wanted.builds,
+    }
+    for name, is_given in given.items():
+        if is_given:
             raise InputError(f"{name} is a student's; {wanted.source} is a bundle, made with its own")
 
 
@@ -143,7 +191,7 @@ def fit_measured(
         bundle = find_bundle(each.bundle if wanted is None else wanted.source)
         if bundle is not None:
             deployment = _of_bundle(bundle, find_device(device or bundle.device))
-            own: Subject = BundleSubject(bundle)
+            own: Subject = BundleSubject(bundle, find_loader(bundle, progress))
         elif wanted is None:
             raise InputError(
                 f"{each.path}: its bundle {each.bundle!r} is not there; name it or its student, e.g. plan STUDENT --fit"
@@ -178,7 +226,9 @@ def _list_points(subject: Subject, deployment: Deployment, measured: Measured, n
         if milliseconds is None or work.kernels is None:
             note(f"{name}: left out, {work.origin if work.kernels is None else 'not among the measured rows'}")
         else:
-            points.append(Point(name, [kernel for kernel in work.kernels for _ in range(work.times)], milliseconds))
+            points.append(
+                Point(name, [kernel for kernel in work.kernels for _ in range(work.times)], milliseconds * work.pictures)
+            )
     return points
 
 

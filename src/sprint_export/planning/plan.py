@@ -116,7 +116,7 @@ def _add(prices: Iterable[Price | None]) -> float | None:
 
 @dataclass(frozen=True)
 class Question:
-    """What a plan is asked: devices, the pairs to look at ("": all that fit a device), what was measured, and a price list."""
+    """What a plan is asked: devices, the pairs to choose from (none: all), what was measured, and a price list of one's own."""
 
     devices: tuple[Device, ...]
     targets: tuple[str, ...] = ()
@@ -148,10 +148,11 @@ def plan_device(subject: Subject, device: Device, deployments: Sequence[Deployme
         InputError: no pair can run on the device.
     """
     plans = [plan_deployment(subject, each, question) for each in deployments]
-    if not plans:
+    asked = [each for each in plans if each.name in question.targets or not question.targets]
+    if not asked:
         raise InputError(f"no target runs on {device.name}; see: sprint-export list targets")
-    chosen = _choose(plans)
-    others = tuple(sorted((each for each in plans if each is not chosen), key=_rank))
+    chosen = _choose(asked)
+    others = tuple(sorted((each for each in plans if each is not chosen), key=rank_plan))
     return Answer(device, chosen, list_dominating(chosen, question.prices), others)
 
 
@@ -184,7 +185,7 @@ def plan_deployment(subject: Subject, deployment: Deployment, question: Question
 def _price_network(work: NetworkWork, peaks: Prices | None, reached: Prices | None, measured: float | None) -> NetworkPlan:
     kernels = None if work.kernels is None else [kernel for kernel in work.kernels for _ in range(work.times)]
     at_peaks, as_reached = (
-        None if prices is None or kernels is None else price_work(kernels, prices) for prices in (peaks, reached)
+        None if prices is None or kernels is None else price_work(kernels, prices, work.pictures) for prices in (peaks, reached)
     )
     return NetworkPlan(work, at_peaks, as_reached, measured)
 
@@ -192,6 +193,8 @@ def _price_network(work: NetworkWork, peaks: Prices | None, reached: Prices | No
 def _list_notes(device: Device, unit: str | None, networks: Sequence[NetworkPlan]) -> list[str]:
     """What is not known, and which numbers are not the vendor's own."""
     notes = [f"{each.work.role} is not priced: {each.work.origin}" for each in networks if each.work.kernels is None]
+    origins = dict.fromkeys(each.work.origin for each in networks if each.work.kernels is not None)
+    notes += [f"kernels: {', '.join(origins)}"] if origins else []
     unknown = {kind for each in networks if each.reached is not None for kind in each.reached.unknown}
     if unknown:
         rates = " and ".join(sorted("memory bandwidth" if kind == "memory" else f"{kind} rate" for kind in unknown))
@@ -208,7 +211,7 @@ def _others(device: Device, unit: str) -> tuple[str, ...]:
     return tuple(f"{each} " for each in device.units if each != unit)
 
 
-def _rank(plan: DevicePlan) -> tuple[bool, float, int, bool]:
+def rank_plan(plan: DevicePlan) -> tuple[bool, float, int, bool]:
     """Priced ones first, the fastest first; what is not priced by memory; what is built for the device before what is not."""
     price = plan.reached_ms
     return price is None, round(price or 0.0, 3), plan.memory, not plan.deployment.target.needs_build
@@ -218,7 +221,7 @@ def _choose(plans: Sequence[DevicePlan]) -> DevicePlan:
     """The fastest that fits, with weights of 8 bits or more where there is such a one."""
     fitting = [each for each in plans if each.room is None or each.memory <= each.room] or list(plans)
     gentle = [each for each in fitting if _count_bits(each) >= LEAST_BITS] or fitting
-    return min(gentle, key=_rank)
+    return min(gentle, key=rank_plan)
 
 
 def _count_bits(plan: DevicePlan) -> float:
@@ -250,18 +253,18 @@ def _name_kernel(role: str, kernel: Work) -> str:
 
 
 def list_deployments(device: Device, targets: Sequence[str] = ()) -> list[Deployment]:
-    """The pairs of target and precision to price on a device: those asked for, or all that run there and whose unit is known.
+    """The pairs of target and precision to price on a device: those asked for, then all that run there and whose unit is known.
 
     Raises:
         InputError, RefusedError: one that was asked for is none, or cannot run there.
     """
     from sprint_export.run_checks import read_deployment
 
-    if targets:
-        return [_complete(read_deployment(name, device.name)) for name in targets]
-    found = []
+    found = [_complete(read_deployment(name, device.name)) for name in targets]
     for target in map(load_target, list_members("target")):
         for precision in target.precisions:
+            if f"{target.name}-{precision}" in targets:
+                continue
             try:
                 deployment = _complete(read_deployment(f"{target.name}-{precision}", device.name))
             except RefusedError:

@@ -80,8 +80,8 @@ def expect_reached(peaks: Prices) -> Prices:
     )
 
 
-def price_work(works: Iterable[Work], prices: Prices) -> Price:
-    """The price of kernels that run one after the other."""
+def price_work(works: Iterable[Work], prices: Prices, pictures: int = 1) -> Price:
+    """The price of kernels that run one after the other, for one of the pictures that they make at once."""
     total: dict[Bound, float] = dict.fromkeys(BOUNDS, 0.0)
     unknown: set[str] = set()
     for work in works:
@@ -93,7 +93,8 @@ def price_work(works: Iterable[Work], prices: Prices) -> Price:
         first, second = compute or 0.0, memory or 0.0
         total["compute" if first > second else "memory"] += max(first, second)
         total["launches"] += prices.kernel_us / 1e3
-    return Price(sum(total.values()), total, frozenset(unknown))
+    by_bound = {bound: milliseconds / pictures for bound, milliseconds in total.items()}
+    return Price(sum(by_bound.values()), by_bound, frozenset(unknown))
 
 
 def time_parts(work: Work, prices: Prices) -> tuple[float | None, float | None]:

@@ -8,7 +8,7 @@ from typing import Any
 from sprint_export.json_forms import to_json
 from sprint_export.planning.advice import Advice
 from sprint_export.planning.fitting import Constants, Fit
-from sprint_export.planning.plan import Answer, DevicePlan, NetworkPlan
+from sprint_export.planning.plan import Answer, DevicePlan, NetworkPlan, rank_plan
 from sprint_export.planning.prices import Price, Prices
 
 UNKNOWN = "unknown"
@@ -37,7 +37,8 @@ def describe_answer(answer: Answer, advices: tuple[Advice, ...]) -> Iterator[str
             yield f"    {_show_advice(advice)}"
     if answer.others:
         yield "  all pairs on it, priced, the fastest first:"
-        yield from map(_show_pair, (plan, *answer.others))
+        for pair in sorted((plan, *answer.others), key=rank_plan):
+            yield _show_pair(pair) + (" (this one)" if pair is plan else "")
     for note in plan.notes:
         yield f"  note: {note}"
 
@@ -61,12 +62,13 @@ def _show_parts(plan: DevicePlan) -> str:
 def _say_whether_it_fits(plan: DevicePlan) -> str:
     if plan.room is None:
         return f"whether it fits is not known: no memory of {plan.device.name} is in the device table"
-    what = "an app may hold" if plan.device.app_gb is not None else "it has"
+    room = _show_bytes(plan.room)
+    what = f"an app may hold {room}" if plan.device.app_gb is not None else f"it has {room}, of which other programs take a part"
     if plan.memory <= plan.room:
-        return f"fits: {what} {_show_bytes(plan.room)}"
+        return f"fits: {what}"
     if plan.memory_apart <= plan.room:
-        return f"fits one network at a time, not all at once: {what} {_show_bytes(plan.room)}"
-    return f"does not fit: {what} {_show_bytes(plan.room)}"
+        return f"fits one network at a time, not all at once: {what}"
+    return f"does not fit: {what}"
 
 
 def _tabulate_networks(plan: DevicePlan) -> Iterator[str]:
@@ -91,7 +93,7 @@ def _show_network(each: NetworkPlan) -> str:
     flop, moved = sum(work.flop for work in each.work.kernels), sum(work.bytes for work in each.work.kernels)
     bound = each.reached.bound if each.reached is not None else UNKNOWN
     prices = "".join(f"{_show_price(price):>13}" for price in (each.peak, each.reached))
-    counts = f"{len(each.work.kernels):>8}{flop / 1e9:>10,.0f}{_show_bytes(moved):>10}"
+    counts = f"{len(each.work.kernels):>8}{flop / 1e9:>10,.4g}{_show_bytes(moved):>10}"
     return f"    {each.work.role + times:<18}{counts}{prices}  {bound:<8}"
 
 
