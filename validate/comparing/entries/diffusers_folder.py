@@ -87,7 +87,7 @@ class StockEntry(Entry):
 
 
 def check_tree(folder: Path) -> None:
-    """Whether all that a library opens lies in the folder: links and shards lead to regular files in it, and no adapter elsewhere.
+    """Whether all that a library opens lies in the folder: links and shards lead to regular files in it, no adapter to others.
 
     Raises:
         InputError: something does not.
