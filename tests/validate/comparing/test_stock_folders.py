@@ -108,6 +108,15 @@ def _tokenizer_code(folder: Path) -> None:
     edit_json(folder / "tokenizer" / "tokenizer_config.json", lambda config: config.update(auto_map={"AutoTokenizer": "own.Own"}))
 
 
+def _shards_elsewhere(folder: Path) -> None:
+    index = {"weight_map": {"proj_out.weight": "../../elsewhere.safetensors"}}
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _adapter(folder: Path) -> None:
+    (folder / "text_encoder" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/elsewhere"}))
+
+
 HOSTILE: dict[Callable[[Path], None], tuple[str, ...]] = {
     _other_pipeline: ("FluxPipeline", "SanaSprintPipeline"),
     _own_code: ("evil_module", "not imported", "diffusers or transformers"),
@@ -117,6 +126,8 @@ HOSTILE: dict[Callable[[Path], None], tuple[str, ...]] = {
     _pickles: ("SanaTransformer2DModel", "safetensors"),
     _link_out: ("link out of", "elsewhere.safetensors"),
     _pipe: ("no regular file",),
+    _shards_elsewhere: ("../../elsewhere.safetensors", "files beside it"),
+    _adapter: ("adapter_config.json", "merge the adapter"),
     _tokenizer_code: ("auto_map", "never run"),
 }
 

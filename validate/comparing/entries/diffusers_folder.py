@@ -22,7 +22,7 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.files import list_tree
 from sprint_export.libraries import hush, is_installed
 from sprint_export.students.folder import check_file, read_json, read_pipeline
-from sprint_export.validate.comparing.entry import Drawn, Entry, EntryKind, Setting, weigh
+from sprint_export.validate.comparing.entry import Drawn, Entry, EntryKind, Setting, list_names, weigh
 from sprint_export.validate.comparing.torchao_files import root_tensors_read
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 INDEX = "model_index.json"
 INSTALLED_AS = {"optimum.intel.openvino.modeling_diffusion": "optimum-intel"}
+ADAPTER, SHARDS = "adapter_config.json", ".safetensors.index.json"
 METHODS = {"sdnq": "sdnq", "torchao": "torchao"}  # quant_method -> what is imported
 WEIGHED = ("*.safetensors",)
 LIBRARIES = ("diffusers", "transformers")  # that components of an index may come from
@@ -86,14 +87,30 @@ class StockEntry(Entry):
 
 
 def check_tree(folder: Path) -> None:
-    """Whether every link in a folder leads to a regular file in it, and nothing is a device or a pipe.
+    """Whether all that a library opens lies in the folder: links and shards lead to regular files in it, no adapter to others.
 
     Raises:
-        InputError: one does not, or is one.
+        InputError: something does not.
     """
     for path, _ in list_tree(folder):
-        if not path.is_dir() or path.is_symlink():
-            check_file(path, folder)
+        if path.is_dir() and not path.is_symlink():
+            continue
+        check_file(path, folder)
+        if path.name == ADAPTER:
+            raise InputError(
+                f"{path} names weights that lie elsewhere; expected networks that are whole: merge the adapter first"
+            )
+        if path.name.endswith(SHARDS):
+            _check_shards(path, folder)
+
+
+def _check_shards(path: Path, folder: Path) -> None:
+    """Whether an index names files beside it alone."""
+    found = read_json(path, folder).get("weight_map")
+    names = set(map(str, found.values())) if isinstance(found, dict) else {""}
+    for name in sorted(names):
+        if Path(name).name != name or not (path.parent / name).is_file():
+            raise InputError(f"{path} names {name[:80]!r}; expected files beside it: {list_names(path.parent)}")
 
 
 def check_index(folder: Path, family: Family, pipelines: Sequence[str], libraries: Sequence[str]) -> None:
