@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from sprint_export.bundle_files import REPORT
+from sprint_export.bundle_files import REFERENCE, REPORT
 from sprint_export.errors import InputError
-from sprint_export.export.bundle import read_bundle
+from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Report, Verdict
 from sprint_export.paths import is_file
+from sprint_export.runtimes.checking import read_further, read_reference
 from sprint_export.validate.against_reference import list_default_gates
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.merging.result import DeviceResult, read_result
@@ -79,7 +81,21 @@ def _read(bundle: Bundle, path: Path) -> DeviceResult:
             f"{path} is of another bundle: identity {result.identity[:12]}..., {bundle.folder} has {bundle.identity[:12]}...; "
             "copy this bundle to the device and run it there again, or give the bundle that it is of"
         )
+    drawn = [(check.prompt, check.seed, check.steps) for check in result.checks]
+    if drawn and drawn != [(each["prompt"], each["seed"], each["steps"]) for each in list_drawings(bundle)]:
+        raise InputError(f"{path}: its pictures are not those of {bundle.folder / REFERENCE}; run it on the device again")
     return result
+
+
+def list_drawings(bundle: Bundle) -> list[dict[str, Any]]:
+    """All drawings of the bundle's reference, as `reference.json` has them; none where it has no reference.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    if find_file(bundle, REFERENCE) is None:
+        return []
+    return [*read_reference(bundle), *read_further(bundle)]
 
 
 def _judge(report: Report, bundle: Bundle, demands: Sequence[Gate]) -> Report:

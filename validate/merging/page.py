@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from sprint_export.errors import BundleError, InputError
-from sprint_export.runtimes.checking import read_further, read_pixels, read_reference
-from sprint_export.validate.merging.merge import Merged
+from sprint_export.errors import BundleError
+from sprint_export.runtimes.checking import read_pixels
+from sprint_export.validate.merging.merge import Merged, list_drawings
 from sprint_export.validate.merging.table import WHOLE, Table, find_value, list_facts, list_tables
 from sprint_export.validate.page.document import Section, render_document
 from sprint_export.validate.page.embedding import Embedded, embed_picture
@@ -74,13 +74,12 @@ def _embed_reference(merged: Merged) -> Iterator[Embedded]:
 
     bundle = merged.bundle
     try:
-        known = [*read_reference(bundle), *read_further(bundle)]
-        for drawing in known:
+        for drawing in list_drawings(bundle):
             height, width = drawing["picture"]["size"]
             picture = read_pixels(bundle, drawing, (height, width, 3)).astype(np.uint8)
             step = max(1, -(-max(height, width) // MOST_PIXELS))
             yield embed_picture(np.ascontiguousarray(picture[::step, ::step]))
-    except (InputError, BundleError, KeyError, TypeError, ValueError):
+    except (BundleError, KeyError, TypeError, ValueError):
         return
 
 

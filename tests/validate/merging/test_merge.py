@@ -82,6 +82,13 @@ def test_results_of_another_bundle_are_refused(bundle: Path, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*-devices"))
 
 
+def test_pictures_that_the_reference_has_not_are_refused(bundle: Path, tmp_path: Path) -> None:
+    result = make_result("lab", read_bundle(bundle).identity)
+    for checks in (result.checks * 2, (dataclasses.replace(result.checks[0], prompt="another"),)):
+        with pytest.raises(InputError, match=r"result_0.json: its pictures are not those of .*reference\.json"):
+            merge(bundle, tmp_path, dataclasses.replace(result, checks=checks))
+
+
 def test_a_number_of_results_is_bounded(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 results to merge; expected 1 to 200"):
         merge_results(bundle, [])
