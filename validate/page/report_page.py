@@ -18,6 +18,7 @@ from sprint_export.nouns.report import Report
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import load_target
 from sprint_export.runtimes.makings import name_student
+from sprint_export.validate.blocks.gates import GATES
 from sprint_export.validate.page.costs import render_costs
 from sprint_export.validate.page.document import Section, render_document
 from sprint_export.validate.page.embedding import amplify_difference, choose_gain
@@ -109,9 +110,9 @@ def _explain_errors(report: Report) -> Iterator[Section]:
 
 
 def find_reasons(bundle: Bundle) -> dict[str, str]:
-    """Why there is a gate, by its text: of the scheme's and the target's own; any other one was asked for."""
+    """Why there is a gate, by its text: of the scheme's, the target's and the blocks' own; any other one was asked for."""
     target = load_target(bundle.target)
-    gates = (*load_scheme(target.offers[bundle.precision].scheme).gates, *target.gates)
+    gates = (*load_scheme(target.offers[bundle.precision].scheme).gates, *target.gates, *GATES)
     return {gate.text: gate.reason for gate in gates}
 
 

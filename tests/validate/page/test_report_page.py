@@ -285,3 +285,13 @@ def test_outputs_that_are_the_same_stand_apart_and_leave_the_others_their_room()
     assert first - last > 100, "five dB are as wide as they are without it"
     assert ">exact</text>" in str(render_profiles(blocks))
     assert ">exact</text>" not in str(render_profiles(blocks[1:]))
+
+
+def test_every_gate_that_nobody_asked_for_has_its_own_reason(tmp_path: Path) -> None:
+    from sprint_export.validate.blocks.gates import GATES
+
+    bundle = make_bundle(tmp_path)
+    rows = tuple(Measurement(gate.metric, 0.0, "", "", gate.text, "met") for gate in GATES)
+    read = read_text(describe_page(bundle, make_report(rows=rows), *make_pictures()))
+    assert "asked for" not in read
+    assert all(f"Why: {gate.reason}" in read for gate in GATES)
