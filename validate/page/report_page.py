@@ -33,6 +33,8 @@ from sprint_export.validate.unchecked import list_unchecked
 
 UInt8 = npt.NDArray[np.uint8]
 
+TIMED = "Times were taken while pictures were compared, one call at a time; the verb bench measures latency alone."
+
 
 def write_page(folder: Path, report: Report, reference: UInt8, exported: UInt8) -> None:
     """Write report.html into a bundle: whole, or not at all.
@@ -63,14 +65,11 @@ def describe_page(bundle: Bundle, report: Report, reference: UInt8, exported: UI
         *_show_figures(report),
         *_explain_errors(report),
         Section("network", "Precision", render_map(bundle), _tell_recipe(bundle)),
-        Section("costs", "Size, time and kernels", render_costs(report.rows, load_target(bundle.target).metrics), TIMED),
+        Section("costs", "Size and time", render_costs(report.rows, load_target(bundle.target)), TIMED),
         Section("made", "How it was made", render_making(bundle, report)),
         Section("unchecked", "What was not checked", render("points.html", points=list_unchecked(bundle, report))),
     ]
     return render_document(f"{title}: {report.verdict}", render_head(report, title, about), sections)
-
-
-TIMED = "Times were taken while pictures were compared, one call at a time; the verb bench measures latency alone."
 
 
 def _judge(bundle: Bundle, report: Report) -> Iterator[Section]:
