@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from sprint_export.nouns.report import Measurement, Metric
+from sprint_export.nouns.target import Target
 from sprint_export.validate.page.templates import render
 
 COST_UNITS = ("MB", "ms")
@@ -14,13 +15,14 @@ SUMMED = ("disk_mb", "planned_mb", "latency_p50_ms")  # shown as parts of a whol
 TONES = 6
 
 
-def render_costs(rows: Sequence[Measurement], own: Sequence[Metric]) -> Markup:
+def render_costs(rows: Sequence[Measurement], target: Target) -> Markup:
     """Parts of each whole, then a table of all rows of networks.
 
     Args:
         rows: of a report.
-        own: the metrics that only this target has.
+        target: whose own metrics stand in a table of their own.
     """
+    own = target.metrics
     by_network = [row for row in rows if row.component]
     roles = list(dict.fromkeys(row.component for row in by_network))
     tones = {role: i % TONES + 1 for i, role in enumerate(roles)}
@@ -29,7 +31,7 @@ def render_costs(rows: Sequence[Measurement], own: Sequence[Metric]) -> Markup:
     others = [row for row in by_network if row not in costs and row not in targets]
     wholes = [name for name in dict.fromkeys(row.metric for row in by_network if row.unit in COST_UNITS) if name in SUMMED]
     wholes += list(dict.fromkeys(row.metric for row in targets if row.unit in COST_UNITS))
-    tables = (("Size and time", costs), ("What only this target has", targets), ("More of each network", others))
+    tables = (("Size and time", costs), (f"What only {target.name} measures", targets), ("More of each network", others))
     return render(
         "costs.html",
         wholes=[_sum_up([row for row in by_network if row.metric == name], tones) for name in wholes],

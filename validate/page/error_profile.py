@@ -54,7 +54,7 @@ def _draw_profile(blocks: Sequence[BlockError]) -> dict[str, object]:
     is_exact = any(value >= CAP_DB for value in figures)
     right = RIGHT - EXACT_LANE if is_exact else RIGHT
     apart = [value for value in figures if value < CAP_DB]
-    axis = make_axis(apart, LEFT, right, 4)
+    axis = make_axis(apart, LEFT, right, 3)
     height = ROW if len(blocks) <= WIDE_ROWS else NARROW_ROW
     rows = list(_place_rows(blocks, axis, height))
     return {

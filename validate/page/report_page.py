@@ -18,6 +18,7 @@ from sprint_export.nouns.report import Report
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import load_target
 from sprint_export.runtimes.makings import name_student
+from sprint_export.validate.blocks.gates import GATES
 from sprint_export.validate.page.costs import render_costs
 from sprint_export.validate.page.document import Section, render_document
 from sprint_export.validate.page.embedding import amplify_difference, choose_gain
@@ -31,6 +32,8 @@ from sprint_export.validate.page.verdicts import WORDS, render_gates, render_hea
 from sprint_export.validate.unchecked import list_unchecked
 
 UInt8 = npt.NDArray[np.uint8]
+
+TIMED = "Times were taken while pictures were compared, one call at a time; the verb bench measures latency alone."
 
 
 def write_page(folder: Path, report: Report, reference: UInt8, exported: UInt8) -> None:
@@ -62,14 +65,11 @@ def describe_page(bundle: Bundle, report: Report, reference: UInt8, exported: UI
         *_show_figures(report),
         *_explain_errors(report),
         Section("network", "Precision", render_map(bundle), _tell_recipe(bundle)),
-        Section("costs", "Size, time and kernels", render_costs(report.rows, load_target(bundle.target).metrics), TIMED),
+        Section("costs", "Size and time", render_costs(report.rows, load_target(bundle.target)), TIMED),
         Section("made", "How it was made", render_making(bundle, report)),
         Section("unchecked", "What was not checked", render("points.html", points=list_unchecked(bundle, report))),
     ]
     return render_document(f"{title}: {report.verdict}", render_head(report, title, about), sections)
-
-
-TIMED = "Times were taken while pictures were compared, one call at a time; the verb bench measures latency alone."
 
 
 def _judge(bundle: Bundle, report: Report) -> Iterator[Section]:
@@ -109,9 +109,9 @@ def _explain_errors(report: Report) -> Iterator[Section]:
 
 
 def find_reasons(bundle: Bundle) -> dict[str, str]:
-    """Why there is a gate, by its text: of the scheme's and the target's own; any other one was asked for."""
+    """Why there is a gate, by its text: of the scheme's, the target's and the blocks' own; any other one was asked for."""
     target = load_target(bundle.target)
-    gates = (*load_scheme(target.offers[bundle.precision].scheme).gates, *target.gates)
+    gates = (*load_scheme(target.offers[bundle.precision].scheme).gates, *target.gates, *GATES)
     return {gate.text: gate.reason for gate in gates}
 
 

@@ -37,6 +37,14 @@ class _Gate:
         return " and ".join(limit.text for limit in read_limits(self.first)) or self.first.limit or ""
 
     @property
+    def notes(self) -> list[str]:
+        """Each once, with the network where networks have different ones."""
+        notes = dict.fromkeys(row.note for row in self.rows if row.note)
+        if len(notes) < 2:
+            return list(notes)
+        return [f"{row.component}: {row.note}" for row in self.rows if row.note]
+
+    @property
     def plot(self) -> Markup:
         return draw_interval(self.first) if len(self.rows) == 1 else Markup("")
 

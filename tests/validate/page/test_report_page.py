@@ -114,7 +114,7 @@ def test_its_elements_are_closed_named_and_in_order(text: str) -> None:
     assert levels[0] == "h1"
     assert levels.count("h1") == 1
     assert "h2" in levels[: levels.index("h3")]
-    titles = ["Gates", "Pictures", "Figures", "Where the error is born", "Precision", "Size, time and kernels", "How it was made"]
+    titles = ["Gates", "Pictures", "Figures", "Where the error is born", "Precision", "Size and time", "How it was made"]
     assert [title for title in page.headings if title in titles] == titles
 
 
@@ -148,10 +148,11 @@ def test_the_verdict_in_words(tmp_path: Path, verdicts: tuple[Verdict | None, ..
 
 
 def test_one_gate_of_several_networks_is_told_once(tmp_path: Path) -> None:
-    rows = tuple(Measurement("nans", 0.0, "", role, "nans<=0", "met") for role in ("text_encoder", "transformer"))
+    roles = ("text_encoder", "transformer")
+    rows = tuple(Measurement("nans", 0.0, "", role, "nans<=0", "met", f"of {role[:4]}") for role in roles)
     read = read_text(describe_page(make_bundle(tmp_path), make_report(rows=rows), *make_pictures()))
     assert read.count("nans has to be \u2264 0") == 1
-    assert "text_encoder 0 &nbsp; transformer 0" in read
+    assert "text_encoder 0 &nbsp; transformer 0 text_encoder: of text transformer: of tran Why: asked for" in read
 
 
 def test_pictures_are_worst_first_with_flips_before_them(text: str) -> None:
@@ -285,3 +286,13 @@ def test_outputs_that_are_the_same_stand_apart_and_leave_the_others_their_room()
     assert first - last > 100, "five dB are as wide as they are without it"
     assert ">exact</text>" in str(render_profiles(blocks))
     assert ">exact</text>" not in str(render_profiles(blocks[1:]))
+
+
+def test_every_gate_that_nobody_asked_for_has_its_own_reason(tmp_path: Path) -> None:
+    from sprint_export.validate.blocks.gates import GATES
+
+    bundle = make_bundle(tmp_path)
+    rows = tuple(Measurement(gate.metric, 0.0, "", "", gate.text, "met") for gate in GATES)
+    read = read_text(describe_page(bundle, make_report(rows=rows), *make_pictures()))
+    assert "asked for" not in read
+    assert all(f"Why: {gate.reason}" in read for gate in GATES)
