@@ -87,6 +87,8 @@ def test_whether_it_fits_follows_what_an_app_may_hold(subject: StudentSubject) -
     assert small.memory_apart < (small.room or 0) < small.memory
     assert "fits one network at a time" in "\n".join(describe_answer(replace(answer, chosen=small), ()))
     assert any(each.change == "one network in memory at a time" for each in advise(small, (), 1))
+    (w4,) = (each for each in answer.others if each.name == "coreml-w4")
+    assert advise(small, [w4], 1)[0].makes_fit, "what fits comes first"
 
 
 def test_advice_is_what_other_pairs_and_fewer_steps_gain(subject: StudentSubject) -> None:
@@ -306,6 +308,7 @@ def test_a_bundle_is_planned_without_torch(tmp_path_factory: pytest.TempPathFact
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "counted in the ONNX graph" in done.stdout
+    assert "no memory of h200's cpu is in the device table" in done.stdout, "a card's memory is not its processor's"
 
 
 def test_options_of_a_student_are_refused_for_a_bundle(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from sprint_export.planning.plan import DevicePlan
 
 LEAST_GAIN = 0.02  # of the time or the memory of a picture: what is less is none
+NEAR = 0.5  # of the time that a smaller pair may take more
 MOST = 6
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A change, the milliseconds of a picture that it saves (None: not priced; below 0 it costs), and the MB."""
+    """A change, the milliseconds of a picture that it saves (None: not priced; below 0 it costs), and the MB.
+
+    `makes_fit`: it fits where what was looked at does not.
+    """
 
     change: str
     saves_ms: float | None
     saves_mb: float
     note: str = ""
+    makes_fit: bool = False
 
 
 def advise(chosen: DevicePlan, others: Sequence[DevicePlan], steps: int, decoder: DevicePlan | None = None) -> tuple[Advice, ...]:
@@ -34,11 +39,11 @@ def advise(chosen: DevicePlan, others: Sequence[DevicePlan], steps: int, decoder
     if chosen.room is not None and chosen.memory > chosen.room >= chosen.memory_apart:
         saved = (chosen.memory - chosen.memory_apart) / 1e6
         found.append(Advice("one network in memory at a time", None, saved, "loads each network anew for every picture"))
-    return tuple(sorted(found, key=lambda each: (-(each.saves_ms or 0.0), -each.saves_mb))[:MOST])
+    return tuple(sorted(found, key=lambda each: (not each.makes_fit, -(each.saves_ms or 0.0), -each.saves_mb))[:MOST])
 
 
 def _compare(chosen: DevicePlan, others: Sequence[DevicePlan]) -> Iterator[Advice]:
-    """Pairs that are faster, or smaller and not much slower."""
+    """Pairs that are faster, smaller and not much slower, or that fit where the chosen one does not."""
     for each in others:
         saved_mb = (chosen.memory - each.memory) / 1e6
         is_smaller = saved_mb * 1e6 > LEAST_GAIN * chosen.memory
@@ -47,8 +52,15 @@ def _compare(chosen: DevicePlan, others: Sequence[DevicePlan]) -> Iterator[Advic
                 yield Advice(each.name, None, saved_mb, "time not priced")
             continue
         saved_ms = chosen.reached_ms - each.reached_ms
-        if saved_ms > LEAST_GAIN * chosen.reached_ms or (is_smaller and saved_ms > -0.5 * chosen.reached_ms):
-            yield Advice(each.name, saved_ms, saved_mb, f"on the {each.unit}" if each.unit != chosen.unit else "")
+        is_faster, is_near = saved_ms > LEAST_GAIN * chosen.reached_ms, saved_ms > -NEAR * chosen.reached_ms
+        makes_fit = _makes_fit(chosen, each)
+        if is_faster or (is_smaller and is_near) or makes_fit:
+            yield Advice(each.name, saved_ms, saved_mb, f"on the {each.unit}" if each.unit != chosen.unit else "", makes_fit)
+
+
+def _makes_fit(chosen: DevicePlan, other: DevicePlan) -> bool:
+    """Whether the other fits where the chosen one does not."""
+    return chosen.room is not None and other.room is not None and chosen.memory > chosen.room and other.memory <= other.room
 
 
 def _shorten(chosen: DevicePlan, steps: int) -> Iterator[Advice]:

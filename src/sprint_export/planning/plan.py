@@ -71,6 +71,11 @@ class DevicePlan:
         return self.deployment.device
 
     @property
+    def is_on_device(self) -> bool:
+        """Whether it runs in the memory that the table knows: a card's is not that of the processor beside it."""
+        return self.device.compute_capability is None or self.unit in self.device.units
+
+    @property
     def weights(self) -> int:
         """Bytes of all networks."""
         return sum(each.work.weights for each in self.networks)
@@ -87,7 +92,9 @@ class DevicePlan:
 
     @property
     def room(self) -> int | None:
-        """Bytes that an app may hold on the device, or that it has; None: not known."""
+        """Bytes that an app may hold on the device, or that it has; None: not known, as of the processor beside a card."""
+        if not self.is_on_device:
+            return None
         size = self.device.app_gb if self.device.app_gb is not None else self.device.memory_gb
         return None if size is None else round(size * 1e9)
 
@@ -174,7 +181,7 @@ def plan_deployment(subject: Subject, deployment: Deployment, question: Question
         deployment,
         unit,
         networks,
-        round((device.runtime_gb or 0.0) * 1e9),
+        round((device.runtime_gb or 0.0) * 1e9) if unit in device.units else 0,
         "nothing: no rate of its unit is known" if reached is None else reached.basis,
         None if measured is None else measured.medians.get(WHOLE),
         held,

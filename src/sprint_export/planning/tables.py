@@ -61,7 +61,7 @@ def _show_parts(plan: DevicePlan) -> str:
 
 def _say_whether_it_fits(plan: DevicePlan) -> str:
     if plan.room is None:
-        return f"whether it fits is not known: no memory of {plan.device.name} is in the device table"
+        return f"whether it fits is not known: no memory of {plan.device.name}'s {plan.unit} is in the device table"
     room = _show_bytes(plan.room)
     what = f"an app may hold {room}" if plan.device.app_gb is not None else f"it has {room}, of which other programs take a part"
     if plan.memory <= plan.room:
@@ -93,7 +93,7 @@ def _show_network(each: NetworkPlan) -> str:
     flop, moved = sum(work.flop for work in each.work.kernels), sum(work.bytes for work in each.work.kernels)
     bound = each.reached.bound if each.reached is not None else UNKNOWN
     prices = "".join(f"{_show_price(price):>13}" for price in (each.peak, each.reached))
-    counts = f"{len(each.work.kernels):>8}{flop / 1e9:>10,.4g}{_show_bytes(moved):>10}"
+    counts = f"{len(each.work.kernels):>8}{_show_count(flop / 1e9):>10}{_show_bytes(moved):>10}"
     return f"    {each.work.role + times:<18}{counts}{prices}  {bound:<8}"
 
 
@@ -114,12 +114,16 @@ def _show_ms(value: float | None, is_least: bool) -> str:
 
 def _show_advice(advice: Advice) -> str:
     time = "" if advice.saves_ms is None else f"{_show_change(advice.saves_ms, 'ms', 1)}, "
-    note = f"; {advice.note}" if advice.note else ""
-    return f"{advice.change}: {time}{_show_change(advice.saves_mb, 'MB', 0)}{note}"
+    notes = "".join(f"; {note}" for note in (advice.note, "it fits" if advice.makes_fit else "") if note)
+    return f"{advice.change}: {time}{_show_change(advice.saves_mb, 'MB', 0)}{notes}"
 
 
 def _show_change(saved: float, unit: str, digits: int) -> str:
     return f"{abs(saved):,.{digits}f} {unit} {'less' if saved >= 0 else 'more'}"
+
+
+def _show_count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _show_bytes(size: float) -> str:
