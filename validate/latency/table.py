@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sprint_export.nouns.report import Measurement
 from sprint_export.validate.latency.results import Bench, Conditions
-from sprint_export.validate.latency.rows import PERCENTS
+from sprint_export.validate.latency.rows import OTHER, PERCENTS
 from sprint_export.validate.report import format_number
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def render_bench(bench: Bench) -> list[Table]:
     from rich.table import Table
 
     report = bench.report
-    latencies = [row for row in report.rows if row.metric in PERCENTILES]
-    others = [row for row in report.rows if row.metric not in PERCENTILES]
+    latencies = [row for row in report.rows if row.metric.removeprefix(OTHER) in PERCENTILES]
+    others = [row for row in report.rows if row.metric.removeprefix(OTHER) not in PERCENTILES]
     table = Table(title=f"{report.target} on {report.runtime}", title_justify="left", caption=report.machine)
     table.add_column("ms a picture", overflow="fold")
     for percent in PERCENTS:
@@ -30,7 +30,7 @@ def render_bench(bench: Bench) -> list[Table]:
     table.add_column("p50, 95 %")
     table.add_column("what it is", overflow="fold")
     for role in dict.fromkeys(row.component for row in latencies):
-        found = {row.metric: row for row in latencies if row.component == role}
+        found = {row.metric.removeprefix(OTHER): row for row in latencies if row.component == role}
         first = found[PERCENTILES[0]]
         table.add_row(role, *(_cell(found[name]) for name in PERCENTILES), format_interval(first), first.note)
     tables = [table]
@@ -66,5 +66,7 @@ def describe_conditions(conditions: Conditions) -> Iterator[str]:
         yield f"clocks: {start:.0f}, {middle:.0f}, {end:.0f} MHz at start, middle, end; least {least:.0f}"
     said = {True: "yes", False: "not noticed", None: "not known"}[conditions.throttled]
     yield f"throttled: {said}{f' ({conditions.throttling})' if conditions.throttling else ''}"
+    for other in conditions.others:
+        yield f"{other['label']}: {other['runtime']}; {other['batch']} at once; launches: {other['launches']}"
     for minute in conditions.minutes:
         yield f"minute {minute['minute'] + 1:.0f}: p50 {minute['p50_ms']:.4g} ms of {minute['runs']:.0f}"

@@ -30,6 +30,7 @@ class Side(Protocol):
     """What draws: a bundle, or PyTorch."""
 
     label: str
+    pictures: int  # at once
 
     @property
     def description(self) -> str:
@@ -147,6 +148,13 @@ class Turns:
         done = min(map(len, self.drawn))
         self.progress(Step(TIMING), done, done)
         return self.drawn
+
+    def draw_one(self, seed: int) -> None:
+        """Have the first side draw once, when somebody else says so."""
+        if not self.drawn:
+            self.drawn = [[]]
+        self.drawn[0].append(self._time(self.sides[0], seed))
+        self.progress(Step(TIMING), len(self.drawn[0]), len(self.drawn[0]) + 1)
 
     def _order(self, shuffle: Callable[[list[int]], None]) -> list[int]:
         places = list(range(len(self.sides)))

@@ -38,6 +38,7 @@ class FakeSide:
     waits: Callable[[int], float] = lambda place: 0.0
     order: list[str] = field(default_factory=list)
     replays: bool | None = None
+    pictures: int = 1
     count: int = 0
 
     @property
