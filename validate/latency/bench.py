@@ -84,7 +84,7 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     minutes = list_minutes(drawn) if request.minutes is not None else []
     ratios = [(side, compare_turns(drawn, theirs)) for side, theirs in zip(sides[1:], turns.drawn[1:], strict=True)]
     rows = [
-        *describe_timed(drawn, own.pictures),
+        *describe_timed(drawn, own.pictures, elsewhere=[each.p50_s for each in starts if own.pictures == own.pipeline.batch]),
         *(describe_mean(drawn, own.pictures) if request.protocol == CLIENT else []),
         *streamed,
         *describe_drift(minutes),

@@ -1,8 +1,8 @@
 """MLPerf's single stream: LoadGen asks for one picture after the other, and estimates p90 by its early stopping.
 
-LoadGen is MLCommons' own (the package mlcommons-loadgen); a picture is a query, its seed the sample's number. Early stopping gives
-the least latency that the true p90 is below with 99 % confidence, of 64 queries or more; a run is ten minutes, as MLPerf's rules
-ask for.
+LoadGen is MLCommons' own (the package mlcommons-loadgen); a picture is a query, its seed the sample's number. Early stopping
+gives the least latency that the true p90 is below with 99 % confidence, of 64 queries or more; a run is ten minutes, as MLPerf's
+rules ask for.
 Source: mlcommons/inference, loadgen/early_stopping.cc; the keys of mlperf_log_detail.txt are LoadGen 6.0.17's.
 """
 

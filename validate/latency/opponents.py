@@ -40,6 +40,11 @@ class Opponent:
     folder: Path | None = None
 
 
+def is_pytorch(text: str) -> bool:
+    """Whether `--against` names PyTorch."""
+    return text.partition(":")[0] in (EAGER, COMPILED)
+
+
 def read_opponent(text: str) -> Opponent:
     """What `--against` names.
 
@@ -47,7 +52,7 @@ def read_opponent(text: str) -> Opponent:
         InputError: it is none of FORM.
     """
     name, _, dtype = text.partition(":")
-    if name in (EAGER, COMPILED):
+    if is_pytorch(text):
         if ":" in text and dtype not in DTYPES:
             raise unknown_choice(f"type in --against {text}:", dtype, DTYPES)
         return Opponent(text, name == COMPILED, dtype or "fp32")

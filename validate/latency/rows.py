@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.report import Gate, Measurement, Metric
-from sprint_export.validate.latency.quantiles import Interval, bound_quantile, count_needed, find_quantile
+from sprint_export.validate.latency.quantiles import Interval, bound_median, bound_quantile, count_needed, find_quantile
 from sprint_export.validate.latency.turns import LEAST_QUIET, Side, Timed, choose_quiet
 
 WHOLE = "whole picture"
@@ -36,29 +36,39 @@ def check_gate_metrics(gates: Iterable[Gate]) -> None:
             raise unknown_choice("gate metric of a bench", gate.metric, (metric.name for metric in METRICS))
 
 
-def describe_timed(drawn: Sequence[Timed], pictures: int = 1, of: str = "") -> list[Measurement]:
+def list_seconds(drawn: Sequence[Timed]) -> dict[str, list[float]]:
+    """Seconds of all calls of each network, and of the whole drawings, in order."""
+    seconds: dict[str, list[float]] = {}
+    for each in drawn:
+        for role, calls in each.calls.items():
+            seconds.setdefault(role, []).extend(calls)
+    return seconds | {WHOLE: [each.seconds for each in drawn]}
+
+
+def describe_timed(
+    drawn: Sequence[Timed], pictures: int = 1, of: str = "", elsewhere: Sequence[Mapping[str, float]] = ()
+) -> list[Measurement]:
     """Percentiles of every network and of the whole, in milliseconds a picture.
 
     Args:
         drawn: in order; each of `pictures` at once.
         pictures: by which seconds are divided.
         of: the label of another side, which then stands before what rows are of.
+        elsewhere: p50s of fresh processes, in seconds, by network.
     """
     chosen = choose_quiet(drawn)
     is_all = len(chosen) == len(drawn)
     is_busy = is_all and len(drawn) >= LEAST_QUIET and sum(each.is_quiet for each in drawn) < LEAST_QUIET
-    seconds: dict[str, list[float]] = {}
-    for each in chosen:
-        for role, calls in each.calls.items():
-            seconds.setdefault(role, []).extend(calls)
-    seconds[WHOLE] = [each.seconds for each in chosen]
     note = "" if pictures == 1 else f"a picture, of {pictures} drawn at once; "
     note += _describe_choice(drawn, chosen, is_busy)
     rows = []
-    for role, values in seconds.items():
+    for role, values in list_seconds(chosen).items():
         scaled = [1e3 * value / pictures for value in values]
+        fresh = [1e3 * each[role] / pictures for each in elsewhere if role in each]
         for percent in PERCENTS:
-            interval = (min(scaled), max(scaled)) if is_busy else bound_quantile(scaled, percent / 100)
+            interval = bound_median(scaled, fresh) if percent == 50 else bound_quantile(scaled, percent / 100)
+            if is_busy:
+                interval = min(scaled), max(scaled)
             needed = f"; an interval takes {count_needed(percent / 100)}" if interval is None else ""
             value = find_quantile(scaled, percent / 100)
             name, what = (f"{OTHER}latency_p{percent}_ms", f"{of}: {role}") if of else (f"latency_p{percent}_ms", role)

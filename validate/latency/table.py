@@ -29,10 +29,13 @@ def render_bench(bench: Bench) -> list[Table]:
         table.add_column(f"p{percent}", justify="right")
     table.add_column("p50, 95 %")
     table.add_column("what it is", overflow="fold")
+    said = ""
     for role in dict.fromkeys(row.component for row in latencies):
         found = {row.metric.removeprefix(OTHER): row for row in latencies if row.component == role}
         first = found[PERCENTILES[0]]
-        table.add_row(role, *(_cell(found[name]) for name in PERCENTILES), format_interval(first), first.note)
+        note = "" if first.note == said else first.note
+        said = first.note
+        table.add_row(role, *(_cell(found[name]) for name in PERCENTILES), format_interval(first), note)
     tables = [table]
     if others:
         rest = Table(title="beside", title_justify="left")

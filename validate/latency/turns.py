@@ -67,11 +67,15 @@ class Length:
         runs: pictures of each side; None: as many as LEAST_SECONDS hold, and more while the machine is busy.
         warm_up: pictures before; None: two, and more until a second has passed.
         minutes: draw for so long, in place of a number.
+        least: pictures and seconds, where no number is asked for.
+        most_seconds: on a busy machine.
     """
 
     runs: int | None = None
     warm_up: int | None = None
     minutes: float | None = None
+    least: tuple[int, float] = (LEAST_PICTURES, LEAST_SECONDS)
+    most_seconds: float = MOST_SECONDS
 
     def is_over(self, drawn: Sequence[Timed], seconds: float) -> bool:
         """Whether a side that drew these, in so many seconds in all, has enough."""
@@ -79,18 +83,18 @@ class Length:
             return seconds >= 60 * self.minutes
         if self.runs is not None:
             return len(drawn) >= self.runs
-        if len(drawn) < LEAST_PICTURES or seconds < LEAST_SECONDS:
+        if len(drawn) < self.least[0] or seconds < self.least[1]:
             return False
-        is_clear = sum(each.is_quiet for each in drawn) >= LEAST_QUIET
-        return is_clear or len(drawn) >= MOST_PICTURES or seconds >= MOST_SECONDS
+        is_clear = sum(each.is_quiet for each in drawn) >= min(LEAST_QUIET, len(drawn))
+        return is_clear or len(drawn) >= MOST_PICTURES or seconds >= self.most_seconds
 
     def count(self, drawn: int, seconds: float) -> int:
         """How many pictures of a side there will be in all, more than are drawn, guessed by the pace so far."""
         if self.minutes is None and self.runs is not None:
             return max(self.runs, drawn + 1)
         pace = seconds / drawn if drawn else 0.0
-        wanted = LEAST_SECONDS if self.minutes is None else 60 * self.minutes
-        least = LEAST_PICTURES if self.minutes is None else 1
+        wanted = self.least[1] if self.minutes is None else 60 * self.minutes
+        least = self.least[0] if self.minutes is None else 1
         return max(drawn + 1, least, round(wanted / pace) if pace else 0)
 
 

@@ -31,6 +31,11 @@ Runtime = Annotated[
 
 PROVIDER = Option("provider", "What the runtime's library runs graphs on; see: list providers. Default: the CPU.")
 
+CI_OPTIONS = (
+    Option("junit", "Write the gates as JUnit XML, for a CI service's list of tests.", Path, None, OUTPUT, metavar="FILE"),
+    Option("markdown", "Write a summary, e.g. to $GITHUB_STEP_SUMMARY.", Path, None, OUTPUT, metavar="FILE"),
+)
+
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
 COMMAND_OPTIONS = (
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
