@@ -58,5 +58,5 @@ def _tabulate(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def escape(text: str) -> str:
     """Text that is shown as it is: on one line, no sign of Markdown or HTML in it, no control characters."""
-    flat = clean_text(" ".join(text.split()))
+    flat = clean_text(" ".join(text.split())).encode("utf-8", "replace").decode()  # a lone surrogate is no text
     return "".join(f"&#{ord(letter)};" if letter in SPECIAL else letter for letter in flat)

@@ -55,13 +55,11 @@ def bench(
 ) -> None:
     """Time a bundle on this machine: every network, the whole picture, cold starts, memory; with intervals."""
     check_drawing()
-    from sprint_export.validate.ci.files import CiFiles
     from sprint_export.validate.latency import bench_bundle
     from sprint_export.validate.latency.opponents import is_pytorch
     from sprint_export.validate.latency.request import BenchRequest
 
-    files = CiFiles(asked.pop("junit"), asked.pop("markdown"))
-    files.check()
+    files = o.read_ci_files(asked)
     asked |= {"batches": read_batches(asked.pop("batch"))}
     given = {name: asked.pop(name) for name in FROM_STUDENT}
     wanted = keep_asked(asked)
