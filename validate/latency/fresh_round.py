@@ -10,7 +10,7 @@ from sprint_export.validate.latency.rows import list_seconds
 from sprint_export.validate.latency.turns import Length, Turns
 from sprint_export.validate.latency.watch import Watch, read_peak_memory
 
-ROUND = Length(warm_up=0, least=(1, 2.0), most_seconds=10.0)
+ROUND = Length(warm_up=0, least=(1, 2.0), most_seconds=10.0, spread=0.0)
 
 
 def draw_round(pipe: Pipeline) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class BenchRequest:
         runs: counted drawings; default: what ten seconds hold, at least 10, and more while other programs take the processors.
         warm_up: drawings before; default: at least 2, and more until a second has passed.
         minutes: draw for so long in place of a number, and say how the p50 moves.
+        spread: seconds over which the drawings are spread, with pauses: the interval of a p50 knows of drifts within them.
+            Default: 30 where neither runs nor minutes are given, else 0.
         runtime: as in `open_bundle`.
         provider: likewise.
         cold_starts: fresh processes; default: up to 3 within 20 seconds; 0: none.
@@ -42,6 +44,7 @@ class BenchRequest:
     runs: int | None = None
     warm_up: int | None = None
     minutes: float | None = None
+    spread: float | None = None
     runtime: str | None = None
     provider: str | None = None
     cold_starts: int | None = None
@@ -72,6 +75,8 @@ class BenchRequest:
             raise InputError(f"runs={self.runs} and minutes={self.minutes:g}: expected one of them")
         if self.minutes is not None and not 0 < self.minutes <= 24 * 60:
             raise InputError(f"minutes={self.minutes:g}: expected more than 0, at most a day (1440)")
+        if self.spread is not None and not 0 <= self.spread <= 24 * 3600:
+            raise InputError(f"spread={self.spread:g}: expected seconds, at most a day")
         for name in ("warm_up", "cold_starts"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -86,5 +91,5 @@ class BenchRequest:
     def length(self) -> Length:
         """How long is drawn."""
         if self.protocol == CLIENT:
-            return Length(CLIENT_RUNS, CLIENT_WARM_UP)
-        return Length(self.runs, self.warm_up, self.minutes)
+            return Length(CLIENT_RUNS, CLIENT_WARM_UP, spread=0.0)
+        return Length(self.runs, self.warm_up, self.minutes, spread=self.spread)

@@ -27,6 +27,7 @@ OPTIONS = (
     o.PROVIDER,
     Option("warm_up", "Drawings before those that count; default: at least 2, and more until a second has passed.", int),
     Option("minutes", "Draw for so long in place of --runs, and say how the p50 moves.", float),
+    Option("spread", "Seconds over which drawings are spread, with pauses. Default: 30; 0 with --runs or --minutes.", float),
     Option("batch", "Pictures at once; several with commas draw in turn. Default: what the graphs take at once."),
     Option("cold_starts", "Fresh processes that are timed to their first picture; default: up to 3, 0 for none.", int),
     Option("protocol", "own, mlperf-client (1 to warm up, 4 counted) or mlperf-single-stream (LoadGen). Default: own."),

@@ -19,6 +19,10 @@ class FakeClock:
         """Seconds."""
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        """Let them pass."""
+        self.now += seconds
+
     def read_waited(self) -> float:
         """Seconds."""
         return self.waited
