@@ -114,6 +114,10 @@ class OnnxRuntimeSession:
         # grows from 4.1 GB to 7.8 with the second picture. Without one it takes as much of the processors.
         is_large = any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs)
         self._provider = PROVIDERS[provider]
+        if self._provider.replays and any(not isinstance(size, int) for spec in (*inputs, *outputs) for size in spec.shape):
+            raise MachineError(
+                f"{provider}: {graph} takes any size, and a recorded run has one; use cuda, or leave --dynamic out"
+            )
         self._placement: Placement | None = None
         options = make_options(keeps_memory=not (is_shadow or is_large))
         self._session, self._profiles = _open(ort, graph, options, self._provider, is_shadow)
@@ -124,10 +128,6 @@ class OnnxRuntimeSession:
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
         self._graph, self._outputs = graph, outputs
         self._bound = BoundRun(ort, self._session, outputs) if self._provider.replays else None
-        if self._bound is not None and any(not isinstance(size, int) for spec in (*inputs, *outputs) for size in spec.shape):
-            raise MachineError(
-                f"{provider}: {graph} takes any size, and a recorded run has one; use cuda, or leave --dynamic out"
-            )
         self._title = f"ONNX Runtime {ort.__version__} {'CPU' if provider == CPU else provider}"
         self._title += ", fp32-compute shadow" if is_shadow else ""
 

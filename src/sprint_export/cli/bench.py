@@ -16,7 +16,6 @@ from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import EXPORTING, check_installed
 from sprint_export.nouns.option import Option
-from sprint_export.options import keep_asked
 from sprint_export.progress import Progress
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def bench(
     files = o.read_ci_files(asked)
     asked |= {"batches": read_batches(asked.pop("batch"))}
     given = {name: asked.pop(name) for name in FROM_STUDENT}
-    wanted = keep_asked(asked)
+    wanted: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     BenchRequest(runs=runs, runtime=runtime, **wanted)  # a mistake in it is said before PyTorch is loaded
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         if any(map(is_pytorch, wanted.get("against", ()))):

@@ -40,5 +40,5 @@ def test_whether_launches_are_replayed_is_a_providers_own() -> None:
 def test_a_graph_of_any_size_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeOrt([CUDA]))
     free = TensorSpec("y", "float32", (2, "height"), "")
-    with pytest.raises(MachineError, match="cuda-graph: .* takes any size, and a recorded run has one; use cuda"):
+    with pytest.raises(MachineError, match=r"cuda-graph: .* takes any size, and a recorded run has one; use cuda"):
         RUNTIME.on("cuda-graph").open_session(tmp_path / "model.onnx", (X,), (free,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from sprint_export.validate.latency.quantiles import (
@@ -71,13 +72,13 @@ def test_a_drift_within_the_run_and_fresh_processes_widen_the_interval_of_the_p5
     assert other[1] > max(13.5, steady[1])
 
 
-def make_drift(random: np.random.Generator, count: int, slope: float) -> np.ndarray:
+def make_drift(random: np.random.Generator, count: int, slope: float) -> npt.NDArray[np.float64]:
     """A series whose power falls with frequency to this power: 0 white, 1 the same at every scale of time; deviation 1."""
     spectrum = np.fft.rfft(random.standard_normal(count))
     spectrum[1:] /= np.arange(1, len(spectrum)) ** (slope / 2)
     spectrum[0] = 0
-    series = np.fft.irfft(spectrum, count)
-    return series / series.std()
+    series: npt.NDArray[np.float64] = np.fft.irfft(spectrum, count)
+    return np.asarray(series / series.std())
 
 
 @pytest.mark.parametrize(("slope", "least"), [(0.0, 0.99), (1.0, 0.94), (2.0, 0.6)])
