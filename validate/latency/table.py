@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Measurement, Report, Verdict
 from sprint_export.validate.latency.results import Bench, Conditions
 from sprint_export.validate.latency.rows import OTHER, PERCENTS
 from sprint_export.validate.report import format_number
@@ -57,6 +57,16 @@ def _cell(row: Measurement) -> str:
     if row.verdict in (None, "met"):
         return text if row.verdict is None else f"{text} (met)"
     return f"{text} ({str(row.verdict).upper()}: {(row.limit or '').replace(row.metric, '')})"
+
+
+def name_gates(report: Report, verdict: Verdict) -> str:
+    """The rows of this verdict, with what was found and demanded."""
+    texts = []
+    for row in report.rows:
+        if row.verdict == verdict:
+            sure = f" ({format_interval(row)})" if row.interval else ""
+            texts.append(f"{row.metric} of {row.component} is {format_number(row.value)}{sure}, demanded {row.limit}")
+    return ", ".join(texts)
 
 
 def describe_conditions(conditions: Conditions) -> Iterator[str]:

@@ -38,6 +38,7 @@ OPTIONS = (
     Option("student", "Of pytorch. Default: the one it was made from, where that is embedded or random:PRESET."),
     *o.pick_options("variant", "compute"),
     Option("gates", "A demand such as 'latency_p50_ms<=20'; may be repeated.", flags=("--gate",), is_repeated=True),
+    Option("allow_undecided", "Exit status 0 also where a gate's limit lies within the interval.", bool, False),
     *o.CI_OPTIONS,
 )
 
@@ -59,7 +60,7 @@ def bench(
     from sprint_export.validate.latency.opponents import is_pytorch
     from sprint_export.validate.latency.request import BenchRequest
 
-    files = o.read_ci_files(asked)
+    files, allow_undecided = o.read_ci_files(asked), asked.pop("allow_undecided")
     asked |= {"batches": read_batches(asked.pop("batch"))}
     given = {name: asked.pop(name) for name in FROM_STUDENT}
     wanted: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
@@ -70,8 +71,8 @@ def bench(
         elif given["student"] is not None or given["variant"] is not None:
             raise InputError("--student and --variant are for --against pytorch or pytorch-compile; leave them out")
         found = bench_bundle(bundle, progress, runs=runs, runtime=runtime, **wanted)
-    files.write([found.report])
-    show_bench(found, as_json)
+    files.write([found.report], allow_undecided)
+    show_bench(found, as_json, allow_undecided)
 
 
 def read_batches(text: str | None) -> tuple[int, ...]:
@@ -102,11 +103,10 @@ def _load_student(given: dict[str, Any], progress: Progress) -> dict[str, Any]:
     return found if given["student"] is None else found | {"student": load_student(given["student"], given["variant"])}
 
 
-def show_bench(found: Bench, as_json: bool) -> None:
-    """As tables or JSON; leaves with status 1 where a gate was not met."""
+def show_bench(found: Bench, as_json: bool, allow_undecided: bool = False) -> None:
+    """As tables or JSON; leaves with status 1 where a gate is not met or, unless that is allowed, not decided."""
     from sprint_export.validate.latency.results import describe_bench
-    from sprint_export.validate.latency.table import describe_conditions, render_bench
-    from sprint_export.validate.report import name_failures
+    from sprint_export.validate.latency.table import describe_conditions, name_gates, render_bench
 
     if as_json:
         stdout.print_json(json.dumps(describe_bench(found), allow_nan=False))
@@ -116,6 +116,10 @@ def show_bench(found: Bench, as_json: bool) -> None:
         for line in describe_conditions(found.conditions):
             show(line)
         show(f"bundle: {found.report.bundle}")
-    if not found.report.passed:
-        complain(f"gate not met: {name_failures(found.report)}")
+    failed, undecided = name_gates(found.report, "not met"), name_gates(found.report, "not decided")
+    if failed:
+        complain(f"gate not met: {failed}")
+    if undecided:
+        complain(f"gate not decided: {undecided}; draw longer (--runs, --minutes), on a machine that nobody else uses")
+    if failed or (undecided and not allow_undecided):
         raise typer.Exit(1)
