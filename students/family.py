@@ -50,6 +50,15 @@ class Reference:
         return Reference(pictures, np.concatenate([self.latents, later.latents]), later.seconds | seconds)
 
 
+class WholeStock(Protocol):
+    """The original implementation kept open, as its users call it, to be timed."""
+
+    networks: Mapping[str, Any]  # torch modules by role, whose calls count
+
+    def draw(self, prompts: Sequence[str], noise: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Pictures uint8 [B, H, W, 3] of B prompts and their noise [steps, B, *latents]."""
+
+
 Made = Mapping[str, "Array"]
 
 
@@ -160,6 +169,20 @@ class Family(Protocol):
     @abstractmethod
     def draw_reference(self, student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
         """What the original implementation draws in float32 with an unspecialized student; each picture is handed over."""
+
+    def open_whole(self, student: Student, plan: StepPlan, device: str, dtype: str) -> WholeStock:
+        """The original implementation of an unspecialized student, all its networks on a device of torch's.
+
+        Args:
+            student: as it was loaded.
+            plan: the times and the guidance that a bundle has.
+            device: by torch's name.
+            dtype: torch's name of the type of weights and arithmetic, e.g. "bfloat16".
+
+        Raises:
+            RefusedError: what is drawn in one go is not known of this family.
+        """
+        raise RefusedError(f"--against pytorch: students of {self.name} are not timed in PyTorch yet; leave --against out")
 
     @abstractmethod
     def tiny(self, seed: int = 0) -> Student:

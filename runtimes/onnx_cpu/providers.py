@@ -16,6 +16,7 @@ from sprint_export.libraries import hush, is_installed
 from sprint_export.runtimes.interfaces import name_first_line
 
 CPU = "cpu"
+CUDA = "CUDAExecutionProvider"
 PLAIN = (CPU, "coreml")  # built into plain onnxruntime
 
 
@@ -61,7 +62,8 @@ PROVIDERS = {
     each.name: each
     for each in (
         Provider(CPU, "CPUExecutionProvider", "any CPU", is_for_cpus=True),
-        Provider("cuda", "CUDAExecutionProvider", "NVIDIA GPUs", ("onnxruntime-gpu",), replays=False),
+        Provider("cuda", CUDA, "NVIDIA GPUs", ("onnxruntime-gpu",), replays=False),
+        Provider("cuda-graph", CUDA, "NVIDIA GPUs, launches recorded once and replayed", ("onnxruntime-gpu",), replays=True),
         Provider(
             "tensorrt", "TensorrtExecutionProvider", "NVIDIA GPUs", ("onnxruntime-gpu",), reads_own_graph=True, replays=False
         ),
@@ -128,12 +130,13 @@ def add_provider(name: str, ort: Any, options: Any, is_shadow: bool = False) -> 
     """
     provider = PROVIDERS[name]
     if provider.library in ort.get_available_providers():
-        if name == "cuda" and hasattr(ort, "preload_dlls"):
+        if provider.library == CUDA and hasattr(ort, "preload_dlls"):
             with hush():  # of nvidia's packages, where those are installed; it prints what it does not find
                 ort.preload_dlls()
         names = dict.fromkeys([provider.library, PROVIDERS[CPU].library])
         exact = {"use_tf32": "0", **({"cudnn_conv_algo_search": "HEURISTIC"} if is_shadow else {})}
-        return [(each, exact) if each == PROVIDERS["cuda"].library else each for each in names]
+        recorded = {"enable_cuda_graph": "1"} if provider.replays else {}
+        return [(each, exact | recorded) if each == CUDA else each for each in names]
     assert provider.plugin is not None, "refuse_provider would have said so"
     options.add_provider_for_devices(_find_devices(provider, provider.plugin, ort)[:1], {})
     return []

@@ -22,6 +22,7 @@ from sprint_export.nouns.student import TensorSpec
 from sprint_export.runtimes.interfaces import check_interface, check_results, name_first_line
 from sprint_export.runtimes.onnx_cpu.placement import Placement, read_placement
 from sprint_export.runtimes.onnx_cpu.providers import CPU, PROVIDERS, Provider, add_provider, refuse_provider
+from sprint_export.runtimes.onnx_cpu.replayed import BoundRun
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older
 
@@ -113,6 +114,10 @@ class OnnxRuntimeSession:
         # grows from 4.1 GB to 7.8 with the second picture. Without one it takes as much of the processors.
         is_large = any(math.prod(size for size in spec.shape if isinstance(size, int)) >= LARGE_VALUES for spec in outputs)
         self._provider = PROVIDERS[provider]
+        if self._provider.replays and any(not isinstance(size, int) for spec in (*inputs, *outputs) for size in spec.shape):
+            raise MachineError(
+                f"{provider}: {graph} takes any size, and a recorded run has one; use cuda, or leave --dynamic out"
+            )
         self._placement: Placement | None = None
         options = make_options(keeps_memory=not (is_shadow or is_large))
         self._session, self._profiles = _open(ort, graph, options, self._provider, is_shadow)
@@ -122,6 +127,7 @@ class OnnxRuntimeSession:
         ):
             check_interface(graph, side, {value.name: _describe(value) for value in values}, specs)
         self._graph, self._outputs = graph, outputs
+        self._bound = BoundRun(ort, self._session, outputs) if self._provider.replays else None
         self._title = f"ONNX Runtime {ort.__version__} {'CPU' if provider == CPU else provider}"
         self._title += ", fp32-compute shadow" if is_shadow else ""
 
@@ -142,7 +148,8 @@ class OnnxRuntimeSession:
         """
         names = [spec.name for spec in self._outputs]
         try:
-            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            values = self._session.run(names, dict(feeds)) if self._bound is None else self._bound.run(feeds)
+            found = dict(zip(names, values, strict=True))
         except MemoryError as error:
             raise MachineError(f"not enough memory to run {self._graph}") from error
         except Exception as error:  # onnxruntime raises unrelated pybind types for what a graph does while it runs

@@ -15,7 +15,7 @@ from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.students.family import Draws, Family, Reference
+from sprint_export.students.family import Draws, Family, Reference, WholeStock
 from sprint_export.students.sana_sprint.published import COMPLETED_BY, HUB_IDS, PRESETS
 from sprint_export.students.sana_sprint.times import SCHEDULES, trigflow_times
 
@@ -125,6 +125,11 @@ class SanaSprint(Family):
         from sprint_export.students.sana_sprint.stock_folder import draw_stock
 
         return draw_stock(student, pipeline, draws)
+
+    def open_whole(self, student: Student, plan: StepPlan, device: str, dtype: str) -> WholeStock:
+        from sprint_export.students.sana_sprint.whole_stock import SanaStock
+
+        return SanaStock(student, plan, device, dtype)
 
     def replace_decoder(self, student: Student, folder: Path) -> Student:
         from sprint_export.students.sana_sprint.checkpoint import replace_decoder

@@ -100,7 +100,7 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
     if kept != torch.float32:
         _widen_when_called(real)
     if role == "transformer":
-        _embed_second_time(real, student)
+        embed_second_time(real, student)
     return real if is_streamed else real.to(device)
 
 
@@ -120,7 +120,7 @@ def _fill(values: Mapping[torch.nn.Parameter, torch.Tensor]) -> None:
         parameter.data = value
 
 
-def _embed_second_time(network: torch.nn.Module, student: Student) -> None:
+def embed_second_time(network: torch.nn.Module, student: Student) -> None:
     """Give a stock transformer the second time embedder of a student that has one; stock classes leave its tensors out."""
     weights = student.components["transformer"].weights
     second = {name.removeprefix(TIMES): weights[name].load().float() for name in weights if name.startswith(HELD)}

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sprint_export.nouns.parts import NO_PARTS, Parts
-from sprint_export.nouns.student import Student
+from sprint_export.nouns.student import StepPlan, Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.students.family import Draws, Family, Reference
+from sprint_export.students.family import Draws, Family, Reference, WholeStock
 from sprint_export.students.sana_sprint.family import FAMILY as SANA_SPRINT
 from sprint_export.students.sana_sprint.family import SanaSprint
 from sprint_export.students.twinflow_times import DTYPE, twinflow_times
@@ -50,6 +50,11 @@ class TwinFlowSana(SanaSprint):
         from sprint_export.students.twinflow_sana.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def open_whole(self, student: Student, plan: StepPlan, device: str, dtype: str) -> WholeStock:
+        from sprint_export.students.twinflow_sana.whole_stock import TwinFlowStock
+
+        return TwinFlowStock(student, plan, device, dtype)
 
     def tiny(self, seed: int = 0) -> Student:
         from sprint_export.students.sana_sprint.presets import tiny

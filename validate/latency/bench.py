@@ -1,65 +1,40 @@
-"""Latency of a bundle on this machine: pictures and networks, cold starts, memory, and under which conditions."""
+"""Latency of a bundle on this machine: pictures and networks, cold starts, memory, other sides, and under which conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sprint_export.errors import InputError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Measurement, Report
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.session import list_findings
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.latency.bundle_side import PROMPT, BundleSide
 from sprint_export.validate.latency.cold_start import ColdStart, describe_starts, start_cold, start_several
+from sprint_export.validate.latency.loadgen import describe_stream, run_single_stream
+from sprint_export.validate.latency.opponents import Opponent, open_opponent, read_opponent
+from sprint_export.validate.latency.request import CLIENT, STREAM, BenchRequest
 from sprint_export.validate.latency.results import Bench, Conditions
-from sprint_export.validate.latency.rows import WHOLE, check_gate_metrics, describe_drift, describe_timed, list_minutes
-from sprint_export.validate.latency.turns import Length, Timed, Turns
+from sprint_export.validate.latency.rows import (
+    WHOLE,
+    check_gate_metrics,
+    describe_drift,
+    describe_mean,
+    describe_ratio,
+    describe_sweep,
+    describe_timed,
+    list_minutes,
+)
+from sprint_export.validate.latency.turns import Side, Turns, compare_turns
 from sprint_export.validate.latency.watch import Watch, count_processors
 from sprint_export.validate.machine import describe_machine
 
-OWN = "own"
-OPENING = Step("opening")
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What a bench is asked for, beside the bundle.
-
-    Args:
-        runs: counted drawings; default: what ten seconds hold, at least 10, and more while other programs take the processors.
-        warm_up: drawings before; default: at least 2, and more until a second has passed.
-        minutes: draw for so long in place of a number, and say how the p50 moves.
-        runtime: as in `open_bundle`.
-        provider: likewise.
-        cold_starts: fresh processes; default: up to 3 within 20 seconds; 0: none.
-        gates: demands such as 'latency_p50_ms<=20'; all of them hold, for every network and the whole picture.
-    """
-
-    runs: int | None = None
-    warm_up: int | None = None
-    minutes: float | None = None
-    runtime: str | None = None
-    provider: str | None = None
-    cold_starts: int | None = None
-    gates: Sequence[str | Gate] = ()
-
-    def __post_init__(self) -> None:
-        if self.runs is not None and self.runs < 1:
-            raise InputError(f"runs={self.runs}: expected at least 1")
-        if self.runs is not None and self.minutes is not None:
-            raise InputError(f"runs={self.runs} and minutes={self.minutes:g}: expected one of them")
-        if self.minutes is not None and not 0 < self.minutes <= 24 * 60:
-            raise InputError(f"minutes={self.minutes:g}: expected more than 0, at most a day (1440)")
-        for name in ("warm_up", "cold_starts"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise InputError(f"{name}={value}: expected 0 or more")
+OPENING = "opening"
 
 
 def time_bundle(
@@ -94,46 +69,75 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     request = BenchRequest(**asked)
     gates = read_gates(request.gates)
     check_gate_metrics(gates)
+    opponents = [read_opponent(text) for text in request.against]
     bundle = read_bundle(Path(folder), verify=False)
     watch = Watch()
-    progress(OPENING, 0, 1)
-    side = BundleSide.open(bundle, request.runtime, request.provider)
-    progress(OPENING, 1, 1)
-    turns = Turns([side], Length(request.runs, request.warm_up, request.minutes), watch, progress=progress)
+    sides = _open_sides(bundle, request, opponents, progress)
+    own = sides[0]
+    assert isinstance(own, BundleSide)
+    turns = Turns(sides, request.length, watch, progress=progress)
     turns.warm_up()
-    (drawn,) = turns.draw()
+    streamed = _draw(turns, request)
+    drawn = turns.drawn[0]
     start = partial(start_cold, bundle.folder, request.runtime, request.provider, PROMPT)
     starts = start_several(start, request.cold_starts, progress)
     minutes = list_minutes(drawn) if request.minutes is not None else []
+    ratios = [(side, compare_turns(drawn, theirs)) for side, theirs in zip(sides[1:], turns.drawn[1:], strict=True)]
     rows = [
-        *describe_timed(drawn, side.pictures),
+        *describe_timed(drawn, own.pictures, elsewhere=[each.p50_s for each in starts if own.pictures == own.pipeline.batch]),
+        *(describe_mean(drawn, own.pictures) if request.protocol == CLIENT else []),
+        *streamed,
         *describe_drift(minutes),
         *describe_starts(starts),
         *_describe_memory(watch),
-        *(found.as_row(role) for role, session in side.pipeline.sessions.items() for found in list_findings(session)),
+        *(found.as_row(role) for role, session in own.pipeline.sessions.items() for found in list_findings(session)),
+        *(describe_ratio(side, *found) for side, found in ratios if len(request.batches) < 2),
     ]
-    conditions = describe_conditions(side, turns, starts, minutes)
-    return Bench(make_report(bundle, side, rows, drawn, gates), conditions, bundle.identity)
+    others: list[Measurement] = []
+    for side, theirs in zip(sides[1:], turns.drawn[1:], strict=True):
+        others += (
+            describe_sweep(theirs, side) if len(request.batches) > 1 else describe_timed(theirs, side.pictures, of=side.label)
+        )
+    report = _make_report(bundle, own, rows, turns, gates)
+    report = replace(report, rows=(*report.rows, *others))
+    conditions = _describe_conditions(turns, starts, minutes, request.protocol)
+    return Bench(report, conditions, bundle.identity)
 
 
-def make_report(
-    bundle: Bundle, side: BundleSide, rows: Sequence[Measurement], drawn: Sequence[Timed], gates: Sequence[Gate]
-) -> Report:
+def _open_sides(bundle: Bundle, request: BenchRequest, opponents: Sequence[Opponent], progress: Progress) -> list[Side]:
+    """The bundle, once for each number of pictures at once, then what it is timed against."""
+    first = BundleSide.open(bundle, request.runtime, request.provider, next(iter(request.batches), None))
+    sides: list[Side] = [first, *map(first.draw_others, request.batches[1:])]
+    where = (request.runtime, request.provider)
+    for opponent in track(opponents, Step(OPENING), progress):
+        sides.append(open_opponent(opponent, bundle, request.student, request.compute, where, first.pictures))
+    return sides
+
+
+def _draw(turns: Turns, request: BenchRequest) -> list[Measurement]:
+    """Have the sides draw, by LoadGen where its protocol is asked for; what it says itself."""
+    if request.protocol != STREAM:
+        turns.draw()
+        return []
+    return describe_stream(run_single_stream(turns.draw_one, request.minutes, request.runs))
+
+
+def _make_report(bundle: Bundle, side: BundleSide, rows: Sequence[Measurement], turns: Turns, gates: Sequence[Gate]) -> Report:
     """The report of a bundle's rows, judged by gates."""
-    name = f"{bundle.target}-{bundle.precision}"
+    name, drawn = f"{bundle.target}-{bundle.precision}", turns.drawn[0]
     judged = apply_gates(rows, gates, gates)
     seconds = round(sum(each.seconds for each in drawn), 3)
     return Report(str(bundle.folder), name, side.description, describe_machine(), len(drawn), judged, seconds)
 
 
-def describe_conditions(side: BundleSide, turns: Turns, starts: Sequence[ColdStart], minutes: Sequence[Any] = ()) -> Conditions:
-    """How a side was timed."""
-    watch, drawn = turns.watch, turns.drawn[0]
+def _describe_conditions(turns: Turns, starts: Sequence[ColdStart], minutes: Sequence[Any], protocol: str) -> Conditions:
+    """How the first side was timed, and beside which others."""
+    watch, drawn, side = turns.watch, turns.drawn[0], turns.sides[0]
     is_known = any(each.waited is not None for each in drawn)
     throttled, why = watch.find_throttling()
     gpu = watch.gpu
     return Conditions(
-        protocol=OWN,
+        protocol=protocol,
         runs=len(drawn),
         warm_up=turns.warmed,
         batch=side.pictures,
@@ -148,6 +152,15 @@ def describe_conditions(side: BundleSide, turns: Turns, starts: Sequence[ColdSta
         throttling=why,
         cold_starts=tuple(round(each.total_s, 4) for each in starts),
         minutes=tuple(minutes),
+        others=tuple(
+            {
+                "label": each.label,
+                "runtime": each.description,
+                "launches": describe_launches(each.replays),
+                "batch": each.pictures,
+            }
+            for each in turns.sides[1:]
+        ),
     )
 
 
@@ -161,5 +174,5 @@ def describe_launches(replays: bool | None) -> str:
 def _describe_memory(watch: Watch) -> list[Measurement]:
     if watch.device_memory_mb is None or watch.gpu is None:
         return []
-    note = f"by how much more of {watch.gpu.name} was held than before the bundle was opened, other programs' too"
+    note = f"by how much more of {watch.gpu.name} was held than before, by all sides here and by other programs"
     return [Measurement("device_memory_mb", watch.device_memory_mb, "MB", WHOLE, note=note)]

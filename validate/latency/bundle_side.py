@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
@@ -31,6 +31,10 @@ class BundleSide:
         chosen = choose_runtime(bundle, runtime, provider)
         pipeline = open_pipeline(bundle, chosen)
         return cls(f"{bundle.target}-{bundle.precision}", pipeline, chosen.replays, pictures or pipeline.batch)
+
+    def draw_others(self, pictures: int) -> BundleSide:
+        """A side on the same sessions that draws another number at once."""
+        return replace(self, pictures=pictures)
 
     @property
     def description(self) -> str:

@@ -7,9 +7,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sprint_export.errors import MachineError
 from sprint_export.nouns.report import Measurement
@@ -24,12 +25,21 @@ MARK = "sprint-export-bench "
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Seconds from a process's start to its first picture, and of its parts; peak memory in MB after a second picture."""
+    """A fresh process: seconds from its start to its first picture, and of its parts; what it did after that (fresh_round.py).
+
+    Args:
+        total_s: from its start to its first picture.
+        open_s: of it, opening the bundle.
+        first_picture_s: of it, the first picture.
+        peak_memory_mb: the most that it held; None where the system does not say.
+        p50_s: by network, of pictures after the first that were not disturbed.
+    """
 
     total_s: float
     open_s: float
     first_picture_s: float
     peak_memory_mb: float | None
+    p50_s: Mapping[str, float]
 
 
 def start_cold(folder: Path, runtime: str | None, provider: str | None, prompt: str) -> ColdStart:
@@ -53,15 +63,15 @@ def start_cold(folder: Path, runtime: str | None, provider: str | None, prompt: 
     if first is None or last is None:
         lines = [line for line in said.splitlines() if line.strip()]
         raise MachineError(f"a fresh process could not draw with {folder}: {lines[-1][:300] if lines else 'it said nothing'}")
-    return ColdStart(total, first["open_s"], first["first_picture_s"], last["peak_memory_mb"])
+    return ColdStart(total, first["open_s"], first["first_picture_s"], last["peak_memory_mb"], last["p50_s"])
 
 
-def _read_line(process: subprocess.Popen[str]) -> dict[str, float] | None:
+def _read_line(process: subprocess.Popen[str]) -> dict[str, Any] | None:
     """The next line that is the program's own; None where it ends before."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(MARK):
-            found: dict[str, float] = json.loads(line.removeprefix(MARK))
+            found: dict[str, Any] = json.loads(line.removeprefix(MARK))
             return found
     return None
 
@@ -97,6 +107,6 @@ def describe_starts(found: list[ColdStart]) -> list[Measurement]:
     ]
     peaks = [each.peak_memory_mb for each in found if each.peak_memory_mb is not None]
     if peaks:
-        note = "the most that a fresh process held, two pictures drawn"
+        note = "the most that a fresh process held, several pictures drawn"
         rows.append(Measurement("peak_memory_mb", max(peaks), "MB", WHOLE, note=note))
     return rows

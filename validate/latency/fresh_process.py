@@ -1,4 +1,4 @@
-"""A program of its own: open a bundle as an app does, draw a picture, then another, and say how long it took.
+"""A program of its own: open a bundle as an app does, draw a picture, then more, and say how long it took.
 
     python -P fresh_process.py '{"folder": ..., "runtime": ..., "provider": ..., "prompt": ...}'
 It is run by its path, so that nothing is imported but what an app imports. Lines on stdout that are its own begin with MARK.
@@ -25,10 +25,9 @@ def main() -> None:
     drawn = time.perf_counter()
     seconds = {"import_s": imported - start, "open_s": opened - imported, "first_picture_s": drawn - opened}
     print(MARK + json.dumps(seconds), flush=True)
-    pipe(prompts, seed=1)
-    from sprint_export.validate.latency.watch import read_peak_memory
+    from sprint_export.validate.latency.fresh_round import draw_round
 
-    print(MARK + json.dumps({"peak_memory_mb": read_peak_memory()}), flush=True)
+    print(MARK + json.dumps(draw_round(pipe)), flush=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Conditions:
         throttling: what does.
         cold_starts: seconds of each fresh process: start to first picture.
         minutes: p50 by minute, of a sustained run.
-        ratios: of each other side: its label, description, ratio of its seconds to the bundle's, interval, blocks.
+        others: of each other side that drew in turn: its label, what ran it, its launches, how many pictures at once.
     """
 
     protocol: str
@@ -49,7 +49,7 @@ class Conditions:
     throttling: str = ""
     cold_starts: tuple[float, ...] = ()
     minutes: tuple[Mapping[str, float], ...] = ()
-    ratios: tuple[Mapping[str, Any], ...] = ()
+    others: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sprint_export.errors import unknown_choice
 from sprint_export.nouns.report import Gate, Measurement, Metric
-from sprint_export.validate.latency.quantiles import Interval, bound_quantile, count_needed, find_quantile
-from sprint_export.validate.latency.turns import LEAST_QUIET, Timed, choose_quiet
+from sprint_export.validate.latency.quantiles import Interval, bound_median, bound_quantile, count_needed, find_quantile
+from sprint_export.validate.latency.turns import LEAST_QUIET, Side, Timed, choose_quiet
 
 WHOLE = "whole picture"
 PERCENTS = (50, 90, 99)
+OTHER = "other_"  # before the metrics of other sides, which no gate is about
+SPEEDUP = "speedup"
 METRICS = tuple(
     map(
         Metric,
         (
             *(f"latency_p{percent}_ms" for percent in PERCENTS),
-            *("latency_mean_ms", "latency_p90_early_stopping_ms", "latency_drift_percent", "speedup*"),
+            *("latency_mean_ms", "latency_p90_early_stopping_ms", "latency_drift_percent", SPEEDUP),
             *("first_picture_ms", "cold_start_ms", "open_ms", "peak_memory_mb", "device_memory_mb", "nodes_on_cpu"),
         ),
     )
@@ -34,35 +36,65 @@ def check_gate_metrics(gates: Iterable[Gate]) -> None:
             raise unknown_choice("gate metric of a bench", gate.metric, (metric.name for metric in METRICS))
 
 
-def describe_timed(drawn: Sequence[Timed], pictures: int = 1, whole: str = WHOLE) -> list[Measurement]:
+def list_seconds(drawn: Sequence[Timed]) -> dict[str, list[float]]:
+    """Seconds of all calls of each network, and of the whole drawings, in order."""
+    seconds: dict[str, list[float]] = {}
+    for each in drawn:
+        for role, calls in each.calls.items():
+            seconds.setdefault(role, []).extend(calls)
+    return seconds | {WHOLE: [each.seconds for each in drawn]}
+
+
+def describe_timed(
+    drawn: Sequence[Timed], pictures: int = 1, of: str = "", elsewhere: Sequence[Mapping[str, float]] = ()
+) -> list[Measurement]:
     """Percentiles of every network and of the whole, in milliseconds a picture.
 
     Args:
         drawn: in order; each of `pictures` at once.
         pictures: by which seconds are divided.
-        whole: what a row of the whole is called.
+        of: the label of another side, which then stands before what rows are of.
+        elsewhere: p50s of fresh processes, in seconds, by network.
     """
     chosen = choose_quiet(drawn)
     is_all = len(chosen) == len(drawn)
     is_busy = is_all and len(drawn) >= LEAST_QUIET and sum(each.is_quiet for each in drawn) < LEAST_QUIET
-    seconds: dict[str, list[float]] = {}
-    for each in chosen:
-        for role, calls in each.calls.items():
-            seconds.setdefault(role, []).extend(calls)
-    seconds[whole] = [each.seconds for each in chosen]
     note = "" if pictures == 1 else f"a picture, of {pictures} drawn at once; "
     note += _describe_choice(drawn, chosen, is_busy)
     rows = []
-    for role, values in seconds.items():
+    for role, values in list_seconds(chosen).items():
         scaled = [1e3 * value / pictures for value in values]
+        fresh = [1e3 * each[role] / pictures for each in elsewhere if role in each]
         for percent in PERCENTS:
-            interval = (min(scaled), max(scaled)) if is_busy else bound_quantile(scaled, percent / 100)
+            interval = bound_median(scaled, fresh) if percent == 50 else bound_quantile(scaled, percent / 100)
+            if is_busy:
+                interval = min(scaled), max(scaled)
             needed = f"; an interval takes {count_needed(percent / 100)}" if interval is None else ""
             value = find_quantile(scaled, percent / 100)
-            rows.append(
-                Measurement(f"latency_p{percent}_ms", value, "ms", role, note=f"{note}{needed}", interval=_round(interval))
-            )
+            name, what = (f"{OTHER}latency_p{percent}_ms", f"{of}: {role}") if of else (f"latency_p{percent}_ms", role)
+            rows.append(Measurement(name, value, "ms", what, note=f"{note}{needed}", interval=_round(interval)))
     return rows
+
+
+def describe_mean(drawn: Sequence[Timed], pictures: int) -> list[Measurement]:
+    """The mean of all drawings, as MLPerf Client gives it."""
+    seconds = [each.seconds for each in drawn]
+    spread = f"{1e3 * min(seconds) / pictures:.4g} to {1e3 * max(seconds) / pictures:.4g}"
+    note = f"mean of {len(seconds)} drawings, {spread} ms; by MLPerf Client's number of drawings, not its model"
+    return [Measurement("latency_mean_ms", 1e3 * sum(seconds) / len(seconds) / pictures, "ms", WHOLE, note=note)]
+
+
+def describe_sweep(drawn: Sequence[Timed], side: Side) -> list[Measurement]:
+    """The whole picture's percentiles of a side that draws another number at once."""
+    rows = describe_timed(drawn, side.pictures, of=f"{side.pictures} at once")
+    return [row for row in rows if row.component.endswith(f": {WHOLE}")]
+
+
+def describe_ratio(side: Side, ratio: float, interval: Interval | None, blocks: int) -> Measurement:
+    """How many times longer another side takes for the same."""
+    needed = "" if interval else f"; an interval takes {count_needed(0.5)}"
+    note = f"{side.label} takes so many times as long: median of {blocks} blocks drawn in turn{needed}"
+    return Measurement(SPEEDUP, ratio, "x", side.label, note=note, interval=_round(interval))
 
 
 def _describe_choice(drawn: Sequence[Timed], chosen: Sequence[Timed], is_busy: bool) -> str:

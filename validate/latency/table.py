@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Measurement, Report, Verdict
 from sprint_export.validate.latency.results import Bench, Conditions
-from sprint_export.validate.latency.rows import PERCENTS
+from sprint_export.validate.latency.rows import OTHER, PERCENTS
 from sprint_export.validate.report import format_number
 
 if TYPE_CHECKING:
@@ -21,18 +21,21 @@ def render_bench(bench: Bench) -> list[Table]:
     from rich.table import Table
 
     report = bench.report
-    latencies = [row for row in report.rows if row.metric in PERCENTILES]
-    others = [row for row in report.rows if row.metric not in PERCENTILES]
+    latencies = [row for row in report.rows if row.metric.removeprefix(OTHER) in PERCENTILES]
+    others = [row for row in report.rows if row.metric.removeprefix(OTHER) not in PERCENTILES]
     table = Table(title=f"{report.target} on {report.runtime}", title_justify="left", caption=report.machine)
     table.add_column("ms a picture", overflow="fold")
     for percent in PERCENTS:
         table.add_column(f"p{percent}", justify="right")
     table.add_column("p50, 95 %")
     table.add_column("what it is", overflow="fold")
+    said = ""
     for role in dict.fromkeys(row.component for row in latencies):
-        found = {row.metric: row for row in latencies if row.component == role}
+        found = {row.metric.removeprefix(OTHER): row for row in latencies if row.component == role}
         first = found[PERCENTILES[0]]
-        table.add_row(role, *(_cell(found[name]) for name in PERCENTILES), format_interval(first), first.note)
+        note = "" if first.note == said else first.note
+        said = first.note
+        table.add_row(role, *(_cell(found[name]) for name in PERCENTILES), format_interval(first), note)
     tables = [table]
     if others:
         rest = Table(title="beside", title_justify="left")
@@ -56,6 +59,16 @@ def _cell(row: Measurement) -> str:
     return f"{text} ({str(row.verdict).upper()}: {(row.limit or '').replace(row.metric, '')})"
 
 
+def name_gates(report: Report, verdict: Verdict) -> str:
+    """The rows of this verdict, with what was found and demanded."""
+    texts = []
+    for row in report.rows:
+        if row.verdict == verdict:
+            sure = f" ({format_interval(row)})" if row.interval else ""
+            texts.append(f"{row.metric} of {row.component} is {format_number(row.value)}{sure}, demanded {row.limit}")
+    return ", ".join(texts)
+
+
 def describe_conditions(conditions: Conditions) -> Iterator[str]:
     """A line for each thing that a reader of the figures has to know."""
     yield f"device: {conditions.device}; launches: {conditions.launches}"
@@ -66,5 +79,7 @@ def describe_conditions(conditions: Conditions) -> Iterator[str]:
         yield f"clocks: {start:.0f}, {middle:.0f}, {end:.0f} MHz at start, middle, end; least {least:.0f}"
     said = {True: "yes", False: "not noticed", None: "not known"}[conditions.throttled]
     yield f"throttled: {said}{f' ({conditions.throttling})' if conditions.throttling else ''}"
+    for other in conditions.others:
+        yield f"{other['label']}: {other['runtime']}; {other['batch']} at once; launches: {other['launches']}"
     for minute in conditions.minutes:
         yield f"minute {minute['minute'] + 1:.0f}: p50 {minute['p50_ms']:.4g} ms of {minute['runs']:.0f}"

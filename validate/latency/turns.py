@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sprint_export.progress import Progress, Step, quiet
-from sprint_export.validate.latency.quantiles import Interval, bound_quantile, find_quantile
+from sprint_export.validate.latency.quantiles import PARTS, Interval, bound_quantile, find_quantile
 from sprint_export.validate.latency.watch import Watch, read_waiting
 
 TIMING, WARMING = "timing", "warming up"
@@ -23,6 +23,7 @@ MOST_WAITING = 0.1  # of a picture's seconds, summed over threads: one that wait
 LEAST_QUIET = 12  # pictures that were not disturbed, for the others to be left out
 LEAST_PICTURES, LEAST_SECONDS, MOST_SECONDS = 10, 10.0, 60.0  # of a side, where no number is asked for
 MOST_PICTURES = 2000
+SPREAD = 30.0
 WARM_PICTURES, WARM_SECONDS, MOST_WARM = 2, 1.0, 50
 
 
@@ -30,6 +31,7 @@ class Side(Protocol):
     """What draws: a bundle, or PyTorch."""
 
     label: str
+    pictures: int  # at once
 
     @property
     def description(self) -> str:
@@ -66,11 +68,24 @@ class Length:
         runs: pictures of each side; None: as many as LEAST_SECONDS hold, and more while the machine is busy.
         warm_up: pictures before; None: two, and more until a second has passed.
         minutes: draw for so long, in place of a number.
+        least: pictures and seconds, where no number is asked for.
+        most_seconds: on a busy machine.
+        spread: seconds over which the drawings are spread, in five parts with pauses between: what drifts within them is in the
+            interval of the p50. None: SPREAD where no number is asked for, else 0.
     """
 
     runs: int | None = None
     warm_up: int | None = None
     minutes: float | None = None
+    least: tuple[int, float] = (LEAST_PICTURES, LEAST_SECONDS)
+    most_seconds: float = MOST_SECONDS
+    spread: float | None = None
+
+    @property
+    def pauses_until(self) -> float:
+        """Seconds from the first drawing over which all are spread."""
+        is_open = self.runs is None and self.minutes is None
+        return self.spread if self.spread is not None else SPREAD if is_open else 0.0
 
     def is_over(self, drawn: Sequence[Timed], seconds: float) -> bool:
         """Whether a side that drew these, in so many seconds in all, has enough."""
@@ -78,18 +93,18 @@ class Length:
             return seconds >= 60 * self.minutes
         if self.runs is not None:
             return len(drawn) >= self.runs
-        if len(drawn) < LEAST_PICTURES or seconds < LEAST_SECONDS:
+        if len(drawn) < self.least[0] or seconds < self.least[1]:
             return False
-        is_clear = sum(each.is_quiet for each in drawn) >= LEAST_QUIET
-        return is_clear or len(drawn) >= MOST_PICTURES or seconds >= MOST_SECONDS
+        is_clear = sum(each.is_quiet for each in drawn) >= min(LEAST_QUIET, len(drawn))
+        return is_clear or len(drawn) >= MOST_PICTURES or seconds >= self.most_seconds
 
     def count(self, drawn: int, seconds: float) -> int:
         """How many pictures of a side there will be in all, more than are drawn, guessed by the pace so far."""
         if self.minutes is None and self.runs is not None:
             return max(self.runs, drawn + 1)
         pace = seconds / drawn if drawn else 0.0
-        wanted = LEAST_SECONDS if self.minutes is None else 60 * self.minutes
-        least = LEAST_PICTURES if self.minutes is None else 1
+        wanted = self.least[1] if self.minutes is None else 60 * self.minutes
+        least = self.least[0] if self.minutes is None else 1
         return max(drawn + 1, least, round(wanted / pace) if pace else 0)
 
 
@@ -103,6 +118,7 @@ class Turns:
         watch: is asked to look between drawings.
         clock: seconds.
         waiting: seconds that this process's threads waited for a processor, or None.
+        sleep: for so many seconds.
         progress: is told (step, done, total).
     """
 
@@ -111,6 +127,7 @@ class Turns:
     watch: Watch
     clock: Callable[[], float] = time.perf_counter
     waiting: Callable[[], float | None] = read_waiting
+    sleep: Callable[[float], None] = time.sleep
     progress: Progress = quiet
     drawn: list[list[Timed]] = field(default_factory=list)
     warmed: int = 0
@@ -134,19 +151,39 @@ class Turns:
     def draw(self) -> list[list[Timed]]:
         """Draw until each side has enough; the drawings of each, in order."""
         self.drawn = [[] for _ in self.sides]
-        shuffle, began = random.Random(0).shuffle, self.clock()
+        shuffle, began, paused, part = random.Random(0).shuffle, self.clock(), 0.0, 0
         self.watch.tick()
         while True:
-            seconds = (self.clock() - began) / len(self.sides)
+            seconds = (self.clock() - began - paused) / len(self.sides)
             if all(self.length.is_over(each, seconds) for each in self.drawn):
                 break
             done = min(map(len, self.drawn))
-            self.progress(Step(TIMING), done, self.length.count(done, seconds))
+            count = self.length.count(done, seconds)
+            self.progress(Step(TIMING), done, count)
+            if (now := PARTS * done // count) > part:
+                paused, part = paused + self._pause(began + now * self.length.pauses_until / PARTS), now
             for place in self._order(shuffle):
                 self.drawn[place].append(self._time(self.sides[place], len(self.drawn[place])))
         done = min(map(len, self.drawn))
         self.progress(Step(TIMING), done, done)
         return self.drawn
+
+    def _pause(self, until: float) -> float:
+        """Wait until then, and have each side draw once that is not counted; the seconds that took."""
+        start = self.clock()
+        if until <= start:
+            return 0.0
+        self.sleep(until - start)
+        for side in self.sides:
+            side.draw(0)
+        return self.clock() - start
+
+    def draw_one(self, seed: int) -> None:
+        """Have the first side draw once, when somebody else says so."""
+        if not self.drawn:
+            self.drawn = [[]]
+        self.drawn[0].append(self._time(self.sides[0], seed))
+        self.progress(Step(TIMING), len(self.drawn[0]), len(self.drawn[0]) + 1)
 
     def _order(self, shuffle: Callable[[list[int]], None]) -> list[int]:
         places = list(range(len(self.sides)))

@@ -17,6 +17,7 @@ from sprint_export.libraries import is_installed
 from sprint_export.nouns.option import Option
 
 if TYPE_CHECKING:
+    from sprint_export.validate.ci.files import CiFiles
     from sprint_export.validate.merging.result import DeviceResult
 
 PYTORCH = "torch"
@@ -50,13 +51,14 @@ def is_against_reference(own: Mapping[str, Any], others: Mapping[str, Any]) -> b
     return chosen
 
 
-def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, **asked: Any) -> None:
+def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, files: CiFiles, **asked: Any) -> None:
     """Compare, print, and write the result; leaves with status 1 where a gate was not met.
 
     Args:
         bundle: its folder.
         own: values of OPTIONS by name.
         as_json: print JSON.
+        files: for a CI service.
         asked: gates, runtime, provider.
     """
     check_drawing("PIL")
@@ -73,6 +75,7 @@ def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, **asked
         result = validate_against_reference(bundle, progress, **asked, runs=own["runs"] or 0, label=own["label"] or "")
     if out is not None:
         write_text(out, format_result(result))
+    files.write([result.report])
     show_result(result, as_json)
 
 

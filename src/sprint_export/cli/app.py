@@ -56,6 +56,7 @@ def convert_command(context: typer.Context, **values: Any) -> None:
     if values["target"] is None:
         print_help(context)
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
+    files = o.read_ci_files(values)
     order = o.read_order(values)
     _check_upload(order, values["upload_repo"], values["private"])
     if values["dry_run"]:
@@ -79,9 +80,11 @@ def convert_command(context: typer.Context, **values: Any) -> None:
                 results.append(read_report(bundle.folder) if is_validated else bundle)
     except SprintExportError:
         if results:
+            files.write(results)
             with suppress(typer.Exit):  # its status is not the worst
                 show_results(results, values["as_json"], as_list)
         raise
+    files.write(results)
     show_results(results, values["as_json"], as_list)
     if values["upload_repo"] is not None:
         made = results[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from sprint_export.nouns.order import Order, list_options
 from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import read_user_text
 from sprint_export.registry import list_members
+
+if TYPE_CHECKING:
+    from sprint_export.validate.ci.files import CiFiles
 
 MOST_RUNS = 100_000
 
@@ -31,12 +34,18 @@ Runtime = Annotated[
 
 PROVIDER = Option("provider", "What the runtime's library runs graphs on; see: list providers. Default: the CPU.")
 
+CI_OPTIONS = (
+    Option("junit", "Write the gates as JUnit XML, for a CI service's list of tests.", Path, None, OUTPUT, metavar="FILE"),
+    Option("markdown", "Write a summary, e.g. to $GITHUB_STEP_SUMMARY.", Path, None, OUTPUT, metavar="FILE"),
+)
+
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
 COMMAND_OPTIONS = (
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
     Option("upload_repo", "Upload the bundle to the hub once its gates are met.", metavar="OWNER/NAME"),
     Option("private", "With --upload-repo: a repository that is made is private.", bool, False),
     Option("as_json", "Print JSON on stdout.", bool, False, OUTPUT, ("--json",)),
+    *CI_OPTIONS,
     Option("version", "Print the version.", bool, False, OUTPUT),
 )
 
@@ -53,6 +62,19 @@ REQUEST_OPTIONS = (  # of run: the fields of session.Request that are typed
     Option("image", "A picture to start from; for bundles made with --image-to-image, or with a ControlNet.", Path),
     Option("strength", "How far from it: the share of the steps that is run, above 0 to 1; default 0.6.", float),
 )
+
+
+def read_ci_files(values: dict[str, Any]) -> CiFiles:
+    """The files that --junit and --markdown name, taken out of the values.
+
+    Raises:
+        InputError: one cannot be written.
+    """
+    from sprint_export.validate.ci.files import CiFiles
+
+    files = CiFiles(values.pop("junit"), values.pop("markdown"))
+    files.check()
+    return files
 
 
 def pick_options(*names: str) -> tuple[Option, ...]:

@@ -155,7 +155,12 @@ def _show_memory(order: Order, as_json: bool) -> None:
             show(line)
 
 
-@takes_options(o.PROVIDER, *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"), *against_reference.OPTIONS)
+@takes_options(
+    o.PROVIDER,
+    *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"),
+    *against_reference.OPTIONS,
+    *o.CI_OPTIONS,
+)
 def validate(
     bundle: o.Folder,
     student: Annotated[
@@ -173,12 +178,13 @@ def validate(
 
     With --reference, and where PyTorch is not installed: beside the pictures that its reference/ holds, writing nothing into it.
     """
+    files = o.read_ci_files(asked)
     own = {option.name: asked.pop(option.name) for option in against_reference.OPTIONS}
     defaults = {"provider": asked["provider"]} | {option.name: option.default for option in o.ORDER_OPTIONS}
     others = {name: value for name, value in asked.items() if value != defaults.get(name)}
     if against_reference.is_against_reference(own, others | {"student": student, "prompts": prompts, "variant": variant}):
         asks = {"gates": gates or [], "runtime": runtime, "provider": asked["provider"]}
-        against_reference.validate_device(bundle, own, as_json, **asks)
+        against_reference.validate_device(bundle, own, as_json, files, **asks)
         return
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
@@ -205,6 +211,7 @@ def validate(
         loaded = None if student is None else load_student(student, variant, parts)
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
+    files.write([report])
     show_results([report], as_json)
 
 

@@ -42,6 +42,7 @@ class FakeOrt:
     __version__ = "1.32.0"
     OrtHardwareDeviceType = SimpleNamespace(GPU=GPU, CPU="CPU")
     SessionOptions, RunOptions = FakeOptions, SimpleNamespace
+    OrtValue: Any = None  # FakeValue, below
 
     def __init__(
         self,
@@ -82,6 +83,48 @@ class FakeOrt:
         return self.opened[-1]
 
 
+class FakeValue:
+    """onnxruntime.OrtValue: an array at an address that stays."""
+
+    def __init__(self, array: Any, device: str) -> None:
+        self.array, self.device, self.updates = np.array(array), device, 0
+
+    @classmethod
+    def ortvalue_from_numpy(cls, array: Any, device: str, place: int) -> FakeValue:
+        """A copy."""
+        return cls(array, device)
+
+    @classmethod
+    def ortvalue_from_shape_and_type(cls, shape: Sequence[int], kind: str, device: str, place: int) -> FakeValue:
+        """Zeros."""
+        return cls(np.zeros(shape, kind), device)
+
+    def update_inplace(self, array: Any) -> None:
+        """Copy into it."""
+        self.array[...] = array
+        self.updates += 1
+
+
+class FakeBinding:
+    """onnxruntime.IOBinding."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, FakeValue] = {}
+        self.outputs: dict[str, FakeValue] = {}
+
+    def bind_ortvalue_input(self, name: str, value: FakeValue) -> None:
+        """By name."""
+        self.inputs[name] = value
+
+    def bind_ortvalue_output(self, name: str, value: FakeValue) -> None:
+        """By name."""
+        self.outputs[name] = value
+
+    def copy_outputs_to_cpu(self) -> list[Any]:
+        """In their order."""
+        return [value.array.copy() for value in self.outputs.values()]
+
+
 class FakeSession:
     """onnxruntime.InferenceSession of y = 2 x, float32 [2, 3]."""
 
@@ -108,6 +151,15 @@ class FakeSession:
         """2 x."""
         return [np.asarray(feeds["x"]) * 2]
 
+    def io_binding(self) -> FakeBinding:
+        """One, which is kept."""
+        self.binding = FakeBinding()
+        return self.binding
+
+    def run_with_iobinding(self, binding: FakeBinding) -> None:
+        """2 x."""
+        binding.outputs["y"].array[...] = 2 * binding.inputs["x"].array
+
     def end_profiling(self) -> str:
         """The file, as ONNX Runtime writes it: sessions' events, and each node's with two more beside its kernel's."""
         events: list[dict[str, Any]] = [{"cat": "Session", "name": "model_run", "args": {}}]
@@ -119,3 +171,6 @@ class FakeSession:
         path = Path(f"{self.options.profile_file_prefix}_1.json")
         path.write_text(json.dumps(events), "utf-8")
         return str(path)
+
+
+FakeOrt.OrtValue = FakeValue

@@ -19,6 +19,10 @@ class FakeClock:
         """Seconds."""
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        """Let them pass."""
+        self.now += seconds
+
     def read_waited(self) -> float:
         """Seconds."""
         return self.waited
@@ -38,6 +42,7 @@ class FakeSide:
     waits: Callable[[int], float] = lambda place: 0.0
     order: list[str] = field(default_factory=list)
     replays: bool | None = None
+    pictures: int = 1
     count: int = 0
 
     @property

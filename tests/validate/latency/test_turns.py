@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -13,7 +14,7 @@ from tests.validate.latency.fake_machine import FakeClock, FakeSide
 
 
 def take_turns(clock: FakeClock, length: Length, *sides: FakeSide) -> Turns:
-    turns = Turns(sides, length, clock.watch(), clock.read, clock.read_waited)
+    turns = Turns(sides, length, clock.watch(), clock.read, clock.read_waited, clock.sleep)
     turns.warm_up()
     turns.draw()
     return turns
@@ -37,14 +38,14 @@ def test_it_warms_up_twice_or_for_a_second(took: float, warmed: int) -> None:
 @pytest.mark.parametrize(("took", "count"), [(30.0, 10), (0.5, 20), (0.01, 1000)])
 def test_without_a_number_ten_seconds_are_drawn_and_at_least_ten(took: float, count: int) -> None:
     clock = FakeClock()
-    turns = take_turns(clock, Length(), FakeSide("a", clock, lambda *_: took))
+    turns = take_turns(clock, Length(spread=0.0), FakeSide("a", clock, lambda *_: took))
     assert len(turns.drawn[0]) == pytest.approx(count, abs=1)
 
 
 def test_on_a_busy_machine_it_goes_on_until_enough_drawings_were_not_disturbed() -> None:
     clock = FakeClock()
     side = FakeSide("a", clock, lambda place, _: 0.1 if place % 10 == 0 else 1.0, lambda place: 0.0 if place % 10 == 0 else 0.9)
-    drawn = take_turns(clock, Length(warm_up=0), side).drawn[0]
+    drawn = take_turns(clock, Length(warm_up=0, spread=0.0), side).drawn[0]
     assert sum(each.is_quiet for each in drawn) < 12, "sixty seconds are over before"
     assert 60 <= clock.now - 100.0 < 62
     rows = {(row.component, row.metric): row for row in describe_timed(drawn)}
@@ -115,9 +116,26 @@ def test_minutes_are_told_apart_and_their_drift_is_a_row() -> None:
     assert row.note == "p50 of minute 2 against the first: 1000 -> 1500 ms"
 
 
+def test_drawings_are_spread_in_five_parts_and_the_one_after_a_pause_does_not_count() -> None:
+    clock = FakeClock()
+    side = FakeSide("a", clock, lambda *_: 0.1)
+    drawn = take_turns(clock, Length(runs=50, warm_up=0, spread=60.0), side).drawn[0]
+    assert (len(drawn), side.count) == (50, 54)
+    starts = [round(drawn[i].began - 100.0, 1) for i in range(0, 50, 10)]
+    assert starts == [0.0, 12.1, 24.1, 36.1, 48.1]
+    assert all(later.began - each.began < 0.11 for each, later in itertools.pairwise(drawn[10:20]))
+
+
+def test_without_a_number_ten_seconds_of_drawings_are_spread_over_thirty() -> None:
+    clock = FakeClock()
+    drawn = take_turns(clock, Length(warm_up=0), FakeSide("a", clock, lambda *_: 0.1)).drawn[0]
+    assert len(drawn) == pytest.approx(100, abs=2)
+    assert drawn[-1].began - drawn[0].began == pytest.approx(26.0, abs=0.5)
+
+
 def test_progress_counts_on_and_ends_whole() -> None:
     clock, seen = FakeClock(), []
-    turns = Turns([FakeSide("a", clock, lambda *_: 0.5)], Length(), clock.watch(), clock.read, clock.read_waited)
+    turns = Turns([FakeSide("a", clock, lambda *_: 0.5)], Length(spread=0.0), clock.watch(), clock.read, clock.read_waited)
     turns.progress = lambda *step: seen.append(step)
     turns.draw()
     assert all(done < total for _, done, total in seen[:-1])

@@ -1,0 +1,108 @@
+"""What a bundle is timed against, as the user names it: `pytorch`, `pytorch-compile:bf16`, or the folder of another bundle."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.export.bundle import read_bundle
+from sprint_export.nouns.bundle import Bundle
+from sprint_export.students.source import RANDOM, is_embedded
+from sprint_export.validate.latency.bundle_side import BundleSide
+from sprint_export.validate.latency.turns import Side
+
+if TYPE_CHECKING:
+    from sprint_export.compute import Compute
+    from sprint_export.nouns.student import Student
+
+EAGER, COMPILED = "pytorch", "pytorch-compile"
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
+FORM = f"{EAGER}, {COMPILED}, either with :{', :'.join(DTYPES)}, or the folder of a bundle"
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """PyTorch in one type, or another bundle.
+
+    Args:
+        text: as the user names it.
+        is_compiled: through torch.compile.
+        dtype: one of DTYPES.
+        folder: of a bundle, in place of PyTorch.
+    """
+
+    text: str
+    is_compiled: bool = False
+    dtype: str = "fp32"
+    folder: Path | None = None
+
+
+def is_pytorch(text: str) -> bool:
+    """Whether `--against` names PyTorch."""
+    return text.partition(":")[0] in (EAGER, COMPILED)
+
+
+def read_opponent(text: str) -> Opponent:
+    """What `--against` names.
+
+    Raises:
+        InputError: it is none of FORM.
+    """
+    name, _, dtype = text.partition(":")
+    if is_pytorch(text):
+        if ":" in text and dtype not in DTYPES:
+            raise unknown_choice(f"type in --against {text}:", dtype, DTYPES)
+        return Opponent(text, name == COMPILED, dtype or "fp32")
+    folder = Path(text)
+    if not folder.is_dir():
+        raise InputError(f"--against {text}: expected {FORM}")
+    read_bundle(folder, verify=False)
+    return Opponent(text, folder=folder)
+
+
+def open_opponent(
+    opponent: Opponent,
+    bundle: Bundle,
+    student: Student | None,
+    compute: Compute,
+    where: tuple[str | None, str | None],
+    count: int,
+) -> Side:
+    """A side that draws `count` pictures at once.
+
+    Args:
+        opponent: what.
+        bundle: that is timed against it.
+        student: that it was made from; default: its source, where that is embedded or random.
+        compute: where PyTorch computes.
+        where: runtime and provider of another bundle; left open where its target has no such.
+        count: pictures at once.
+    """
+    if opponent.folder is not None:
+        other = read_bundle(opponent.folder, verify=False)
+        runtime, provider = where if other.target == bundle.target else (None, where[1])
+        side = BundleSide.open(other, runtime, provider, count)
+        side.label = opponent.text
+        return side
+    from sprint_export.validate.latency.torch_side import open_torch
+
+    return open_torch(bundle, student or load_source(bundle), opponent, compute, count)
+
+
+def load_source(bundle: Bundle) -> Student:
+    """The student that a bundle names, where that is one of this package's own: a bundle may come from anywhere.
+
+    Raises:
+        InputError: it names a folder or a hub id, which is opened only where the user gives it.
+    """
+    if is_embedded(bundle.source) or bundle.source.startswith(RANDOM):
+        from sprint_export.students import load_student
+
+        return load_student(bundle.source)
+    raise InputError(
+        f"--against: this bundle says it was made from {bundle.source!r}; a folder or download that a bundle names is not opened "
+        f"by itself. If you trust it, give it: --student {shlex.quote(bundle.source)}"
+    )
