@@ -29,7 +29,7 @@ from sprint_export.validate.comparing.comparison import FORMAT, Comparison, Entr
 from sprint_export.validate.comparing.drawing import Side, draw_all
 from sprint_export.validate.comparing.entry import EntryKind, Label, Setting, find_kind
 from sprint_export.validate.comparing.figures import PSNR, Measured, compare_pair, measure_entry
-from sprint_export.validate.comparing.ranking import check_asked, find_front, judge_entry, order_entries
+from sprint_export.validate.comparing.ranking import check_asked, check_names, find_front, judge_entry, order_entries
 from sprint_export.validate.gates import read_gates
 from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison as ImageComparison
@@ -103,6 +103,7 @@ def compare_entries(
     question = Question(**asked)
     gates = read_gates(question.gates)
     asked_rows = [question.rank_by, *(gate.metric for gate in gates)]
+    check_names(asked_rows)
     metrics = choose_metrics(MetricChoice(question.metrics, question.metric_weights), asked_rows)
     kinds = {name: find_kind(folder) for name, folder in folders.items()}
     if not kinds:

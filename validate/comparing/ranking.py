@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from sprint_export.errors import InputError
+from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.validate.comparing.figures import LATENCY, NO_BLANKS, PSNR, SIZE
 from sprint_export.validate.gates import apply_gates
 from sprint_export.validate.image_metrics.metric import list_image_metrics
+from sprint_export.validate.metrics import find_metric, list_metrics
 
 LESS_IS_BETTER = (LATENCY, SIZE, NO_BLANKS.metric)
 LESS_WORDS = ("flips", "drop")  # in names of what judges count against an entry
@@ -63,6 +64,18 @@ def find_front(rows: Mapping[str, Rows], quality: str = PSNR) -> set[str]:
         return any(other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in figures.values())
 
     return {name for name, own in figures.items() if not is_beaten(own)}
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse metrics that no report has, before anything is drawn.
+
+    Raises:
+        InputError: there is one; the message lists those that there are.
+    """
+    own = {NO_BLANKS.metric, *(row for metric in list_image_metrics() for row in metric.rows)}
+    for name in names:
+        if name not in own and find_metric(name) is None:
+            raise unknown_choice("metric", name, {*own, *(metric.name for metric in list_metrics())})
 
 
 def check_asked(rows: Iterable[Rows], asked: Sequence[Gate]) -> None:

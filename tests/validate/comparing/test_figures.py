@@ -13,7 +13,7 @@ from sprint_export.validate.comparing.comparison import PictureFault
 from sprint_export.validate.comparing.drawing import Side
 from sprint_export.validate.comparing.entry import Label
 from sprint_export.validate.comparing.figures import compare_pair, compare_seconds, measure_entry, median_interval
-from sprint_export.validate.comparing.ranking import check_asked, find_front, judge_entry, order_entries
+from sprint_export.validate.comparing.ranking import check_asked, check_names, find_front, judge_entry, order_entries
 from tests.validate.comparing.doubles import PROMPTS, make_pictures
 
 REFERENCE = make_pictures()
@@ -118,3 +118,9 @@ def test_faults_are_counted_and_named() -> None:
     row = next(row for row in measure(side).rows if row.metric == "blank_pictures")
     assert row.value == 1
     assert "1: constant" in row.note
+
+
+def test_a_metric_that_no_report_has_is_refused_before_anything_is_drawn() -> None:
+    check_names(["psnr_db", "ssim", "latency_p50_ms", "disk_mb", "blank_pictures", "flips", "lpips"])
+    with pytest.raises(InputError, match=r"unknown metric 'psnr'.*psnr_db"):
+        check_names(["psnr_db", "psnr"])
