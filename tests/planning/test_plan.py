@@ -24,7 +24,7 @@ from sprint_export.planning.asking import Wanted, find_devices, fit_measured, lo
 from sprint_export.planning.measured import Measured, read_measured
 from sprint_export.planning.networks import BundleSubject, NetworkWork, StudentSubject
 from sprint_export.planning.plan import Answer, Question, list_deployments, plan_deployment, plan_device
-from sprint_export.planning.prices import REACHED
+from sprint_export.planning.prices import REACHED, Prices
 from sprint_export.planning.tables import describe_answer, tabulate_answer
 from sprint_export.progress import quiet
 from sprint_export.registry import load_target
@@ -130,6 +130,18 @@ def test_what_was_measured_stands_beside_the_price_with_the_ratio(subject: Stude
     assert data["networks"][1]["priced"]["at_peaks"]["ms"] > 0
 
 
+def test_what_was_given_and_is_of_something_else_is_said(subject: StudentSubject, tmp_path: Path) -> None:
+    measured = read_measured(measured_file(tmp_path / "b.json", "trt-fp8", "NVIDIA H200", {"transformer": 1.0}))
+    prices = Prices("rtx-4070", "gpu", {"16-bit": 50.0, "int8": 200.0}, 400.0, 2.0, "made")
+    card = find_device("rtx-4090")
+    notes = plan_deployment(subject, list_deployments(card, ["trt-fp8"])[0], Question((card,), (), (measured,), prices)).notes
+    assert "the price list was fitted to rtx-4070, another device" in notes
+    assert any("b.json: not beside the prices, for it is of trt-fp8 on NVIDIA H200" in note for note in notes)
+    cpu = find_device("cpu")
+    notes = plan_deployment(subject, list_deployments(cpu, ["onnx-int8"])[0], Question((cpu,), (), (), prices)).notes
+    assert "the price list is of rtx-4070's gpu and not used: onnx-int8 runs on the cpu here" in notes
+
+
 @pytest.mark.parametrize(
     ("said", "device", "fits"),
     [
@@ -228,6 +240,7 @@ def test_a_bundle_s_measurements_fit_a_price_list(tmp_path_factory: pytest.TempP
         (("sprint-tiny", "--device", "rtx-3090", "--target", "trt-fp8"), "FP8 needs compute capability 8.9"),
         (("sprint-tiny", "--device", "rtx-3090", "--target", "trt-fp7"), "unknown target 'trt-fp7'"),
         (("sprint-tiny", "--device", "cpu", "--save", "x"), "expected --fit FILE beside it"),
+        (("--fit", "none.json", "--save", "."), "is a folder; expected the name of a file"),
         (("--fit", "none.json", "--target", "onnx-int8"), "expected no --target beside it"),
         (("--fit", "none.json"), "none.json"),
         (("no-such-student", "--device", "cpu"), "no-such-student"),

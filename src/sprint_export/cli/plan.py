@@ -14,6 +14,7 @@ from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.errors import InputError
 from sprint_export.nouns.option import Option
+from sprint_export.paths import is_folder
 
 OPTIONS = (
     Option("device", "For which, several with commas; see: list devices. Default: a bundle's own."),
@@ -51,6 +52,8 @@ def plan(
 def _check_together(source: str | None, asked: dict[str, Any]) -> None:
     if asked["save"] is not None and not asked["fit"]:
         raise InputError("--save is where a fitted price list goes; expected --fit FILE beside it")
+    if asked["save"] is not None and is_folder(asked["save"]):
+        raise InputError(f"--save {asked['save']} is a folder; expected the name of a file, e.g. {asked['save'] / 'prices.json'}")
     if source is None and not asked["fit"]:
         raise InputError("STUDENT|BUNDLE is missing; e.g. sprint-export plan random:sana-sprint-0.6b --device rtx-4070-laptop")
     if asked["fit"] and (clashing := [name for name in ("measured", "prices", "target", "decoder", "build") if asked[name]]):

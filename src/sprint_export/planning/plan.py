@@ -7,7 +7,7 @@ is what was asked for or, unasked, the fastest that fits with weights of 8 bits 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sprint_export.errors import InputError, RefusedError
@@ -185,7 +185,7 @@ def plan_deployment(subject: Subject, deployment: Deployment, question: Question
         "nothing: no rate of its unit is known" if reached is None else reached.basis,
         None if measured is None else measured.medians.get(WHOLE),
         held,
-        tuple(_list_notes(device, unit, networks)),
+        (*_list_unused(question, deployment, unit, measured), *_list_notes(device, unit, networks)),
     )
 
 
@@ -195,6 +195,18 @@ def _price_network(work: NetworkWork, peaks: Prices | None, reached: Prices | No
         None if prices is None or kernels is None else price_work(kernels, prices, work.pictures) for prices in (peaks, reached)
     )
     return NetworkPlan(work, at_peaks, as_reached, measured)
+
+
+def _list_unused(question: Question, deployment: Deployment, unit: str | None, measured: Measured | None) -> Iterator[str]:
+    """What was given and is not of this pair, or of another device."""
+    prices, device = question.prices, deployment.device
+    if prices is not None and prices.unit != unit:
+        yield f"the price list is of {prices.device}'s {prices.unit} and not used: {deployment.name} runs on the {unit} here"
+    elif prices is not None and prices.device != device.name:
+        yield f"the price list was fitted to {prices.device}, another device"
+    for each in question.measured if measured is None else ():
+        of = each.device or "a device that it does not name"
+        yield f"{each.path}: not beside the prices, for it is of {each.target} on {of}"
 
 
 def _list_notes(device: Device, unit: str | None, networks: Sequence[NetworkPlan]) -> list[str]:
@@ -240,7 +252,8 @@ def _count_bits(plan: DevicePlan) -> float:
 def list_dominating(plan: DevicePlan, prices: Prices | None) -> tuple[Dominating, ...]:
     """The names of kernels, numbers aside, that make most of the price of a picture."""
     peaks = None if plan.unit is None else list_peaks(plan.device, plan.unit)
-    rates = prices or (None if peaks is None else expect_reached(peaks))
+    own = prices if prices is not None and prices.unit == plan.unit else None
+    rates = own or (None if peaks is None else expect_reached(peaks))
     if rates is None:
         return ()
     groups: dict[str, list[float]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_text
 from sprint_export.json_forms import to_json
@@ -20,8 +21,13 @@ LARGEST = 1e9  # of any rate; what is beyond is no rate of a device
 
 
 def save_prices(path: Path, prices: Prices, notes: Mapping[str, Any]) -> None:
-    """Write a price list, with how it was found."""
-    write_text(path, json.dumps({"format": FORMAT, **to_json(prices), **notes}, indent=1, allow_nan=False) + "\n")
+    """Write a price list, with how it was found.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    with clear_disk_errors(path, "choose another --save"):
+        write_text(path, json.dumps({"format": FORMAT, **to_json(prices), **notes}, indent=1, allow_nan=False) + "\n")
 
 
 def read_prices(path: Path) -> Prices:
