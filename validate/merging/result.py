@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,21 @@ def _build(value: Any) -> DeviceResult:
         raise ValueError(f"its kind is {kind!r}")
     names = OWN if kind == KIND else OF_BENCH
     own = {name: value.pop(name) for name in names}
+    own["bench"] = _fit_conditions(own["bench"])
     report = build_report(value)
     if kind is None:
         label = from_json(Conditions, own["bench"]).device[:LONGEST_LABEL]
         own |= {"label": label, "provider": "", "driver": "", "versions": {}, "checks": []}
     return _check(replace(from_json(DeviceResult, own | {"report": NO_REPORT}), report=report))
+
+
+def _fit_conditions(value: Any) -> Any:
+    """Conditions as any version of this package says them: what is missing has its default, what is not known is left out."""
+    if not isinstance(value, dict):
+        return value
+    known = fields(Conditions)
+    defaults = {field.name: to_json(field.default) for field in known if field.default is not MISSING}
+    return defaults | {name: item for name, item in value.items() if name in {field.name for field in known}}
 
 
 def _check(result: DeviceResult) -> DeviceResult:

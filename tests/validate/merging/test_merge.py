@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from sprint_export.validate.merging.page import render_page
 from sprint_export.validate.merging.result import DeviceResult, format_result
 from sprint_export.validate.merging.table import Table, list_facts, list_tables, name_failures
 from tests.bundles import check_refused, list_files, run_command
+from tests.demo.browser_tools import find_node_modules
 from tests.validate.merging.made_results import make_result
 
+WALK = Path(__file__).with_name("walk_devices.mjs")
 HOSTILE = "<script>alert(1)</script> \x1b[31m [bold]"
 
 
@@ -125,6 +128,18 @@ def test_the_page_holds_what_devices_say_as_text(two: Merged) -> None:
     assert not re.search(r'(src|href)="(?!data:|#)', page), "nothing is asked of a network"
     assert "Not every device meets its gates" in page and "nobody looked" in page and "GPU, 580.11" in page
     assert page.count('alt="The reference') == 1
+
+
+def test_the_page_in_chromium_is_silent_and_no_wider_than_a_phone(two: Merged, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render_page(two), "utf-8")
+    command = ["node", WALK, find_node_modules(), page]
+    seen = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
+    assert seen["console"] == [], "no script of a label ran, no error"
+    assert set(seen["requests"]) == {"file", "data"} and seen["requests"].count("file") == 2
+    assert all(whole == window for whole, window in seen["widths"]), seen["widths"]
+    assert seen["labels"] == [["good", "<script>alert(1)</script> \\x1b[31m [bold]"]] * 2
+    assert seen["pictures"] == [[32], [32]], "the reference's own picture"
 
 
 def test_figures_without_gates_are_not_called_met(bundle: Path, tmp_path: Path) -> None:

@@ -36,6 +36,17 @@ def test_a_bench_is_read_too(tmp_path: Path) -> None:
     assert (found.label, found.report, found.bench, found.checks) == ("RTX 4090", report, conditions, ())
 
 
+def test_a_bench_of_another_version_is_read(tmp_path: Path) -> None:
+    conditions = Conditions("own", 10, 2, 1, None, 2, 2, False, "not applicable", "RTX 4090")
+    value = describe_bench(Bench(Report("b", "onnx-int8", "a runtime", "a machine", 10, ()), conditions, IDENTITY))
+    del value["bench"]["throttled"]
+    value["bench"]["temperature"] = [60.0]
+    assert read_result(write(tmp_path, value)).bench == conditions
+    del value["bench"]["runs"]
+    with pytest.raises(InputError, match="runs"):
+        read_result(write(tmp_path, value))
+
+
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no identity": (lambda v: v.pop("identity"), "does not say which bundle"),
     "an identity that is none": (lambda v: v.update(identity="../../etc"), "identity is no sha256"),
