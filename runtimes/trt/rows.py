@@ -12,7 +12,8 @@ from sprint_export.nouns.work import Work
 from sprint_export.runtimes.trt.kernels import list_real, price_kernels, read_kernels
 
 METRICS = tuple(
-    Metric(name) for name in ("engine_mb", "kernels", "priced_ms", "moved_mb", "gflop", "fused_attention", "kernels_*")
+    Metric(name, adds_up=True)
+    for name in ("engine_mb", "kernels", "priced_ms", "moved_mb", "gflop", "fused_attention", "kernels_*")
 )
 
 

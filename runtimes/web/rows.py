@@ -10,7 +10,7 @@ from sprint_export.libraries import require
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement, Metric
 
-METRICS = (Metric("download_mb"), Metric("network_mb"), Metric("largest_tensor_mb"))
+METRICS = (Metric("download_mb"), Metric("network_mb", adds_up=True), Metric("largest_tensor_mb"))
 SHIPPED = ("graph", "weights", "tokenizer")
 BITS = {"UINT4": 4, "INT4": 4}  # of types that numpy has not
 

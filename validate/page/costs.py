@@ -11,7 +11,7 @@ from sprint_export.nouns.target import Target
 from sprint_export.validate.page.templates import render
 
 COST_UNITS = ("MB", "ms")
-SUMMED = ("disk_mb", "planned_mb", "latency_p50_ms")  # shown as parts of a whole, beside what the target has in these units
+SUMMED = ("disk_mb", "planned_mb", "latency_p50_ms")  # shown as parts of a whole, beside what of the target's own adds up
 TONES = 6
 
 
@@ -30,7 +30,7 @@ def render_costs(rows: Sequence[Measurement], target: Target) -> Markup:
     targets = [row for row in by_network if _is_own(row, own)]
     others = [row for row in by_network if row not in costs and row not in targets]
     wholes = [name for name in dict.fromkeys(row.metric for row in by_network if row.unit in COST_UNITS) if name in SUMMED]
-    wholes += list(dict.fromkeys(row.metric for row in targets if row.unit in COST_UNITS))
+    wholes += list(dict.fromkeys(row.metric for row in targets if row.unit in COST_UNITS and _adds_up(row, own)))
     tables = (("Size and time", costs), (f"What only {target.name} measures", targets), ("More of each network", others))
     return render(
         "costs.html",
@@ -42,6 +42,10 @@ def render_costs(rows: Sequence[Measurement], target: Target) -> Markup:
 
 def _is_own(row: Measurement, own: Sequence[Metric]) -> bool:
     return any(metric.fits(row.metric) for metric in own)
+
+
+def _adds_up(row: Measurement, own: Sequence[Metric]) -> bool:
+    return any(metric.fits(row.metric) and metric.adds_up for metric in own)
 
 
 def _sum_up(rows: Sequence[Measurement], tones: dict[str, int]) -> dict[str, object]:

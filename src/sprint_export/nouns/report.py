@@ -51,10 +51,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class Metric:
-    """The name of a row; one that ends in * stands for all that begin so. `needs` says in words what the row takes."""
+    """The name of a row; one that ends in * stands for all that begin so. `needs` says in words what the row takes.
+
+    `adds_up`: the sum over networks says what it says of all of them, e.g. of bytes, and not of a largest value.
+    """
 
     name: str
     needs: str = ""
+    adds_up: bool = False
 
     def fits(self, name: str) -> bool:
         """Whether a row of this name is one of this metric's."""

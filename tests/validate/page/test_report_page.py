@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.nouns.report import BlockError, Measurement, Report, Verdict
+from sprint_export.nouns.report import BlockError, Measurement, Metric, Report, Verdict
+from sprint_export.registry import load_target
 from sprint_export.validate.page import report_page
+from sprint_export.validate.page.costs import render_costs
 from sprint_export.validate.page.error_profile import name_origin, render_profiles
 from sprint_export.validate.page.histogram import render_distributions
 from sprint_export.validate.page.precision_map import group_layers, render_map
@@ -296,3 +298,16 @@ def test_every_gate_that_nobody_asked_for_has_its_own_reason(tmp_path: Path) -> 
     read = read_text(describe_page(bundle, make_report(rows=rows), *make_pictures()))
     assert "asked for" not in read
     assert all(f"Why: {gate.reason}" in read for gate in GATES)
+
+
+def test_what_adds_up_over_networks_is_shown_as_a_whole() -> None:
+    rows = [
+        Measurement(name, value, "MB", role)
+        for name in ("disk_mb", "own_mb", "largest_mb")
+        for role, value in (("a", 1.0), ("b", 2.0))
+    ]
+    target = replace(load_target("trt"), name="mine", metrics=(Metric("own_mb", adds_up=True), Metric("largest_mb")))
+    read = read_text(str(render_costs(rows, target)))
+    assert re.findall(r"(\S+) MB (\w+) a 1 MB b 2 MB", read) == [("3", "disk_mb"), ("3", "own_mb")]
+    assert "What only mine measures" in read
+    assert "largest_mb MB 1 2" in read, "it is in the table"
