@@ -23,11 +23,14 @@ def test_names_are_declared_once() -> None:
         assert len(set(names)) == len(names)
 
 
+WRITERS = ("Measurement", "Finding", "Rule", "Sampled", "sample_mean")
+
+
 def written_names(path: Path) -> list[str]:
-    """First arguments of Measurement(...), Finding(...) and Rule(...) in a file; what is computed in one stands as *."""
+    """First arguments of what becomes a row in a file; what is computed in one stands as *."""
     found = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Measurement", "Finding", "Rule") and node.args:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in WRITERS and node.args:
             name = node.args[0]
             if isinstance(name, ast.Constant):
                 found.append(str(name.value))
@@ -37,7 +40,9 @@ def written_names(path: Path) -> list[str]:
 
 
 def test_every_row_that_code_writes_is_declared() -> None:
+    rooms = {"latency", "comparing", "against_reference"}  # of other verbs, whose rows no validation has
     files = [path for folder in ("validate", "runtimes") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for path in files if not rooms & {*path.parts, path.stem}]
     names = {name for path in files for name in written_names(path)}
     assert {"psnr_db", "departures", "kernels_*", "infinities"} <= names, "the walk is broken"
     declared = [metric.name for metric in list_metrics()]
