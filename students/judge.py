@@ -33,10 +33,18 @@ class Judge(Protocol):
         """Whether these prompts, and pictures of this side in pixels (None: not known yet), are of its world."""
 
     @abstractmethod
-    def compare(
-        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], is_steered: bool = False
+    def list_right(self, prompts: Sequence[str], pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Which pictures, uint8 [B, H, W, 3] of its world, show everything that their prompts say, bool [B]."""
+
+    @abstractmethod
+    def list_changed(self, exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Which exported pictures show something else than the reference's, right or wrong, bool [B]."""
+
+    def compare_controls(
+        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
     ) -> list[Measurement]:
-        """Rows about pictures uint8 [B, H, W, 3] of its world, which `draw_controls` steered or nothing did."""
+        """Rows about pictures that `draw_controls` steered."""
+        return []
 
     def draw_controls(self, prompts: Sequence[str]) -> npt.NDArray[np.uint8] | None:
         """What steers a ControlNet to a picture of each prompt, uint8 [B, H, W, 3]; None where nothing in its world does."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy.typing as npt
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError
@@ -31,9 +33,10 @@ from sprint_export.validate.side_by_side import (
     draw_rounded,
     pair_components,
 )
+from sprint_export.validate.statistics.decisions import CONFIDENCE
+from sprint_export.validate.statistics.looks import Looks
 
-if TYPE_CHECKING:
-    from sprint_export.session import Array
+Array = npt.NDArray[Any]
 
 
 @dataclass
@@ -43,10 +46,11 @@ class Sides:
     Args:
         reference: PyTorch's float32.
         exported: by the bundle.
-        rounded: pictures of torch with the same rounding, of the first prompts.
+        rounded: pictures of torch with the same rounding, of the first prompts: the first chunk's.
         is_fed: its networks were fed what the exported ones were, not what the one before gave.
         rows: of a report.
         feeds: what each network that ran was given at the first prompt, by role; the same on both sides of `rows`.
+        confidence: of intervals; where a validation looked more than once, more than is said of them together.
     """
 
     reference: Reference
@@ -55,6 +59,11 @@ class Sides:
     is_fed: bool
     rows: list[Measurement]
     feeds: Mapping[str, Mapping[str, Array]]
+    confidence: float = CONFIDENCE
+
+
+# Pictures exported and of the reference, [B, H, W, 3], and the confidence of their intervals: is it enough?
+IsDecided = Callable[[Array, Array, float], bool]
 
 
 @dataclass
@@ -80,8 +89,8 @@ class Drawing:
     compute: Compute = CPU
     _told: dict[Step, int] = field(default_factory=dict)
 
-    def draw_sides(self, prompts: Sequence[str], pace: Pace) -> Sides:
-        """As many of the prompts as the pace allows, the first ones."""
+    def draw_sides(self, prompts: Sequence[str], pace: Pace, is_decided: IsDecided | None = None) -> Sides:
+        """As many of the prompts as the pace allows, the first ones; with `is_decided` no more than it asks for."""
         networks = {record.role: record for record in self.bundle.components}
         draws = make_draws(specialize_like(self.student, self.bundle), networks, prompts, self.compute)
         versions: dict[str, Callable[[Draws], Reference | Drawn]] = {"reference": self._recall_reference}
@@ -89,7 +98,7 @@ class Drawing:
             versions["rounded"] = self._draw_rounded
         versions["exported"] = self._draw_exported
         found: dict[str, Any] = {}
-        done = 0
+        looks, confidence, done = Looks(pace.most), CONFIDENCE, 0
         while count := pace.choose_next(done):
             chunk = draws.take(range(done, done + count))
             for name, draw in versions.items():
@@ -99,13 +108,20 @@ class Drawing:
                 found[name] = found[name].join(part) if done else part
             if not done:
                 rows, pictures = self._compare(found)
+                versions.pop("rounded", None)  # tells the converter's part from the recipe's: the first chunk is enough
+                pace.rates.pop("rounded", None)
             done += count
             self.kept.bound()
+            if is_decided is not None:
+                confidence = looks.look(done)
+                if is_decided(found["exported"].pictures, found["reference"].pictures, confidence):
+                    break
+                confidence = looks.look_last()
         traces = found["rounded" if self.is_small else "exported"].traces
         feeds = {role: trace.feeds[0] for role, trace in traces.items() if trace.feeds}
         if self.is_small:
             pictures = found["rounded"].pictures
-        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, feeds)
+        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, feeds, confidence)
 
     @property
     def is_small(self) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.report import Gate, Measurement
+from sprint_export.nouns.report import Gate, Measurement, Verdict
 from sprint_export.quantize.schemes.gates import SHARE
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.validate.metrics import find_metric
+from sprint_export.validate.statistics.decisions import CONFIDENCE, count_needed, decide, is_reachable, weigh
+from sprint_export.validate.statistics.evidence import Evidence
 
-OPEN = "so few pictures leave the gate open"  # its limit lies within the row's interval
-_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+MEANINGFUL = 4  # pictures, where a mean has an interval worth its name
 _FORM = re.compile(r"\s*([a-z0-9_-]+?)\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*")
 
 
@@ -44,8 +43,19 @@ def _read_gate(text: str) -> Gate:
     return Gate(match[1], match[2], float(match[3]), "asked for")
 
 
-def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], asked: Sequence[Gate] = ()) -> tuple[Measurement, ...]:
-    """Mark every row that gates speak about as passed, where it meets all of them, or not; NaN meets none.
+def apply_gates(
+    rows: Iterable[Measurement], gates: Sequence[Gate], asked: Sequence[Gate] = (), evidence: Mapping[str, Evidence] | None = None
+) -> tuple[Measurement, ...]:
+    """Give every row that gates speak about its verdict.
+
+    Met: all of the row's interval meets all gates. Not met: none of it meets one of them. Else not decided. A row without an
+    interval is decided by its value; NaN meets nothing.
+
+    Args:
+        rows: with their intervals.
+        gates: all.
+        asked: those the user asked for.
+        evidence: by metric, for how many pictures would decide.
 
     Raises:
         InputError: one of the gates the user asked for speaks about no row.
@@ -57,13 +67,52 @@ def apply_gates(rows: Iterable[Measurement], gates: Sequence[Gate], asked: Seque
             known = find_metric(gate.metric)
             why = f" (it takes {known.needs})" if known is not None and known.needs else ""
             raise InputError(f"gate metric {gate.metric!r} is not in this report{why}; choose from: {', '.join(sorted(names))}")
-    return tuple(_judge(row, [gate for gate in gates if gate.metric == row.metric]) for row in rows)
+    return tuple(_judge(row, [gate for gate in gates if gate.metric == row.metric], evidence or {}) for row in rows)
 
 
-def _judge(row: Measurement, gates: Sequence[Gate]) -> Measurement:
+def _judge(row: Measurement, gates: Sequence[Gate], evidence: Mapping[str, Evidence]) -> Measurement:
     if not gates:
         return row
-    passed = all(_OPERATORS[gate.sign](row.value, gate.limit) for gate in gates)
-    low, high = row.interval or (math.inf, -math.inf)
-    note = f"{row.note}; {OPEN}" if any(low <= gate.limit <= high for gate in gates) else row.note
-    return replace(row, limit=" and ".join(gate.text for gate in gates), verdict="met" if passed else "not met", note=note)
+    sample = None if row.component else evidence.get(row.metric)
+    verdicts = [_decide(gate, row, sample) for gate in gates]
+    verdict: Verdict = "not met" if "not met" in verdicts else "not decided" if "not decided" in verdicts else "met"
+    limit = " and ".join(gate.text for gate in gates)
+    return replace(row, limit=limit, verdict=verdict, needed=_count_needed(gates, sample) if verdict == "not decided" else None)
+
+
+def _decide(gate: Gate, row: Measurement, sample: Evidence | None) -> Verdict:
+    verdict = decide(gate, row.value, row.interval)
+    is_single = sample is not None and row.interval is None and sample.count < 2
+    return "not decided" if is_single and verdict == "met" else verdict
+
+
+def _count_needed(gates: Sequence[Gate], sample: Evidence | None) -> int | None:
+    """Enough for each of them; None where one is not decided by any number, or nothing is known of the sample."""
+    if sample is None:
+        return None
+    counts = [count_needed(gate, sample) for gate in gates]
+    return None if None in counts else max(count for count in counts if count is not None)
+
+
+def drop_unreachable(
+    gates: Sequence[Gate], asked: Sequence[Gate], evidence: Mapping[str, Evidence], confidence: float = CONFIDENCE
+) -> tuple[tuple[Gate, ...], tuple[str, ...]]:
+    """The gates without those defaults that these few pictures could not meet whatever they showed, and a sentence on each.
+
+    A default that the pictures show to be missed stays, and so does all that the user asked for.
+    """
+    kept, sentences = [], []
+    for gate in gates:
+        sample = evidence.get(gate.metric)
+        is_waited_for = gate in asked or sample is None or weigh(gate, sample, confidence) != "not decided"
+        if is_waited_for or (sample is not None and is_reachable(gate, sample, int(sample.count), confidence)):
+            kept.append(gate)
+        elif sample is not None:
+            sentences.append(_say_unreachable(gate, sample))
+    return tuple(kept), tuple(sentences)
+
+
+def _say_unreachable(gate: Gate, sample: Evidence) -> str:
+    needed = count_needed(gate, sample.at_best()) or MEANINGFUL
+    pictures = "1 picture" if sample.count == 1 else f"{sample.count:g} pictures"
+    return f"{gate.text}: {pictures} cannot decide it, whatever they show; it takes at least {needed} (--count {needed})"

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from sprint_export.export.bundle import find_file, locate
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.report import Measurement
+from sprint_export.nouns.report import Measurement, PictureRow
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.memory import plan_memory
+from sprint_export.validate.sampled import Sampled, sample_mean
+from sprint_export.validate.statistics.decisions import CONFIDENCE
 
 UInt8 = npt.NDArray[np.uint8]
 
 
-def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: bool = False) -> list[Measurement]:
+def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: bool = False) -> list[Sampled]:
     """Whole pictures: exported against PyTorch float32, and its two parts.
 
     Args:
@@ -29,20 +30,43 @@ def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: 
         is_fed: the rounded networks were fed what the exported ones were.
     """
     few = len(rounded)
-    total = psnr_images(exported, reference)
     fed = "; each network was fed what the exported one was" if is_fed else ""
     converter = "exported vs fake-quantized torch, {}: the " + ("last network's" if is_fed else "converter's") + f" part{fed}"
     recipe = f"fake-quantized torch vs float32, {{}}: the recipe's part{fed}"
     return [
-        _average(Measurement("psnr_db", 0.0, "dB", note="exported vs PyTorch float32, mean over {}"), total),
-        Measurement("psnr_worst_db", float(total.min()), "dB", note="the worst picture"),
-        _average(Measurement("ssim", 0.0, "", note="exported vs PyTorch float32"), ssim_images(exported, reference)),
-        _average(Measurement("converter_image_psnr_db", 0.0, "dB", note=converter), psnr_images(exported[:few], rounded)),
-        _average(Measurement("recipe_image_psnr_db", 0.0, "dB", note=recipe), psnr_images(rounded, reference[:few])),
+        measure_psnr(exported, reference),
+        measure_ssim(exported, reference),
+        sample_mean("converter_image_psnr_db", "dB", converter, psnr_images(exported[:few], rounded)),
+        sample_mean("recipe_image_psnr_db", "dB", recipe, psnr_images(rounded, reference[:few])),
     ]
 
 
-def compare_decoders(exported: UInt8, reference: UInt8, own: UInt8) -> list[Measurement]:
+def measure_psnr(exported: UInt8, reference: UInt8) -> Sampled:
+    """PSNR of each picture."""
+    return sample_mean("psnr_db", "dB", "exported vs PyTorch float32, mean over {}", psnr_images(exported, reference))
+
+
+def measure_ssim(exported: UInt8, reference: UInt8) -> Sampled:
+    """SSIM of each picture."""
+    return sample_mean("ssim", "", "exported vs PyTorch float32", ssim_images(exported, reference))
+
+
+def find_worst(psnr: Sampled, confidence: float = CONFIDENCE) -> Measurement:
+    """The worst drawn picture, and what it says of those not drawn: Wilks' one-sided tolerance limit of n values.
+
+    If more than 1 - q of all prompts were worse, n drawn ones would hold none of those with a chance below q^n.
+    """
+    assert psnr.values is not None
+    place, count = int(psnr.values.argmin()), len(psnr.values)
+    share = 100 * (1 - confidence) ** (1 / count)
+    note = (
+        f"the worst of the drawn, number {place}; a limit on it holds for these {count} alone: of all prompts it says, at "
+        f"{100 * confidence:.3g} %, that {share:.3g} % or more have no worse a picture"
+    )
+    return Measurement("psnr_worst_db", float(psnr.values.min()), "dB", note=note)
+
+
+def compare_decoders(exported: UInt8, reference: UInt8, own: UInt8) -> list[Sampled]:
     """What another decoder makes of pictures: exported ones beside those of the student's own decoder, of the first prompts.
 
     Args:
@@ -55,23 +79,18 @@ def compare_decoders(exported: UInt8, reference: UInt8, own: UInt8) -> list[Meas
     note = (
         f"exported vs the student's own decoder in float32, mean over {{}}; the other decoder alone, in float32: {alone:.1f} dB"
     )
-    return [_average(Measurement("own_decoder_psnr_db", 0.0, "dB", note=note), psnr_images(exported[:few], own))]
+    return [sample_mean("own_decoder_psnr_db", "dB", note, psnr_images(exported[:few], own))]
 
 
-def _average(row: Measurement, values: npt.NDArray[np.float64]) -> Measurement:
-    """The row with the mean over pictures and its interval; `{}` in its note becomes how many they are."""
-    count = "1 picture" if len(values) == 1 else f"{len(values)} pictures"
-    return replace(row, value=float(values.mean()), note=row.note.format(count), interval=mean_interval(values))
-
-
-def mean_interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    """Where the mean over all prompts lies with 95 % confidence, by Student's t; None of one value, or where one is no number."""
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    from scipy.stats import t
-
-    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return float(values.mean()) - reach, float(values.mean()) + reach
+def list_pictures(
+    prompts: Sequence[str], samples: Iterable[Sampled], flipped: Sequence[tuple[str, ...]]
+) -> tuple[PictureRow, ...]:
+    """A row of each drawn prompt, with the figures that there are of all of them."""
+    figures = {each.metric: each.values for each in samples if each.values is not None and len(each.values) == len(prompts)}
+    return tuple(
+        PictureRow(place, prompt, {name: float(values[place]) for name, values in figures.items()}, flipped[place])
+        for place, prompt in enumerate(prompts)
+    )
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:

@@ -18,7 +18,7 @@ from sprint_export.nouns.report import Measurement, Report
 from sprint_export.paths import is_file
 from sprint_export.runtimes.makings import name_student
 from sprint_export.streams import clean_text
-from sprint_export.validate.report import format_number, format_range
+from sprint_export.validate.report import format_gate, format_number, format_range
 from sprint_export.validate.report_file import read_report
 from sprint_export.validate.unchecked import list_unchecked
 
@@ -110,7 +110,8 @@ def _write_report(report: Report | None, has_sheet: bool) -> Iterator[str]:
     if report is None:
         return
     yield from ("## Measured", "", f"{report.prompts} pictures beside PyTorch in float32, the same prompts and noise, on")
-    yield from (f"{_plain(report.runtime)}, {_plain(report.machine)}. Gates: {'met' if report.passed else '**not met**'}.", "")
+    verdict = report.verdict if report.passed else f"**{report.verdict}**"
+    yield from (f"{_plain(report.runtime)}, {_plain(report.machine)}. Gates: {verdict}.", "")
     if has_sheet:
         yield from (f"![pictures of PyTorch and of the bundle]({SHEET})", "")
     yield from ("| row | value | 95 % | gate | what it is |", "|---|---|---|---|---|")
@@ -120,10 +121,9 @@ def _write_report(report: Report | None, has_sheet: bool) -> Iterator[str]:
 
 
 def _write_row(row: Measurement) -> str:
-    gate = "" if row.passed is None else f"{'met' if row.passed else 'NOT MET'}: {row.limit or ''}"
     name = f"{row.metric} of {row.component}" if row.component else row.metric
     value = f"{format_number(row.value)} {row.unit}".strip()
-    return "| " + " | ".join(_plain(cell) for cell in (name, value, format_range(row), gate, row.note)) + " |"
+    return "| " + " | ".join(_plain(cell) for cell in (name, value, format_range(row), format_gate(row), row.note)) + " |"
 
 
 def _plain(text: str) -> str:

@@ -1,8 +1,9 @@
-"""How many pictures a validation draws: a count, or as many as fit into a budget of seconds. No libraries.
+"""How many pictures a validation draws: a count, as many as fit into a budget of seconds, or as many as decide. No libraries.
 
 Each chunk of pictures is drawn in every version (PyTorch's, the exported one, ...) before the next begins, so that the drawn ones
-can be compared whenever the time is over. The first chunk is FEWEST pictures, whatever they take; the next as many as the
-seconds of each version so far say, and at most as many as there are already, so that a wrong estimate is soon corrected.
+can be compared whenever the time is over, or when they decide every gate (stopping.py). With a budget the first chunk is FEWEST
+pictures, whatever they take; the next as many as the seconds of each version so far say, and at most as many as there are
+already, so that a wrong estimate is soon corrected. Small pictures have no budget: their chunks end at LOOKS.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sprint_export.errors import InputError
 
 FEWEST = 4  # pictures, whatever they take
-SMALL_PICTURE = 128  # pixels; up to this size the default is a count, above it a budget
-MOST_PICTURES = 64  # by default
+SMALL_PICTURE = 128  # pixels; above this size the default has a budget
+LOOKS = (64, 320, 512)  # of small pictures; fewer looks leave each a larger part of what may go wrong (statistics/looks.py)
+MOST_PICTURES = 64  # by default above SMALL_PICTURE
 BUDGET_S = 180.0  # above SMALL_PICTURE: on two cores a full-size student draws FEWEST in more; where it is faster, more fit
 UNITS = {"s": 1, "m": 60, "h": 3600}
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
@@ -44,13 +46,15 @@ class Pace:
 
     Args:
         most: there are no more prompts, or no more were asked for.
-        budget_s: of wall clock; None: `most` in one chunk.
+        budget_s: of wall clock; None: chunks end at `looks`.
         clock: seconds that pass.
+        looks: counts of pictures, rising; none: `most` in one chunk.
     """
 
     most: int
     budget_s: float | None = None
     clock: Callable[[], float] = time.monotonic
+    looks: Sequence[int] = ()
     rates: dict[str, float | None] = field(default_factory=dict)  # seconds a picture, loading included; None: all were kept
 
     def __post_init__(self) -> None:
@@ -61,11 +65,17 @@ class Pace:
         """Seconds since the validation began."""
         return self.clock() - self._start
 
+    def expect(self, is_judged: bool) -> int:
+        """How many pictures there will be, as far as can be said before: rates of judged ones take a second look."""
+        if self.budget_s is not None:
+            return min(FEWEST, self.most)
+        return min([*self.looks[is_judged : is_judged + 1], self.most])
+
     def choose_next(self, drawn: int) -> int:
         """How many pictures the next chunk has, where so many are drawn; 0 ends."""
         rest = self.most - drawn
         if self.budget_s is None:
-            return rest
+            return next((look - drawn for look in self.looks if drawn < look < self.most), rest)
         if drawn < FEWEST:
             return min(FEWEST - drawn, rest)
         slowest = max(filter(None, self.rates.values()), default=0.0)

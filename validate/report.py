@@ -28,12 +28,7 @@ def _render_pictures(report: Report, rows: list[Measurement]) -> Table:
     for title in ("metric", "value", "95 %", "gate", "what it is"):
         table.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
     for row in rows:
-        gate = (
-            ""
-            if row.passed is None
-            else f"{'met' if row.passed else 'NOT MET'}: {row.limit.replace(row.metric, '') if row.limit else ''}"
-        )
-        table.add_row(row.metric, format_number(row.value), format_range(row), gate, row.note)
+        table.add_row(row.metric, format_number(row.value), format_range(row), format_gate(row), row.note)
     return table
 
 
@@ -65,13 +60,18 @@ def format_range(row: Measurement) -> str:
     return "" if row.interval is None else f"{row.interval[0]:.3g} to {row.interval[1]:.3g}"
 
 
+def format_gate(row: Measurement) -> str:
+    """The verdict and the limit, and how many pictures would decide; nothing where nothing is demanded."""
+    if row.verdict is None:
+        return ""
+    limit = (row.limit or "").replace(row.metric, "")
+    needed = "" if row.needed is None else f" ({row.needed} pictures would)"
+    return f"{'met' if row.verdict == 'met' else row.verdict.upper()}{needed}: {limit}"
+
+
 def _cell(row: Measurement) -> str:
-    """A component's number, with its gate where that was not met."""
-    return (
-        f"{format_number(row.value)}, NOT MET: {(row.limit or '').replace(row.metric, '')}"
-        if row.passed is False
-        else format_number(row.value)
-    )
+    """A component's number, with its gate where that is not met."""
+    return f"{format_number(row.value)}, {format_gate(row)}" if row.passed is False else format_number(row.value)
 
 
 def _name_row(row: Measurement) -> str:
@@ -82,9 +82,26 @@ def _sure(row: Measurement) -> str:
     return f" ({format_range(row)} at 95 %)" if row.interval else ""
 
 
+def list_complaints(report: Report) -> list[str]:
+    """A sentence on the gates that are not met, and one on those that are not decided, with what to do."""
+    complaints = []
+    if any(row.verdict == "not met" for row in report.rows):
+        complaints.append(f"gate not met: {name_failures(report)}")
+    if open_rows := [row for row in report.rows if row.verdict == "not decided"]:
+        complaints.append(f"gate not decided: {', '.join(map(_say_open, open_rows))}; or --allow-undecided")
+    return complaints
+
+
+def _say_open(row: Measurement) -> str:
+    found = f"{_name_row(row)} is {row.value:.4g}{_sure(row)}, demanded {row.limit}"
+    if row.needed is None:
+        return f"{found}, which is too near for any number of pictures"
+    return f"{found}; {row.needed} pictures like these would decide it (--count {row.needed})"
+
+
 def name_failures(report: Report) -> str:
-    """The gates that were not met, with what was found, and what a searched recipe had promised."""
-    failed = [row for row in report.rows if row.passed is False]
+    """The gates that are not met, with what was found, and what a searched recipe had promised."""
+    failed = [row for row in report.rows if row.verdict == "not met"]
     text = ", ".join(f"{_name_row(row)} is {row.value:.4g}{_sure(row)}, demanded {row.limit}" for row in failed)
     searched = next((row for row in report.rows if row.metric == "searched_psnr_db"), None)
     if searched is not None and any(row.metric == "psnr_db" for row in failed):

@@ -246,7 +246,7 @@ def load_orders(
         prompts = tuple(order.prompts)
         student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
     if any(checked.is_validated for checked in orders):
-        from sprint_export.validate.bundle import check_gates
+        from sprint_export.validate.inquiry import check_gates
 
         check_gates(student, orders[0].gates, order.count, order.budget)
     return Loaded(student, compute, orders, progress, say, expect)

@@ -139,14 +139,20 @@ def list_right(captions: Sequence[str], images: Sequence[npt.NDArray[np.uint8]])
     return np.array([all(_score(read_caption(caption), detect_scene(image)).values()) for caption, image in scenes], np.bool_)
 
 
-def count_flips(images: Sequence[npt.NDArray[np.uint8]], reference: Sequence[npt.NDArray[np.uint8]]) -> int:
-    """How many pictures no longer show what the reference shows, whether that was right or wrong.
+def list_flips(images: Sequence[npt.NDArray[np.uint8]], reference: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
+    """Which pictures no longer show what the reference shows, whether that was right or wrong, bool [B].
 
     Args:
         images: uint8 [64, 64, 3].
         reference: as many, of the same prompts and noise.
     """
-    return sum(detect_scene(ours) != detect_scene(theirs) for ours, theirs in zip(images, reference, strict=True))
+    pairs = zip(images, reference, strict=True)
+    return np.array([detect_scene(ours) != detect_scene(theirs) for ours, theirs in pairs], np.bool_)
+
+
+def count_flips(images: Sequence[npt.NDArray[np.uint8]], reference: Sequence[npt.NDArray[np.uint8]]) -> int:
+    """How many of `list_flips`."""
+    return int(list_flips(images, reference).sum())
 
 
 def _score(wanted: Scene, seen: Scene | None) -> dict[str, bool]:

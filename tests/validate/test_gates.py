@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from sprint_export.errors import InputError
-from sprint_export.nouns.report import Gate, Measurement, Report
+from sprint_export.nouns.report import Gate, Measurement, Report, Verdict
 from sprint_export.quantize.schemes.scheme import list_schemes
 from sprint_export.registry import load_target
-from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
-from sprint_export.validate.report import name_failures, render_report
+from sprint_export.validate.gates import add_defaults, apply_gates, drop_unreachable, read_gates
+from sprint_export.validate.report import list_complaints, name_failures, render_report
+from sprint_export.validate.sampled import sample_mean
+from sprint_export.validate.statistics.evidence import Evidence, Loss, Mean
 
 COREML = load_target("coreml")
 ROWS = (
@@ -143,17 +146,52 @@ def test_a_component_that_misses_its_gate_is_named() -> None:
     assert "61" in shown
 
 
-@pytest.mark.parametrize(
-    ("limit", "passed", "is_open"), [(25, True, False), (29, True, True), (31, False, True), (36, False, False)]
-)
-def test_a_limit_within_the_interval_leaves_the_gate_open(limit: float, passed: bool, is_open: bool) -> None:
-    row = Measurement("psnr_db", 30.0, "dB", note="the mean", interval=(26.0, 34.0))
-    (judged,) = apply_gates([row], [Gate("psnr_db", ">=", limit, "why")])
-    assert judged.passed is passed
-    assert judged.note == ("the mean; so few pictures leave the gate open" if is_open else "the mean")
+@pytest.mark.parametrize(("limit", "verdict"), [(25, "met"), (29, "not decided"), (31, "not decided"), (36, "not met")])
+def test_a_limit_within_the_interval_is_not_decided(limit: float, verdict: Verdict) -> None:
+    values = np.array([27.0, 31.0, 29.0, 33.0])
+    row = sample_mean("psnr_db", "dB", "the mean of {}", values).as_row()
+    (judged,) = apply_gates([row], [Gate("psnr_db", ">=", limit, "why")], evidence={"psnr_db": Mean(values)})
+    assert (judged.verdict, judged.passed, judged.note) == (verdict, verdict == "met", "the mean of 4 pictures")
+    assert judged.needed == (68 if verdict == "not decided" else None), "4 x (4.11 / 1)^2"
     report = Report("b", "t", "r", "m", 4, (judged,), 512.3)
     (table,) = render_report(report)
     assert table.title == "t: 4 pictures in 512 s on r"
-    assert "26 to 34" in table.columns[2].cells
-    if not passed:
-        assert name_failures(report) == f"psnr_db is 30 (26 to 34 at 95 %), demanded psnr_db>={limit}"
+    assert "25.9 to 34.1" in table.columns[2].cells
+    assert report.verdict == verdict
+    said = {
+        "met": (f"met: >={limit}", []),
+        "not met": (f"NOT MET: >={limit}", [f"gate not met: psnr_db is 30 (25.9 to 34.1 at 95 %), demanded psnr_db>={limit}"]),
+        "not decided": (
+            f"NOT DECIDED (68 pictures would): >={limit}",
+            [
+                f"gate not decided: psnr_db is 30 (25.9 to 34.1 at 95 %), demanded psnr_db>={limit}; 68 pictures like these would "
+                "decide it (--count 68); or --allow-undecided"
+            ],
+        ),
+    }[verdict]
+    assert (next(iter(table.columns[3].cells)), list_complaints(report)) == said
+
+
+def test_a_report_is_as_bad_as_its_worst_gate() -> None:
+    verdicts: tuple[Verdict, ...] = ("met", "not decided", "not met")
+    rows = [Measurement("psnr_db", 40.0, "dB", limit="psnr_db>=1", verdict=verdict) for verdict in verdicts]
+    found = [Report("b", "t", "r", "m", 1, tuple(rows[:count])).verdict for count in (0, 1, 2, 3)]
+    assert found == ["met", "met", "not decided", "not met"]
+
+
+def test_a_default_that_these_few_pictures_cannot_decide_is_said_and_does_not_fail() -> None:
+    drop, psnr = Gate("adherence_drop_points", "<=", 3, "why"), Gate("psnr_db", ">=", 25, "why")
+    evidence: dict[str, Evidence] = {"adherence_drop_points": Loss(0, 0, 4), "psnr_db": Mean(np.array([40.0, 41.0, 42.0, 41.0]))}
+    kept, said = drop_unreachable([drop, psnr], [], evidence)
+    assert kept == (psnr,)
+    sentence = "4 pictures cannot decide it, whatever they show; it takes at least 125 (--count 125)"
+    assert said == (f"adherence_drop_points<=3: {sentence}",)
+    assert drop_unreachable([drop, psnr], [drop], evidence) == ((drop, psnr), ()), "what the user asks for is not left out"
+    broken = {"adherence_drop_points": Loss(16, 0, 16)}
+    assert drop_unreachable([drop], [], broken) == ((drop,), ()), "few pictures can show that it is missed"
+    enough = {"adherence_drop_points": Loss(2, 0, 128)}
+    assert drop_unreachable([drop], [], enough) == ((drop,), ()), "as many could have decided it"
+    single = {"psnr_db": Mean(np.array([40.0]))}
+    assert drop_unreachable([psnr], [], single)[1] == (
+        "psnr_db>=25: 1 picture cannot decide it, whatever they show; it takes at least 4 (--count 4)",
+    )

@@ -12,7 +12,8 @@ from skimage import metrics
 
 from sprint_export.psnr import CAP_DB, psnr_images
 from sprint_export.validate.images import draw_contact_sheet, psnr_arrays, relative_error, ssim_images
-from sprint_export.validate.measure import compare_pictures, mean_interval
+from sprint_export.validate.measure import compare_pictures, find_worst, list_pictures
+from sprint_export.validate.statistics.means import mean_interval
 
 SKIMAGE: Any = metrics  # untyped
 RNG = np.random.default_rng(0)
@@ -73,36 +74,24 @@ def test_the_contact_sheet_shows_both_sets_and_their_amplified_difference(tmp_pa
     assert centres[2].tolist() == [[0, 0, 0], [0, 0, 0], [80, 0, 0], [0, 0, 0]]
 
 
-@pytest.mark.parametrize(
-    ("values", "interval"),
-    [
-        ([30.0, 34.0], (32 - 12.706 * 2, 32 + 12.706 * 2)),  # standard error 2, t of one degree of freedom 12.706
-        ([30.0, 32.0, 34.0, 36.0], (33 - 3.1824 * 1.29099, 33 + 3.1824 * 1.29099)),
-        ([40.0] * 5, (40.0, 40.0)),
-        ([30.0], None),
-        ([30.0, np.inf], None),
-    ],
-)
-def test_the_interval_of_a_mean(values: list[float], interval: tuple[float, float] | None) -> None:
-    found = mean_interval(np.array(values))
-    assert found == (interval if interval is None else pytest.approx(interval, rel=1e-3))
-
-
-def test_an_interval_holds_the_true_mean_nineteen_times_of_twenty() -> None:
-    draws = np.random.default_rng(0).normal(33.0, 2.0, (4000, 4))
-    found = [low < 33.0 < high for low, high in filter(None, map(mean_interval, draws))]
-    assert np.mean(found) == pytest.approx(0.95, abs=0.012)
-
-
 def test_rows_of_pictures_say_on_how_many_they_stand() -> None:
     """Three pictures, of which torch's rounded side drew one."""
     rng = np.random.default_rng(0)
     reference = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
     exported = np.clip(reference.astype(int) + rng.integers(-9, 10, reference.shape), 0, 255).astype(np.uint8)
-    rows = {row.metric: row for row in compare_pictures(exported, reference[:1], reference, is_fed=True)}
+    samples = compare_pictures(exported, reference[:1], reference, is_fed=True)
+    rows = {each.metric: each.as_row() for each in samples}
     assert rows["psnr_db"].note == "exported vs PyTorch float32, mean over 3 pictures"
     assert rows["psnr_db"].interval == mean_interval(psnr_images(exported, reference))
     assert rows["recipe_image_psnr_db"].value == 100.0
     assert rows["converter_image_psnr_db"].value == psnr_images(exported[:1], reference[:1])[0]
     assert rows["converter_image_psnr_db"].interval is None
     assert "1 picture: the last network's part; each network was fed" in rows["converter_image_psnr_db"].note
+    assert "number" not in rows["psnr_db"].note
+    worst = find_worst(samples[0])
+    assert worst.value == psnr_images(exported, reference).min()
+    assert worst.note.endswith("at 95 %, that 36.8 % or more have no worse a picture"), "the third root of 0.05"
+    pictures = list_pictures(["a", "b", "c"], samples, [(), ("flips",), ()])
+    assert [(row.place, row.prompt, row.flipped) for row in pictures] == [(0, "a", ()), (1, "b", ("flips",)), (2, "c", ())]
+    assert [row.figures["psnr_db"] for row in pictures] == psnr_images(exported, reference).tolist()
+    assert set(pictures[0].figures) == {"psnr_db", "ssim"}, "of the other two there is one picture alone"

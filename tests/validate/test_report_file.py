@@ -10,7 +10,6 @@ import pytest
 
 from sprint_export.errors import BundleError
 from sprint_export.nouns.report import BlockError, Measurement, PictureRow, Report
-from sprint_export.students.sprint_tiny.judge import wilson_interval
 from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
 from sprint_export.validate.report import name_failures, render_report
 from sprint_export.validate.report_file import format_report, read_report
@@ -83,9 +82,3 @@ def test_a_damaged_one_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(BundleError, match=r"report\.json is damaged .*; validate the bundle again"):
         read_report(tmp_path)
-
-
-def test_how_sure_a_share_is() -> None:
-    for right, count, wanted in ((64, 64, (94.3, 100.0)), (63, 64, (91.7, 99.7)), (0, 10, (0.0, 27.8)), (506, 512, (97.5, 99.5))):
-        low, high = wilson_interval(right / count, count)
-        assert (round(low, 1), round(high, 1)) == wanted, "by (p + z^2 / 2n +- z sqrt(p q / n + z^2 / 4n^2)) / (1 + z^2 / n)"

@@ -85,10 +85,11 @@ def convert_command(context: typer.Context, **values: Any) -> None:
                 show_results(results, values["as_json"], as_list)
         raise
     files.write(results)
-    show_results(results, values["as_json"], as_list)
+    show_results(results, values["as_json"], as_list, values["allow_undecided"])
     if values["upload_repo"] is not None:
         made = results[0]
-        send_bundle(Path(made.bundle) if isinstance(made, Report) else made.folder, values["upload_repo"], values["private"])
+        folder = Path(made.bundle) if isinstance(made, Report) else made.folder
+        send_bundle(folder, values["upload_repo"], values["private"], values["allow_undecided"])
 
 
 def _check_upload(order: Order, repo: str | None, private: bool) -> None:

@@ -1,7 +1,7 @@
 """The command's entry: streams and signals first, then the app (app.py); every end is one line and an exit status.
 
-Exit status: 0 done and gates met; 1 a gate not met (the bundle is kept); 2 wrong or refused input; 3 the machine lacks
-something; 130 and 143 after Ctrl-C and SIGTERM; 141 where the reader of the results went away. Progress and notes go to
+Exit status: 0 done and gates met; 1 a gate not met or not decided (the bundle is kept); 2 wrong or refused input; 3 the machine
+lacks something; 130 and 143 after Ctrl-C and SIGTERM; 141 where the reader of the results went away. Progress and notes go to
 stderr, results to stdout, `--json` for programs. Only the standard library is imported here, so that a Ctrl-C is heard early.
 """
 

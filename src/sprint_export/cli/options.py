@@ -12,7 +12,7 @@ import typer
 from sprint_export.cli.signature import OUTPUT
 from sprint_export.errors import InputError
 from sprint_export.nouns.option import Option
-from sprint_export.nouns.order import Order, list_options
+from sprint_export.nouns.order import VALIDATION, Order, list_options
 from sprint_export.options import keep_asked, merge_options
 from sprint_export.paths import read_user_text
 from sprint_export.registry import list_members
@@ -40,7 +40,11 @@ CI_OPTIONS = (
 )
 
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
+ALLOW_UNDECIDED = Option(
+    "allow_undecided", "Exit status 0 also where so few pictures leave a gate undecided.", bool, False, VALIDATION
+)
 COMMAND_OPTIONS = (
+    ALLOW_UNDECIDED,
     Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
     Option("upload_repo", "Upload the bundle to the hub once its gates are met.", metavar="OWNER/NAME"),
     Option("private", "With --upload-repo: a repository that is made is private.", bool, False),

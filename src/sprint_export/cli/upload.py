@@ -20,21 +20,23 @@ def upload(
     bundle: o.Folder,
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the Hugging Face hub; made where it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="A repository that is made is private.")] = False,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Also where a gate was not met, or nothing was validated.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also where a gate is not met or not decided, or nothing was validated.")
+    ] = False,
 ) -> None:
     """Upload a bundle with its model card and report."""
     send_bundle(bundle, repo, private, anyway)
 
 
 def send_bundle(bundle: Path, repo: str, private: bool, anyway: bool = False) -> None:
-    """Upload where the report says that all gates were met, or `anyway`.
+    """Upload where the report says that all gates are met, or `anyway`.
 
     Raises:
-        InputError: it says that one was not, or there is no report.
+        InputError: it says that one is not met or not decided, or there is no report.
     """
     from sprint_export.runtimes.upload import check_upload, upload_bundle
     from sprint_export.validate.model_card import write_card
-    from sprint_export.validate.report import name_failures
+    from sprint_export.validate.report import list_complaints
     from sprint_export.validate.report_file import read_report
 
     check_upload(repo)
@@ -43,6 +45,7 @@ def send_bundle(bundle: Path, repo: str, private: bool, anyway: bool = False) ->
             raise InputError(f"{bundle} was not validated; validate it, or upload it with --anyway")
         report = read_report(bundle)
         if not report.passed:
-            raise InputError(f"{bundle}: gate not met: {name_failures(report)}; to upload it nevertheless: upload --anyway")
+            found = "; ".join(list_complaints(report))
+            raise InputError(f"{bundle}: {found}; to upload it nevertheless: upload --anyway")
     write_card(bundle)
     show(upload_bundle(bundle, repo, private))

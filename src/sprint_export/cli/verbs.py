@@ -44,15 +44,16 @@ def add_verbs(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def show_results(results: Sequence[Report | Bundle], as_json: bool, as_list: bool = False) -> None:
-    """Reports, and bundles without one, as tables or as JSON; leaves with status 1 where a gate was not met.
+def show_results(results: Sequence[Report | Bundle], as_json: bool, as_list: bool = False, allow_undecided: bool = False) -> None:
+    """Reports, and bundles without one, as tables or as JSON; leaves with status 1 where a gate is not met or not decided.
 
     Args:
         results: one, or several.
         as_json: print JSON.
         as_list: of several targets: JSON is a list, and a gate that is not met is said with the target's name.
+        allow_undecided: a gate that is not decided is said, and is no failure.
     """
-    from sprint_export.validate.report import name_failures
+    from sprint_export.validate.report import list_complaints
     from sprint_export.validate.report_file import describe_report
 
     if as_json:
@@ -61,10 +62,11 @@ def show_results(results: Sequence[Report | Bundle], as_json: bool, as_list: boo
     else:
         for each in results:
             _show_result(each)
-    failed = [each for each in results if isinstance(each, Report) and not each.passed]
-    for report in failed:
-        complain(f"{report.target + ': ' if as_list else ''}gate not met: {name_failures(report)}. The bundle is kept.")
-    if failed:
+    reports = [each for each in results if isinstance(each, Report)]
+    for report in reports:
+        for complaint in list_complaints(report):
+            complain(f"{report.target + ': ' if as_list else ''}{complaint}. The bundle is kept.")
+    if any(report.verdict == "not met" or not (report.passed or allow_undecided) for report in reports):
         raise typer.Exit(1)
 
 
@@ -159,6 +161,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
     o.PROVIDER,
     *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"),
     *against_reference.OPTIONS,
+    o.ALLOW_UNDECIDED,
     *o.CI_OPTIONS,
 )
 def validate(
@@ -172,6 +175,7 @@ def validate(
     *,
     variant: str | None,
     gates: list[str] | None,
+    allow_undecided: bool,
     **asked: Any,
 ) -> None:
     """Run a bundle beside PyTorch on the same prompts and noise; write report.json and contact_sheet.png into it.
@@ -212,7 +216,7 @@ def validate(
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
     files.write([report])
-    show_results([report], as_json)
+    show_results([report], as_json, allow_undecided=allow_undecided)
 
 
 @takes_options(*merge_options(is_for_building=True))

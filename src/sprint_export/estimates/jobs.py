@@ -31,9 +31,11 @@ from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
 from sprint_export.runtimes.reference import SMALL_PIXELS
 from sprint_export.students.family import load_family
-from sprint_export.validate.bundle import TIMED, Inquiry, choose_prompts
+from sprint_export.validate.bundle import TIMED
 from sprint_export.validate.drawing import make_draws
-from sprint_export.validate.pace import FEWEST, SMALL_PICTURE
+from sprint_export.validate.inquiry import Inquiry, choose_prompts
+from sprint_export.validate.judging import find_judge
+from sprint_export.validate.pace import SMALL_PICTURE
 from sprint_export.validate.reference_cache import list_paths
 from sprint_export.validate.side_by_side import LARGE_SAMPLES, ROLE_SAMPLES
 
@@ -176,8 +178,8 @@ def _plan_validation(job: Job, checked: CheckedOrder, student: Student, speciali
     spec = specialized.chain.find_spec(specialized.chain.names.picture, specialized.components)
     assert spec is not None
     side = int(spec.shape[3])
-    prompts, budget = choose_prompts(student, Inquiry(count=checked.order.count, budget=checked.order.budget), side)
-    prompts = prompts if budget is None else prompts[:FEWEST]  # what they take decides how many more
+    prompts, pace = choose_prompts(student, Inquiry(count=checked.order.count, budget=checked.order.budget), side)
+    prompts = prompts[: pace.expect(find_judge(prompts, side) is not None)]
     paths = list_paths(student, make_draws(specialized, specialized.components, prompts))
     is_timed = any(gate.metric.startswith(TIMED) for gate in checked.gates)
     missing = [path for path in paths if is_timed or not path.is_file()]

@@ -134,7 +134,7 @@ class Order:
         ),
     )
     count: int | None = field(
-        default=None, metadata=resolved("How many prompts, with --budget at most; default 64.", int, VALIDATION)
+        default=None, metadata=resolved("How many prompts, with --budget at most; default: as many as decide.", int, VALIDATION)
     )
     budget: str | float | None = field(
         default=None,

@@ -9,6 +9,7 @@ from sprint_export.students.sprint_tiny.adherence import measure_adherence
 from sprint_export.students.sprint_tiny.edges import FAR, OBEYED, find_edges, measure_distance, measure_edges
 from sprint_export.students.sprint_tiny.judge import JUDGE
 from sprint_export.students.sprint_tiny.world import PLACES, RADII, held_out_captions, paint_scene, read_caption, render_moved
+from sprint_export.validate.judging import judge_pictures
 
 CIRCLE = read_caption("a red circle in the center")
 
@@ -51,9 +52,9 @@ def test_the_judge_draws_what_steers_and_says_whether_it_was_obeyed() -> None:
     drawn = np.stack([render_moved(scene, np.random.default_rng(i)) for i, scene in enumerate(scenes)])
     assert np.array_equal(JUDGE.draw_controls(captions), np.stack([find_edges(picture) for picture in drawn]))
     other = np.stack([render_moved(scene, np.random.default_rng(99)) for scene in scenes])
-    plain, steered = (JUDGE.compare(captions, drawn, other, is_steered) for is_steered in (False, True))
+    plain, steered = (judge_pictures(captions, drawn, other, is_steered).rows for is_steered in (False, True))
     rows = {row.metric: row.value for row in steered}
     assert rows["edges_obeyed_percent"] == 100
     assert rows["edges_obeyed_reference_percent"] < 50
-    assert tuple(rows) == JUDGE.metrics
-    assert [row.metric for row in plain] == [name for name in JUDGE.metrics if "edges" not in name]
+    assert tuple(rows) == JUDGE.metrics[-3:]
+    assert [row.metric for row in plain] == ["flips"]
