@@ -21,6 +21,8 @@ from sprint_export.runtimes.runtime import Runtime
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws, Reference, load_family
+from sprint_export.validate.confidence.decisions import CONFIDENCE
+from sprint_export.validate.confidence.looks import Looks
 from sprint_export.validate.kept import Kept
 from sprint_export.validate.pace import SMALL_PICTURE, Pace, count_drawn
 from sprint_export.validate.reference_cache import recall_reference
@@ -33,8 +35,6 @@ from sprint_export.validate.side_by_side import (
     draw_rounded,
     pair_components,
 )
-from sprint_export.validate.statistics.decisions import CONFIDENCE
-from sprint_export.validate.statistics.looks import Looks
 
 Array = npt.NDArray[Any]
 

@@ -15,6 +15,7 @@ from sprint_export.quantize.patterns import is_pointwise
 from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import load_family
+from sprint_export.validate.confidence.evidence import Evidence
 from sprint_export.validate.drawing import Sides, picture_side
 from sprint_export.validate.images import relative_error
 from sprint_export.validate.judging import judge_pictures
@@ -30,7 +31,6 @@ from sprint_export.validate.measure import (
 )
 from sprint_export.validate.pace import FEWEST, LOOKS, SMALL_PICTURE
 from sprint_export.validate.sampled import Sampled
-from sprint_export.validate.statistics.evidence import Evidence
 
 
 @dataclass(frozen=True)

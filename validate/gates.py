@@ -10,9 +10,9 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate, Measurement, Verdict
 from sprint_export.quantize.schemes.gates import SHARE
 from sprint_export.quantize.schemes.scheme import load_scheme
+from sprint_export.validate.confidence.decisions import CONFIDENCE, count_needed, decide, is_reachable, weigh
+from sprint_export.validate.confidence.evidence import Evidence
 from sprint_export.validate.metrics import find_metric
-from sprint_export.validate.statistics.decisions import CONFIDENCE, count_needed, decide, is_reachable, weigh
-from sprint_export.validate.statistics.evidence import Evidence
 
 MEANINGFUL = 4  # pictures, where a mean has an interval worth its name
 _FORM = re.compile(r"\s*([a-z0-9_-]+?)\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from sprint_export.nouns.report import Measurement
 from sprint_export.students.judge import Judge, list_judges
+from sprint_export.validate.confidence.evidence import Loss, Share
 from sprint_export.validate.sampled import Sampled
-from sprint_export.validate.statistics.evidence import Loss, Share
 
 UInt8 = npt.NDArray[np.uint8]
 SHOWN, DROPPED, CHANGED = "adherence_percent", "adherence_drop_points", "flips"

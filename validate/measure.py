@@ -12,10 +12,10 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement, PictureRow
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
+from sprint_export.validate.confidence.decisions import CONFIDENCE
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.memory import plan_memory
 from sprint_export.validate.sampled import Sampled, sample_mean
-from sprint_export.validate.statistics.decisions import CONFIDENCE
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -18,7 +18,7 @@ from sprint_export.errors import InputError
 
 FEWEST = 4  # pictures, whatever they take
 SMALL_PICTURE = 128  # pixels; above this size the default has a budget
-LOOKS = (64, 320, 512)  # of small pictures; fewer looks leave each a larger part of what may go wrong (statistics/looks.py)
+LOOKS = (64, 320, 512)  # of small pictures; fewer looks leave each a larger part of what may go wrong (confidence/looks.py)
 MOST_PICTURES = 64  # by default above SMALL_PICTURE
 BUDGET_S = 180.0  # above SMALL_PICTURE: on two cores a full-size student draws FEWEST in more; where it is faster, more fit
 UNITS = {"s": 1, "m": 60, "h": 3600}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sprint_export.nouns.report import Measurement
-from sprint_export.validate.statistics.decisions import CONFIDENCE
-from sprint_export.validate.statistics.evidence import Evidence, Mean
+from sprint_export.validate.confidence.decisions import CONFIDENCE
+from sprint_export.validate.confidence.evidence import Evidence, Mean
 
 if TYPE_CHECKING:
     import numpy as np

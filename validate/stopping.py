@@ -9,10 +9,10 @@ from typing import Any
 import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate
+from sprint_export.validate.confidence.decisions import is_reachable, weigh
 from sprint_export.validate.judging import compare_rights, find_judge
 from sprint_export.validate.measure import measure_psnr, measure_ssim
 from sprint_export.validate.sampled import Sampled
-from sprint_export.validate.statistics.decisions import is_reachable, weigh
 
 Array = npt.NDArray[Any]
 LATER = ("converter_image_psnr_db", "recipe_image_psnr_db", "own_decoder_psnr_db")  # means that are measured once, at the end

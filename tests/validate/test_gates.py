@@ -11,10 +11,10 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate, Measurement, Report, Verdict
 from sprint_export.quantize.schemes.scheme import list_schemes
 from sprint_export.registry import load_target
+from sprint_export.validate.confidence.evidence import Evidence, Loss, Mean
 from sprint_export.validate.gates import add_defaults, apply_gates, drop_unreachable, read_gates
 from sprint_export.validate.report import list_complaints, name_failures, render_report
 from sprint_export.validate.sampled import sample_mean
-from sprint_export.validate.statistics.evidence import Evidence, Loss, Mean
 
 COREML = load_target("coreml")
 ROWS = (
@@ -164,8 +164,8 @@ def test_a_limit_within_the_interval_is_not_decided(limit: float, verdict: Verdi
         "not decided": (
             f"NOT DECIDED (68 pictures would): >={limit}",
             [
-                f"gate not decided: psnr_db is 30 (25.9 to 34.1 at 95 %), demanded psnr_db>={limit}; 68 pictures like these would "
-                "decide it (--count 68); or --allow-undecided"
+                f"gate not decided: psnr_db is 30 (25.9 to 34.1 at 95 %), demanded psnr_db>={limit}; 68 pictures like these "
+                "would decide it (--count 68); or --allow-undecided"
             ],
         ),
     }[verdict]

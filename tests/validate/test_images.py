@@ -11,9 +11,9 @@ from PIL import Image
 from skimage import metrics
 
 from sprint_export.psnr import CAP_DB, psnr_images
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.images import draw_contact_sheet, psnr_arrays, relative_error, ssim_images
 from sprint_export.validate.measure import compare_pictures, find_worst, list_pictures
-from sprint_export.validate.statistics.means import mean_interval
 
 SKIMAGE: Any = metrics  # untyped
 RNG = np.random.default_rng(0)

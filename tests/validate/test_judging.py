@@ -6,8 +6,8 @@ import numpy as np
 
 from sprint_export.students.sprint_tiny.judge import JUDGE
 from sprint_export.students.sprint_tiny.world import read_caption, render_scene
+from sprint_export.validate.confidence.rates import paired_interval, wilson_interval
 from sprint_export.validate.judging import judge_pictures
-from sprint_export.validate.statistics.rates import paired_interval, wilson_interval
 
 CAPTION, OTHER = "a small red circle above a large blue square", "a small red circle above a large green square"
 THIRD = "a small red circle above a large yellow square"

@@ -179,7 +179,7 @@ def test_a_budget_is_held_and_said(
             self.clock = lambda: float(sum(calls.values()))
             super().__post_init__()
 
-    monkeypatch.setattr("sprint_export.validate.bundle.Pace", CountingPace)
+    monkeypatch.setattr("sprint_export.validate.inquiry.Pace", CountingPace)
     report = validate_bundle(folder, made, prompts, budget="30s")
     # 12 runs of graphs and 3 of torch for the first four, then 3 a picture; PyTorch's own pictures cost nothing here
     assert (report.prompts, report.seconds) == (9, 30)

@@ -174,7 +174,6 @@ def validate(
     as_json: o.Json = False,
     *,
     variant: str | None,
-    gates: list[str] | None,
     allow_undecided: bool,
     **asked: Any,
 ) -> None:
@@ -195,7 +194,7 @@ def validate(
     from sprint_export.students.source import check_source
     from sprint_export.validate.pace import read_budget
 
-    demands = check_report_gates(read_bundle(bundle, verify=False), gates or [], runtime, asked["provider"])
+    demands = check_report_gates(read_bundle(bundle, verify=False), asked["gates"] or [], runtime, asked["provider"])
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sprint_export.validate.statistics import means
-from sprint_export.validate.statistics.means import bootstrap_interval, mean_interval, student_interval
+from sprint_export.validate.confidence import means
+from sprint_export.validate.confidence.means import bootstrap_interval, mean_interval, student_interval
 
 
 @pytest.mark.parametrize(

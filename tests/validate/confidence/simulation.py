@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate, Verdict
-from sprint_export.validate.statistics.decisions import weigh
-from sprint_export.validate.statistics.evidence import Evidence, Loss, Mean
-from sprint_export.validate.statistics.looks import Looks
+from sprint_export.validate.confidence.decisions import weigh
+from sprint_export.validate.confidence.evidence import Evidence, Loss, Mean
+from sprint_export.validate.confidence.looks import Looks
 
 Draw = Callable[[np.random.Generator], Callable[[int], Evidence]]  # a trial: what its first pictures say
 

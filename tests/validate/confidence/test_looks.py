@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sprint_export.nouns.report import Gate
+from sprint_export.validate.confidence import means
+from sprint_export.validate.confidence.looks import ALPHA, Looks
 from sprint_export.validate.pace import LOOKS
-from sprint_export.validate.statistics import means
-from sprint_export.validate.statistics.looks import ALPHA, Looks
-from tests.validate.statistics.simulation import draw_losses, draw_means, run_trials, share
+from tests.validate.confidence.simulation import draw_losses, draw_means, run_trials, share
 
 DOUBLING = (4, 8, 16, 32, 64)
 DROP, PSNR = Gate("adherence_drop_points", "<=", 3, "why"), Gate("psnr_db", ">=", 30, "why")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sprint_export.nouns.report import Gate, Verdict
 
 if TYPE_CHECKING:
-    from sprint_export.validate.statistics.evidence import Evidence
+    from sprint_export.validate.confidence.evidence import Evidence
 
 MOST_NEEDED = 1_000_000  # pictures; who would need more is told no count
 CONFIDENCE = 0.95

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, multinomial
 
-from sprint_export.validate.statistics.rates import paired_interval, score_difference, wilson_interval
+from sprint_export.validate.confidence.rates import paired_interval, score_difference, wilson_interval
 
 
 @pytest.mark.parametrize(("right", "count"), [(64, 64), (63, 64), (0, 10), (506, 512), (1, 2), (250, 1000)])

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
-from sprint_export.validate.statistics.means import mean_interval
-from sprint_export.validate.statistics.rates import paired_interval, wilson_interval
+from sprint_export.validate.confidence.means import mean_interval
+from sprint_export.validate.confidence.rates import paired_interval, wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np

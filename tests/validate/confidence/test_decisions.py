@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sprint_export.nouns.report import Gate, Verdict
-from sprint_export.validate.statistics.decisions import count_needed, decide, is_reachable, weigh
-from sprint_export.validate.statistics.evidence import Loss, Mean, Share
+from sprint_export.validate.confidence.decisions import count_needed, decide, is_reachable, weigh
+from sprint_export.validate.confidence.evidence import Loss, Mean, Share
 
 AT_LEAST, BELOW = Gate("psnr_db", ">=", 30, "why"), Gate("psnr_db", "<", 30, "why")
 DROP = Gate("adherence_drop_points", "<=", 3, "why")
