@@ -88,15 +88,15 @@ def list_complaints(report: Report) -> list[str]:
     if any(row.verdict == "not met" for row in report.rows):
         complaints.append(f"gate not met: {name_failures(report)}")
     if open_rows := [row for row in report.rows if row.verdict == "not decided"]:
-        complaints.append(f"gate not decided: {', '.join(map(_say_open, open_rows))}; or --allow-undecided")
+        complaints.append(f"gate not decided: {', '.join(map(_say_open, open_rows))}")
     return complaints
 
 
 def _say_open(row: Measurement) -> str:
     found = f"{_name_row(row)} is {row.value:.4g}{_sure(row)}, demanded {row.limit}"
     if row.needed is None:
-        return f"{found}, which is too near for any number of pictures"
-    return f"{found}; {row.needed} pictures like these would decide it (--count {row.needed})"
+        return f"{found}, which its interval holds"
+    return f"{found}; {row.needed} pictures like these would decide it: --count {row.needed}, or --allow-undecided"
 
 
 def name_failures(report: Report) -> str:

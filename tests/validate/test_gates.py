@@ -165,7 +165,7 @@ def test_a_limit_within_the_interval_is_not_decided(limit: float, verdict: Verdi
             f"NOT DECIDED (68 pictures would): >={limit}",
             [
                 f"gate not decided: psnr_db is 30 (25.9 to 34.1 at 95 %), demanded psnr_db>={limit}; 68 pictures like these "
-                "would decide it (--count 68); or --allow-undecided"
+                "would decide it: --count 68, or --allow-undecided"
             ],
         ),
     }[verdict]

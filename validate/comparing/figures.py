@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.psnr import psnr_images
-from sprint_export.students.judge import list_judges
 from sprint_export.validate.comparing.drawing import Side, UInt8
 from sprint_export.validate.comparing.entry import Label
 from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.images import ssim_images
-from sprint_export.validate.measure import mean_interval
+from sprint_export.validate.judging import DROPPED, judge_pictures
 
 PSNR, SSIM, LATENCY, SIZE, BLANK = "psnr_db", "ssim", "latency_p50_ms", "disk_mb", "blank_pictures"
 NO_BLANKS = Gate(BLANK, "<=", 0, "a picture of one colour, or of no numbers, shows nothing")
@@ -51,9 +51,8 @@ def measure_entry(entry: Label, side: Side, prompts: Sequence[str], reference: U
         figures[SSIM] = ssim_images(pictures, reference)
     rows = [average(name, values, "against stock PyTorch in float32") for name, values in figures.items()]
     rows.append(Measurement("psnr_worst_db", float(figures[PSNR].min()), "dB", note="the worst picture"))
-    for judge in list_judges():
-        if judge.knows(prompts, reference.shape[2]):
-            rows += judge.compare(prompts, pictures, reference)
+    judged = judge_pictures(prompts, pictures, reference)
+    rows += [*(each.as_row() for each in judged.samples), *judged.rows]
     told = "; ".join(f"{fault.place}: {fault.kind}" for fault in side.faults[:8]) or "none"
     rows.append(Measurement(BLANK, float(len(side.faults)), "pictures", note=f"of one colour, no numbers, or not drawn: {told}"))
     if side.seconds:
@@ -101,10 +100,8 @@ def compare_pair(
     ]
     rows = [replace(row, unit=UNITS.get(row.metric.removesuffix("_difference"), "")) for row in rows]
     ours, theirs = (np.stack(side.pictures) for side in sides)
-    for judge in list_judges():
-        if judge.knows(prompts, ours.shape[2]):
-            judged = judge.compare(prompts, ours, theirs)
-            rows += [replace(row, note=f"the best as the reference: {row.note}") for row in judged if row.interval is not None]
+    judged = [each.as_row() for each in judge_pictures(prompts, ours, theirs).samples if each.metric == DROPPED]
+    rows += [replace(row, note=f"the best as the reference: {row.note}") for row in judged]
     seconds = [np.array(side.seconds) for side in sides]
     if is_timed and len(seconds[0]) == len(seconds[1]) == len(prompts):
         rows.append(compare_seconds(seconds[0], seconds[1]))

@@ -14,10 +14,10 @@ import torch
 import sprint_export.validate.image_metrics
 from sprint_export.errors import InputError, MachineError
 from sprint_export.registry import list_members
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, figures_of, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison, list_image_metrics, load_image_metric
 from sprint_export.validate.image_metrics.weight_files import ALEX_FILE
-from sprint_export.validate.measure import mean_interval
 from tests.validate.image_metrics.made_weights import COUNT, make_pictures
 
 BRIGHTNESS = '''
