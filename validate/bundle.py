@@ -20,6 +20,8 @@ from sprint_export.registry import load_target
 from sprint_export.runtimes.open import choose_runtime
 from sprint_export.students import load_student
 from sprint_export.students.source import RANDOM, is_embedded
+from sprint_export.validate.blocks.compare import compare_blocks
+from sprint_export.validate.blocks.gates import GATES, make_rows
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
 from sprint_export.validate.findings import find_all
 from sprint_export.validate.gates import add_defaults, apply_gates, drop_unreachable, read_gates
@@ -29,6 +31,7 @@ from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
 from sprint_export.validate.pace import read_budget
+from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
 from sprint_export.validate.stopping import Stopping
@@ -46,7 +49,7 @@ def validate_bundle(
     progress: Progress = quiet,
     **asked: Any,
 ) -> Report:
-    """Measure a bundle against the student it was made from and write `report.json` and `contact_sheet.png` into it.
+    """Measure a bundle against its student; write `report.json`, `report.html` and `contact_sheet.png` into it.
 
     A killed validation goes on where it was; pictures of PyTorch's are kept for the next one.
 
@@ -88,6 +91,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     sides = drawing.draw_sides(prompts, pace, stopping.is_decided if inquiry.is_open else None)
     prompts = prompts[: len(sides.exported.pictures)]
     found = find_all(bundle, student, prompts, sides, inquiry.compute)
+    inner = compare_blocks(bundle, student, runtime, sides.feeds, prompts, inquiry.compute, progress)
     reached, unreached = drop_unreachable(all_gates, gates, found.samples, sides.confidence)
     report = Report(
         str(folder),
@@ -95,10 +99,11 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
         sides.exported.description,
         describe_machine() + ("" if inquiry.compute.is_cpu else f"; {inquiry.compute.description}"),
         len(prompts),
-        apply_gates(found.rows, reached, gates, found.samples),
+        apply_gates((*found.rows, *make_rows(inner.blocks)), reached, gates, found.samples),
         round(pace.spent_s, 1),
         found.pictures,
-        unchecked=(*unreached, *found.unchecked),
+        tuple(inner.blocks),
+        (*unreached, *found.unchecked, *inner.unchecked),
     )
     _write_down(folder, report, sides)
     kept.discard()
@@ -154,14 +159,15 @@ def load_source(source: str) -> Student:
 
 
 def _list_gates(bundle: Bundle, asked: Sequence[Gate]) -> tuple[Gate, ...]:
-    """The user's, and the defaults of the bundle's scheme and target."""
+    """The user's, and the defaults of the bundle's scheme and target and of its blocks."""
     target, is_whole = load_target(bundle.target), bundle.recipe is None or bundle.recipe.is_whole
-    return add_defaults(asked, target.offers[bundle.precision].scheme, is_whole, target.gates)
+    return add_defaults(asked, target.offers[bundle.precision].scheme, is_whole, (*target.gates, *GATES))
 
 
 def _write_down(folder: Path, report: Report, sides: Sides) -> None:
-    """The report as JSON, as pictures, and on the model card."""
+    """The report as JSON, as a page, as pictures, and on the model card."""
     rows = [("PyTorch float32", sides.reference.pictures), (report.target, sides.exported.pictures)]
     write_whole(folder / SHEET, lambda part: draw_contact_sheet(rows, part))
     write_text(folder / REPORT, format_report(report))
+    write_page(folder, report, sides.reference.pictures, sides.exported.pictures)
     write_card(folder)
