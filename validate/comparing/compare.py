@@ -30,11 +30,11 @@ from sprint_export.validate.comparing.drawing import Side, draw_all
 from sprint_export.validate.comparing.entry import EntryKind, Label, Setting, find_kind
 from sprint_export.validate.comparing.figures import PSNR, Measured, compare_pair, measure_entry
 from sprint_export.validate.comparing.ranking import check_asked, check_names, find_front, judge_entry, order_entries
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.gates import read_gates
 from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison as ImageComparison
 from sprint_export.validate.machine import describe_machine
-from sprint_export.validate.measure import mean_interval
 from sprint_export.validate.pace import SMALL_PICTURE
 from sprint_export.validate.reference_cache import recall_reference
 

@@ -15,8 +15,8 @@ from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.psnr import psnr_images
 from sprint_export.validate.comparing.drawing import Side, UInt8
 from sprint_export.validate.comparing.entry import Label
-from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
 from sprint_export.validate.confidence.means import mean_interval
+from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.judging import DROPPED, judge_pictures
 
