@@ -282,23 +282,6 @@ def test_a_gate_that_is_not_met_is_status_1_and_the_bundle_is_kept(fp8: Path, tm
     assert run_command("inspect", "bundle", folder=tmp_path).returncode == 0
 
 
-def test_a_gate_that_is_not_decided_is_status_1_unless_allowed(fp8: Path, tmp_path: Path) -> None:
-    """One picture can fail a mean and cannot meet it."""
-    copy_bundle(fp8, tmp_path / "bundle")
-    asked = ("validate", "bundle", "--count", 1, "--gate", "psnr_db>=5", "--json")
-    for more, status in (((), 1), (("--allow-undecided",), 0)):
-        done = run_command(*asked, *more, folder=tmp_path)
-        assert done.returncode == status, done.stderr
-        assert re.search(
-            r"^gate not decided: psnr_db is \d\d\.\d*, demanded psnr_db>=5, .* The bundle is kept\.$", done.stderr, re.M
-        )
-        report = json.loads(done.stdout)
-        assert (report["verdict"], report["passed"]) == ("not decided", False)
-        assert len(report["pictures"]) == 1 and set(report["pictures"][0]["figures"]) >= {"psnr_db", "ssim"}
-    said = [each for each in report["unchecked"] if each.startswith("adherence_drop_points<=3: 1 picture cannot decide it")]
-    assert len(said) == 1
-
-
 def test_parts_to_validate_with_belong_to_a_student(fp8: Path, tmp_path: Path) -> None:
     done = run_command("validate", fp8, "--lora", "style.safetensors", folder=tmp_path)
     assert done.returncode == 2
