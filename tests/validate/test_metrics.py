@@ -40,7 +40,9 @@ def written_names(path: Path) -> list[str]:
 
 
 def test_every_row_that_code_writes_is_declared() -> None:
+    rooms = {"latency", "comparing", "against_reference"}  # of other verbs, whose rows no validation has
     files = [path for folder in ("validate", "runtimes") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for path in files if not rooms & {*path.parts, path.stem}]
     names = {name for path in files for name in written_names(path)}
     assert {"psnr_db", "departures", "kernels_*", "infinities"} <= names, "the walk is broken"
     declared = [metric.name for metric in list_metrics()]

@@ -56,7 +56,7 @@ def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, files: 
 
     Args:
         bundle: its folder.
-        own: values of OPTIONS by name.
+        own: values of OPTIONS by name, and allow_undecided.
         as_json: print JSON.
         files: for a CI service.
         asked: gates, runtime, provider.
@@ -75,14 +75,14 @@ def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, files: 
         result = validate_against_reference(bundle, progress, **asked, runs=own["runs"] or 0, label=own["label"] or "")
     if out is not None:
         write_text(out, format_result(result))
-    files.write([result.report])
-    show_result(result, as_json)
+    files.write([result.report], own["allow_undecided"])
+    show_result(result, as_json, own["allow_undecided"])
 
 
-def show_result(result: DeviceResult, as_json: bool) -> None:
-    """As tables or JSON; leaves with status 1 where a gate was not met."""
+def show_result(result: DeviceResult, as_json: bool, allow_undecided: bool = False) -> None:
+    """As tables or JSON; leaves with status 1 where a gate is not met or, unless that is allowed, not decided."""
     from sprint_export.validate.merging.result import describe_result
-    from sprint_export.validate.report import name_failures, render_report
+    from sprint_export.validate.report import list_complaints, render_report
 
     if as_json:
         stdout.print_json(json.dumps(describe_result(result), allow_nan=False))
@@ -90,8 +90,9 @@ def show_result(result: DeviceResult, as_json: bool) -> None:
         for table in render_report(result.report):
             stdout.print(table)
         show_lines("not checked: ", result.report.unchecked)
-    if not result.report.passed:
-        complain(f"gate not met: {name_failures(result.report)}")
+    for complaint in list_complaints(result.report):
+        complain(complaint)
+    if result.report.verdict == "not met" or not (result.report.passed or allow_undecided):
         raise typer.Exit(1)
 
 

@@ -80,11 +80,11 @@ def convert_command(context: typer.Context, **values: Any) -> None:
                 results.append(read_report(bundle.folder) if is_validated else bundle)
     except SprintExportError:
         if results:
-            files.write(results)
+            files.write(results, values["allow_undecided"])
             with suppress(typer.Exit):  # its status is not the worst
                 show_results(results, values["as_json"], as_list)
         raise
-    files.write(results)
+    files.write(results, values["allow_undecided"])
     show_results(results, values["as_json"], as_list, values["allow_undecided"])
     if values["upload_repo"] is not None:
         made = results[0]

@@ -184,17 +184,18 @@ def validate(
     files = o.read_ci_files(asked)
     own = {option.name: asked.pop(option.name) for option in against_reference.OPTIONS}
     defaults = {"provider": asked["provider"]} | {option.name: option.default for option in o.ORDER_OPTIONS}
+    gates = asked.pop("gates") or []
     others = {name: value for name, value in asked.items() if value != defaults.get(name)}
     if against_reference.is_against_reference(own, others | {"student": student, "prompts": prompts, "variant": variant}):
-        asks = {"gates": gates or [], "runtime": runtime, "provider": asked["provider"]}
-        against_reference.validate_device(bundle, own, as_json, files, **asks)
+        asks = {"gates": gates, "runtime": runtime, "provider": asked["provider"]}
+        against_reference.validate_device(bundle, own | {"allow_undecided": allow_undecided}, as_json, files, **asks)
         return
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
     from sprint_export.validate.pace import read_budget
 
-    demands = check_report_gates(read_bundle(bundle, verify=False), asked["gates"] or [], runtime, asked["provider"])
+    demands = check_report_gates(read_bundle(bundle, verify=False), gates, runtime, asked["provider"])
     read_budget(asked["budget"])
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
@@ -214,7 +215,7 @@ def validate(
         loaded = None if student is None else load_student(student, variant, parts)
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
-    files.write([report])
+    files.write([report], allow_undecided)
     show_results([report], as_json, allow_undecided=allow_undecided)
 
 
