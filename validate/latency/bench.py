@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.export.bundle import read_bundle
+from sprint_export.libraries import check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Measurement, Report
 from sprint_export.progress import Progress, Step, quiet, track
@@ -16,7 +17,7 @@ from sprint_export.session import list_findings
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.latency.bundle_side import PROMPT, BundleSide
 from sprint_export.validate.latency.cold_start import ColdStart, describe_starts, start_cold, start_several
-from sprint_export.validate.latency.loadgen import describe_stream, run_single_stream
+from sprint_export.validate.latency.loadgen import LIBRARY, describe_stream, run_single_stream
 from sprint_export.validate.latency.opponents import Opponent, open_opponent, read_opponent
 from sprint_export.validate.latency.request import CLIENT, STREAM, BenchRequest
 from sprint_export.validate.latency.results import Bench, Conditions
@@ -70,6 +71,8 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     gates = read_gates(request.gates)
     check_gate_metrics(gates)
     opponents = [read_opponent(text) for text in request.against]
+    if request.protocol == STREAM:
+        check_installed((LIBRARY,))
     bundle = read_bundle(Path(folder), verify=False)
     watch = Watch()
     sides = _open_sides(bundle, request, opponents, progress)

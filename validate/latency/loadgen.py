@@ -21,6 +21,7 @@ from sprint_export.libraries import require
 from sprint_export.nouns.report import Measurement
 from sprint_export.validate.latency.rows import WHOLE
 
+LIBRARY = "mlperf_loadgen"
 MINUTES = 10.0
 LEAST_QUERIES = 64  # early stopping takes
 SAMPLES = 64  # seeds
@@ -51,7 +52,7 @@ def run_single_stream(draw: Callable[[int], None], minutes: float | None = None,
     Raises:
         MachineError: LoadGen is not installed, or ended without a result. What `draw` raises is raised again.
     """
-    loadgen: Any = require("mlperf_loadgen", "latency")
+    loadgen: Any = require(LIBRARY, "latency")
     failures: list[BaseException] = []
 
     def issue(samples: Any) -> None:

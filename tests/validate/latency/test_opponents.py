@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,12 @@ def test_loadgen_asks_for_pictures_and_gives_its_estimate(bundle: Path) -> None:
     assert bench.conditions.runs >= 64
     assert rows["latency_p90_early_stopping_ms"].value >= rows["latency_mean_ms"].value * 0.5
     assert f"{bench.conditions.runs} queries, valid by LoadGen's rules" in rows["latency_mean_ms"].note
+
+
+def test_loadgen_that_is_not_there_is_said_before_the_bundle_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    with pytest.raises(MachineError, match="mlperf_loadgen is not installed; run: pip install"):
+        bench_bundle(tmp_path, protocol="mlperf-single-stream")
 
 
 def test_what_drawing_raises_ends_loadgens_run() -> None:
