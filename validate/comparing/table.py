@@ -70,3 +70,21 @@ def name_verdict(entry: EntryResult) -> str:
     blank = f"{len(entry.faults)} BLANK, " if entry.faults else ""
     front = ", on the front" if entry.is_on_front else ""
     return f"{blank}{entry.verdict}{front}"
+
+
+def list_complaints(comparison: Comparison) -> list[str]:
+    """A line for each entry whose gates are not met or not decided: what was found and demanded."""
+    return [f"{each.name}: {each.verdict}: {_explain(each)}" for each in comparison.entries if each.verdict != "met"]
+
+
+def _explain(entry: EntryResult) -> str:
+    """The rows that decide an entry's verdict; what it has no row for is said so."""
+    rows = [row for row in entry.rows if row.verdict == entry.verdict]
+    told = [
+        f"{row.metric} is {format_number(row.value)}"
+        + (f" ({format_range(row)} at 95 %)" if row.interval else "")
+        + f", demanded {row.limit}"
+        + (f"; {row.needed} pictures like these would decide it" if row.needed else "")
+        for row in rows
+    ]
+    return ", ".join(told) or "a gate is on what nobody measured of it"

@@ -30,6 +30,7 @@ COMPARE_OPTIONS = (
     Option("metrics", "Image metrics to measure too, with commas: lpips,dists,..."),
     Option("metric_weights", "A folder with their weights.", Path, None, None, (), "FOLDER"),
     Option("one_at_a_time", "Open an entry when those before it have drawn; latency is then not in turn.", bool, False),
+    Option("allow_undecided", "Exit status 0 also where so few pictures leave a gate undecided.", bool, False),
     Option("out", "The folder for comparison.html and comparison.json.", Path, OUT),
 )
 Entries = Annotated[
@@ -47,8 +48,8 @@ def compare(
     as_json: o.Json = False,
     *,
     student: str | None,
-    prompts: Path | None,
     out: Path,
+    allow_undecided: bool,
     variant: str | None,
     gates: list[str] | None,
     **asked: Any,
@@ -59,7 +60,7 @@ def compare(
     from sprint_export.validate.gates import read_gates
 
     folders = name_entries(entries)
-    demands, given = read_gates(gates or []), o.read_prompts(prompts)
+    demands, given = read_gates(gates or []), o.read_prompts(asked["prompts"])
     check_compute(asked["compute"])
     if student is not None:
         check_source(student)
@@ -74,7 +75,7 @@ def compare(
         asked["metrics"] = read_metric_names(asked["metrics"])
         asked |= {"compute": choose_compute(asked["compute"], note), "gates": demands, "prompts": given}
         found = compare_entries(folders, out, loaded, progress, **asked)
-    show_comparison(found, out, as_json)
+    show_comparison(found, out, as_json, allow_undecided)
 
 
 def name_entries(entries: Sequence[str]) -> dict[str, Path]:
@@ -103,10 +104,10 @@ def _read_entry(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def show_comparison(found: Comparison, out: Path, as_json: bool) -> None:
-    """The table, or JSON; leaves with status 1 where an entry's gates are not met or not decided."""
+def show_comparison(found: Comparison, out: Path, as_json: bool, allow_undecided: bool = False) -> None:
+    """The table, or JSON; leaves with status 1 where an entry's gates are not met, or not decided and that is not allowed."""
     from sprint_export.validate.comparing.compare import PAGE, format_comparison
-    from sprint_export.validate.comparing.table import render_table
+    from sprint_export.validate.comparing.table import list_complaints, render_table
 
     if as_json:
         stdout.print_json(format_comparison(found))
@@ -115,6 +116,8 @@ def show_comparison(found: Comparison, out: Path, as_json: bool) -> None:
         for sentence in found.unchecked:
             show(sentence)
         show(f"page: {out / PAGE}")
-    if failed := [f"{each.name}: {each.verdict}" for each in found.entries if each.verdict != "met"]:
-        complain(f"gates: {'; '.join(failed)}")
+    for complaint in list_complaints(found):
+        complain(complaint)
+    verdicts = {each.verdict for each in found.entries} - {"met"}
+    if verdicts - ({"not decided"} if allow_undecided else set()):
         raise typer.Exit(1)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 
-from sprint_export.cli.compare import name_entries
+from sprint_export.cli.compare import name_entries, show_comparison
 from sprint_export.errors import InputError
 from sprint_export.noise import make_noise
+from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Student
 from sprint_export.validate.comparing.compare import JSON, PAGE, compare_entries
 from sprint_export.validate.comparing.comparison import Comparison
-from sprint_export.validate.comparing.table import describe_distance, list_columns, name_verdict, render_table
+from sprint_export.validate.comparing.table import describe_distance, list_columns, list_complaints, name_verdict, render_table
 from tests.bundles import check_refused, run_command
 from tests.validate.comparing.doubles import draw_right, write_pictures
 
@@ -80,6 +83,25 @@ def test_the_terminal_shows_names_and_titles_as_they_are(found: Comparison) -> N
     shown = cast(io.StringIO, console.file).getvalue()
     assert "worse <b>" in shown
     assert "[/red]" in shown, "a title steers no style"
+
+
+def test_what_is_not_met_is_said_and_ends_in_status_1_and_what_is_not_decided_only_where_that_is_not_allowed(
+    found: Comparison, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (complaint,) = list_complaints(found)
+    assert complaint == "blank: not met: blank_pictures is 4, demanded blank_pictures<=0"
+    with pytest.raises(typer.Exit) as left:
+        show_comparison(found, out, as_json=True, allow_undecided=True)
+    assert left.value.exit_code == 1
+    open_gate = Measurement("psnr_db", 50.0, "dB", limit="psnr_db>=49", verdict="not decided", interval=(48.0, 52.0), needed=130)
+    entry = replace(found.entries[1], verdict="not decided", rows=(open_gate,))
+    undecided = replace(found, entries=(found.entries[0], entry))
+    assert list_complaints(undecided) == [
+        "near: not decided: psnr_db is 50 (48 to 52 at 95 %), demanded psnr_db>=49; 130 pictures like these would decide it"
+    ]
+    show_comparison(undecided, out, as_json=True, allow_undecided=True)
+    with pytest.raises(typer.Exit):
+        show_comparison(undecided, out, as_json=True)
 
 
 def test_comparison_json_holds_the_same(found: Comparison, out: Path) -> None:
