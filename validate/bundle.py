@@ -11,6 +11,7 @@ from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
+from sprint_export.libraries import check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Report
 from sprint_export.nouns.student import Student
@@ -22,18 +23,21 @@ from sprint_export.students import load_student
 from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.blocks.gates import GATES, make_rows
+from sprint_export.validate.cluster.job import KIND, Job, describe_student
+from sprint_export.validate.cluster.pool import Cluster
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
 from sprint_export.validate.findings import find_all
 from sprint_export.validate.gates import add_defaults, apply_gates, drop_unreachable, read_gates
 from sprint_export.validate.images import draw_contact_sheet
 from sprint_export.validate.inquiry import Inquiry, choose_prompts
+from sprint_export.validate.kept import Kept
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
-from sprint_export.validate.pace import read_budget
+from sprint_export.validate.pace import SMALL_PICTURE, read_budget
 from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
-from sprint_export.validate.side_by_side import keep_unfinished
+from sprint_export.validate.side_by_side import OWNER_LETTERS, keep_unfinished
 from sprint_export.validate.stopping import Stopping
 from sprint_export.work_folder import claim_bundle
 
@@ -86,7 +90,8 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     check_judged([gate.metric for gate in gates], prompts, picture_side(bundle))
     is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
     kept, all_gates = keep_unfinished(bundle), _list_gates(bundle, gates)
-    drawing = Drawing(bundle, student, runtime, is_timed, kept, progress, inquiry.compute)
+    cluster = None if inquiry.ray is None else _plan_cluster(bundle, student, inquiry, is_timed)
+    drawing = Drawing(bundle, student, runtime, is_timed, kept, progress, inquiry.compute, cluster)
     stopping = Stopping(all_gates, gates, prompts)
     sides = drawing.draw_sides(prompts, pace, stopping.is_decided if inquiry.is_open else None)
     prompts = prompts[: len(sides.exported.pictures)]
@@ -107,7 +112,33 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     )
     _write_down(folder, report, sides)
     kept.discard()
+    if cluster is not None:
+        cluster.kept.discard()
     return report
+
+
+def _plan_cluster(bundle: Bundle, student: Student, inquiry: Inquiry, is_timed: bool) -> Cluster:
+    """The workers that Inquiry.ray asks for; nothing is started yet.
+
+    Raises:
+        MachineError: ray is not installed. InputError: a worker cannot load the student.
+    """
+    assert inquiry.ray is not None
+    check_installed(["ray"])
+    is_small = picture_side(bundle) <= SMALL_PICTURE
+    job = Job(
+        bundle=str(bundle.folder.resolve()),
+        identity=bundle.identity,
+        student=describe_student(student),
+        variant=student.variant,
+        parts=student.parts,
+        runtime=inquiry.runtime,
+        provider=inquiry.provider,
+        compute=inquiry.compute.device,
+        is_timed=is_timed,
+        one_at_a_time=not is_small,
+    )
+    return Cluster(inquiry.ray, job, is_small, Kept(KIND, bundle.identity[:OWNER_LETTERS]))
 
 
 def _read_whole(folder: Path, progress: Progress) -> Bundle:

@@ -21,6 +21,7 @@ from sprint_export.runtimes.runtime import Runtime
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws, Reference, load_family
+from sprint_export.validate.cluster.pool import Cluster
 from sprint_export.validate.confidence.decisions import CONFIDENCE
 from sprint_export.validate.confidence.looks import Looks
 from sprint_export.validate.kept import Kept
@@ -66,6 +67,9 @@ class Sides:
 IsDecided = Callable[[Array, Array, float], bool]
 
 
+Draw = Callable[[Draws], Reference | Drawn]
+
+
 @dataclass
 class Drawing:
     """How pictures of a bundle and its student are drawn.
@@ -78,6 +82,7 @@ class Drawing:
         kept: where what a network gave is kept until the report is written.
         progress: is told (step, done, total).
         compute: where torch draws its sides.
+        cluster: draws all chunks but the first.
     """
 
     bundle: Bundle
@@ -87,13 +92,14 @@ class Drawing:
     kept: Kept
     progress: Progress
     compute: Compute = CPU
+    cluster: Cluster | None = None
     _told: dict[Step, int] = field(default_factory=dict)
 
     def draw_sides(self, prompts: Sequence[str], pace: Pace, is_decided: IsDecided | None = None) -> Sides:
         """As many of the prompts as the pace allows, the first ones; with `is_decided` no more than it asks for."""
         networks = {record.role: record for record in self.bundle.components}
         draws = make_draws(specialize_like(self.student, self.bundle), networks, prompts, self.compute)
-        versions: dict[str, Callable[[Draws], Reference | Drawn]] = {"reference": self._recall_reference}
+        versions: dict[str, Draw] = {"reference": self._recall_reference}
         if self.is_small:
             versions["rounded"] = self._draw_rounded
         versions["exported"] = self._draw_exported
@@ -101,11 +107,8 @@ class Drawing:
         looks, confidence, done = Looks(pace.most), CONFIDENCE, 0
         while count := pace.choose_next(done):
             chunk = draws.take(range(done, done + count))
-            for name, draw in versions.items():
-                start = pace.clock()
-                part = draw(chunk)
-                pace.note(name, pace.clock() - start, count_drawn(part.seconds))
-                found[name] = found[name].join(part) if done else part
+            parts = self._draw_chunk(versions, chunk, pace) if self.cluster is None or not done else self._send(chunk, pace)
+            found |= {name: found[name].join(part) if done else part for name, part in parts.items()}
             if not done:
                 rows, pictures = self._compare(found)
                 versions.pop("rounded", None)  # tells the converter's part from the recipe's: the first chunk is enough
@@ -122,6 +125,24 @@ class Drawing:
         if self.is_small:
             pictures = found["rounded"].pictures
         return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, feeds, confidence)
+
+    def _draw_chunk(self, versions: Mapping[str, Draw], chunk: Draws, pace: Pace) -> dict[str, Any]:
+        """The chunk in every version, here."""
+        parts = {}
+        for name, draw in versions.items():
+            start = pace.clock()
+            parts[name] = draw(chunk)
+            pace.note(name, pace.clock() - start, count_drawn(parts[name].seconds))
+        return parts
+
+    def _send(self, chunk: Draws, pace: Pace) -> dict[str, Any]:
+        """The chunk in both versions, by the cluster: the first one, which tells what single networks do, was drawn here."""
+        assert self.cluster is not None
+        start = pace.clock()
+        reference, exported = self.cluster.draw(chunk, self._tell)
+        pace.rates.clear()
+        pace.note("exported", pace.clock() - start, len(chunk.prompts))
+        return {"reference": reference, "exported": exported}
 
     @property
     def is_small(self) -> bool:

@@ -10,7 +10,7 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
 from sprint_export.validate.metrics import check_judged
-from sprint_export.validate.pace import BUDGET_S, LOOKS, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
+from sprint_export.validate.pace import BUDGET_S, FEWEST, LOOKS, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Inquiry:
         gates: demands such as 'psnr_db>=30', in place of the precision's defaults on their metrics; all of them hold.
         runtime: as in `open_bundle`.
         provider: likewise.
+        ray: the address of a Ray cluster whose workers draw, or "local": a worker for each processor here. The first 64 pictures,
+            above 128 px the first 4, are drawn by this process.
         compute: where torch draws both of its sides: the reference, and what the bundle's graphs are compared with.
     """
 
@@ -36,6 +38,7 @@ class Inquiry:
     runtime: str | None = None
     compute: Compute = CPU
     provider: str | None = None
+    ray: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -65,6 +68,8 @@ def choose_prompts(student: Student, inquiry: Inquiry, side: int) -> tuple[list[
         count, looks = LOOKS[-1], list(LOOKS)
     elif inquiry.is_open:
         count, budget = MOST_PICTURES, BUDGET_S
+    elif side <= SMALL_PICTURE or inquiry.ray is not None:
+        looks = [LOOKS[0] if side <= SMALL_PICTURE else FEWEST]  # of more pictures, single networks are told apart on the first
     if count is not None and count < 1:
         raise InputError(f"count={count}: expected at least one prompt to validate with")
     if not chosen:

@@ -155,10 +155,19 @@ class Watched:
 
 
 def draw_exported(
-    bundle: Bundle, runtime: Runtime, draws: Draws, progress: Progress, kept: Kept | None = None, samples: int = 0
+    bundle: Bundle,
+    runtime: Runtime,
+    draws: Draws,
+    progress: Progress = quiet,
+    kept: Kept | None = None,
+    samples: int = 0,
+    pipeline: Pipeline | None = None,
 ) -> Drawn:
-    """With the bundle's own files, on a runtime that can open it here; inputs and outputs of the first `samples` are noted."""
-    pipeline = open_pipeline(bundle, runtime, one_at_a_time=True)
+    """With the bundle's own files, on a runtime that can open it here; inputs and outputs of the first `samples` are noted.
+
+    A pipeline of the bundle on that runtime is taken as it is; without one it is opened, one network at a time.
+    """
+    pipeline = pipeline or open_pipeline(bundle, runtime, one_at_a_time=True)
     question = _describe_bundle(bundle, runtime.title)
     return _draw(pipeline, draws, progress, Watching(EXPORTED, question, kept or keep_unfinished(bundle), samples))
 

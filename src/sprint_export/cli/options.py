@@ -39,6 +39,10 @@ CI_OPTIONS = (
     Option("markdown", "Write a summary, e.g. to $GITHUB_STEP_SUMMARY.", Path, None, OUTPUT, metavar="FILE"),
 )
 
+RAY = Option(
+    "ray", "A Ray cluster that draws: auto, HOST:PORT, or local for all processors here.", flags=("--ray",), metavar="ADDRESS"
+)
+
 ORDER_OPTIONS = tuple(replace(o, default=None) if o.name in ("target", "gates") else o for o in list_options())
 ALLOW_UNDECIDED = Option(
     "allow_undecided", "Exit status 0 also where so few pictures leave a gate undecided.", bool, False, VALIDATION

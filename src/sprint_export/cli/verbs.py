@@ -160,6 +160,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
 @takes_options(
     o.PROVIDER,
     *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"),
+    o.RAY,
     *against_reference.OPTIONS,
     o.ALLOW_UNDECIDED,
     *o.CI_OPTIONS,
