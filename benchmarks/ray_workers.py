@@ -2,8 +2,8 @@
 
     python benchmarks/ray_workers.py --count 512 --out benchmarks/results/ray_workers.json
 
-Every row draws the same pictures of sprint-tiny with an empty cache. `figures_equal` compares all rows but seconds, and all rows of
-pictures, with those of one process. Ray's start, and that of its workers, is in the seconds.
+Every row draws the same pictures of sprint-tiny with an empty cache. `figures_equal` compares all rows but seconds, and all rows
+of pictures, with those of one process. Ray's start, and that of its workers, is in the seconds.
 """
 
 from __future__ import annotations

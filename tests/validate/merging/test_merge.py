@@ -133,7 +133,7 @@ def test_the_page_holds_what_devices_say_as_text(two: Merged) -> None:
 def test_the_page_in_chromium_is_silent_and_no_wider_than_a_phone(two: Merged, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(render_page(two), "utf-8")
-    command = ["node", WALK, find_node_modules(), page]
+    command = ["node", str(WALK), str(find_node_modules()), str(page)]
     seen = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
     assert seen["console"] == [], "no script of a label ran, no error"
     assert set(seen["requests"]) == {"file", "data"} and seen["requests"].count("file") == 2
