@@ -24,6 +24,7 @@ OUT = Path("comparison")
 COMPARE_OPTIONS = (
     Option("student", "Whose stock PyTorch is the reference. Default: the first bundle's, where that is embedded."),
     Option("prompts", "A file, one prompt a line; - for stdin.", Path, None, None, (), "FILE"),
+    Option("count", "How many prompts; default all of --prompts, else 64, or 8 of pictures larger than 128 px.", int),
     Option("seed", "Of the first prompt's noise; prompt i has this plus i.", int, 0),
     Option("steps", "Of the sampler. Default: the first bundle's, else 1.", int),
     Option("rank_by", "A metric of the table.", str, "psnr_db"),
@@ -42,7 +43,7 @@ Entries = Annotated[
 ]
 
 
-@takes_options(*o.pick_options("variant", "gates", "count", "compute"), *COMPARE_OPTIONS)
+@takes_options(*o.pick_options("variant", "gates", "compute"), *COMPARE_OPTIONS)
 def compare(
     entries: Entries,
     as_json: o.Json = False,
