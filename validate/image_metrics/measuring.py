@@ -144,16 +144,16 @@ def _measure(
 
 def make_row(scores: Scores, find_interval: Callable[[Float64], Interval]) -> Measurement:
     """The row of a report: the mean with its interval, or the value of the set."""
-    count = len(scores.values)
     if scores.is_of_set:
         return Measurement(scores.row, float(scores.values[0]), scores.unit, note=scores.note)
-    note = f"{scores.note}; mean over {count} picture{'s' if count != 1 else ''}"
-    return Measurement(scores.row, float(scores.values.mean()), scores.unit, note=note, interval=find_interval(scores.values))
+    values = scores.values[scores.values == scores.values]  # without nan: a picture that has none
+    note = f"{scores.note}; mean over {len(values)} picture{'s' if len(values) != 1 else ''}"
+    return Measurement(scores.row, float(values.mean()), scores.unit, note=note, interval=find_interval(values))
 
 
 def figures_of(measured: Mapping[str, Float64], place: int) -> dict[str, float]:
-    """A picture's own figures, by row."""
-    return {row: float(values[place]) for row, values in measured.items()}
+    """A picture's own figures, by row; without those that it has none of."""
+    return {row: float(values[place]) for row, values in measured.items() if values[place] == values[place]}
 
 
 def read_metric_names(text: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sprint_export.validate.prompt_sets.prompt_set import Question, WantedScene
+
     UInt8 = npt.NDArray[np.uint8]
     Float64 = npt.NDArray[np.float64]
 
@@ -39,12 +41,16 @@ class Comparison:
         reference: likewise.
         prompts: B texts.
         originals: pictures that came with the prompts, by place; empty where none did.
+        scenes: what each picture shall show, likewise.
+        questions: what to ask of each, likewise.
     """
 
     exported: UInt8
     reference: UInt8
     prompts: Sequence[str]
     originals: Sequence[Path] = ()
+    scenes: Sequence[WantedScene] = ()
+    questions: Sequence[Sequence[Question]] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Scores:
     Args:
         row: the row's name.
         unit: of the values; "" where they have none.
-        values: float64 [B], of which the row is the mean; [1] of a value of the whole set.
+        values: float64 [B], of which the row is the mean, nan where a picture has none; [1] of a value of the whole set.
         note: what was compared.
         is_of_set: whether it is one value of all pictures.
     """

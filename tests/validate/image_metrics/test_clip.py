@@ -109,7 +109,7 @@ def test_without_a_checkpoint_the_sentence_says_where_it_was_looked_for(tmp_path
     ("damage", "said"),
     [
         (
-            lambda here: (here / "config.json").write_text(json.dumps({"model_type": "bert"})),
+            lambda here: (here / "config.json").write_text('{"model_type": "bert"}'),
             "model_type 'bert'; expected 'clip'",
         ),
         (lambda here: (here / "config.json").write_text("{"), "config.json cannot be read"),
