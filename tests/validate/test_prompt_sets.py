@@ -158,7 +158,7 @@ def test_mjhq_with_some_of_its_pictures_says_which_is_missing(tmp_path: Path) ->
     [
         (
             "mjhq:{folder}",
-            "'mjhq' is no set of prompts; expected a text file, or: dpg:PATH, geneval:PATH, geneval2:PATH, mjhq30k:PATH, text:PATH",
+            "'mjhq' is no set of prompts; expected a text file, or: dpg:PATH, geneval:PATH, geneval2:PATH, mjhq30k:PATH, ",
         ),
         ("mjhq30k:{folder}", "no meta_data.json there"),
         ("dpg:{folder}/none", "no such folder"),
