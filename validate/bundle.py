@@ -22,9 +22,17 @@ from sprint_export.students import load_student
 from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.blocks.gates import GATES, make_rows
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
 from sprint_export.validate.findings import find_all
 from sprint_export.validate.gates import add_defaults, apply_gates, drop_unreachable, read_gates
+from sprint_export.validate.image_metrics.measuring import (
+    check_gated,
+    choose_metrics,
+    declare_rows,
+    measure_pictures,
+    pair_pictures,
+)
 from sprint_export.validate.images import draw_contact_sheet
 from sprint_export.validate.inquiry import Inquiry, choose_prompts
 from sprint_export.validate.machine import describe_machine
@@ -34,7 +42,7 @@ from sprint_export.validate.pace import read_budget
 from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
-from sprint_export.validate.stopping import Stopping
+from sprint_export.validate.stopping import LATER, Stopping
 from sprint_export.work_folder import claim_bundle
 
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
@@ -58,7 +66,7 @@ def validate_bundle(
         student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         progress: is told (step, done, total).
-        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute, provider.
+        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute, provider, metrics, scorers, ...
 
     Returns:
         The report; `report.verdict` says whether all gates are met, one is not, or one is not decided.
@@ -71,27 +79,34 @@ def validate_bundle(
     inquiry = Inquiry(prompts, **asked)
     read_gates(inquiry.gates)  # a mistake in them is said before the bundle is claimed
     read_budget(inquiry.budget)
+    _ = inquiry.choice
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     with claim_bundle(folder, WRITE_ADVICE):
         return _validate_claimed(folder, student, inquiry, progress)
 
 
 def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, progress: Progress) -> Report:
-    bundle, gates = _read_whole(folder, progress), read_gates(inquiry.gates)
-    check_metrics((gate.metric for gate in gates), load_target(bundle.target), find_file(bundle, JSON) is not None)
+    bundle, gates, choice = _read_whole(folder, progress), read_gates(inquiry.gates), inquiry.choice
+    gated = [gate.metric for gate in gates]
+    check_metrics(gated, load_target(bundle.target), find_file(bundle, JSON) is not None, choice)
+    metrics = choose_metrics(choice, gated)
     # A mistake in it, or a library it lacks, is said before anything is drawn.
     runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)
     student = _check_student(bundle, student or load_source(bundle.source))
     prompts, pace = choose_prompts(student, inquiry, picture_side(bundle))
-    check_judged([gate.metric for gate in gates], prompts, picture_side(bundle))
-    is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
+    check_judged(gated, prompts, picture_side(bundle))
+    is_timed = any(name.startswith(TIMED) for name in gated)
     kept, all_gates = keep_unfinished(bundle), _list_gates(bundle, gates)
     drawing = Drawing(bundle, student, runtime, is_timed, kept, progress, inquiry.compute)
-    stopping = Stopping(all_gates, gates, prompts)
+    later = [row for row in gated if any(each.fits(row) for metric in metrics for each in declare_rows(metric))]
+    stopping = Stopping(all_gates, gates, prompts, (*LATER, *later))
     sides = drawing.draw_sides(prompts, pace, stopping.is_decided if inquiry.is_open else None)
     prompts = prompts[: len(sides.exported.pictures)]
-    found = find_all(bundle, student, prompts, sides, inquiry.compute)
     inner = compare_blocks(bundle, student, runtime, sides.feeds, prompts, inquiry.compute, progress)
+    pictures = pair_pictures(prompts, sides.exported.pictures, sides.reference.pictures)
+    measured = measure_pictures(metrics, pictures, mean_interval, choice.weights, inquiry.compute, progress)
+    check_gated(measured, gated, metrics)
+    found = find_all(bundle, student, prompts, sides, inquiry.compute, measured)
     reached, unreached = drop_unreachable(all_gates, gates, found.samples, sides.confidence)
     report = Report(
         str(folder),

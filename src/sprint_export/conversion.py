@@ -243,8 +243,7 @@ def load_orders(
     if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
         load_family(student.family).check_free_sizes(student)
     if order.prompts is not None:
-        prompts = tuple(order.prompts)
-        student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
+        student = dataclasses.replace(student, calibration_prompts=tuple(order.prompts), validation_prompts=order.prompts)
     if any(checked.is_validated for checked in orders):
         from sprint_export.validate.inquiry import check_gates
 
@@ -261,7 +260,8 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
             from sprint_export.validate import validate_bundle
 
             asked: dict[str, Any] = {"count": order.count, "budget": order.budget, "gates": checked.gates}
-            asked["provider"] = order.provider
+            asked |= {"provider": order.provider, "metrics": order.metrics, "scorers": order.scorers}
+            asked["metric_weights"] = order.metric_weights
             validate_bundle(bundle, student, progress=progress, compute=loaded.compute, **asked)
         else:
             if order.validate:

@@ -14,9 +14,9 @@ import pytest
 
 from sprint_export.errors import InputError
 from sprint_export.students.sprint_tiny.world import Scene, Shape, held_out_captions, read_caption, render_scene
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.image_metrics.measuring import Measured, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison
-from sprint_export.validate.measure import mean_interval
 from sprint_export.validate.prompt_sets.prompt_set import Question, WantedObject, WantedScene
 from sprint_export.validate.scorers.command import ScorerCommand, read_scorers
 from sprint_export.validate.scorers.objects import Detection, find_relations, score_scene

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EXTRA = "metrics"  # of pyproject.toml: the libraries behind these files
 Better = Literal["higher", "lower"]
+Kind = Literal["mean", "set", "rate", "loss"]
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ class Scores:
         unit: of the values; "" where they have none.
         values: float64 [B], of which the row is the mean, nan where a picture has none; [1] of a value of the whole set.
         note: what was compared.
-        is_of_set: whether it is one value of all pictures.
+        kind: "mean"; "set" of one value of all pictures; "rate" of values 0 or 100; "loss" of the difference of two rates.
     """
 
     row: str
     unit: str
     values: Float64
     note: str = ""
-    is_of_set: bool = False
+    kind: Kind = "mean"
 
 
 class UnmeasuredError(Exception):
@@ -140,11 +141,13 @@ def name_sides(name: str) -> tuple[str, str, str]:
     return name, f"{name}_reference", f"{name}_drop"
 
 
-def compare_sides(name: str, unit: str, exported: Float64, reference: Float64, note: str) -> list[Scores]:
-    """Those three rows of values float64 [B] a side."""
+def compare_sides(name: str, unit: str, exported: Float64, reference: Float64, note: str, is_rate: bool = False) -> list[Scores]:
+    """Those three rows of values float64 [B] a side, of a rate 0 or 100 each."""
     ours, theirs, drop = name_sides(name)
+    kind: Kind = "rate" if is_rate else "mean"
+    of_drop: Kind = "loss" if is_rate else "mean"
     return [
-        Scores(ours, unit, exported, f"exported: {note}"),
-        Scores(theirs, unit, reference, f"PyTorch float32, same noise: {note}"),
-        Scores(drop, unit, reference - exported, "PyTorch float32 minus exported, picture by picture"),
+        Scores(ours, unit, exported, f"exported: {note}", kind),
+        Scores(theirs, unit, reference, f"PyTorch float32, same noise: {note}", kind),
+        Scores(drop, unit, reference - exported, "PyTorch float32 minus exported, picture by picture", of_drop),
     ]

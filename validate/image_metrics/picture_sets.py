@@ -31,6 +31,6 @@ def compare_sets(name: str, comparison: Comparison, describe: Describe, distance
         beside = f"the {len(wanted)} pictures that came with the prompts"
         pairs += [(ours, wanted, f"exported pictures vs {beside}"), (theirs, wanted, f"PyTorch float32's vs {beside}")]
     return [
-        Scores(row, "", np.array([distance(first, second)]), note, is_of_set=True)
+        Scores(row, "", np.array([distance(first, second)]), note, "set")
         for row, (first, second, note) in zip(name_sets(name), pairs, strict=False)
     ]

@@ -30,7 +30,7 @@ from sprint_export.validate.image_metrics.metric import (
 )
 from sprint_export.validate.scorers.command import OPTION, ScorerCommand
 from sprint_export.validate.scorers.conversation import ANSWER_S, START_S, Conversation, ScorerError
-from sprint_export.validate.scorers.objects import read_detections, score_scene
+from sprint_export.validate.scorers.objects import ALL, read_detections, score_scene
 from sprint_export.validate.scorers.questions import read_answers, score_answers
 
 PROTOCOL = 1
@@ -89,7 +89,7 @@ class Scorer(ImageMetric):
             if offer["gives"] != SCORES:
                 ours, theirs = 100 * ours, 100 * theirs
             row = self.name if len(names) == 1 or name == self.name else f"{self.name}_{name}"
-            rows += compare_sides(row, offer["unit"], ours, theirs, offer["title"])
+            rows += compare_sides(row, offer["unit"], ours, theirs, offer["title"], (offer["gives"], name) == (OBJECTS, ALL))
         return rows
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.image_metrics.clip_folder import EMBEDDING, SCORING, find_clip, open_clip
 from sprint_export.validate.image_metrics.mean_discrepancy import measure_discrepancy
 from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison, Setting
-from sprint_export.validate.measure import mean_interval
 from tests.validate.image_metrics.made_clip import save_clip
 from tests.validate.image_metrics.made_weights import COUNT, make_pictures
 
