@@ -79,6 +79,8 @@ def _show_result(result: Report | Bundle) -> None:
         return
     for table in render_report(result):
         stdout.print(table)
+    for sentence in result.unchecked:
+        show(f"not checked: {sentence}")
     show(f"bundle: {result.bundle}")
 
 
