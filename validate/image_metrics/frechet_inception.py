@@ -51,7 +51,6 @@ class FrechetInception(ImageMetric):
         network = Inception()
         fill_module(network, INCEPTION_FILE.read(setting), INCEPTION_FILE.title)
         place = Place(setting.compute, self.title)
-        network = network.eval().to(setting.compute.device)
         return compare_sets(self.name, comparison, lambda sets: find_features(network, sets, place), frechet_distance)
 
 
@@ -64,6 +63,7 @@ def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place)
         for part in split_pictures(pictures, PIXELS_AT_ONCE):
 
             def run(chosen: UInt8 = pictures[part]) -> torch.Tensor:
+                network.eval().to(place.compute.device)
                 with torch.inference_mode(), place.compute.exact():
                     features: torch.Tensor = network(255 * to_unit(chosen, place.compute))
                     return features.double().cpu()

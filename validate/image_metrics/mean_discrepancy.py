@@ -46,7 +46,6 @@ class MeanDiscrepancy(ImageMetric):
     def measure(self, comparison: Comparison, setting: Setting) -> list[Scores]:
         clip = open_clip(EMBEDDING, setting)
         place = Place(setting.compute, self.title)
-        clip.model.to(setting.compute.device)
         return compare_sets(self.name, comparison, lambda sets: embed_sets(clip, sets, place), measure_discrepancy)
 
 
@@ -59,6 +58,7 @@ def embed_sets(clip: Clip, sets: Iterable[UInt8], place: Place) -> Float64:
         for start in range(0, len(pictures), AT_ONCE):
 
             def embed(chosen: UInt8 = pictures[start : start + AT_ONCE]) -> torch.Tensor:
+                clip.model.to(place.compute.device)
                 with torch.inference_mode(), place.compute.exact():
                     embedded: torch.Tensor = clip.embed_pictures(chosen, place.compute.device)
                     return embedded.double().cpu()
