@@ -172,6 +172,7 @@ def read_deployment(text: str, device: str | None = None) -> Deployment:
 def describe_order(checked: CheckedOrder) -> Iterator[str]:
     """A line for every choice, for --dry-run."""
     from sprint_export.validate.gates import add_defaults
+    from sprint_export.validate.image_metrics.measuring import choose_metrics, list_faults, read_choice
 
     deployment, recipe = checked.deployment, checked.recipe
     yield f"target: {deployment.name}, {deployment.target.title}"
@@ -190,6 +191,12 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     if checked.is_validated:
         gates = add_defaults(checked.gates, deployment.offer.scheme, of_target=deployment.target.gates)
         yield "gates: " + ", ".join(gate.text for gate in gates)
+        choice = read_choice(checked.order.metrics, checked.order.metric_weights, checked.order.scorers)
+        metrics = choose_metrics(choice, [gate.metric for gate in checked.gates])
+        if metrics:
+            yield "metrics: " + ", ".join(metric.name for metric in metrics)
+        for sentence in list_faults(metrics, choice.weights):
+            yield f"not measured: {sentence}"
 
 
 def _check_numbers(order: Order) -> None:

@@ -110,6 +110,12 @@ def choose_metrics(choice: MetricChoice, gated: Iterable[str] = ()) -> tuple[Ima
     return (*(metric for metric in chosen if not metric.is_always), *map(Scorer, choice.scorers))
 
 
+def list_faults(metrics: Iterable[ImageMetric], weights: Path | None) -> list[str]:
+    """A sentence on each of the metrics that cannot be measured here, as it will stand in the report."""
+    faults = ((metric.name, metric.find_fault(Setting(weights))) for metric in metrics)
+    return [f"{name}: {fault}" for name, fault in faults if fault is not None]
+
+
 def measure_pictures(
     metrics: Sequence[ImageMetric],
     comparison: Comparison,

@@ -199,12 +199,14 @@ def validate(
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
-    from sprint_export.validate.image_metrics.measuring import read_choice
+    from sprint_export.validate.image_metrics.measuring import choose_metrics, list_faults, read_choice
     from sprint_export.validate.pace import read_budget
 
     choice = read_choice(asked["metrics"], asked["metric_weights"], asked["scorers"])
     demands = check_report_gates(read_bundle(bundle, verify=False), gates, runtime, asked["provider"], choice)
     read_budget(asked["budget"])
+    for sentence in list_faults(choose_metrics(choice), choice.weights):
+        note(f"will not be measured: {sentence}")
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
     parts = make_parts(**{name: asked.pop(name) for name in PARTS})
