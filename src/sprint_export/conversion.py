@@ -245,9 +245,13 @@ def load_orders(
     if order.prompts is not None:
         student = dataclasses.replace(student, calibration_prompts=tuple(order.prompts), validation_prompts=order.prompts)
     if any(checked.is_validated for checked in orders):
+        from sprint_export.validate.image_metrics.measuring import choose_metrics, list_faults, read_choice
         from sprint_export.validate.inquiry import check_gates
 
         check_gates(student, orders[0].gates, order.count, order.budget)
+        choice = read_choice(order.metrics, order.metric_weights, order.scorers)
+        for sentence in list_faults(choose_metrics(choice), choice.weights):
+            say(f"will not be measured: {sentence}")
     return Loaded(student, compute, orders, progress, say, expect)
 
 
