@@ -51,4 +51,4 @@ def test_prompts_may_come_through_a_pipe_or_from_windows(tmp_path: Path) -> None
         assert subprocess.run([*command, "-"], input=given, capture_output=True, check=False).returncode == status
     from sprint_export.cli.options import read_prompts
 
-    assert read_prompts(tmp_path / "prompts.txt") == ["a red circle"], "the mark made the comment a prompt"
+    assert list(read_prompts(tmp_path / "prompts.txt") or ()) == ["a red circle"], "the mark made the comment a prompt"

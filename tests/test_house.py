@@ -261,6 +261,7 @@ def test_members_are_listed_without_their_libraries() -> None:
         "runtime": ("runtimes/*/*.py", "RUNTIME"),
         "entry": ("validate/comparing/entries/*.py", "ENTRY"),
         "metric": ("validate/image_metrics/*.py", "METRIC"),
+        "prompt_set": ("validate/prompt_sets/*.py", "PROMPT_SET"),
     }
 
     def count(pattern: str, names: str) -> int:

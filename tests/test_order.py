@@ -21,6 +21,7 @@ from sprint_export.options import list_options as list_target_options
 from sprint_export.options import merge_options
 from sprint_export.run_checks import check_order
 from sprint_export.specialize import specialize_student
+from sprint_export.validate.prompt_sets.prompt_set import PromptSet
 
 DEFAULTS = {option.name: option.default for option in (*ORDER_OPTIONS, *merge_options())}
 
@@ -88,7 +89,7 @@ def test_what_is_typed_becomes_an_order(tmp_path: Path) -> None:
         steps=(1, 2),
         gates=["psnr_db>=9"],
         validate=False,
-        prompts=["a red circle"],
+        prompts=PromptSet(("a red circle",)),
         options={"part_megabytes": 5},
     )
     assert read_order(DEFAULTS | {"target": "trt-fp8"}) == Order(steps=(1,), options={})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from sprint_export.bundle_files import REPORT, SHEET
 from sprint_export.errors import BundleError, InputError, RefusedError
 from sprint_export.export.bundle import find_file, read_bundle
 from sprint_export.files import write_text, write_whole
-from sprint_export.libraries import check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Report
 from sprint_export.nouns.student import Student
@@ -19,26 +19,35 @@ from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_target
 from sprint_export.runtimes.open import choose_runtime
+from sprint_export.runtimes.runtime import Runtime
 from sprint_export.students import load_student
 from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.blocks.gates import GATES, make_rows
-from sprint_export.validate.cluster.job import KIND, Job, describe_student
-from sprint_export.validate.cluster.pool import Cluster
+from sprint_export.validate.cluster.planning import plan_cluster
+from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
 from sprint_export.validate.findings import find_all
 from sprint_export.validate.gates import add_defaults, apply_gates, drop_unreachable, read_gates
+from sprint_export.validate.image_metrics.measuring import (
+    check_gated,
+    choose_metrics,
+    declare_rows,
+    measure_pictures,
+    pair_pictures,
+)
+from sprint_export.validate.image_metrics.metric import ImageMetric
 from sprint_export.validate.images import draw_contact_sheet
 from sprint_export.validate.inquiry import Inquiry, choose_prompts
-from sprint_export.validate.kept import Kept
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
-from sprint_export.validate.pace import SMALL_PICTURE, read_budget
+from sprint_export.validate.pace import read_budget
 from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
-from sprint_export.validate.side_by_side import OWNER_LETTERS, keep_unfinished
-from sprint_export.validate.stopping import Stopping
+from sprint_export.validate.side_by_side import keep_unfinished
+from sprint_export.validate.stopping import LATER, Stopping
+from sprint_export.validate.unchecked import list_unrun
 from sprint_export.work_folder import claim_bundle
 
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
@@ -62,7 +71,7 @@ def validate_bundle(
         student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         progress: is told (step, done, total).
-        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute, provider.
+        asked: the other fields of `Inquiry`, by name: count, budget, gates, runtime, compute, provider, metrics, scorers, ...
 
     Returns:
         The report; `report.verdict` says whether all gates are met, one is not, or one is not decided.
@@ -75,70 +84,91 @@ def validate_bundle(
     inquiry = Inquiry(prompts, **asked)
     read_gates(inquiry.gates)  # a mistake in them is said before the bundle is claimed
     read_budget(inquiry.budget)
+    _ = inquiry.choice
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
     with claim_bundle(folder, WRITE_ADVICE):
         return _validate_claimed(folder, student, inquiry, progress)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A validation whose demands are checked: what draws, and what is measured of it.
+
+    Args:
+        bundle: its files checked.
+        student: the one it was made from, unspecialized.
+        inquiry: what is asked for.
+        runtime: of the exported side.
+        metrics: beside those of every report.
+        asked: the user's gates.
+        gates: those and the defaults.
+        progress: is told (step, done, total).
+    """
+
+    bundle: Bundle
+    student: Student
+    inquiry: Inquiry
+    runtime: Runtime
+    metrics: Sequence[ImageMetric]
+    asked: tuple[Gate, ...]
+    gates: tuple[Gate, ...]
+    progress: Progress
+
+    @property
+    def gated(self) -> list[str]:
+        """Metrics of the user's gates."""
+        return [gate.metric for gate in self.asked]
+
+
 def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, progress: Progress) -> Report:
-    bundle, gates = _read_whole(folder, progress), read_gates(inquiry.gates)
-    check_metrics((gate.metric for gate in gates), load_target(bundle.target), find_file(bundle, JSON) is not None)
-    # A mistake in it, or a library it lacks, is said before anything is drawn.
-    runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)
-    student = _check_student(bundle, student or load_source(bundle.source))
-    prompts, pace = choose_prompts(student, inquiry, picture_side(bundle))
-    check_judged([gate.metric for gate in gates], prompts, picture_side(bundle))
-    is_timed = any(gate.metric.startswith(TIMED) for gate in gates)
-    kept, all_gates = keep_unfinished(bundle), _list_gates(bundle, gates)
-    cluster = None if inquiry.ray is None else _plan_cluster(bundle, student, inquiry, is_timed)
-    drawing = Drawing(bundle, student, runtime, is_timed, kept, progress, inquiry.compute, cluster)
-    stopping = Stopping(all_gates, gates, prompts)
+    task = _check_asked(folder, student, inquiry, progress)
+    prompts, pace = choose_prompts(task.student, inquiry, picture_side(task.bundle))
+    check_judged(task.gated, prompts, picture_side(task.bundle))
+    kept, is_timed = keep_unfinished(task.bundle), any(name.startswith(TIMED) for name in task.gated)
+    cluster = None if inquiry.ray is None else plan_cluster(task.bundle, task.student, inquiry, is_timed)
+    drawing = Drawing(task.bundle, task.student, task.runtime, is_timed, kept, progress, inquiry.compute, cluster)
+    later = [row for row in task.gated if any(each.fits(row) for metric in task.metrics for each in declare_rows(metric))]
+    stopping = Stopping(task.gates, task.asked, prompts, (*LATER, *later))
     sides = drawing.draw_sides(prompts, pace, stopping.is_decided if inquiry.is_open else None)
-    prompts = prompts[: len(sides.exported.pictures)]
-    found = find_all(bundle, student, prompts, sides, inquiry.compute)
-    inner = compare_blocks(bundle, student, runtime, sides.feeds, prompts, inquiry.compute, progress)
-    reached, unreached = drop_unreachable(all_gates, gates, found.samples, sides.confidence)
-    report = Report(
-        str(folder),
-        f"{bundle.target}-{bundle.precision}",
-        sides.exported.description,
-        describe_machine() + ("" if inquiry.compute.is_cpu else f"; {inquiry.compute.description}"),
-        len(prompts),
-        apply_gates((*found.rows, *make_rows(inner.blocks)), reached, gates, found.samples),
-        round(pace.spent_s, 1),
-        found.pictures,
-        tuple(inner.blocks),
-        (*unreached, *found.unchecked, *inner.unchecked),
-    )
+    report = _make_report(task, prompts[: len(sides.exported.pictures)], sides, round(pace.spent_s, 1))
     _write_down(folder, report, sides)
-    kept.discard()
-    if cluster is not None:
-        cluster.kept.discard()
+    for each in (kept, *([cluster.kept] if cluster else [])):
+        each.discard()
     return report
 
 
-def _plan_cluster(bundle: Bundle, student: Student, inquiry: Inquiry, is_timed: bool) -> Cluster:
-    """The workers that Inquiry.ray asks for; nothing is started yet.
+def _check_asked(folder: Path, student: Student | None, inquiry: Inquiry, progress: Progress) -> _Task:
+    """All that can be refused before anything is drawn: a mistake in gates or metrics, a library or a student that is missing."""
+    bundle, gates, choice = _read_whole(folder, progress), read_gates(inquiry.gates), inquiry.choice
+    gated = [gate.metric for gate in gates]
+    check_metrics(gated, load_target(bundle.target), find_file(bundle, JSON) is not None, choice)
+    metrics = choose_metrics(choice, gated)
+    runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)
+    student = _check_student(bundle, student or load_source(bundle.source))
+    return _Task(bundle, student, inquiry, runtime, metrics, gates, _list_gates(bundle, gates), progress)
 
-    Raises:
-        MachineError: ray is not installed. InputError: a worker cannot load the student.
-    """
-    assert inquiry.ray is not None
-    check_installed(["ray"])
-    is_small = picture_side(bundle) <= SMALL_PICTURE
-    job = Job(
-        bundle=str(bundle.folder.resolve()),
-        identity=bundle.identity,
-        student=describe_student(student),
-        variant=student.variant,
-        parts=student.parts,
-        runtime=inquiry.runtime,
-        provider=inquiry.provider,
-        compute=inquiry.compute.device,
-        is_timed=is_timed,
-        one_at_a_time=not is_small,
+
+def _make_report(task: _Task, prompts: Sequence[str], sides: Sides, seconds: float) -> Report:
+    """What was drawn, measured and judged."""
+    bundle, compute = task.bundle, task.inquiry.compute
+    inner = compare_blocks(bundle, task.student, task.runtime, sides.feeds, prompts, compute, task.progress)
+    pictures = pair_pictures(prompts, sides.exported.pictures, sides.reference.pictures)
+    measured = measure_pictures(task.metrics, pictures, mean_interval, task.inquiry.choice.weights, compute, task.progress)
+    check_gated(measured, task.gated, task.metrics)
+    found = find_all(bundle, task.student, prompts, sides, compute, measured)
+    reached, unreached = drop_unreachable(task.gates, task.asked, found.samples, sides.confidence)
+    return Report(
+        str(bundle.folder),
+        f"{bundle.target}-{bundle.precision}",
+        sides.exported.description,
+        describe_machine() + ("" if compute.is_cpu else f"; {compute.description}"),
+        len(prompts),
+        apply_gates((*found.rows, *make_rows(inner.blocks)), reached, task.asked, found.samples),
+        seconds,
+        found.pictures,
+        tuple(inner.blocks),
+        (*list_unrun(bundle, task.runtime), *unreached, *found.unchecked, *inner.unchecked),
     )
-    return Cluster(inquiry.ray, job, is_small, Kept(KIND, bundle.identity[:OWNER_LETTERS]))
 
 
 def _read_whole(folder: Path, progress: Progress) -> Bundle:

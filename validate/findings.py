@@ -17,6 +17,7 @@ from sprint_export.specialize import specialize_like
 from sprint_export.students.family import load_family
 from sprint_export.validate.confidence.evidence import Evidence
 from sprint_export.validate.drawing import Sides, picture_side
+from sprint_export.validate.image_metrics.measuring import Measured
 from sprint_export.validate.images import relative_error
 from sprint_export.validate.judging import judge_pictures
 from sprint_export.validate.measure import (
@@ -50,14 +51,20 @@ class Findings:
     unchecked: tuple[str, ...] = field(default=())
 
 
-def find_all(bundle: Bundle, student: Student, prompts: Sequence[str], sides: Sides, compute: Compute) -> Findings:
-    """Everything about the drawn pictures, uint8 [B, H, W, 3], of `prompts` [B], and about the bundle's files."""
+def find_all(
+    bundle: Bundle, student: Student, prompts: Sequence[str], sides: Sides, compute: Compute, measured: Measured | None = None
+) -> Findings:
+    """Everything about the drawn pictures, uint8 [B, H, W, 3], of `prompts` [B], and about the bundle's files.
+
+    `measured` is what metrics beside those of every report gave.
+    """
+    measured = measured or Measured()
     exported, reference = sides.exported, sides.reference
     records = {record.role: record for record in bundle.components}
     samples = compare_pictures(exported.pictures, sides.rounded, reference.pictures, sides.is_fed)
     is_steered = bundle.chain.names.scale in bundle.chain.list_given(records)
     judged = judge_pictures(prompts, exported.pictures, reference.pictures, is_steered)
-    samples += judged.samples + _compare_own_decoder(bundle, student, sides, compute)
+    samples += judged.samples + _compare_own_decoder(bundle, student, sides, compute) + measured.samples
     rows = [
         *sides.rows,
         _measure_denoised(bundle, sides),
@@ -65,6 +72,7 @@ def find_all(bundle: Bundle, student: Student, prompts: Sequence[str], sides: Si
         find_worst(samples[0], sides.confidence),
         *(each.as_row(sides.confidence) for each in samples[1:]),
         *judged.rows,
+        *measured.of_sets,
         Measurement("quantized_share", quantized_share(bundle, student), "", note="of matmul and 1x1-convolution weights"),
         *time_components(exported.seconds, reference.seconds),
         *recall_search(bundle),
@@ -73,7 +81,10 @@ def find_all(bundle: Bundle, student: Student, prompts: Sequence[str], sides: Si
         *load_target(bundle.target).read_rows(bundle),
     ]
     return Findings(
-        tuple(rows), {each.metric: each.evidence for each in samples}, list_pictures(prompts, samples, judged.flipped)
+        tuple(rows),
+        {each.metric: each.evidence for each in samples},
+        list_pictures(prompts, samples, judged.flipped),
+        tuple(measured.unchecked),
     )
 
 

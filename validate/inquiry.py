@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
+from sprint_export.validate.image_metrics.measuring import MetricChoice, read_choice
 from sprint_export.validate.metrics import check_judged
 from sprint_export.validate.pace import BUDGET_S, FEWEST, LOOKS, MOST_PICTURES, SMALL_PICTURE, Pace, read_budget
+from sprint_export.validate.scorers.command import ScorerCommand
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Inquiry:
         provider: likewise.
         ray: the address of a Ray cluster whose workers draw, or "local": a worker for each processor here. The first 64 pictures,
             above 128 px the first 4, are drawn by this process.
+        metrics: names of metrics beside those of every report, e.g. lpips,fid; a gate on a metric's row asks for it too.
+        metric_weights: a folder with the metrics' weights, asked before the caches of torch and of the hub.
+        scorers: processes that score pictures, as NAME=COMMAND.
         compute: where torch draws both of its sides: the reference, and what the bundle's graphs are compared with.
     """
 
@@ -39,6 +45,14 @@ class Inquiry:
     compute: Compute = CPU
     provider: str | None = None
     ray: str | None = None
+    metrics: str | Sequence[str] | None = None
+    metric_weights: Path | None = None
+    scorers: Sequence[str | ScorerCommand] = ()
+
+    @property
+    def choice(self) -> MetricChoice:
+        """What is to be measured beside what every report has; InputError where a scorer is misspelt."""
+        return read_choice(self.metrics, self.metric_weights, self.scorers)
 
     @property
     def is_open(self) -> bool:
@@ -56,13 +70,13 @@ def check_gates(student: Student, gates: Sequence[Gate], count: int | None, budg
     check_judged([gate.metric for gate in gates], prompts)
 
 
-def choose_prompts(student: Student, inquiry: Inquiry, side: int) -> tuple[list[str], Pace]:
+def choose_prompts(student: Student, inquiry: Inquiry, side: int) -> tuple[Sequence[str], Pace]:
     """The prompts and the pace of drawing them; both by the pictures' side in pixels where they are left open.
 
     Raises:
         InputError: there are no prompts, none is asked for, or the budget is no time.
     """
-    chosen = list(student.validation_prompts if inquiry.prompts is None else inquiry.prompts)
+    chosen = student.validation_prompts if inquiry.prompts is None else inquiry.prompts  # a PromptSet stays one
     count, budget, looks = inquiry.count, read_budget(inquiry.budget), list[int]()
     if inquiry.is_open and side <= SMALL_PICTURE:
         count, looks = LOOKS[-1], list(LOOKS)

@@ -87,10 +87,12 @@ def list_pictures(
 ) -> tuple[PictureRow, ...]:
     """A row of each drawn prompt, with the figures that there are of all of them."""
     figures = {each.metric: each.values for each in samples if each.values is not None and len(each.values) == len(prompts)}
-    return tuple(
-        PictureRow(place, prompt, {name: float(values[place]) for name, values in figures.items()}, flipped[place])
-        for place, prompt in enumerate(prompts)
-    )
+    return tuple(PictureRow(place, prompt, figures_of(figures, place), flipped[place]) for place, prompt in enumerate(prompts))
+
+
+def figures_of(figures: Mapping[str, npt.NDArray[np.float64]], place: int) -> dict[str, float]:
+    """A picture's own figures by metric, of values float64 [B] each; without nan, which a picture has that has none."""
+    return {name: float(values[place]) for name, values in figures.items() if not np.isnan(values[place])}
 
 
 def time_components(exported: Mapping[str, list[float]], reference: Mapping[str, list[float]]) -> list[Measurement]:

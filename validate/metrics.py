@@ -12,6 +12,7 @@ from sprint_export.nouns.report import Metric
 from sprint_export.nouns.target import Target
 from sprint_export.registry import list_members, load_target
 from sprint_export.students.judge import list_judges
+from sprint_export.validate.image_metrics.measuring import MetricChoice, declare_metrics
 
 ON_PROVIDER = "a runtime's provider other than the CPU's (--provider)"
 INSIDE = "a runtime that shows values inside networks"
@@ -33,9 +34,10 @@ def list_metrics() -> list[Metric]:
     return [*_list_common(), *(metric for name in list_members("target") for metric in load_target(name).metrics)]
 
 
-def _list_common() -> list[Metric]:
-    """What a report of every target can have: METRICS, and those of the judges."""
-    return [*METRICS, *(Metric(name, needs=judge.needs) for judge in list_judges() for name in judge.metrics)]
+def _list_common(choice: MetricChoice | None = None) -> list[Metric]:
+    """What a report of every target can have: METRICS, those of the judges, of image metrics and of the scorers asked for."""
+    judged = (Metric(name, needs=judge.needs) for judge in list_judges() for name in judge.metrics)
+    return [*METRICS, *judged, *declare_metrics(choice)]
 
 
 def find_metric(name: str) -> Metric | None:
@@ -43,13 +45,13 @@ def find_metric(name: str) -> Metric | None:
     return next((metric for metric in list_metrics() if metric.fits(name)), None)
 
 
-def check_metrics(names: Iterable[str], target: Target, is_searched: bool = False) -> None:
-    """Refuse gates on rows that no report of this target has, before any work.
+def check_metrics(names: Iterable[str], target: Target, is_searched: bool = False, choice: MetricChoice | None = None) -> None:
+    """Refuse gates on rows that no report of this target has, before any work; `choice` names the scorers beside it.
 
     Raises:
         InputError: no report has such a row, or none of this target's; the message names those that can be asked for.
     """
-    possible = [metric for metric in (*_list_common(), *target.metrics) if metric.needs != SEARCHED or is_searched]
+    possible = [metric for metric in (*_list_common(choice), *target.metrics) if metric.needs != SEARCHED or is_searched]
     for name in names:
         if any(metric.fits(name) for metric in possible):
             continue

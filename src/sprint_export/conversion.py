@@ -243,12 +243,15 @@ def load_orders(
     if any(checked.deployment.options.get(DYNAMIC) for checked in orders):
         load_family(student.family).check_free_sizes(student)
     if order.prompts is not None:
-        prompts = tuple(order.prompts)
-        student = dataclasses.replace(student, calibration_prompts=prompts, validation_prompts=prompts)
+        student = dataclasses.replace(student, calibration_prompts=tuple(order.prompts), validation_prompts=order.prompts)
     if any(checked.is_validated for checked in orders):
+        from sprint_export.validate.image_metrics.measuring import choose_metrics, list_faults, read_choice
         from sprint_export.validate.inquiry import check_gates
 
         check_gates(student, orders[0].gates, order.count, order.budget)
+        choice = read_choice(order.metrics, order.metric_weights, order.scorers)
+        for sentence in list_faults(choose_metrics(choice), choice.weights):
+            say(f"will not be measured: {sentence}")
     return Loaded(student, compute, orders, progress, say, expect)
 
 
@@ -261,7 +264,8 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
             from sprint_export.validate import validate_bundle
 
             asked: dict[str, Any] = {"count": order.count, "budget": order.budget, "gates": checked.gates}
-            asked["provider"] = order.provider
+            asked |= {"provider": order.provider, "metrics": order.metrics, "scorers": order.scorers}
+            asked["metric_weights"] = order.metric_weights
             validate_bundle(bundle, student, progress=progress, compute=loaded.compute, **asked)
         else:
             if order.validate:

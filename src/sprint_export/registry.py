@@ -24,6 +24,7 @@ KINDS = {  # kind -> the stage it belongs to, and which of its files declare one
     "runtime": ("runtimes", "*/*.py"),
     "entry": ("validate.comparing.entries", "*.py"),
     "metric": ("validate.image_metrics", "*.py"),
+    "prompt_set": ("validate.prompt_sets", "*.py"),
 }
 CONSTANTS = {kind: kind.upper() for kind in KINDS} | {"student": "FAMILY"}
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.clear_errors import check_space
@@ -31,6 +32,9 @@ from sprint_export.recipe_toml import AUTO
 from sprint_export.registry import list_members, load_target
 from sprint_export.students.family import Family, load_family, plan_steps
 from sprint_export.work_folder import claim_bundle
+
+if TYPE_CHECKING:
+    from sprint_export.validate.image_metrics.measuring import MetricChoice
 
 SLOW_IMPORTS = ("torch", "transformers", "diffusers")  # seconds each where the disk is cold
 
@@ -140,8 +144,8 @@ def _resolve_order(order: Order) -> CheckedOrder:
     deployment = replace(deployment, options=options, hashed=order.list_hashed())
     is_searched, components = order.recipe == AUTO, tuple(order.components or ())
     is_whole = not components or (family is not None and not family.chain.list_missing(components))
-    gates = read_gates(order.gates)
-    _check_gates(gates, deployment.target, is_searched, order.validate, is_whole)
+    gates, choice = read_gates(order.gates), _check_choice(order, is_whole)
+    _check_gates(gates, deployment.target, is_searched, order.validate, is_whole, choice)
     recipe = check_recipe(order, deployment, is_whole)
     least = find_psnr_gate(gates, deployment.offer.scheme) if recipe == AUTO else 0.0
     is_validated = order.validate and is_whole
@@ -168,6 +172,7 @@ def read_deployment(text: str, device: str | None = None) -> Deployment:
 def describe_order(checked: CheckedOrder) -> Iterator[str]:
     """A line for every choice, for --dry-run."""
     from sprint_export.validate.gates import add_defaults
+    from sprint_export.validate.image_metrics.measuring import choose_metrics, list_faults, read_choice
 
     deployment, recipe = checked.deployment, checked.recipe
     yield f"target: {deployment.name}, {deployment.target.title}"
@@ -186,6 +191,12 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     if checked.is_validated:
         gates = add_defaults(checked.gates, deployment.offer.scheme, of_target=deployment.target.gates)
         yield "gates: " + ", ".join(gate.text for gate in gates)
+        choice = read_choice(checked.order.metrics, checked.order.metric_weights, checked.order.scorers)
+        metrics = choose_metrics(choice, [gate.metric for gate in checked.gates])
+        if metrics:
+            yield "metrics: " + ", ".join(metric.name for metric in metrics)
+        for sentence in list_faults(metrics, choice.weights):
+            yield f"not measured: {sentence}"
 
 
 def _check_numbers(order: Order) -> None:
@@ -209,10 +220,26 @@ def _check_components(roles: Sequence[str] | None, family: Family | None) -> Non
             raise unknown_choice("component", role, family.chain.roles)
 
 
-def _check_gates(gates: Sequence[Gate], target: Target, is_searched: bool, validate: bool, is_whole: bool) -> None:
+def _check_choice(order: Order, is_whole: bool) -> MetricChoice:
+    """What the validation is asked to measure; a misspelt metric or scorer is refused, and one that nothing would measure."""
+    from sprint_export.validate.image_metrics.measuring import read_choice
+
+    choice = read_choice(order.metrics, order.metric_weights, order.scorers)
+    if (choice.names or choice.scorers) and not (order.validate and is_whole):
+        raise InputError(
+            "metrics and scorers measure what the validation draws; leave out --no-validate or --component, or these"
+        )
+    return choice
+
+
+def _check_gates(
+    gates: Sequence[Gate], target: Target, is_searched: bool, validate: bool, is_whole: bool, choice: MetricChoice
+) -> None:
+    from sprint_export.validate.image_metrics.measuring import choose_metrics
     from sprint_export.validate.metrics import check_metrics
 
-    check_metrics((gate.metric for gate in gates), target, is_searched)
+    check_metrics((gate.metric for gate in gates), target, is_searched, choice)
+    choose_metrics(choice, [gate.metric for gate in gates])
     if not gates or (is_searched and not validate and all(gate.metric == "psnr_db" for gate in gates)):
         return  # the search itself is held to the psnr_db gate
     if not validate:
@@ -255,7 +282,7 @@ def _check_provider(order: Order, deployment: Deployment) -> None:
 
 
 def check_report_gates(
-    bundle: Bundle, demands: Sequence[str], runtime: str | None, provider: str | None = None
+    bundle: Bundle, demands: Sequence[str], runtime: str | None, provider: str | None, choice: MetricChoice
 ) -> tuple[Gate, ...]:
     """The gates that a bundle's report shall hold; refused, before anything is loaded, is what it or its runtime cannot do.
 
@@ -267,11 +294,13 @@ def check_report_gates(
     from sprint_export.quantize.search.frontier import JSON
     from sprint_export.runtimes.open import choose_runtime
     from sprint_export.validate.gates import read_gates
+    from sprint_export.validate.image_metrics.measuring import choose_metrics
     from sprint_export.validate.metrics import check_metrics
 
     gates = read_gates(demands)
     target = load_target(bundle.target)
-    check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None)
+    check_metrics((gate.metric for gate in gates), target, find_file(bundle, JSON) is not None, choice)
+    choose_metrics(choice, [gate.metric for gate in gates])
     choose_runtime(bundle, runtime, provider)
     return gates
 

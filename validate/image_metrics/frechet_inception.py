@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from sprint_export.compute import CPU, Place
+from sprint_export.compute import Place
 from sprint_export.validate.image_metrics.metric import Comparison, ImageMetric, Scores, Setting, UnmeasuredError
 from sprint_export.validate.image_metrics.networks import TORCHMETRICS, find_library_fault, split_pictures, to_unit
-from sprint_export.validate.image_metrics.originals import read_originals
+from sprint_export.validate.image_metrics.picture_sets import compare_sets, name_sets
 from sprint_export.validate.image_metrics.weight_files import INCEPTION_FILE, fill_module
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from sprint_export.compute import Compute
     from sprint_export.validate.image_metrics.metric import Float64, UInt8
 
 FEWEST = 2  # pictures: of one there is no covariance
@@ -39,7 +38,7 @@ class FrechetInception(ImageMetric):
 
     @property
     def rows(self) -> tuple[str, ...]:
-        return "fid", "fid_originals", "fid_originals_reference"
+        return name_sets(self.name)
 
     def find_fault(self, setting: Setting) -> str | None:
         return find_library_fault("torch", TORCHMETRICS) or INCEPTION_FILE.find_fault(setting)
@@ -52,16 +51,7 @@ class FrechetInception(ImageMetric):
         network = Inception()
         fill_module(network, INCEPTION_FILE.read(setting), INCEPTION_FILE.title)
         place = Place(setting.compute, self.title)
-        network = network.eval().to(setting.compute.device)
-        ours, theirs = (find_features(network, [side], place) for side in (comparison.exported, comparison.reference))
-        sides = "exported pictures vs PyTorch float32's, {} each"
-        found = [make_scores("fid", ours, theirs, sides.format(len(ours)))]
-        if comparison.originals:
-            wanted = find_features(network, read_originals(comparison), place)
-            note = "{} vs " + f"the {len(wanted)} pictures that came with the prompts"
-            found.append(make_scores("fid_originals", ours, wanted, note.format("exported pictures")))
-            found.append(make_scores("fid_originals_reference", theirs, wanted, note.format("PyTorch float32's")))
-        return found
+        return compare_sets(self.name, comparison, lambda sets: find_features(network, sets, place), frechet_distance)
 
 
 def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place) -> Float64:
@@ -73,6 +63,7 @@ def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place)
         for part in split_pictures(pictures, PIXELS_AT_ONCE):
 
             def run(chosen: UInt8 = pictures[part]) -> torch.Tensor:
+                network.eval().to(place.compute.device)
                 with torch.inference_mode(), place.compute.exact():
                     features: torch.Tensor = network(255 * to_unit(chosen, place.compute))
                     return features.double().cpu()
@@ -81,12 +72,7 @@ def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place)
     return np.asarray(torch.cat(found).numpy(), np.float64)
 
 
-def make_scores(row: str, ours: Float64, theirs: Float64, note: str) -> Scores:
-    """The row of two sets of features."""
-    return Scores(row, "", np.array([frechet_distance(ours, theirs)]), note, is_of_set=True)
-
-
-def frechet_distance(ours: Float64, theirs: Float64, compute: Compute = CPU) -> float:
+def frechet_distance(ours: Float64, theirs: Float64) -> float:
     """The distance of two sets of features float64 [B, F], by torchmetrics; what rounding leaves below 0 is 0."""
     import torch
 
@@ -96,9 +82,9 @@ def frechet_distance(ours: Float64, theirs: Float64, compute: Compute = CPU) -> 
     with hush():
         from torchmetrics.image.fid import FrechetInceptionDistance
 
-        metric = FrechetInceptionDistance(feature=_give_features(ours.shape[1])).to(compute.device)
-        metric.update(compute.place(torch.from_numpy(theirs)), real=True)
-        metric.update(compute.place(torch.from_numpy(ours)), real=False)
+        metric = FrechetInceptionDistance(feature=_give_features(ours.shape[1]))
+        metric.update(torch.from_numpy(theirs), real=True)
+        metric.update(torch.from_numpy(ours), real=False)
         return max(0.0, float(metric.compute()))
 
 

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sprint_export.validate.prompt_sets.prompt_set import Question, WantedScene
+
     UInt8 = npt.NDArray[np.uint8]
     Float64 = npt.NDArray[np.float64]
 
 EXTRA = "metrics"  # of pyproject.toml: the libraries behind these files
 Better = Literal["higher", "lower"]
+Kind = Literal["mean", "set", "rate", "loss"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ class Comparison:
         reference: likewise.
         prompts: B texts.
         originals: pictures that came with the prompts, by place; empty where none did.
+        scenes: what each picture shall show, likewise.
+        questions: what to ask of each, likewise.
     """
 
     exported: UInt8
     reference: UInt8
     prompts: Sequence[str]
     originals: Sequence[Path] = ()
+    scenes: Sequence[WantedScene] = ()
+    questions: Sequence[Sequence[Question]] = ()
 
 
 @dataclass(frozen=True)
@@ -67,16 +74,16 @@ class Scores:
     Args:
         row: the row's name.
         unit: of the values; "" where they have none.
-        values: float64 [B], of which the row is the mean; [1] of a value of the whole set.
+        values: float64 [B], of which the row is the mean, nan where a picture has none; [1] of a value of the whole set.
         note: what was compared.
-        is_of_set: whether it is one value of all pictures.
+        kind: "mean"; "set" of one value of all pictures; "rate" of values 0 or 100; "loss" of the difference of two rates.
     """
 
     row: str
     unit: str
     values: Float64
     note: str = ""
-    is_of_set: bool = False
+    kind: Kind = "mean"
 
 
 class UnmeasuredError(Exception):
@@ -134,11 +141,13 @@ def name_sides(name: str) -> tuple[str, str, str]:
     return name, f"{name}_reference", f"{name}_drop"
 
 
-def compare_sides(name: str, unit: str, exported: Float64, reference: Float64, note: str) -> list[Scores]:
-    """Those three rows of values float64 [B] a side."""
+def compare_sides(name: str, unit: str, exported: Float64, reference: Float64, note: str, is_rate: bool = False) -> list[Scores]:
+    """Those three rows of values float64 [B] a side, of a rate 0 or 100 each."""
     ours, theirs, drop = name_sides(name)
+    kind: Kind = "rate" if is_rate else "mean"
+    of_drop: Kind = "loss" if is_rate else "mean"
     return [
-        Scores(ours, unit, exported, f"exported: {note}"),
-        Scores(theirs, unit, reference, f"PyTorch float32, same noise: {note}"),
-        Scores(drop, unit, reference - exported, "PyTorch float32 minus exported, picture by picture"),
+        Scores(ours, unit, exported, f"exported: {note}", kind),
+        Scores(theirs, unit, reference, f"PyTorch float32, same noise: {note}", kind),
+        Scores(drop, unit, reference - exported, "PyTorch float32 minus exported, picture by picture", of_drop),
     ]

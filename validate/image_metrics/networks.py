@@ -69,10 +69,11 @@ def run_pairs(
     import torch
 
     first, second = pairs
-    network, place, found = network.eval().to(compute.device), Place(compute, title), []
+    place, found = Place(compute, title), []
     for part in split_pictures(first):
 
         def measure(part: slice = part) -> torch.Tensor:
+            network.eval().to(place.compute.device)
             with torch.inference_mode(), place.compute.exact():
                 return distance(to_unit(first[part], place.compute), to_unit(second[part], place.compute)).double().cpu()
 

@@ -84,7 +84,7 @@ def measure_distance(
     ours, theirs = (network((2 * pictures - 1 - shift) / scale) for pictures in (first, second))
     for line, a, b in zip(lines, ours, theirs, strict=True):
         difference = (_scale_to_one(a) - _scale_to_one(b)).square()
-        total += (difference * line.to(a)).sum(1).mean((1, 2))
+        total += (difference * line.to(a.device)).sum(1).mean((1, 2))
     return total
 
 

@@ -60,7 +60,7 @@ def measure_distance(
     ours, theirs = ([each, *network((each - mean) / deviation)] for each in (first, second))
     widths = [tap.shape[1] for tap in ours]
     total = sum(each.sum() for each in shares)
-    texture, structure = ((each / total).flatten().to(first).split(widths) for each in shares)
+    texture, structure = ((each / total).flatten().to(first.device).split(widths) for each in shares)
     alike = torch.zeros(len(first), device=first.device)
     for a, b, x, y in zip(texture, structure, ours, theirs, strict=True):
         x_mean, y_mean = x.mean((2, 3)), y.mean((2, 3))

@@ -14,11 +14,11 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.option import Option
 from sprint_export.nouns.order import VALIDATION, Order, list_options
 from sprint_export.options import keep_asked, merge_options
-from sprint_export.paths import read_user_text
 from sprint_export.registry import list_members
 
 if TYPE_CHECKING:
     from sprint_export.validate.ci.files import CiFiles
+    from sprint_export.validate.prompt_sets.prompt_set import PromptSet
 
 MOST_RUNS = 100_000
 
@@ -103,19 +103,18 @@ def read_order(values: Mapping[str, Any]) -> Order:
     return Order(**typed, options=keep_asked({option.name: values[option.name] for option in merge_options()}))
 
 
-def read_prompts(path: Path | None) -> list[str] | None:
-    """One prompt a line; empty lines and lines that start with # are left out; `-` reads stdin.
+def read_prompts(text: str | Path | None) -> PromptSet | None:
+    """The prompts of a file, of `-` (stdin), both one a line, or of a set on the disk, SET:PATH.
 
     Raises:
-        InputError: the file cannot be read as text, or has no prompt in it.
+        InputError: there is no such file or set, it is damaged, or has no prompt in it.
     """
-    if path is None:
+    from sprint_export.validate.prompt_sets.prompt_set import PromptSet, read_prompt_set
+    from sprint_export.validate.prompt_sets.text_lines import keep_prompts
+
+    if text is None:
         return None
-    lines = (read_stdin() if str(path) == "-" else read_user_text("--prompts", path)).splitlines()
-    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not prompts:
-        raise InputError(f"--prompts {path} has no prompts; expected one a line")
-    return prompts
+    return PromptSet(keep_prompts(read_stdin().splitlines(), "-")) if str(text) == "-" else read_prompt_set(str(text))
 
 
 def read_stdin() -> str:

@@ -34,6 +34,7 @@ from sprint_export.nouns.report import Report
 from sprint_export.nouns.target import OptionValue
 from sprint_export.options import keep_asked, merge_options
 
+ASKED = ("gates", "count", "budget", "compute", "metrics", "metric_weights", "scorers")  # of an order: of its validation
 PARTS = ("lora", "decoder", "vae", "text_encoder", "controlnet")  # of an order: what changes or completes a checkpoint
 
 
@@ -78,6 +79,8 @@ def _show_result(result: Report | Bundle) -> None:
         return
     for table in render_report(result):
         stdout.print(table)
+    for sentence in result.unchecked:
+        show(f"not checked: {sentence}")
     show(f"bundle: {result.bundle}")
 
 
@@ -159,7 +162,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
 
 @takes_options(
     o.PROVIDER,
-    *o.pick_options("variant", *PARTS, "gates", "count", "budget", "compute"),
+    *o.pick_options("variant", *PARTS, *ASKED),
     o.RAY,
     *against_reference.OPTIONS,
     o.ALLOW_UNDECIDED,
@@ -170,7 +173,10 @@ def validate(
     student: Annotated[
         str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A file, one prompt a line; - for stdin.")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|SET:PATH", help="A file, one prompt a line; - for stdin; or a set, e.g. geneval:PATH."),
+    ] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
     *,
@@ -194,10 +200,14 @@ def validate(
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
     from sprint_export.students.source import check_source
+    from sprint_export.validate.image_metrics.measuring import choose_metrics, list_faults, read_choice
     from sprint_export.validate.pace import read_budget
 
-    demands = check_report_gates(read_bundle(bundle, verify=False), gates, runtime, asked["provider"])
+    choice = read_choice(asked["metrics"], asked["metric_weights"], asked["scorers"])
+    demands = check_report_gates(read_bundle(bundle, verify=False), gates, runtime, asked["provider"], choice)
     read_budget(asked["budget"])
+    for sentence in list_faults(choose_metrics(choice), choice.weights):
+        note(f"will not be measured: {sentence}")
     given = o.read_prompts(prompts)
     check_compute(asked["compute"])
     parts = make_parts(**{name: asked.pop(name) for name in PARTS})
@@ -215,6 +225,7 @@ def validate(
 
         loaded = None if student is None else load_student(student, variant, parts)
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
+        asked |= {"metrics": choice.names, "scorers": choice.scorers}
         report = validate_bundle(bundle, loaded, given, progress, **asked)
     files.write([report], allow_undecided)
     show_results([report], as_json, allow_undecided=allow_undecided)

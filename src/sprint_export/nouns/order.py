@@ -121,7 +121,11 @@ class Order:
     )
     prompts: Sequence[str] | None = field(
         default=None,
-        metadata=resolved("A file, one prompt a line, to calibrate and validate with; - for stdin.", Path, QUANTIZATION),
+        metadata=resolved(
+            "A file, one prompt a line, to calibrate and validate with; - for stdin; or a set, e.g. geneval:PATH.",
+            panel=QUANTIZATION,
+            metavar="FILE|SET:PATH",
+        ),
     )
     gates: Sequence[str | Gate] = field(
         default=(),
@@ -146,6 +150,28 @@ class Order:
         default=None,
         metadata=resolved(
             "What the runtime's library runs graphs on for the check; see: list providers. Default: the CPU.", panel=VALIDATION
+        ),
+    )
+    metrics: str | Sequence[str] | None = field(
+        default=None,
+        metadata=resolved(
+            "More to measure of the pictures, with commas: lpips, dists, clip_score, fid, cmmd, ...; see docs/metrics.md.",
+            panel=VALIDATION,
+            metavar="NAMES",
+        ),
+    )
+    metric_weights: Path | None = field(
+        default=None,
+        metadata=resolved("A folder of metrics' weights; else torch's and the hub's caches.", Path, VALIDATION),
+    )
+    scorers: Sequence[str] = field(
+        default=(),
+        metadata=resolved(
+            "A process that scores pictures in JSON lines; may be repeated.",
+            panel=VALIDATION,
+            flags=("--scorer",),
+            metavar="NAME=COMMAND",
+            is_repeated=True,
         ),
     )
     validate: bool = field(

@@ -161,7 +161,7 @@ class Student:
     configs: Mapping[str, Mapping[str, Any]]
     licence: str
     calibration_prompts: tuple[str, ...] = ()
-    validation_prompts: tuple[str, ...] = ()
+    validation_prompts: Sequence[str] = ()
     plan: StepPlan | None = None
     layout: str = CHANNELS_LAST
     recipe: Recipe | None = None

@@ -15,7 +15,7 @@ import sprint_export.validate.image_metrics
 from sprint_export.errors import InputError, MachineError
 from sprint_export.registry import list_members
 from sprint_export.validate.confidence.means import mean_interval
-from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, figures_of, measure_pictures
+from sprint_export.validate.image_metrics.measuring import MetricChoice, choose_metrics, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison, list_image_metrics, load_image_metric
 from sprint_export.validate.image_metrics.weight_files import ALEX_FILE
 from tests.validate.image_metrics.made_weights import COUNT, make_pictures
@@ -65,7 +65,7 @@ def test_a_new_metric_is_one_file(room: Path) -> None:
     assert (row.metric, row.unit) == ("brightness", "levels")
     assert row.value == pytest.approx(wanted.mean())
     assert row.interval == pytest.approx(mean_interval(wanted))
-    assert figures_of(measured.figures, 2) == {"brightness": pytest.approx(wanted[2])}
+    assert measured.figures["brightness"] == pytest.approx(wanted)
     assert measured.unchecked == []
 
 
