@@ -19,10 +19,11 @@ from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_target
 from sprint_export.runtimes.open import choose_runtime
+from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.students.source import RANDOM, is_embedded
-from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.blocks.gates import GATES, make_rows
+from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.cluster.job import KIND, Job, describe_student
 from sprint_export.validate.cluster.pool import Cluster
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
@@ -96,7 +97,7 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
     sides = drawing.draw_sides(prompts, pace, stopping.is_decided if inquiry.is_open else None)
     prompts = prompts[: len(sides.exported.pictures)]
     found = find_all(bundle, student, prompts, sides, inquiry.compute)
-    inner = compare_blocks(bundle, student, runtime, sides.feeds, prompts, inquiry.compute, progress)
+    blocks = (compare_ids(bundle, specialize_like(student, bundle), prompts), *sides.blocks.blocks)
     reached, unreached = drop_unreachable(all_gates, gates, found.samples, sides.confidence)
     report = Report(
         str(folder),
@@ -104,11 +105,11 @@ def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, p
         sides.exported.description,
         describe_machine() + ("" if inquiry.compute.is_cpu else f"; {inquiry.compute.description}"),
         len(prompts),
-        apply_gates((*found.rows, *make_rows(inner.blocks)), reached, gates, found.samples),
+        apply_gates((*found.rows, *make_rows(blocks)), reached, gates, found.samples),
         round(pace.spent_s, 1),
         found.pictures,
-        tuple(inner.blocks),
-        (*unreached, *found.unchecked, *inner.unchecked),
+        blocks,
+        (*unreached, *found.unchecked, *sides.blocks.unchecked),
     )
     _write_down(folder, report, sides)
     kept.discard()

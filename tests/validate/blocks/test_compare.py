@@ -13,11 +13,11 @@ from sprint_export.nouns.report import BlockError
 from sprint_export.progress import quiet
 from sprint_export.runtimes.inner_values import InnerGraph, Sample
 from sprint_export.runtimes.open import choose_runtime, open_inner
-from sprint_export.runtimes.runtime import load_runtime
+from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.validate import validate_bundle
-from sprint_export.validate.blocks.compare import Feeds, Found, compare_blocks
+from sprint_export.validate.blocks.compare import Feeds, Found, Sides, compare_blocks
 from sprint_export.validate.drawing import make_draws
 from sprint_export.validate.side_by_side import draw_rounded
 from tests.bundles import copy_bundle, shared_bundle
@@ -52,7 +52,12 @@ def find_feeds(bundle: Bundle) -> Feeds:
 def compare(folder: Path) -> Found:
     """As a validation does."""
     bundle = read_bundle(folder)
-    return compare_blocks(bundle, STUDENT, choose_runtime(bundle, None), find_feeds(bundle), PROMPTS)
+    return compare_blocks(take_sides(bundle, choose_runtime(bundle, None)), find_feeds(bundle))
+
+
+def take_sides(bundle: Bundle, runtime: Runtime) -> Sides:
+    """A bundle and the student it was made from."""
+    return Sides(bundle, specialize_like(STUDENT, bundle), runtime)
 
 
 def list_departing(found: Found) -> list[tuple[str, str]]:
@@ -89,9 +94,13 @@ def test_two_channels_that_changed_places_depart_at_their_block(folder: Path, tm
 
 
 def test_another_prefix_departs_at_the_ids(int8: Path, tmp_path: Path) -> None:
-    found = compare(change_prefix(copy_bundle(int8, tmp_path / "copy"), "Given", "Gives"))
-    assert list_departing(found) == [("prompt", "ids")], "each network is right on what it is given"
-    assert 0 < found.blocks[0].relative_error < 1
+    copy = change_prefix(copy_bundle(int8, tmp_path / "copy"), "Given", "Gives")
+    report = validate_bundle(copy, STUDENT, count=1)
+    departing = [(each.network, each.block) for each in report.blocks if each.departs]
+    assert departing == [("prompt", "ids")], "each network is right on what it is given"
+    assert 0 < report.blocks[0].relative_error < 1
+    verdicts = {(row.metric, row.component): row.verdict for row in report.rows if row.limit}
+    assert verdicts["differing_ids_percent", ""] == verdicts["psnr_db", ""] == "not met"
 
 
 def test_a_fault_too_small_for_the_pictures_is_not_met(int8: Path, tmp_path: Path) -> None:
@@ -109,13 +118,13 @@ def test_a_runtime_that_shows_nothing_inside_says_so(int8: Path, monkeypatch: py
     bundle = read_bundle(int8)
     feeds = {"vae_decoder": find_feeds(bundle)["vae_decoder"]}
     blind = load_runtime("coreai")
-    read_elsewhere = compare_blocks(bundle, STUDENT, blind, feeds, PROMPTS)
+    read_elsewhere = compare_blocks(take_sides(bundle, blind), feeds)
     assert [each.block for each in read_elsewhere.blocks if each.block in DECODER] == DECODER
     [said] = read_elsewhere.unchecked
     assert said.startswith("blocks of vae_decoder: coreai shows no values inside a network; they were read on ONNX Runtime")
     monkeypatch.setattr("sprint_export.validate.blocks.compare.load_runtime", lambda name: blind)
-    found = compare_blocks(bundle, STUDENT, blind, feeds, PROMPTS)
-    assert [each.network for each in found.blocks] == ["prompt"]
+    found = compare_blocks(take_sides(bundle, blind), feeds)
+    assert found.blocks == []
     assert found.unchecked == ["blocks of vae_decoder: coreai shows no values inside a network"]
 
 
