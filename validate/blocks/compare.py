@@ -43,6 +43,7 @@ class Found:
 
     blocks: list[BlockError] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    excess: dict[tuple[str, str], float] = field(default_factory=dict)  # (network, block) -> Comparison.excess
 
 
 @dataclass
@@ -163,7 +164,7 @@ class _Network:
         spare = self._count_padding(feeds)
         for value in (*values.values(), *whole.values()) if spare else ():
             value.leave_out(spare)
-        found.blocks += self._describe({**values, **whole})
+        self._describe({**values, **whole}, found)
 
     def _count_padding(self, feeds: Mapping[str, Array]) -> int:
         """How many ids behind the prompt's are padding; 0 where the network reads none."""
@@ -210,16 +211,17 @@ class _Network:
             sides.keeper.keep(role, feeds, rounded, ran_on)
         return wanted, rounded
 
-    def _describe(self, values: Mapping[str, Value]) -> list[BlockError]:
-        errors: list[BlockError] = []
+    def _describe(self, values: Mapping[str, Value], found: Found) -> None:
+        role, has_departed = self.record.role, False
         for place, (block, value) in enumerate(values.items()):
             [exported], wanted, rounded = value.exported, value.wanted, value.rounded
             assert wanted is not None and rounded is not None, "each block ran once on both sides"
             compared = compare_values(exported, rounded, wanted)
-            departs = not any(each.departs for each in errors) and compared.excess(self.graph.dtype) > 1
+            found.excess[role, block] = excess = compared.excess(self.graph.dtype)
+            departs = excess > 1 and not has_departed
+            has_departed = has_departed or departs
             apart = min(compared.relative_error, FARTHEST), _measure(rounded, wanted), departs
-            errors.append(BlockError(self.record.role, block, place, _measure(exported, wanted), *apart))
-        return errors
+            found.blocks.append(BlockError(role, block, place, _measure(exported, wanted), *apart))
 
 
 def _measure(found: Array, wanted: Array) -> float:
