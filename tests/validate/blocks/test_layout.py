@@ -42,10 +42,17 @@ def test_every_axis_that_may_be_the_channels_is_tried() -> None:
     assert [found.channels for found in list_layouts("v", (1, 8, 8), (1, 8, 8))] == [1, 2]
 
 
-@pytest.mark.parametrize("shape", [(1, 12, 4), (5,), (1, 2, 12, 5), (None, None, 5)])
+@pytest.mark.parametrize("shape", [(1, 12, 4), (5,), (1, 2, 12, 5), (None, None, None, 5)])
 def test_a_value_of_another_size_is_no_layout(shape: tuple[int | None, ...]) -> None:
     assert list(list_layouts("v", shape, (1, 12, 5))) == []
 
 
-def test_one_free_size_is_filled_in() -> None:
+def test_free_sizes_are_filled_in() -> None:
     assert list(list_layouts("v", (None, 12, 5), (1, 12, 5))) == [Layout("v", (1, 12, 5), 2, 1, 1)]
+    assert list(list_layouts("v", (1, 5, None, None), (1, 5, 3, 4))) == [Layout("v", (1, 5, 3, 4), 1, 3, 1)]
+    assert list(list_layouts("v", (1, 5, None, None), (1, 12, 5))) == [Layout("v", (1, 5, 1, 12), 1, 3, 1)]
+
+
+def test_positions_of_unknown_sides_are_not_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MOST_VALUES", 20)
+    assert list(list_layouts("v", (1, 5, None, None), (1, 12, 5))) == []
