@@ -93,7 +93,10 @@ def main() -> None:
     """As the head of the file says."""
     kind, out, *rest = sys.argv[1:]
     if kind == "right":
-        result: Any = {Path(folder).name: measure_right(Path(folder)) for folder in rest}
+        result: Any = {}
+        for folder in map(Path, rest):
+            result[folder.name] = measure_right(folder)
+            print(folder.name, result[folder.name], flush=True)
     else:
         every, only = int(rest[1]) if len(rest) > 1 else 1, rest[2] if len(rest) > 2 else ""
         result = {Path(rest[0]).name: measure_faults(Path(rest[0]), every, only)}
