@@ -19,7 +19,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 OVERALL = 2.0
 CHANNEL = 8.0
-NOISE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 4e-2}  # of what a graph computes in
+NOISE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 8e-2}  # of what a graph computes in
 
 
 @dataclass(frozen=True)
