@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 Shape = tuple[int | None, ...]
+END = (1 << 31) - 1  # beyond any axis, in a Slice
 COARSER = ("fp32", "fp16", "bf16")
 
 

@@ -20,10 +20,11 @@ from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_target
 from sprint_export.runtimes.open import choose_runtime
 from sprint_export.runtimes.runtime import Runtime
+from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.students.source import RANDOM, is_embedded
-from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.blocks.gates import GATES, make_rows
+from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.cluster.planning import plan_cluster
 from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.drawing import Drawing, Sides, picture_side
@@ -151,7 +152,7 @@ def _check_asked(folder: Path, student: Student | None, inquiry: Inquiry, progre
 def _make_report(task: _Task, prompts: Sequence[str], sides: Sides, seconds: float) -> Report:
     """What was drawn, measured and judged."""
     bundle, compute = task.bundle, task.inquiry.compute
-    inner = compare_blocks(bundle, task.student, task.runtime, sides.feeds, prompts, compute, task.progress)
+    blocks = (compare_ids(bundle, specialize_like(task.student, bundle), prompts), *sides.blocks.blocks)
     pictures = pair_pictures(prompts, sides.exported.pictures, sides.reference.pictures)
     measured = measure_pictures(task.metrics, pictures, mean_interval, task.inquiry.choice.weights, compute, task.progress)
     check_gated(measured, task.gated, task.metrics)
@@ -163,11 +164,11 @@ def _make_report(task: _Task, prompts: Sequence[str], sides: Sides, seconds: flo
         sides.exported.description,
         describe_machine() + ("" if compute.is_cpu else f"; {compute.description}"),
         len(prompts),
-        apply_gates((*found.rows, *make_rows(inner.blocks)), reached, task.asked, found.samples),
+        apply_gates((*found.rows, *make_rows(blocks)), reached, task.asked, found.samples),
         seconds,
         found.pictures,
-        tuple(inner.blocks),
-        (*list_unrun(bundle, task.runtime), *unreached, *found.unchecked, *inner.unchecked),
+        blocks,
+        (*list_unrun(bundle, task.runtime), *unreached, *found.unchecked, *sides.blocks.unchecked),
     )
 
 

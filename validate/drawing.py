@@ -21,6 +21,9 @@ from sprint_export.runtimes.runtime import Runtime
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws, Reference, load_family
+from sprint_export.validate.blocks.compare import Found as Blocks
+from sprint_export.validate.blocks.compare import Sides as BlockSides
+from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.cluster.pool import Cluster
 from sprint_export.validate.confidence.decisions import CONFIDENCE
 from sprint_export.validate.confidence.looks import Looks
@@ -30,6 +33,7 @@ from sprint_export.validate.reference_cache import recall_reference
 from sprint_export.validate.side_by_side import (
     LARGE_SAMPLES,
     Drawn,
+    RoundedKeeper,
     compare_components,
     compare_rounded,
     draw_exported,
@@ -50,7 +54,7 @@ class Sides:
         rounded: pictures of torch with the same rounding, of the first prompts: the first chunk's.
         is_fed: its networks were fed what the exported ones were, not what the one before gave.
         rows: of a report.
-        feeds: what each network that ran was given at the first prompt, by role; the same on both sides of `rows`.
+        blocks: what was found of those of each network, at the first prompt.
         confidence: of intervals; where a validation looked more than once, more than is said of them together.
     """
 
@@ -59,7 +63,7 @@ class Sides:
     rounded: Array
     is_fed: bool
     rows: list[Measurement]
-    feeds: Mapping[str, Mapping[str, Array]]
+    blocks: Blocks
     confidence: float = CONFIDENCE
 
 
@@ -110,6 +114,7 @@ class Drawing:
             parts = self._draw_chunk(versions, chunk, pace) if self.cluster is None or not done else self._send(chunk, pace)
             found |= {name: found[name].join(part) if done else part for name, part in parts.items()}
             if not done:
+                blocks = self._compare_blocks(found)
                 rows, pictures = self._compare(found)
                 versions.pop("rounded", None)  # tells the converter's part from the recipe's: the first chunk is enough
                 pace.rates.pop("rounded", None)
@@ -120,11 +125,9 @@ class Drawing:
                 if is_decided(found["exported"].pictures, found["reference"].pictures, confidence):
                     break
                 confidence = looks.look_last()
-        traces = found["rounded" if self.is_small else "exported"].traces
-        feeds = {role: trace.feeds[0] for role, trace in traces.items() if trace.feeds}
         if self.is_small:
             pictures = found["rounded"].pictures
-        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, feeds, confidence)
+        return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, blocks, confidence)
 
     def _draw_chunk(self, versions: Mapping[str, Draw], chunk: Draws, pace: Pace) -> dict[str, Any]:
         """The chunk in every version, here."""
@@ -158,6 +161,14 @@ class Drawing:
     def _draw_exported(self, draws: Draws) -> Drawn:
         samples = 0 if self.is_small else LARGE_SAMPLES
         return draw_exported(self.bundle, self.runtime, draws, self._tell, self.kept, samples)
+
+    def _compare_blocks(self, found: Mapping[str, Drawn]) -> Blocks:
+        """Each network on what it was given at the first prompt; large ones ran rounded then, and need not again."""
+        keeper = None if self.is_small else RoundedKeeper(self.bundle, self.kept, self.compute)
+        specialized = specialize_like(self.student, self.bundle)
+        sides = BlockSides(self.bundle, specialized, self.runtime, self.compute, keeper)
+        traces = found["rounded" if self.is_small else "exported"].traces
+        return compare_blocks(sides, {role: trace.feeds[0] for role, trace in traces.items() if trace.feeds}, self._tell)
 
     def _compare(self, found: Mapping[str, Drawn]) -> tuple[list[Measurement], Array]:
         """Single components on the first chunk; pictures of torch with the same rounding."""

@@ -182,6 +182,20 @@ def _watch_rounded(bundle: Bundle, kept: Kept | None, compute: Compute, samples:
     return Watching(ROUNDED, _describe_bundle(bundle, f"{ROUNDED}, {compute.title}"), kept or keep_unfinished(bundle), samples)
 
 
+@dataclass(frozen=True)
+class RoundedKeeper:
+    """Keeps what rounded networks gave elsewhere, so that `compare_rounded` need not run them again on the same inputs."""
+
+    bundle: Bundle
+    kept: Kept
+    compute: Compute = CPU
+
+    def keep(self, role: str, feeds: Mapping[str, Array], result: Mapping[str, Array], ran_on: str) -> None:
+        """What a network gave on these inputs."""
+        question = _watch_rounded(self.bundle, self.kept, self.compute).question
+        self.kept.write(self.kept.locate([question, role], feeds), {**result, RAN_ON: np.array(ran_on)})
+
+
 def keep_unfinished(bundle: Bundle) -> Kept:
     """Where results of a bundle's validation are kept until its report is written."""
     return Kept(UNFINISHED, _describe_bundle(bundle, "")[:OWNER_LETTERS])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError
 from sprint_export.libraries import require
-from sprint_export.runtimes.inner_values import Operation, Sample, Shape
+from sprint_export.runtimes.inner_values import END, Operation, Sample, Shape
 from sprint_export.runtimes.interfaces import name_first_line
 from sprint_export.runtimes.onnx_cpu.providers import add_provider
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 KINDS = {"bf16": "BFLOAT16", "fp16": "FLOAT16"}  # of values that a graph computes, the coarser first
 WEIGHTS_BESIDE = "session.model_external_initializers_file_folder_path"  # where a graph that is no file finds its weights
-END = 1 << 62  # beyond any axis, in a Slice
 
 
 class OnnxInnerGraph:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError
 from sprint_export.libraries import require
-from sprint_export.runtimes.inner_values import Operation, Sample, Shape
+from sprint_export.runtimes.inner_values import END, Operation, Sample, Shape
 from sprint_export.runtimes.interfaces import name_first_line
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class OpenVinoInnerGraph:
             holder, _, number = sample.value.rpartition(":")
             value = holders[holder].output(int(number))
             if sample.step > 1:
-                numbers = (0, value.get_shape()[sample.axis], sample.step, sample.axis)
+                numbers = (0, END, sample.step, sample.axis)
                 value = ops.slice(value, *(ops.constant([each], dtype="int64") for each in numbers)).output(0)
             value = ops.convert(value, "f32").output(0)
             value.set_names({f"{ADDED}{i}"})

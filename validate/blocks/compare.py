@@ -8,7 +8,7 @@ One network is in memory at a time, and of every block no more than MOST_VALUES 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,18 +23,17 @@ from sprint_export.registry import load_target
 from sprint_export.runtimes.inner_values import InnerGraph
 from sprint_export.runtimes.open import open_inner
 from sprint_export.runtimes.runtime import Runtime, load_runtime
-from sprint_export.specialize import specialize_like
 from sprint_export.students.family import load_family
 from sprint_export.validate.blocks.departure import compare_values
 from sprint_export.validate.blocks.layout import Array, Layout, arrange_torch, list_layouts
 from sprint_export.validate.blocks.places import Places
-from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.blocks.torch_side import TorchSide, list_shapes
 from sprint_export.validate.blocks.tree import is_entry, list_blocks
 from sprint_export.validate.images import psnr_arrays
-from sprint_export.validate.side_by_side import take_component
+from sprint_export.validate.side_by_side import RoundedKeeper, take_component
 
 COMPARING = Step("comparing blocks")
+FARTHEST = 1000.0  # of a relative error, and of dB below 0: a report holds numbers only
 Feeds = Mapping[str, Mapping[str, Array]]  # role -> inputs of its first call, by name
 
 
@@ -44,6 +43,7 @@ class Found:
 
     blocks: list[BlockError] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    excess: dict[tuple[str, str], float] = field(default_factory=dict)  # (network, block) -> Comparison.excess
 
 
 @dataclass
@@ -83,34 +83,40 @@ class Value:
         self.rounded = arrange_torch(value)[self.positions]
 
 
-def compare_blocks(
-    bundle: Bundle,
-    student: Student,
-    runtime: Runtime,
-    feeds: Feeds,
-    prompts: Sequence[str],
-    compute: Compute = CPU,
-    progress: Progress = quiet,
-) -> Found:
-    """Ids of the prompts, then every network that ran, block by block.
+@dataclass(frozen=True)
+class Sides:
+    """What is compared with what.
 
     Args:
         bundle: its files.
-        student: unspecialized.
-        runtime: that draws its pictures; another of the target's where it shows no values inside a network.
-        feeds: what each network was given at the first prompt.
-        prompts: whose ids are compared.
+        student: specialized as the bundle is.
+        runtime: that draws its pictures; another of the target's is taken where it shows no values inside a network.
         compute: where torch runs.
+        keeper: of what the rounded networks give; default: nothing is kept.
+    """
+
+    bundle: Bundle
+    student: Student
+    runtime: Runtime
+    compute: Compute = CPU
+    keeper: RoundedKeeper | None = None
+
+
+def compare_blocks(sides: Sides, feeds: Feeds, progress: Progress = quiet) -> Found:
+    """Every network that ran, block by block.
+
+    Args:
+        sides: of the comparison.
+        feeds: what each network was given at the first prompt.
         progress: is told (step, done, total).
     """
-    specialized = specialize_like(student, bundle)
-    found = Found([compare_ids(bundle, specialized, prompts)])
+    bundle, found = sides.bundle, Found()
     records = [record for record in bundle.components if record.role in feeds]
     for record in track(records, COMPARING, progress):
         try:
-            graph = _open_graph(bundle, runtime, record.role, found)
+            graph = _open_graph(bundle, sides.runtime, record.role, found)
             if graph is not None:
-                _Network(bundle, specialized, record, graph, compute).compare(feeds[record.role], found)
+                _Network(sides, record, graph).compare(feeds[record.role], found)
         except (BundleError, MachineError) as error:  # of a graph that ran as it is: memory, or values beside its outputs
             found.unchecked.append(f"blocks of {record.role}: {error}")
     return found
@@ -136,14 +142,12 @@ def _open_graph(bundle: Bundle, runtime: Runtime, role: str, found: Found) -> In
 class _Network:
     """One network of a comparison."""
 
-    bundle: Bundle
-    student: Student  # specialized
+    sides: Sides
     record: ComponentRecord
     graph: InnerGraph
-    compute: Compute
 
     def compare(self, feeds: Mapping[str, Array], found: Found) -> None:
-        component = self.student.components[self.record.role]
+        component = self.sides.student.components[self.record.role]
         shapes = list_shapes(component, feeds, list_blocks(component.module))
         shapes = {block: shape for block, shape in shapes.items() if not self._is_moved(component, block)}
         values, outputs = self._read_graph(component, feeds, shapes)
@@ -160,12 +164,12 @@ class _Network:
         spare = self._count_padding(feeds)
         for value in (*values.values(), *whole.values()) if spare else ():
             value.leave_out(spare)
-        found.blocks += self._describe({**values, **whole})
+        self._describe({**values, **whole}, found)
 
     def _count_padding(self, feeds: Mapping[str, Array]) -> int:
         """How many ids behind the prompt's are padding; 0 where the network reads none."""
-        ids = feeds.get(self.bundle.chain.names.ids)
-        return 0 if ids is None else int(np.argmax(ids[0, ::-1] != self.bundle.prompt.pad_id))
+        ids = feeds.get(self.sides.bundle.chain.names.ids)
+        return 0 if ids is None else int(np.argmax(ids[0, ::-1] != self.sides.bundle.prompt.pad_id))
 
     def _is_moved(self, component: Component, block: str) -> bool:
         """Whether smoothing scales what a block gives, for a reader outside it to scale back."""
@@ -173,7 +177,7 @@ class _Network:
         def is_inside(name: str) -> bool:
             return name.startswith(f"{block}.")
 
-        migrations = load_family(self.student.family).list_migrations(self.student, component.role)
+        migrations = load_family(self.sides.student.family).list_migrations(self.sides.student, component.role)
         return any(any(map(is_inside, each.producers)) and not all(map(is_inside, each.consumers)) for each in migrations)
 
     def _read_graph(
@@ -198,20 +202,28 @@ class _Network:
         self, component: Component, feeds: Mapping[str, Array], values: Mapping[str, Value]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """What float32 and the rounded network give; of each block they are noted in its Value."""
-        plain = replace(component, layers={})
-        wanted = TorchSide(plain, "fp32", self.compute).run(feeds, values, lambda block, x: values[block].take_wanted(x))
-        dtype = load_target(self.bundle.target).graph_dtype[self.bundle.precision]
-        rounded = TorchSide(take_component(self.bundle, self.student, self.record), dtype, self.compute)
-        return wanted, rounded.run(feeds, values, lambda block, x: values[block].take_rounded(x))
+        plain, sides, role = replace(component, layers={}), self.sides, self.record.role
+        wanted, _ = TorchSide(plain, "fp32", sides.compute).run(feeds, values, lambda block, x: values[block].take_wanted(x))
+        dtype = load_target(sides.bundle.target).graph_dtype[sides.bundle.precision]
+        side = TorchSide(take_component(sides.bundle, sides.student, self.record), dtype, sides.compute)
+        rounded, ran_on = side.run(feeds, values, lambda block, x: values[block].take_rounded(x))
+        if sides.keeper is not None:
+            sides.keeper.keep(role, feeds, rounded, ran_on)
+        return wanted, rounded
 
-    def _describe(self, values: Mapping[str, Value]) -> list[BlockError]:
-        errors, has_departed = [], False
+    def _describe(self, values: Mapping[str, Value], found: Found) -> None:
+        role, has_departed = self.record.role, False
         for place, (block, value) in enumerate(values.items()):
             [exported], wanted, rounded = value.exported, value.wanted, value.rounded
             assert wanted is not None and rounded is not None, "each block ran once on both sides"
             compared = compare_values(exported, rounded, wanted)
-            departs = not has_departed and compared.excess(self.graph.dtype) > 1
+            found.excess[role, block] = excess = compared.excess(self.graph.dtype)
+            departs = excess > 1 and not has_departed
             has_departed = has_departed or departs
-            error = BlockError(self.record.role, block, place, psnr_arrays(exported, wanted), compared.relative_error)
-            errors.append(replace(error, rounded_psnr_db=psnr_arrays(rounded, wanted), departs=departs))
-        return errors
+            apart = min(compared.relative_error, FARTHEST), _measure(rounded, wanted), departs
+            found.blocks.append(BlockError(role, block, place, _measure(exported, wanted), *apart))
+
+
+def _measure(found: Array, wanted: Array) -> float:
+    """PSNR in dB; what is no number is as far as can be."""
+    return max(psnr_arrays(found, wanted), -FARTHEST) if np.isfinite(found).all() else -FARTHEST

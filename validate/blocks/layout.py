@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sprint_export.runtimes.inner_values import Sample
 
 Array = npt.NDArray[Any]
+PICTURE = 4  # axes [B, C, h, w]
 MOST_VALUES = 1 << 18  # of one value that are compared: 1 MB
 
 
@@ -57,7 +58,7 @@ class Layout:
 
 def list_layouts(name: str, shape: Sequence[int | None], wanted: Sequence[int]) -> Iterator[Layout]:
     """How a graph's value may hold PyTorch's of shape `wanted`: one for each axis that has as many channels."""
-    sizes = _fill(shape, int(np.prod(wanted)))
+    sizes = _fill(shape, wanted)
     channels = wanted[find_channels(len(wanted))]
     if sizes is None or len(sizes) < 2:
         return
@@ -66,12 +67,13 @@ def list_layouts(name: str, shape: Sequence[int | None], wanted: Sequence[int]) 
             others = [other for other in range(len(sizes)) if other != axis]
             longest = max(others, key=lambda other: sizes[other])
             step = max(1, min(sizes[longest], -(-int(np.prod(sizes)) // MOST_VALUES)))
-            yield Layout(name, sizes, axis, longest, step)
+            if step == 1 or not _is_guessed(shape, wanted):
+                yield Layout(name, sizes, axis, longest, step)
 
 
 def find_channels(axes: int) -> int:
     """The axis of the channels of what a PyTorch module gives: the second of a picture, else the last."""
-    return 1 if axes == 4 else axes - 1
+    return 1 if axes == PICTURE else axes - 1
 
 
 def arrange_torch(value: Array) -> Array:
@@ -80,10 +82,17 @@ def arrange_torch(value: Array) -> Array:
     return moved.reshape(-1, moved.shape[-1])
 
 
-def _fill(shape: Sequence[int | None], total: int) -> tuple[int, ...] | None:
-    """A shape with its free size filled in so that it has so many values; None where it cannot."""
-    known = [size for size in shape if size is not None]
-    rest, free = total // max(1, int(np.prod(known))), len(shape) - len(known)
-    if free > 1 or int(np.prod(known)) * rest != total or (free == 0 and rest != 1):
+def _fill(shape: Sequence[int | None], wanted: Sequence[int]) -> tuple[int, ...] | None:
+    """A shape with its free sizes filled in so that it has as many values; None where it cannot."""
+    known, total = int(np.prod([size for size in shape if size is not None])), int(np.prod(wanted))
+    rest, free = total // max(1, known), sum(size is None for size in shape)
+    sides = {0: (), 1: (rest,), 2: tuple(wanted[2:]) if len(wanted) == PICTURE else (1, rest)}.get(free)
+    if sides is None or known * int(np.prod(sides)) != total:
         return None
-    return tuple(rest if size is None else size for size in shape)
+    waiting = iter(sides)
+    return tuple(next(waiting) if size is None else size for size in shape)
+
+
+def _is_guessed(shape: Sequence[int | None], wanted: Sequence[int]) -> bool:
+    """Whether two free sizes were filled in by their product alone, which is enough to compare all positions but not some."""
+    return sum(size is None for size in shape) > 1 and len(wanted) != PICTURE

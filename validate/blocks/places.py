@@ -10,10 +10,10 @@ activation: a few values remain, of which the block's is the one that is nearest
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cache
 
-from sprint_export.runtimes.inner_values import InnerGraph, Operation
+from sprint_export.runtimes.inner_values import InnerGraph
 
 MOST = 8  # candidates on the way from one reader of a weight
 
@@ -28,42 +28,46 @@ class Places:
     """
 
     def __init__(self, graph: InnerGraph, weights: Iterable[str], blocks: Sequence[str]) -> None:
-        self._graph, self._operations = graph, _leave_out_constants(graph)
-        owners = _find_owners(graph.constants, weights, blocks)
         constant = _trace_constants(graph)
-        self._known = [
-            frozenset(source for name in each.reads for source in constant.get(name, ())) & owners.keys()
+        modules = sorted({_spell(name.rpartition(".")[0]) for name in weights})
+        bits = {module: 1 << i for i, module in enumerate(modules)}
+        owners = {name: bits[module] for name in graph.constants if (module := _find_module(name, bits)) is not None}
+        self._graph, self._operations = graph, [each for each in graph.operations if not set(each.gives) <= constant.keys()]
+        self._own = [
+            _join_bits(owners.get(source, 0) for name in each.reads for source in constant.get(name, ()))
             for each in self._operations
         ]
-        bits = {block: 1 << i for i, block in enumerate(blocks)}
-        self._bits = bits
-        self._own = [_join_bits(bits[block] for name in names for block in owners[name]) for names in self._known]
-        self._foreign = [any(not owners[name] for name in names) for names in self._known]
+        self._blocks = {
+            block: _join_bits(bit for module, bit in bits.items() if module.startswith(_spell(block))) for block in blocks
+        }
         self._after, self._dominators = self._look_behind()
 
     def find_candidates(self, block: str) -> list[str]:
         """Floating-point values that may be a block's output, those that come first in the graph first."""
-        bit = self._bits[block]
-        found: set[int] = set()
+        mask, found = self._blocks[block], set[int]()
         for place, own in enumerate(self._own):
-            if own & bit:
-                found |= set(self._walk(place, bit))
+            if own & mask:
+                found |= set(self._walk(place, mask))
         names = (self._operations[place].gives for place in sorted(found))
         return [name for gives in names for name in gives if name in self._graph.shapes]
 
-    def _walk(self, place: int | None, bit: int) -> list[int]:
+    def _walk(self, start: int, mask: int) -> list[int]:
         """From a reader of a weight towards the outputs, as far as no other module's weight is read."""
         found: list[int] = []
+        place: int | None = start
         while place is not None and len(found) < MOST:
-            if not self._own[place] & bit and (self._own[place] or self._foreign[place]):
-                break
-            if not self._after[place] & bit:
+            if not self._after[place] & mask:
                 found.append(place)
-            place = self._dominators[place]
+            following = self._dominators[place]
+            if following is not None:
+                read = self._own[following]
+                between = self._after[place] & ~self._after[following] if found else 0
+                following = None if (read and not read & mask) or between & ~mask else following
+            place = following
         return found
 
     def _look_behind(self) -> tuple[list[int], list[int | None]]:
-        """Of each operator: blocks whose weights are read behind it, and what all ways from it lead through next."""
+        """Of each operator: modules whose weights are read behind it, and what all ways from it lead through next."""
         readers: dict[str, list[int]] = {}
         for place, operation in enumerate(self._operations):
             for name in operation.reads:
@@ -102,12 +106,6 @@ def _join_bits(values: Iterable[int]) -> int:
     return joined
 
 
-def _leave_out_constants(graph: InnerGraph) -> list[Operation]:
-    """Operators that something depends on which is no constant, in order."""
-    constant = _trace_constants(graph)
-    return [each for each in graph.operations if not all(name in constant for name in each.gives)]
-
-
 def _trace_constants(graph: InnerGraph) -> dict[str, frozenset[str]]:
     """Values that depend on constants alone -> those."""
     sources = {name: frozenset({name}) for name in graph.constants}
@@ -118,17 +116,11 @@ def _trace_constants(graph: InnerGraph) -> dict[str, frozenset[str]]:
     return sources
 
 
-def _find_owners(constants: Iterable[str], weights: Iterable[str], blocks: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Constants that are made of a module's weights -> the blocks that it lies in; no block where it lies in none."""
-    modules = {_spell(name.rpartition(".")[0]) for name in weights}
-    spelled = {block: _spell(block) for block in blocks}
-    owners: dict[str, frozenset[str]] = {}
-    for name in constants:
-        text = _spell(re.sub(r"^(\d+:)?([pb]_)?", "", name))
-        module = next((text[:end] for end in range(len(text), 0, -1) if text[end - 1] == "_" and text[:end] in modules), None)
-        if module is not None:
-            owners[name] = frozenset(block for block, prefix in spelled.items() if module.startswith(prefix))
-    return owners
+def _find_module(constant: str, modules: Container[str]) -> str | None:
+    """The module, as `_spell` writes it, whose weight a constant is made of: the longest that it begins with."""
+    text = _spell(re.sub(r"^(\d+:)?([pb]_)?", "", constant))
+    ends = (end for end in range(len(text), 0, -1) if text[end - 1] == "_")
+    return next((text[:end] for end in ends if text[:end] in modules), None)
 
 
 @cache

@@ -64,8 +64,8 @@ class TorchSide:
     dtype: str
     compute: Compute
 
-    def run(self, feeds: Mapping[str, Array], shapes: Iterable[str], tell: Tell) -> dict[str, Array]:
-        """Inputs by name -> outputs by name; `tell` is told of each of these values when it is there."""
+    def run(self, feeds: Mapping[str, Array], shapes: Iterable[str], tell: Tell) -> tuple[dict[str, Array], str]:
+        """Inputs by name -> outputs by name, and what it ran on; `tell` is told of each of these values when it is there."""
         session = TorchSession(self.component, fake=True, dtype=self.dtype, compute=self.compute)
         wanted = set(shapes)
         paths = {name.partition("[")[0] for name in wanted}
@@ -83,7 +83,7 @@ class TorchSide:
                 for hook in hooks:
                     hook.remove()
             if session.module is module:
-                return outputs
+                return outputs, session.description
 
 
 def _hook(network: torch.nn.Module, paths: Iterable[str], note: Callable[[str, Any], None]) -> list[RemovableHandle]:
