@@ -81,7 +81,7 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     turns = Turns(sides, request.length, watch, progress=progress)
     turns.warm_up()
     streamed = _draw(turns, request)
-    drawn = turns.drawn[0]
+    drawn, others_share = turns.drawn[0], watch.find_others_share()
     start = partial(start_cold, bundle.folder, request.runtime, request.provider, PROMPT)
     starts = start_several(start, request.cold_starts, progress)
     minutes = list_minutes(drawn) if request.minutes is not None else []
@@ -104,7 +104,7 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     report = _make_report(bundle, own, rows, turns, gates)
     report = replace(report, rows=(*report.rows, *others))
     conditions = _describe_conditions(turns, starts, minutes, request.protocol)
-    return Bench(report, conditions, bundle.identity)
+    return Bench(report, replace(conditions, others_share=others_share), bundle.identity)
 
 
 def _open_sides(bundle: Bundle, request: BenchRequest, opponents: Sequence[Opponent], progress: Progress) -> list[Side]:
@@ -145,6 +145,7 @@ def _describe_conditions(turns: Turns, starts: Sequence[ColdStart], minutes: Seq
         warm_up=turns.warmed,
         batch=side.pictures,
         disturbed=sum(not each.is_quiet for each in drawn) if is_known else None,
+        others_share=None,
         processors=count_processors(),
         threads=watch.threads,
         replayed=bool(side.replays),

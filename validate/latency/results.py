@@ -21,6 +21,7 @@ class Conditions:
         warm_up: drawings before, which are not counted.
         batch: pictures at once.
         disturbed: of the runs, those whose threads waited for processors; None where the system does not say.
+        others_share: of all processors' time, what other programs used meanwhile; None where the system does not say.
         processors: that the process may use.
         threads: that it had while it drew; None where the system does not say.
         replayed: launches were replayed from a recorded graph; false where there are none.
@@ -39,6 +40,7 @@ class Conditions:
     warm_up: int
     batch: int
     disturbed: int | None
+    others_share: float | None
     processors: int
     threads: int | None
     replayed: bool

@@ -13,6 +13,7 @@ from sprint_export.validate.report import format_number
 if TYPE_CHECKING:
     from rich.table import Table
 
+MUCH = 10  # % of the processors
 PERCENTILES = tuple(f"latency_p{percent}_ms" for percent in PERCENTS)
 
 
@@ -74,6 +75,10 @@ def describe_conditions(conditions: Conditions) -> Iterator[str]:
     yield f"device: {conditions.device}; launches: {conditions.launches}"
     threads = "" if conditions.threads is None else f"{conditions.threads} threads on "
     yield f"{threads}{conditions.processors} processors; {conditions.warm_up} drawings to warm up, {conditions.runs} counted"
+    if conditions.others_share is not None:
+        share = 100 * conditions.others_share
+        warning = ": what they do next is in no interval" if share >= MUCH else ""
+        yield f"other programs used {share:.0f} % of the processors{warning}"
     if conditions.clock_mhz:
         start, middle, end, least = conditions.clock_mhz
         yield f"clocks: {start:.0f}, {middle:.0f}, {end:.0f} MHz at start, middle, end; least {least:.0f}"

@@ -23,6 +23,8 @@ LEAST_USED_MB = 32.0  # by which the memory of a GPU that is used grows
 FELL = 0.9  # of the clocks at the start: below that they are said to have fallen
 TASKS = Path("/proc/self/task")
 CPU = Path("/sys/devices/system/cpu")
+STAT = Path("/proc/stat")
+TICKS = 100  # a second, in STAT on every Linux
 
 
 def read_waiting() -> float | None:
@@ -46,6 +48,15 @@ def count_threads() -> int | None:
 def count_processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_busy() -> tuple[float, float] | None:
+    """Seconds that all processors have had so far, and that they were busy in; None where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = [int(field) for field in STAT.read_text("utf-8").splitlines()[0].split()[1:9]]
+        total = sum(fields) / TICKS
+        return total, total - (fields[3] + fields[4]) / TICKS  # without idle and waiting for a disk
+    return None
 
 
 def read_clock_mhz() -> float | None:
@@ -101,6 +112,8 @@ class Watch:
     gpu_clocks_mhz: list[float] = field(default_factory=list)
     threads: int | None = None
     slowed: set[str] = field(default_factory=set)  # a GPU's reasons
+    _busy: tuple[float, float] | None = field(default_factory=read_busy)
+    _own: float = field(default_factory=lambda: time.process_time())
     _throttles: int | None = field(default_factory=count_throttles)
     _before: Sequence[float] = ()  # MB held on each GPU before the bundle was opened
     _most: dict[int, float] = field(default_factory=dict)
@@ -141,6 +154,14 @@ class Watch:
         """MHz of what computes: at the start, in the middle, at the end, and the least; nothing where the system does not say."""
         clocks = self.gpu_clocks_mhz if self.gpu is not None else self.clocks_mhz
         return [round(value, 1) for value in (clocks[0], clocks[len(clocks) // 2], clocks[-1], min(clocks))] if clocks else []
+
+    def find_others_share(self) -> float | None:
+        """Of all processors' time since the watch began, what other programs used; None where the system does not say."""
+        now = read_busy()
+        if self._busy is None or now is None or now[0] <= self._busy[0]:
+            return None
+        total, busy = now[0] - self._busy[0], now[1] - self._busy[1]
+        return min(1.0, max(0.0, (busy - (time.process_time() - self._own)) / total))
 
     def find_throttling(self) -> tuple[bool | None, str]:
         """Whether the machine was slowed during the run, None where nothing says so, and what says it."""

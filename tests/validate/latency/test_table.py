@@ -16,7 +16,10 @@ from sprint_export.validate.latency.table import describe_conditions, name_gates
 ROW = Measurement("latency_p50_ms", 9.5, "ms", "whole picture", "latency_p50_ms<=9", interval=(8.5, 10.25))
 REPORT = Report("my-bundle", "onnx-int8", "a runtime", "a machine", 12, (ROW,))
 CONDITIONS = Conditions(
-    "own", 12, 2, 1, 0, 2, 6, False, "not applicable", "a processor", (2000.0, 1990.0, 1500.0, 1400.0), True, "why"
+    *("own", 12, 2, 1, 0, 0.25, 2, 6, False, "not applicable", "a processor"),
+    clock_mhz=(2000.0, 1990.0, 1500.0, 1400.0),
+    throttled=True,
+    throttling="why",
 )
 
 
@@ -49,6 +52,8 @@ def test_conditions_are_said_in_lines() -> None:
     lines = list(describe_conditions(replace(CONDITIONS, minutes=({"minute": 0, "runs": 60, "p50_ms": 1000.0},))))
     assert "clocks: 2000, 1990, 1500 MHz at start, middle, end; least 1400" in lines
     assert "throttled: yes (why)" in lines
+    assert "other programs used 25 % of the processors: what they do next is in no interval" in lines
+    assert "other programs used 5 % of the processors" in describe_conditions(replace(CONDITIONS, others_share=0.05))
     assert lines[-1] == "minute 1: p50 1000 ms of 60"
 
 

@@ -134,6 +134,20 @@ def test_waiting_is_summed_over_threads(tmp_path: Path, monkeypatch: pytest.Monk
     assert read_waiting() == pytest.approx(2.5)
 
 
+def test_what_other_programs_used_is_what_was_busy_without_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1000 0 0 1000 0 0 0 0 0 0\ncpu0 1\n", "utf-8")
+    monkeypatch.setattr(watching, "STAT", stat)
+    own = [5.0]
+    monkeypatch.setattr(watching.time, "process_time", lambda: own[0])
+    watch = Watch(FakeClock().read, gpus=())
+    own[0] = 7.0
+    stat.write_text("cpu  1500 0 0 1500 0 0 0 0 0 0\ncpu0 1\n", "utf-8")
+    assert watch.find_others_share() == pytest.approx(0.3), "5 of 10 seconds were busy, 2 of them this program's"
+    stat.unlink()
+    assert watch.find_others_share() is None
+
+
 def test_a_fall_takes_eight_samples() -> None:
     assert find_fall([1.0] * 7) is None
     assert find_fall([2.0] * 4 + [1.0] * 4) == 0.5
