@@ -145,7 +145,6 @@ def _describe_conditions(turns: Turns, starts: Sequence[ColdStart], minutes: Seq
         warm_up=turns.warmed,
         batch=side.pictures,
         disturbed=sum(not each.is_quiet for each in drawn) if is_known else None,
-        others_share=None,
         processors=count_processors(),
         threads=watch.threads,
         replayed=bool(side.replays),

@@ -21,7 +21,6 @@ class Conditions:
         warm_up: drawings before, which are not counted.
         batch: pictures at once.
         disturbed: of the runs, those whose threads waited for processors; None where the system does not say.
-        others_share: of all processors' time, what other programs used meanwhile; None where the system does not say.
         processors: that the process may use.
         threads: that it had while it drew; None where the system does not say.
         replayed: launches were replayed from a recorded graph; false where there are none.
@@ -33,6 +32,7 @@ class Conditions:
         cold_starts: seconds of each fresh process: start to first picture.
         minutes: p50 by minute, of a sustained run.
         others: of each other side that drew in turn: its label, what ran it, its launches, how many pictures at once.
+        others_share: of all processors' time, what other programs used meanwhile; None where the system does not say.
     """
 
     protocol: str
@@ -40,7 +40,6 @@ class Conditions:
     warm_up: int
     batch: int
     disturbed: int | None
-    others_share: float | None
     processors: int
     threads: int | None
     replayed: bool
@@ -52,6 +51,7 @@ class Conditions:
     cold_starts: tuple[float, ...] = ()
     minutes: tuple[Mapping[str, float], ...] = ()
     others: tuple[Mapping[str, Any], ...] = ()
+    others_share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from sprint_export.validate.latency.table import describe_conditions, name_gates
 ROW = Measurement("latency_p50_ms", 9.5, "ms", "whole picture", "latency_p50_ms<=9", interval=(8.5, 10.25))
 REPORT = Report("my-bundle", "onnx-int8", "a runtime", "a machine", 12, (ROW,))
 CONDITIONS = Conditions(
-    *("own", 12, 2, 1, 0, 0.25, 2, 6, False, "not applicable", "a processor"),
+    *("own", 12, 2, 1, 0, 2, 6, False, "not applicable", "a processor"),
+    others_share=0.25,
     clock_mhz=(2000.0, 1990.0, 1500.0, 1400.0),
     throttled=True,
     throttling="why",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_what_other_programs_used_is_what_was_busy_without_this_one(tmp_path: Pa
     stat.write_text("cpu  1000 0 0 1000 0 0 0 0 0 0\ncpu0 1\n", "utf-8")
     monkeypatch.setattr(watching, "STAT", stat)
     own = [5.0]
-    monkeypatch.setattr(watching.time, "process_time", lambda: own[0])
+    monkeypatch.setattr(time, "process_time", lambda: own[0])
     watch = Watch(FakeClock().read, gpus=())
     own[0] = 7.0
     stat.write_text("cpu  1500 0 0 1500 0 0 0 0 0 0\ncpu0 1\n", "utf-8")
