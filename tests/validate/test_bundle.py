@@ -70,6 +70,10 @@ def test_the_report_on_disk_is_the_one_returned(folder: Path, made: Student) -> 
     assert verdicts["denoised_relative_error"] == ("denoised_relative_error<=1e-09", False)
     assert report.runtime.startswith("ONNX Runtime") and "shadow" not in report.runtime, "the graph itself ran"
     assert {"report.json", "report.html", "contact_sheet.png"} <= list_files(folder)
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.count("data-place=") == len(report.pictures) == len(PROMPTS)
+    assert all(block.block in page for block in report.blocks)
+    assert "denoised_relative_error</code> of transformer" in page, "of the gate that is not met"
     assert not [name for name in list_files(folder) if ".part" in name]
 
 

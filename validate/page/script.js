@@ -145,19 +145,27 @@ function setUpMap(map) {
   const cells = Array.from(map.querySelectorAll("[data-says]"));
   const said = find(map.dataset.reader);
   let at = -1;
-  const point = (index) => {
+  let isPointed = false; // and not chosen by a key: a pointer that rests while the page scrolls under it changes nothing
+  const point = (index, byPointer = false) => {
+    isPointed = byPointer;
     cells[at]?.classList.remove("at");
     at = index;
     cells[at]?.classList.add("at");
     said.textContent = cells[at]?.dataset.says ?? said.dataset.rest;
   };
-  map.addEventListener("pointerover", (event) => {
+  const follow = (event) => {
     const cell = event.target.closest("[data-says]");
     if (cell !== null) {
-      point(cells.indexOf(cell));
+      point(cells.indexOf(cell), true);
+    }
+  };
+  map.addEventListener("pointermove", follow);
+  map.addEventListener("pointerdown", follow); // of a finger
+  map.addEventListener("pointerleave", (event) => {
+    if (isPointed && event.pointerType === "mouse") { // a finger leaves as soon as it is lifted
+      point(-1);
     }
   });
-  map.addEventListener("pointerleave", () => point(-1));
   map.addEventListener("keydown", (event) => {
     const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
     const goal = event.key in steps ? at + steps[event.key] : { Home: 0, End: cells.length - 1 }[event.key];

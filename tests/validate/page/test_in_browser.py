@@ -117,6 +117,7 @@ def test_it_fits_a_phone(seen: dict[str, Any]) -> None:
     assert phone["widths"] == [390, 390], "nothing is wider than the screen, all folds open"
     assert phone["viewer"] == {"widths": [390, 390], "open": True}
     assert phone["small"] == 0
+    assert phone["layer"].startswith("proj_out: float"), "it stays when the finger is lifted"
     assert phone["letters"] >= LEAST_LETTER
 
 

@@ -69,6 +69,7 @@ async function walkViewer(page) {
 }
 
 async function walkMap(page) {
+  await page.mouse.move(1, 1);
   await page.focus(".map");
   const read = () => page.$eval(".reader", (reader) => reader.textContent);
   seen.map = [await read()];
@@ -146,6 +147,8 @@ async function walk() {
   seen.phone = { widths: await widths(phone), colours: await colours(phone) };
   seen.phone.small = await phone.$$eval("button, input, select", (all) => all.filter((element) => element.checkVisibility() && !element.matches(".shots, .plain") && element.getBoundingClientRect().height < 40).length);
   seen.phone.letters = await phone.$$eval("figure svg[viewBox] text", (texts) => Math.min(...texts.map((each) => each.getBoundingClientRect().height)));
+  await phone.tap(".map .cell:last-of-type");
+  seen.phone.layer = await text(phone, ".reader");
   await phone.tap(".shots");
   seen.phone.viewer = { widths: await widths(phone), open: await phone.$eval("#viewer", (viewer) => viewer.open) };
 
