@@ -201,7 +201,7 @@ def _rank(
     best = order[0]
     results = []
     for rank, name in enumerate(order, 1):
-        judged, verdict = judge_entry(rows[name], gates)
+        judged, verdict = judge_entry(rows[name], gates, measured[name].figures)
         pair: tuple[Measurement, ...] = ()
         if name != best:
             is_timed = all(labels[each].is_measured and labels[each].is_in_turn for each in (name, best))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.validate.comparing.figures import LATENCY, NO_BLANKS, PSNR, SIZE
+from sprint_export.validate.confidence.evidence import Mean
 from sprint_export.validate.gates import apply_gates
 from sprint_export.validate.image_metrics.metric import list_image_metrics
 from sprint_export.validate.metrics import find_metric, list_metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LESS_IS_BETTER = (LATENCY, SIZE, NO_BLANKS.metric)
 LESS_WORDS = ("flips", "drop")  # in names of what judges count against an entry
@@ -90,10 +96,19 @@ def check_asked(rows: Iterable[Rows], asked: Sequence[Gate]) -> None:
             raise InputError(f"gate metric {gate.metric!r}: no entry has it; choose from: {', '.join(known)}")
 
 
-def judge_entry(rows: Rows, asked: Sequence[Gate]) -> tuple[tuple[Measurement, ...], str]:
-    """The rows with their gates, and the entry's verdict; what it does not have is not decided."""
+def judge_entry(
+    rows: Rows, asked: Sequence[Gate], figures: Mapping[str, npt.NDArray[np.float64]] | None = None
+) -> tuple[tuple[Measurement, ...], str]:
+    """The rows with their gates, and the entry's verdict; what it does not have is not decided.
+
+    Args:
+        rows: of the entry.
+        asked: gates, beside that on blank pictures.
+        figures: values by metric, one a picture: they say how many would decide.
+    """
+    evidence = {name: Mean(values) for name, values in (figures or {}).items()}
     names = {row.metric for row in rows}
     gates = [*([] if any(gate.metric == NO_BLANKS.metric for gate in asked) else [NO_BLANKS]), *asked]
-    judged = apply_gates(rows, [gate for gate in gates if gate.metric in names])
+    judged = apply_gates(rows, [gate for gate in gates if gate.metric in names], evidence=evidence)
     verdicts = [row.verdict for row in judged] + [UNDECIDED for gate in asked if gate.metric not in names]
     return judged, next((verdict for verdict in (NOT_MET, UNDECIDED) if verdict in verdicts), MET)

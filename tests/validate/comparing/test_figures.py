@@ -12,7 +12,7 @@ from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.validate.comparing.comparison import PictureFault
 from sprint_export.validate.comparing.drawing import Side
 from sprint_export.validate.comparing.entry import Label
-from sprint_export.validate.comparing.figures import compare_pair, compare_seconds, measure_entry, median_interval
+from sprint_export.validate.comparing.figures import average, compare_pair, compare_seconds, measure_entry, median_interval
 from sprint_export.validate.comparing.ranking import check_asked, check_names, find_front, judge_entry, order_entries
 from tests.validate.comparing.doubles import PROMPTS, make_pictures
 
@@ -124,3 +124,13 @@ def test_a_metric_that_no_report_has_is_refused_before_anything_is_drawn() -> No
     check_names(["psnr_db", "ssim", "latency_p50_ms", "disk_mb", "blank_pictures", "flips", "lpips"])
     with pytest.raises(InputError, match=r"unknown metric 'psnr'.*psnr_db"):
         check_names(["psnr_db", "psnr"])
+
+
+def test_a_gate_within_the_interval_is_not_decided_and_says_how_many_pictures_would_decide_it() -> None:
+    values = np.tile([46.0, 54.0], 8)
+    row = average("psnr_db", values, "")
+    (judged,), verdict = judge_entry([row], [Gate("psnr_db", ">=", 49, "asked for")], {"psnr_db": values})
+    assert (verdict, judged.verdict) == ("not decided", "not decided")
+    assert judged.needed is not None
+    assert judged.needed > len(values)
+    assert judge_entry([row], [Gate("psnr_db", ">=", 40, "asked for")], {"psnr_db": values})[1] == "met"
