@@ -49,7 +49,7 @@ def test_a_controlnet_still_steers_in_eight_bits(tmp_path: Path) -> None:
     bundle = convert("control-tiny", "onnx-int8", tmp_path / "out", count=8)
     rows = {metric: row["value"] for (_, metric), row in read_rows(bundle.folder).items()}
     assert rows["edges_obeyed_reference_percent"] == rows["edges_obeyed_percent"] == 100
-    assert rows["adherence_drop_points"] == 0
+    assert rows["adherence_drop_points"] <= 0, "at most a caption that PyTorch itself gets wrong is drawn right"
     prompts = ["a red circle in the center"]
     edges = JUDGE.draw_controls(prompts)[0]
     steered, free = (open_bundle(bundle.folder)(prompts, seed=0, **given)[0] for given in ({"control": edges}, {}))
