@@ -60,7 +60,7 @@ def list_departing(found: Found) -> list[str]:
 
 
 def measure_faults(folder: Path, every: int, only: str) -> list[dict[str, Any]]:
-    """Of each fault what departs, and the largest excess: below 1 where what follows the layer undoes the fault, as a norm does."""
+    """Of each fault what departs, and the largest excess: below 1 where what follows undoes the fault, as a norm does."""
     sides, feeds = open_sides(folder)
     rows = []
     for record in sides.bundle.components:
