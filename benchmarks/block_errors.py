@@ -60,7 +60,7 @@ def list_departing(found: Found) -> list[str]:
 
 
 def measure_faults(folder: Path, every: int, only: str) -> list[dict[str, Any]]:
-    """Of each fault what departs, and whether that is the block of the layer, or the first that is compared behind it."""
+    """Of each fault what departs, and the largest excess: below 1 where what follows undoes the fault, as a norm does."""
     sides, feeds = open_sides(folder)
     rows = []
     for record in sides.bundle.components:
@@ -72,8 +72,8 @@ def measure_faults(folder: Path, every: int, only: str) -> list[dict[str, Any]]:
                     _plant(copy, record.role, layer, fault, weights)
                     planted = Sides(read_bundle(copy), sides.student, sides.runtime)
                     found = compare_blocks(planted, {record.role: feeds[record.role]})
-                departing = list_departing(found)
-                rows.append({"network": record.role, "layer": layer, "fault": fault, "departs": departing})
+                fault_row = {"network": record.role, "layer": layer, "fault": fault, "departs": list_departing(found)}
+                rows.append(fault_row | {"largest_excess": round(max(found.excess.values()), 4)})
                 print(json.dumps(rows[-1]), flush=True)
     return rows
 
