@@ -46,7 +46,7 @@ def test_the_extra_that_brings_what_is_missing_is_named(modules: list[str], inst
 
 def test_every_declared_library_is_found_by_its_import_name() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    names = ("export", "trt", "coreml", "coreai", "openvino", "openvino-int4", "hub", "serve", "metrics", "latency")
+    names = ("export", "trt", "coreml", "coreai", "openvino", "openvino-int4", "hub", "serve", "metrics", "latency", "ray")
     wanted = [*project["dependencies"], *(line for name in names for line in project["optional-dependencies"][name])]
     assert len(list_extras()) == len({re.split(r"[^\w.-]", line)[0].lower() for line in wanted})
     missing = [module for module in list_extras() if not is_installed(module)]
