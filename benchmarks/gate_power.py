@@ -115,20 +115,19 @@ def main() -> None:
     """Simulate and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--parts", default="rates,means,coverage", help="which to simulate; the others stay as they are")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
     means.RESAMPLES = RESAMPLES
-    found = {
-        "command": f"python benchmarks/gate_power.py --trials {args.trials}",
-        "machine": describe_machine(),
-        "rates": simulate_rates(args.trials),
-        "means": simulate_means(args.trials),
-        "coverage": measure_coverage(args.trials),
-    }
     path = args.out / "gate_power.json"
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    simulations = {"rates": simulate_rates, "means": simulate_means, "coverage": measure_coverage}
+    for part in args.parts.split(","):
+        command = f"python benchmarks/gate_power.py --trials {args.trials} --parts {part}"
+        found[part] = {"command": command, "machine": describe_machine(), "rows": simulations[part](args.trials)}
     path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    for kind in ("rates", "means", "coverage"):
-        for row in found[kind]:
+    for part in found.values():
+        for row in part["rows"]:
             print(row)
     print(path)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate
-from sprint_export.validate.confidence.decisions import is_reachable, weigh
+from sprint_export.validate.confidence.decisions import is_enough, is_reachable
 from sprint_export.validate.judging import compare_rights, find_judge
 from sprint_export.validate.measure import measure_psnr, measure_ssim
 from sprint_export.validate.sampled import Sampled
@@ -41,7 +41,7 @@ class Stopping:
             return False
         samples = {each.metric: each for each in self._measure(names, exported, reference)}
         return all(
-            weigh(gate, samples[gate.metric].evidence, confidence) != "not decided"
+            is_enough(gate, samples[gate.metric].evidence, confidence)
             for gate in self.gates
             if gate.metric in samples and self._is_waited_for(gate, samples[gate.metric], confidence)
         )

@@ -29,6 +29,11 @@ def weigh(gate: Gate, evidence: Evidence, confidence: float = CONFIDENCE) -> Ver
     return "not decided" if interval is None and verdict == "met" and evidence.count < 2 else verdict
 
 
+def is_enough(gate: Gate, evidence: Evidence, confidence: float) -> bool:
+    """Whether a validation may stop here as far as this gate goes: it is decided, and not by few pictures near its limit."""
+    return weigh(gate, evidence, confidence) != "not decided" and evidence.is_clear(gate.limit)
+
+
 def count_needed(gate: Gate, evidence: Evidence, confidence: float = CONFIDENCE) -> int | None:
     """Fewest pictures that would decide a gate if they showed what these show; None where the value is its very limit."""
     if evidence.interval(confidence) is None:

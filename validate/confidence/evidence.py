@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Interval = tuple[float, float]
+FEW = 32  # pictures, which may all lie on the right side of a tail; their interval then is too narrow
+MARGIN = 0.5  # of their spread, beyond each of them
 
 
 class Evidence(Protocol):
@@ -36,6 +38,10 @@ class Evidence(Protocol):
     @abstractmethod
     def grow(self, count: float) -> Evidence:
         """The same shares, or the same mean and spread, of another count of pictures."""
+
+    @abstractmethod
+    def is_clear(self, limit: float) -> bool:
+        """Whether so few pictures may end a validation: where they are few, none of them lies near the limit."""
 
     @abstractmethod
     def at_best(self) -> Evidence:
@@ -62,6 +68,11 @@ class Mean:
     def grow(self, count: float) -> Evidence:
         return _GrownMean(self, count)
 
+    def is_clear(self, limit: float) -> bool:
+        low, high = float(self.values.min()), float(self.values.max())
+        margin = MARGIN * (high - low)
+        return len(self.values) > FEW or not low - margin <= limit <= high + margin
+
     def at_best(self) -> Evidence:
         return _GrownMean(self, self.count).at_best()
 
@@ -84,6 +95,9 @@ class _GrownMean:
     def grow(self, count: float) -> Evidence:
         return replace(self, count=count)
 
+    def is_clear(self, limit: float) -> bool:
+        return self.count > FEW or self.sample.is_clear(limit)
+
     def at_best(self) -> Evidence:
         return self if self.count < 2 else replace(self, count=float("inf"))
 
@@ -104,6 +118,9 @@ class Share:
 
     def grow(self, count: float) -> Self:
         return replace(self, right=self.right * count / self.count, count=count)
+
+    def is_clear(self, limit: float) -> bool:
+        return True
 
     def at_best(self) -> Self:
         return replace(self, right=self.count)
@@ -127,6 +144,9 @@ class Loss:
     def grow(self, count: float) -> Self:
         factor = count / self.count
         return replace(self, lost=self.lost * factor, won=self.won * factor, count=count)
+
+    def is_clear(self, limit: float) -> bool:
+        return True
 
     def at_best(self) -> Self:
         return replace(self, lost=0, won=0)

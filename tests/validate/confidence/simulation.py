@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate, Verdict
-from sprint_export.validate.confidence.decisions import weigh
+from sprint_export.validate.confidence.decisions import is_enough, weigh
 from sprint_export.validate.confidence.evidence import Evidence, Loss, Mean
 from sprint_export.validate.confidence.looks import Looks
 
@@ -48,10 +48,10 @@ def run_trial(sample: Callable[[int], Evidence], gate: Gate, counts: Sequence[in
     """A validation that looks at these counts of pictures, the last of which is all there are (drawing.draw_sides)."""
     looks = Looks(counts[-1])
     for count in counts:
-        confidence = looks.look(count)
-        verdict = weigh(gate, sample(count), confidence if is_corrected else 0.95)
-        if verdict != "not decided":
-            return Ended(verdict, count)
+        evidence, confidence = sample(count), looks.look(count)
+        is_decided = is_enough(gate, evidence, confidence) if is_corrected else weigh(gate, evidence) != "not decided"
+        if is_decided:
+            return Ended(weigh(gate, evidence, confidence if is_corrected else 0.95), count)
     return Ended(weigh(gate, sample(counts[-1]), looks.look_last() if is_corrected else 0.95), counts[-1])
 
 
