@@ -16,6 +16,7 @@ from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.runtimes.onnx_cpu.runtime import OnnxRuntimeSession
 from sprint_export.validate import drawing, kept, validate_bundle
+from sprint_export.validate.blocks.compare import Found as Blocks
 from sprint_export.validate.kept import Kept
 from sprint_export.validate.pace import Pace
 from sprint_export.validate.reference_cache import KIND
@@ -60,6 +61,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
         monkeypatch.setattr(session, "run", run)
     monkeypatch.setattr(kept, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(drawing, "SMALL_PICTURE", 0)
+    monkeypatch.setattr(drawing, "compare_blocks", lambda *asked: Blocks())  # runs torch once more, and keeps nothing
     return counted
 
 
