@@ -23,7 +23,7 @@ LONGEST_FUNCTION = 75  # lines, with its docstring
 # Imports go from a row to its own row or a lower one, never up.
 ORDER = (
     ("__main__", "cli", "inspection", "server"),
-    ("conversion", "run_checks", "recipe_choice", "out_folder", "estimates", "planning", "packing", "demo"),
+    ("conversion", "unpaid", "run_checks", "recipe_choice", "out_folder", "estimates", "planning", "packing", "demo"),
     ("validate",),
     ("runtimes",),
     ("export",),

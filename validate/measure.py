@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from sprint_export.export.bundle import find_file, locate
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.nouns.recipe import UNPAID
 from sprint_export.nouns.report import Measurement, PictureRow
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.search.frontier import JSON, read_frontier
@@ -126,6 +128,14 @@ def recall_search(bundle: Bundle) -> list[Measurement]:
         Measurement("searched_psnr_db", found.chosen.psnr_db, "dB", note=note),
         Measurement("recipe_cost", found.chosen.cost, found.unit, note="; ".join((found.unit, *found.notes[:1]))),
     ]
+
+
+def count_unpaid(bundle: Bundle) -> list[Measurement]:
+    """Layers left in float because the priced engine is as fast without their rounding; nothing where there are none."""
+    layers = [each for record in bundle.components for each in record.decisions if each.reason.startswith(UNPAID)]
+    rules = Counter((each.rule, each.reason.removeprefix(UNPAID).removeprefix(": ")) for each in layers)
+    note = "; ".join(f"{rule} ({count}): {why}" for (rule, why), count in rules.items())
+    return [Measurement("unpaid_layers", len(layers), "layers", note=note)] if layers else []
 
 
 def weigh_files(bundle: Bundle) -> list[Measurement]:

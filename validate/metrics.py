@@ -16,6 +16,7 @@ from sprint_export.validate.image_metrics.measuring import MetricChoice, declare
 
 ON_PROVIDER = "a runtime's provider other than the CPU's (--provider)"
 INSIDE = "a runtime that shows values inside networks"
+UNPAID_DROPPED = "layers that were left in float because they do not pay (--drop-unpaid)"
 SEARCHED = "a recipe that was searched (--recipe auto)"
 
 METRICS = (
@@ -25,6 +26,7 @@ METRICS = (
     Metric("departing_blocks", needs=INSIDE),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     Metric("nodes_on_cpu", needs=ON_PROVIDER),
+    Metric("unpaid_layers", needs=UNPAID_DROPPED),
     *(Metric(name, needs=SEARCHED) for name in ("searched_psnr_db", "recipe_cost")),
 )
 

@@ -291,6 +291,10 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     student = loaded.specialize(checked)
     loaded.announce()
     recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
+    if order.drop_unpaid:
+        from sprint_export.unpaid import drop_unpaid
+
+        recipe = drop_unpaid(student, deployment, recipe, progress, say)
     student = quantize_student(student, deployment.precision, deployment.target, recipe, progress, loaded.compute)
     return_freed_memory()
     key = bundle_key(student, deployment)

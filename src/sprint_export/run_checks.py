@@ -147,6 +147,8 @@ def _resolve_order(order: Order) -> CheckedOrder:
     gates, choice = read_gates(order.gates), _check_choice(order, is_whole)
     _check_gates(gates, deployment.target, is_searched, order.validate, is_whole, choice)
     recipe = check_recipe(order, deployment, is_whole)
+    if order.drop_unpaid:
+        _check_unpaid(deployment)
     least = find_psnr_gate(gates, deployment.offer.scheme) if recipe == AUTO else 0.0
     is_validated = order.validate and is_whole
     _check_libraries(deployment, is_validated, is_searched)
@@ -188,6 +190,8 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
             yield f"{name}: {value}"
     if deployment.offer.is_quantized:
         yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
+    if checked.order.drop_unpaid:
+        yield f"drop_unpaid: each kind of layer is priced for {deployment.device.name} in float too; what does not pay stays so"
     if checked.is_validated:
         gates = add_defaults(checked.gates, deployment.offer.scheme, of_target=deployment.target.gates)
         yield "gates: " + ", ".join(gate.text for gate in gates)
@@ -249,6 +253,29 @@ def _check_gates(
             f"gate {gates[0].text!r} is held by the validation, which draws pictures and needs all networks; leave "
             "--gate or --component out"
         )
+
+
+def _check_unpaid(deployment: Deployment) -> None:
+    """Refuse to drop layers by an engine's price where there is none.
+
+    Raises:
+        RefusedError: the target builds no engine, or the pair quantizes nothing. InputError: the device has no published peaks.
+    """
+    targets = map(load_target, list_members("target"))
+    able = [
+        f"{each.name}-{name}"
+        for each in targets
+        if each.needs_build
+        for name in each.precisions
+        if each.offers[name].is_quantized
+    ]
+    if not deployment.target.needs_build:
+        why = "builds no files that say what will run, so nothing tells which layers pay"
+        raise RefusedError(f"--drop-unpaid: {deployment.target.name} {why}; those that do: {', '.join(able)}")
+    if not deployment.offer.is_quantized:
+        raise RefusedError(f"--drop-unpaid: {deployment.name} quantizes nothing; use {', '.join(able)}")
+    if not (deployment.device.tflops and deployment.device.gigabytes_per_s):
+        raise InputError(f"--drop-unpaid: {deployment.device.name} has no published peaks to price with; choose e.g. rtx-4090")
 
 
 def _check_libraries(deployment: Deployment, is_validated: bool, is_searched: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FLOAT = "float"  # what a rule gives a layer that it leaves alone
+UNPAID = "does not pay"  # how the reason of a rule begins that leaves layers in float because the engine is as fast without
 FLOAT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 

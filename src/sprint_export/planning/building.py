@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError
 from sprint_export.nouns.order import Deployment
-from sprint_export.nouns.recipe import QuantizedLayer
+from sprint_export.nouns.recipe import QuantizedLayer, Recipe
 from sprint_export.nouns.target import BuiltTarget
+from sprint_export.nouns.work import Work
 from sprint_export.planning.networks import TABLE, NetworkWork, StudentSubject, decide_rounding
-from sprint_export.progress import Progress
+from sprint_export.progress import Progress, quiet
 from sprint_export.registry import list_members, load_target
 
 if TYPE_CHECKING:
@@ -45,19 +46,28 @@ class BuiltSubject:
         return [self._build(student, each, deployment) for each in counted]
 
     def _build(self, student: Student, counted: NetworkWork, deployment: Deployment) -> NetworkWork:
-        from sprint_export.conversion import keep_components
-        from sprint_export.export.student import export_student
-        from sprint_export.files import temporary_folder
-        from sprint_export.runtimes import build_bundle
-
-        role = counted.role
-        with temporary_folder() as folder:
-            alone = keep_components(student, (role,))
-            bundle = export_student(alone, deployment, folder / "bundle", self.progress)
-            bundle = build_bundle(bundle, deployment.device.name, progress=self.progress)
-            kernels = deployment.target.list_kernels(bundle, role, deployment.device)
-            engine = sum(each.bytes for each in bundle.artifacts if (each.role, each.kind) == (role, "engine"))
+        kernels, engine = build_network(student, counted.role, deployment, self.progress)
         return replace(counted, kernels=kernels, weights=engine, origin=TABLE)
+
+
+def build_network(
+    student: Student, role: str, deployment: Deployment, progress: Progress = quiet
+) -> tuple[tuple[Work, ...] | None, int]:
+    """The kernels of one network's engine and its bytes; it is exported, built and removed again.
+
+    Raises:
+        MachineError: the builder is missing, or the disk is full.
+    """
+    from sprint_export.conversion import keep_components
+    from sprint_export.export.student import export_student
+    from sprint_export.files import temporary_folder
+    from sprint_export.runtimes import build_bundle
+
+    with temporary_folder() as folder:
+        bundle = export_student(keep_components(student, (role,)), deployment, folder / "bundle", progress)
+        bundle = build_bundle(bundle, deployment.device.name, progress=progress)
+        kernels = deployment.target.list_kernels(bundle, role, deployment.device)
+        return kernels, sum(each.bytes for each in bundle.artifacts if (each.role, each.kind) == (role, "engine"))
 
 
 def check_build(deployments: Collection[Deployment]) -> None:
@@ -73,16 +83,16 @@ def check_build(deployments: Collection[Deployment]) -> None:
         each.target.check_builder(each.device, str(each.options["builder"]))
 
 
-def round_plainly(student: Student, deployment: Deployment) -> Student:
-    """The student by the target's default recipe, its ranges made up."""
+def round_plainly(student: Student, deployment: Deployment, recipe: Recipe | None = None) -> Student:
+    """The student by a recipe, by default the target's, its ranges made up."""
     from sprint_export.quantize.schemes.scheme import load_scheme
     from sprint_export.quantize.student import decide_layers
 
     target, precision = deployment.target, deployment.precision
     if not deployment.offer.is_quantized:
         return student
-    recipe, decisions, _ = decide_layers(student, precision, target, None)
-    layers, dtype = decide_rounding(student, deployment), target.scale_dtype or target.graph_dtype[precision]
+    recipe, decisions, _ = decide_layers(student, precision, target, recipe)
+    layers, dtype = decide_rounding(student, deployment, recipe), target.scale_dtype or target.graph_dtype[precision]
 
     def give_range(layer: QuantizedLayer) -> QuantizedLayer:
         inputs = load_scheme(layer.scheme).inputs

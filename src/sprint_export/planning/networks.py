@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from sprint_export.batches import find_batch
 from sprint_export.nouns.chain import EACH_STEP, Chain
 from sprint_export.nouns.order import Deployment
-from sprint_export.nouns.recipe import FLOAT, QuantizedLayer
+from sprint_export.nouns.recipe import FLOAT, QuantizedLayer, Recipe
 from sprint_export.nouns.work import Work
 
 if TYPE_CHECKING:
@@ -115,14 +115,16 @@ class StudentSubject:
         return self._traces[layout, role]
 
 
-def decide_rounding(student: Student, deployment: Deployment) -> dict[str, dict[str, QuantizedLayer]]:
-    """How every network's layers are rounded, by the default recipe; ranges are not known and not needed."""
+def decide_rounding(
+    student: Student, deployment: Deployment, recipe: Recipe | None = None
+) -> dict[str, dict[str, QuantizedLayer]]:
+    """How every network's layers are rounded, by a recipe or the default one; ranges are not known and not needed."""
     from sprint_export.estimates.memory import plan_layer
     from sprint_export.quantize.student import decide_layers
 
     found: dict[str, dict[str, QuantizedLayer]] = {role: {} for role in student.components}
     if deployment.offer.is_quantized:
-        for decision in decide_layers(student, deployment.precision, deployment.target, None)[1]:
+        for decision in decide_layers(student, deployment.precision, deployment.target, recipe)[1]:
             role, _, name = decision.layer.partition(".")
             if decision.precision != FLOAT:
                 found[role][name] = plan_layer(student.components[role], name, decision.precision, deployment.target)
