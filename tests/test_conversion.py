@@ -58,7 +58,7 @@ def test_core_ml_in_fp8_is_refused_with_the_reason_and_the_nearest() -> None:
     ("named", "error", "message"),
     [
         ({"target": "trt-fp9"}, InputError, "unknown target 'trt-fp9'"),
-        ({"device": "rtx-9090"}, InputError, "unknown device 'rtx-9090'; choose from: cpu, "),
+        ({"device": "rtx-9090"}, InputError, "unknown device 'rtx-9090'; choose from: core-ultra-7-258v, cpu, "),
         ({"device": "rtx-3090"}, RefusedError, "trt-fp8 --device rtx-3090: FP8 needs compute capability 8.9 or newer; "),
         ({"options": {"builder": "trtexec"}}, InputError, "unknown builder 'trtexec'; choose from: tensorrt, tensorrt-rtx"),
         ({"options": {"builder": "tensorrt"}}, MachineError, "builder 'tensorrt' builds only on the GPU it builds for"),

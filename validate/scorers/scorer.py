@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sprint_export.nouns.report import Metric
 from sprint_export.validate.image_metrics.metric import (
     Comparison,
@@ -83,6 +81,8 @@ class Scorer(ImageMetric):
     def _make_rows(self, sides: list[list[dict[str, float]]], offer: Mapping[str, str]) -> list[Scores]:
         """Rows of each score; a kind of demand that a prompt lacks is nan there."""
         names = list(dict.fromkeys(name for side in sides for scores in side for name in scores))
+        import numpy as np
+
         rows = []
         for name in names:
             ours, theirs = (np.array([scores.get(name, math.nan) for scores in side], np.float64) for side in sides)

@@ -157,6 +157,8 @@ class _Stages:
         rounded = list(self._each("torch, rounded", self._round, self._hold))
         exported = list(self._each("exported", lambda each: self._run(each, job.pictures), self._open))
         yield from (*exported, *rounded) if job.is_fed else (*rounded, *exported)
+        inner = sum((1 if job.is_fed else 2) * self._draw(each, 1, rates) + self._run(each, 1) for each in job.networks.values())
+        yield self._one("comparing blocks", "", inner, max(map(self._open, job.networks.values())))
         if not job.is_fed:
             compared = sum(self._run(each, job.samples) for each in job.networks.values())
             yield self._one("comparing", "", compared, max(map(self._open, job.networks.values())))

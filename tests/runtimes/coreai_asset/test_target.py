@@ -60,7 +60,7 @@ def test_pairs() -> None:
     assert TARGET.refuses("w4", MAC) == "coreai has no precision 'w4'; choose from: fp32, fp16, int8, w8a8, fp8"
     refused = TARGET.refuses("fp8", PC)
     assert refused is not None
-    assert refused.startswith("Core AI runs on Apple devices and pc is none; choose from: iphone-")
+    assert refused.startswith("Core AI runs on Apple devices and pc is none; choose from: ipad-m4, iphone-")
     assert refused.endswith("; elsewhere use onnx-int8")
 
 

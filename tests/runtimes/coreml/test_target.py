@@ -45,8 +45,8 @@ def test_every_precision_runs_on_every_apple_device_but_w8a8_on_old_ones(device:
         (
             "int8",
             "rtx-4090",
-            "Core ML runs on Apple devices and rtx-4090 is none; choose from: iphone-14, iphone-15-pro, iphone-16, mac-m1, "
-            "mac-m4; elsewhere use onnx-int8",
+            "Core ML runs on Apple devices and rtx-4090 is none; choose from: ipad-m4, iphone-14, iphone-15-pro, iphone-16, "
+            "iphone-17-pro, mac-m1, mac-m4, macbook-m4, macbook-m4-max; elsewhere use onnx-int8",
         ),
         (
             "w8a8",

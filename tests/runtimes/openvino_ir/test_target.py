@@ -166,7 +166,8 @@ def test_other_makers_devices_are_refused_with_what_serves_them(device: str, ins
     with pytest.raises(RefusedError) as caught:
         convert("sprint-tiny", "openvino-int8", device=device)
     assert str(caught.value) == (
-        f"openvino-int8 --device {device}: OpenVINO runs on CPUs and Intel's devices and {device} is none; choose from: cpu, "
+        f"openvino-int8 --device {device}: OpenVINO runs on CPUs and Intel's devices and {device} is none; choose from: "
+        "core-ultra-7-258v, cpu, "
         f"intel-gpu, intel-npu; or use {instead}"
     )
 
