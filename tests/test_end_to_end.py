@@ -97,7 +97,9 @@ def test_trt_fp8_shows_what_pytorch_shows(fp8: Path) -> None:
     assert drop <= MAX_DROP_POINTS, f"{drop:.1f} points below PyTorch's {reference:.1f} %, tolerance {MAX_DROP_POINTS}"
     assert rows["", "adherence_percent"]["value"] == pytest.approx(reference - drop)
     assert reference >= 50, "an adherence near zero cannot drop"
-    for metric in ("psnr_db", "adherence_drop_points", "quantized_share"):
+    unchecked = json.loads((fp8 / "report.json").read_text("utf-8"))["unchecked"]
+    assert any("adherence_drop_points" in text for text in unchecked), "64 pictures cannot decide it"
+    for metric in ("psnr_db", "quantized_share"):
         assert rows["", metric]["verdict"] == "met"
         assert rows["", metric]["limit"].startswith(metric)
 

@@ -56,7 +56,7 @@ def test_checks_load_no_library(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom sprint_export.nouns.order import Order\nfrom sprint_export.run_checks import check_order\n"
         "check_order(Order('sprint-tiny', 'trt-fp8', gates=('psnr_db>=3',), recipe='fast'))\n"
-        "print([name for name in ('torch', 'numpy', 'onnx', 'onnxruntime', 'diffusers', 'tensorrt_rtx') if name in sys.modules])"
+        "print([name for name in ('torch', 'onnx', 'onnxruntime', 'diffusers', 'tensorrt_rtx') if name in sys.modules])"
     )
     assert run_python(code) == "[]"
 
