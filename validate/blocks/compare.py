@@ -15,6 +15,7 @@ import numpy as np
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError, MachineError, RefusedError
+from sprint_export.freed_memory import return_freed_memory
 from sprint_export.nouns.bundle import Bundle, ComponentRecord
 from sprint_export.nouns.report import BlockError
 from sprint_export.nouns.student import Component, Student
@@ -148,6 +149,7 @@ class _Network:
 
     def compare(self, feeds: Mapping[str, Array], found: Found) -> None:
         component = self.sides.student.components[self.record.role]
+        return_freed_memory()
         shapes = list_shapes(component, feeds, list_blocks(component.module))
         shapes = {block: shape for block, shape in shapes.items() if not self._is_moved(component, block)}
         values, outputs = self._read_graph(component, feeds, shapes)
@@ -202,8 +204,10 @@ class _Network:
         self, component: Component, feeds: Mapping[str, Array], values: Mapping[str, Value]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """What float32 and the rounded network give; of each block they are noted in its Value."""
+        return_freed_memory()
         plain, sides, role = replace(component, layers={}), self.sides, self.record.role
         wanted, _ = TorchSide(plain, "fp32", sides.compute).run(feeds, values, lambda block, x: values[block].take_wanted(x))
+        return_freed_memory()
         dtype = load_target(sides.bundle.target).graph_dtype[sides.bundle.precision]
         side = TorchSide(take_component(sides.bundle, sides.student, self.record), dtype, sides.compute)
         rounded, ran_on = side.run(feeds, values, lambda block, x: values[block].take_rounded(x))
