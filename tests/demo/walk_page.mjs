@@ -1,21 +1,12 @@
 // Walks through the demo page in Chromium and prints what it saw, as JSON; tests/demo/test_page.py says what it has to be.
 //
 //   node walk_page.mjs NODE_MODULES URL DOWNLOADS      the word "offline" on stderr asks for the server's end; a line on stdin answers
-import { createRequire } from "node:module";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
-import { pathToFileURL } from "node:url";
+import { launchChromium } from "../chromium.mjs";
 
 const [nodeModules, url, downloads] = process.argv.slice(2);
-const require = createRequire(`${nodeModules}/`);
-const load = async (name) => (await import(pathToFileURL(require.resolve(name)).href)).default;
-const chromium = await load("@sparticuz/chromium");
-const puppeteer = await load("puppeteer-core");
-const browser = await puppeteer.launch({
-  executablePath: await chromium.executablePath(),
-  headless: "shell",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-});
+const browser = await launchChromium(nodeModules);
 const seen = { console: [], requests: [], violations: [] };
 const PATIENCE = { timeout: 30_000 };
 

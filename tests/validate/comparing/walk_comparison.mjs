@@ -1,19 +1,11 @@
 // Opens a comparison in Chromium and prints what it saw, as JSON; test_in_browser.py says what it has to be.
 //
 //   node walk_comparison.mjs NODE_MODULES FILE
-import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
+import { launchChromium } from "../../chromium.mjs";
 
 const [nodeModules, file] = process.argv.slice(2);
-const require = createRequire(`${nodeModules}/`);
-const load = async (name) => (await import(pathToFileURL(require.resolve(name)).href)).default;
-const chromium = await load("@sparticuz/chromium");
-const puppeteer = await load("puppeteer-core");
-const browser = await puppeteer.launch({
-  executablePath: await chromium.executablePath(),
-  headless: "shell",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-});
+const browser = await launchChromium(nodeModules);
 const seen = { console: [], requests: [], widths: [], paper: [] };
 const listPlaces = (page) => page.$$eval(".tile", (tiles) => tiles.filter((tile) => tile.checkVisibility()).map((tile) => Number(tile.dataset.place)));
 

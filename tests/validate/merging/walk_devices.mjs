@@ -1,19 +1,11 @@
 // Opens a page of many devices in Chromium, on a desk and on a phone in the dark, and prints what it saw, as JSON.
 //
 //   node walk_devices.mjs NODE_MODULES FILE
-import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
+import { launchChromium } from "../../chromium.mjs";
 
 const [nodeModules, file] = process.argv.slice(2);
-const require = createRequire(`${nodeModules}/`);
-const load = async (name) => (await import(pathToFileURL(require.resolve(name)).href)).default;
-const chromium = await load("@sparticuz/chromium");
-const puppeteer = await load("puppeteer-core");
-const browser = await puppeteer.launch({
-  executablePath: await chromium.executablePath(),
-  headless: "shell",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-});
+const browser = await launchChromium(nodeModules);
 const seen = { console: [], requests: [], widths: [], labels: [], pictures: [] };
 for (const [width, scheme] of [[1200, "light"], [390, "dark"]]) {
   const page = await browser.newPage();
