@@ -53,7 +53,7 @@ class Drawer:
     Args:
         pipeline: used by that thread alone.
         making: what all pictures have in common.
-        most_waiting: jobs in the queue.
+        most_waiting: jobs in the queue, beside the one that is drawn or about to be.
     """
 
     def __init__(self, pipeline: Pipeline, making: Making, most_waiting: int) -> None:
@@ -61,6 +61,7 @@ class Drawer:
         self._pipeline, self._making, self._most = pipeline, making, most_waiting
         self._jobs: deque[Job] = deque()
         self._changed, self._is_closing, self._picture_s = threading.Condition(), False, FIRST_GUESS_S
+        self._is_drawing = False
         self._thread = threading.Thread(target=self._work, name="drawing", daemon=True)
         self._thread.start()
 
@@ -79,7 +80,8 @@ class Drawer:
         with self._changed:
             if self._is_closing:
                 raise RefusalError(503, "the server is being stopped; try again later", code="server_stopping", retry_seconds=10)
-            if len(self._jobs) >= self._most:
+            # The next job is the thread's already, whether or not it has woken to take it.
+            if len(self._jobs) - (not self._is_drawing) >= self._most:
                 self.counts.refused += 1
                 wait = max(1, round(self._picture_s * sum(each.request.count for each in self._jobs)))
                 message = f"{len(self._jobs)} requests wait already; try again in {wait} s"
@@ -121,7 +123,9 @@ class Drawer:
     def _take(self) -> Job | None:
         """The next job; None once the server is closed and none is left."""
         with self._changed:
+            self._is_drawing = False
             self._changed.wait_for(lambda: self._jobs or self._is_closing)
+            self._is_drawing = bool(self._jobs)
             return self._jobs.popleft() if self._jobs else None
 
     def _draw(self, job: Job) -> Pngs:
