@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import ort_nodes
 
-from sprint_export.export.bundle import read_record, write_record
 from sprint_export.export.exporter import load_exporter
+from sprint_export.json_forms import from_json, to_json
+from sprint_export.nouns.bundle import ComponentRecord
 from sprint_export.registry import load_target
 from sprint_export.runtimes.runtime import load_runtime
 from sprint_export.students.family import load_family
@@ -36,6 +37,7 @@ ROLES = FAMILY.chain.list_missing(())  # without which there is no picture
 
 PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp16", "int8")}
 SIZES = ("fixed", "free")
+RECORD = "record.json"
 
 
 def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) -> None:
@@ -59,7 +61,8 @@ def export(role: str, layers: int | None, pixels: int, name: str, folder: Path) 
             place = folder / precision / size
             place.mkdir(parents=True)
             options = complete_options(target, precision, find_device("cpu"), {"dynamic": size == "free"})
-            write_record(place, exporter.write_component(chosen.components[role], target, precision, options, place))
+            record = exporter.write_component(chosen.components[role], target, precision, options, place)
+            (place / RECORD).write_text(json.dumps(to_json(record)))
 
 
 def measure(folder: Path, name: str, runs: int) -> dict[str, Any]:
@@ -87,20 +90,21 @@ def measure(folder: Path, name: str, runs: int) -> dict[str, Any]:
     return found
 
 
+def _read_record(folder: Path) -> ComponentRecord:
+    return from_json(ComponentRecord, json.loads((folder / RECORD).read_text()))
+
+
 def _open(folder: Path, name: str) -> Any:
-    found = read_record(folder)
-    assert found is not None
-    record = found[0]
+    record = _read_record(folder)
     return load_runtime(name).open_session(folder / record.parts[0].graph, record.inputs, record.outputs)
 
 
 def _make_feeds(folder: Path) -> dict[str, Any]:
     """Unit noise for floats; every text row valid."""
-    found, rng = read_record(folder), np.random.default_rng(0)
-    assert found is not None
+    rng = np.random.default_rng(0)
     return {
         spec.name: rng.standard_normal(spec.shape, np.float32) if spec.dtype == "float32" else np.ones(spec.shape, np.int64)  # type: ignore[arg-type]  # all are ints
-        for spec in found[0].inputs
+        for spec in _read_record(folder).inputs
     }
 
 

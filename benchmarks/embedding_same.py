@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 
 from sprint_export.noise import make_normals
 from sprint_export.runtimes import open_bundle
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 from tests.runtimes.cpp.programs import ask_probe, draw_picture
 from tests.runtimes.javascript.programs import run_in_browser, run_in_node
 from tests.students.ten_scripts import list_prompts

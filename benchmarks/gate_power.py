@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from sprint_export.validate.confidence import means
 from sprint_export.validate.confidence.means import bootstrap_interval, mean_interval, student_interval
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.pace import LOOKS
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 from tests.validate.confidence.simulation import Ended, draw_losses, draw_means, run_trials, share
 
 DROP, PSNR = Gate("adherence_drop_points", "<=", 3, "why"), Gate("psnr_db", ">=", 30, "why")

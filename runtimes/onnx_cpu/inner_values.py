@@ -45,7 +45,6 @@ class OnnxInnerGraph:
         kinds = {value.type.tensor_type.elem_type for value in body.value_info if not is_shadow}
         self.dtype = next((name for name, kind in KINDS.items() if getattr(onnx.TensorProto, kind) in kinds), "fp32")
         floats = {getattr(onnx.TensorProto, name) for name in FLOATS}
-        self._types = {value.name: value.type.tensor_type.elem_type for value in (*body.value_info, *body.output)}
         self.shapes: dict[str, Shape] = {
             value.name: tuple(size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim)
             for value in (*body.value_info, *body.output)
@@ -55,45 +54,47 @@ class OnnxInnerGraph:
     def run(self, feeds: Mapping[str, Array], samples: Sequence[Sample]) -> tuple[list[Array], dict[str, Array]]:
         """As InnerGraph's."""
         ort: Any = require("onnxruntime", "runtime")
-        model, names = self._add_outputs(samples)
+        outputs = [*(Sample(name) for name in self.outputs), *samples]
+        model, names = self._ask_for(outputs)
         try:
             providers = add_provider(self._provider, ort, self._options)
             session = ort.InferenceSession(model.SerializeToString(), self._options, providers=providers, enable_fallback=0)
-            values = session.run([*names, *self.outputs], dict(feeds))
+            values = [value.astype("float32") for value in session.run(names, dict(feeds))]
         except MemoryError as error:
             raise MachineError(f"not enough memory to run {self._graph}") from error
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind types
             raise BundleError(f"ONNX Runtime cannot show values of {self._graph}: {name_first_line(error)}") from error
-        return values[: len(names)], dict(zip(self.outputs, values[len(names) :], strict=True))
+        given = len(self.outputs)
+        return values[given:], dict(zip(self.outputs, values[:given], strict=True))
 
-    def _add_outputs(self, samples: Sequence[Sample]) -> tuple[Any, list[str]]:
-        """The graph with these values among its outputs, float32; and what each is called there.
+    def _ask_for(self, samples: Sequence[Sample]) -> tuple[Any, list[str]]:
+        """The graph with these values as its outputs, float64, and what each is called there.
 
-        Nodes of the first value stand last: ONNX Runtime orders a graph from its last end backwards, so that each value is
-        thinned as soon as it is there, and not all at the end: those of a 1024 px decoder are 20 GB.
+        ONNX Runtime orders a graph from its ends backwards, the last node's first: nodes of the first value stand last, so that
+        each value is thinned as soon as it is there, and not all at the end (those of a 1024 px decoder are 20 GB). Every end
+        is a Cast of its own, since optimizations put others behind all nodes: a DequantizeLinear that moves behind a Slice, the
+        last convolution in another layout.
         """
         onnx: Any = require("onnx", "export")
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
-        given = set(self.outputs)
+        del model.graph.output[:]
         names, groups = [], list[list[Any]]()
         for i, sample in enumerate(samples):
-            name, added = sample.value, f"sprint_export.value.{i}"
-            groups.append([])
+            name, nodes = f"sprint_export.value.{i}", []
+            thinned = sample.value
             if sample.step > 1:
                 numbers = {"start": 0, "end": END, "axis": sample.axis, "step": sample.step}
                 for part, number in numbers.items():
-                    tensor = onnx.helper.make_tensor(f"{added}.{part}", onnx.TensorProto.INT64, [1], [number])
+                    tensor = onnx.helper.make_tensor(f"{name}.{part}", onnx.TensorProto.INT64, [1], [number])
                     model.graph.initializer.append(tensor)
-                inputs = [name, *(f"{added}.{part}" for part in numbers)]
-                name = f"{added}.slice"
-                groups[-1].append(onnx.helper.make_node("Slice", inputs, [name], name=name))
-            if self._types.get(sample.value) != onnx.TensorProto.FLOAT:
-                groups[-1].append(onnx.helper.make_node("Cast", [name], [added], name=added, to=onnx.TensorProto.FLOAT))
-                name = added
+                thinned = f"{name}.slice"
+                inputs = [sample.value, *(f"{name}.{part}" for part in numbers)]
+                nodes.append(onnx.helper.make_node("Slice", inputs, [thinned], name=thinned))
+            nodes.append(onnx.helper.make_node("Cast", [thinned], [name], name=name, to=onnx.TensorProto.DOUBLE))
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
             names.append(name)
-            if name not in given:
-                model.graph.output.append(onnx.ValueInfoProto(name=name))
-                given.add(name)
-        model.graph.node.extend(node for group in reversed(groups) for node in group)
+            groups.append(nodes)
+        given = len(self.outputs)  # these are there last
+        model.graph.node.extend(node for group in [*groups[:given], *reversed(groups[given:])] for node in group)
         return model, names
