@@ -52,12 +52,15 @@ def format_number(value: float) -> str:
     """Four figures that say something; whole numbers whole."""
     if not math.isfinite(value):
         return "none" if math.isnan(value) else f"{value:g}"
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
+    is_whole = value == int(value) or abs(value) >= 1000  # else 40,956 ms would be 4.096e+04
+    return f"{value:.0f}" if is_whole and abs(value) < 1e6 else f"{value:.4g}"
 
 
 def format_range(row: Measurement) -> str:
     """Where the mean over all prompts lies, or nothing."""
-    return "" if row.interval is None else f"{row.interval[0]:.3g} to {row.interval[1]:.3g}"
+    if row.interval is None:
+        return ""
+    return " to ".join(f"{end:.0f}" if 1000 <= abs(end) < 1e6 else f"{end:.3g}" for end in row.interval)
 
 
 def format_gate(row: Measurement) -> str:
@@ -93,7 +96,7 @@ def list_complaints(report: Report) -> list[str]:
 
 
 def _say_open(row: Measurement) -> str:
-    found = f"{_name_row(row)} is {row.value:.4g}{_sure(row)}, demanded {row.limit}"
+    found = f"{_name_row(row)} is {format_number(row.value)}{_sure(row)}, demanded {row.limit}"
     if row.needed is None:
         return f"{found}, which its interval holds"
     return f"{found}; {row.needed} pictures like these would decide it: --count {row.needed}, or --allow-undecided"
@@ -102,11 +105,11 @@ def _say_open(row: Measurement) -> str:
 def name_failures(report: Report) -> str:
     """The gates that are not met, with what was found, and what a searched recipe had promised."""
     failed = [row for row in report.rows if row.verdict == "not met"]
-    text = ", ".join(f"{_name_row(row)} is {row.value:.4g}{_sure(row)}, demanded {row.limit}" for row in failed)
+    text = ", ".join(f"{_name_row(row)} is {format_number(row.value)}{_sure(row)}, demanded {row.limit}" for row in failed)
     searched = next((row for row in report.rows if row.metric == "searched_psnr_db"), None)
     if searched is not None and any(row.metric == "psnr_db" for row in failed):
         text += (
-            f" (its recipe was searched on other prompts, where it has {searched.value:.4g}: a search sees none of these; "
-            "ask for a higher gate to have more to spare)"
+            f" (its recipe was searched on other prompts, where it has {format_number(searched.value)}: a search sees none of "
+            "these; ask for a higher gate to have more to spare)"
         )
     return text

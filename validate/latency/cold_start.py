@@ -16,6 +16,7 @@ from sprint_export.errors import MachineError
 from sprint_export.nouns.report import Measurement
 from sprint_export.progress import Progress, Step
 from sprint_export.validate.latency.rows import WHOLE
+from sprint_export.validate.report import format_number
 
 STARTING = Step("cold start")
 MOST_STARTS, MOST_SECONDS = 3, 20.0
@@ -96,7 +97,9 @@ def describe_starts(found: list[ColdStart]) -> list[Measurement]:
         return []
 
     def row(metric: str, values: list[float], note: str) -> Measurement:
-        several = f"; median of {len(values)}: {min(values):.4g} to {max(values):.4g}" if len(values) > 1 else ""
+        several = (
+            f"; median of {len(values)}: {format_number(min(values))} to {format_number(max(values))}" if len(values) > 1 else ""
+        )
         return Measurement(metric, statistics.median(values), "ms", WHOLE, note=note + several)
 
     cached = "files may lie in the system's cache"

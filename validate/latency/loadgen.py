@@ -20,6 +20,7 @@ from sprint_export.files import temporary_folder
 from sprint_export.libraries import require
 from sprint_export.nouns.report import Measurement
 from sprint_export.validate.latency.rows import WHOLE
+from sprint_export.validate.report import format_number
 
 LIBRARY = "mlperf_loadgen"
 MINUTES = 10.0
@@ -120,6 +121,6 @@ def describe_stream(result: StreamResult) -> list[Measurement]:
     note = f"LoadGen {result.version.split(' ')[0]}, single stream, {result.queries} queries, {valid}"
     rows = [Measurement("latency_mean_ms", result.mean_ms, "ms", WHOLE, note=note)]
     if result.early_stopping_ms is not None:
-        said = f"{note}: p90 is below this with 99 % confidence; p90 of all {result.p90_ms:.4g} ms"
+        said = f"{note}: p90 is below this with 99 % confidence; p90 of all {format_number(result.p90_ms)} ms"
         rows.append(Measurement("latency_p90_early_stopping_ms", result.early_stopping_ms, "ms", WHOLE, note=said))
     return rows

@@ -8,6 +8,7 @@ from sprint_export.errors import unknown_choice
 from sprint_export.nouns.report import Gate, Measurement, Metric
 from sprint_export.validate.latency.quantiles import Interval, bound_median, bound_quantile, count_needed, find_quantile
 from sprint_export.validate.latency.turns import LEAST_QUIET, Side, Timed, choose_quiet
+from sprint_export.validate.report import format_number
 
 WHOLE = "whole picture"
 PERCENTS = (50, 90, 99)
@@ -79,7 +80,7 @@ def describe_timed(
 def describe_mean(drawn: Sequence[Timed], pictures: int) -> list[Measurement]:
     """The mean of all drawings, as MLPerf Client gives it."""
     seconds = [each.seconds for each in drawn]
-    spread = f"{1e3 * min(seconds) / pictures:.4g} to {1e3 * max(seconds) / pictures:.4g}"
+    spread = f"{format_number(1e3 * min(seconds) / pictures)} to {format_number(1e3 * max(seconds) / pictures)}"
     note = f"mean of {len(seconds)} drawings, {spread} ms; by MLPerf Client's number of drawings, not its model"
     return [Measurement("latency_mean_ms", 1e3 * sum(seconds) / len(seconds) / pictures, "ms", WHOLE, note=note)]
 
@@ -105,7 +106,7 @@ def _describe_choice(drawn: Sequence[Timed], chosen: Sequence[Timed], is_busy: b
     if len(chosen) == len(drawn):
         return count
     every = 1e3 * find_quantile([each.seconds for each in drawn], 0.5)
-    return f"{count}; {len(drawn) - len(chosen)} that waited for processors are left out (p50 of all {every:.4g} ms)"
+    return f"{count}; {len(drawn) - len(chosen)} that waited for processors are left out (p50 of all {format_number(every)} ms)"
 
 
 def _round(interval: Interval | None) -> Interval | None:
@@ -133,5 +134,5 @@ def describe_drift(minutes: Sequence[Mapping[str, float]]) -> list[Measurement]:
     if len(minutes) < 2:
         return []
     first, last = minutes[0]["p50_ms"], minutes[-1]["p50_ms"]
-    note = f"p50 of minute {minutes[-1]['minute'] + 1:.0f} against the first: {first:.4g} -> {last:.4g} ms"
+    note = f"p50 of minute {minutes[-1]['minute'] + 1:.0f} against the first: {format_number(first)} -> {format_number(last)} ms"
     return [Measurement("latency_drift_percent", 100 * (last / first - 1), "%", WHOLE, note=note)]

@@ -87,4 +87,4 @@ def describe_conditions(conditions: Conditions) -> Iterator[str]:
     for other in conditions.others:
         yield f"{other['label']}: {other['runtime']}; {other['batch']} at once; launches: {other['launches']}"
     for minute in conditions.minutes:
-        yield f"minute {minute['minute'] + 1:.0f}: p50 {minute['p50_ms']:.4g} ms of {minute['runs']:.0f}"
+        yield f"minute {minute['minute'] + 1:.0f}: p50 {format_number(minute['p50_ms'])} ms of {minute['runs']:.0f}"

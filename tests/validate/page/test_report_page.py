@@ -23,6 +23,7 @@ from sprint_export.validate.page.error_profile import name_origin, render_profil
 from sprint_export.validate.page.histogram import render_distributions
 from sprint_export.validate.page.precision_map import group_layers, render_map
 from sprint_export.validate.page.report_page import describe_page, write_page
+from sprint_export.validate.page.verdicts import render_head
 from tests.validate.page.made_report import (
     COUNT,
     FLIPPED,
@@ -311,3 +312,13 @@ def test_what_adds_up_over_networks_is_shown_as_a_whole() -> None:
     assert re.findall(r"(\S+) MB (\w+) a 1 MB b 2 MB", read) == [("3", "disk_mb"), ("3", "own_mb")]
     assert "What only mine measures" in read
     assert "largest_mb MB 1 2" in read, "it is in the table"
+
+
+def test_the_head_has_the_price_on_the_device_and_not_the_time_of_what_stood_in_for_it() -> None:
+    report = make_report()
+    priced = replace(report, rows=(*report.rows, Measurement("priced_ms", 6.623, "ms", "denoiser")))
+    for each, words in ((report, "as validated"), (priced, "priced, not run")):
+        head = str(render_head(each, "title", "about"))
+        assert words in head
+        assert ("as validated" in head) != ("priced, not run" in head)
+    assert ">6.62 <" in str(render_head(priced, "title", "about"))
