@@ -1,6 +1,7 @@
 """What calibration needs: prompts, pixels, and what recording costs beside the forward pass.
 
     python benchmarks/calibration_prompts.py pictures --count 128     # sprint-tiny: PSNR by the number of prompts
+    python benchmarks/calibration_prompts.py pictures --count 512 --noises 4
     python benchmarks/calibration_prompts.py planted --count 128      # the same with outliers (tests/planted.py)
     python benchmarks/calibration_prompts.py growth                   # how far its ranges grow when prompts double
     python benchmarks/calibration_prompts.py cost                     # full size: forward pass and recording, network by network
@@ -51,15 +52,15 @@ LAYERS = 2
 SIDE = 32  # of the latents of 1024 px
 
 
-def measure_pictures(count: int, is_planted: bool = False) -> dict[str, Any]:
+def measure_pictures(count: int, noises: int, is_planted: bool = False) -> dict[str, Any]:
     """PSNR of sprint-tiny's pictures, rounded in torch, against float, by the number of prompts that ranges are of."""
     import quality_sprint_tiny as quality
 
     from sprint_export.quantize.torch_session import open_torch
 
-    student, draws = quality.specialized(is_planted), quality.Draws(count)
+    student, draws = quality.specialized(is_planted), quality.Draws(count, noises)
     captions, noise, pipeline = draws.captions(student), draws.noise(student), open_torch(student)
-    parts = [slice(i, i + quality.BATCH) for i in range(0, count, quality.BATCH)]
+    parts = [slice(i, i + quality.BATCH) for i in range(0, count * noises, quality.BATCH)]
     exact = np.concatenate([pipeline(captions[part], noise=noise[:, part]) for part in parts])
     records = {n: _calibrate_all(student, n) for n in COUNTS}
     found = {}
@@ -70,7 +71,7 @@ def measure_pictures(count: int, is_planted: bool = False) -> dict[str, Any]:
                 drawn = quality.draw_recipe(precision, changes, is_planted, draws)
             found[f"{precision}, {n} prompts"] = quality.compare(drawn.pictures, exact, captions)
             print(precision, n, found[f"{precision}, {n} prompts"], flush=True)
-    return {"pictures": count} | found
+    return {"pictures": count * noises} | found
 
 
 def _calibrate_all(student: Student, count: int) -> dict[str, Record]:
@@ -245,13 +246,14 @@ def main() -> None:
     """Measure one of these and put it beside the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("pictures", "planted", "growth", "cost", "quarters", "kernels"))
-    parser.add_argument("--count", type=int, default=128, help="pictures")
+    parser.add_argument("--count", type=int, default=128, help="captions")
+    parser.add_argument("--noises", type=int, default=1, help="of each caption")
     parser.add_argument("--side", type=int, default=SIDE, help="of the latents")
     chosen = parser.parse_args()
     torch.set_num_threads(THREADS)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
-        "pictures": lambda: measure_pictures(chosen.count),
-        "planted": lambda: measure_pictures(chosen.count, is_planted=True),
+        "pictures": lambda: measure_pictures(chosen.count, chosen.noises),
+        "planted": lambda: measure_pictures(chosen.count, chosen.noises, is_planted=True),
         "growth": measure_growth,
         "cost": measure_cost,
         "quarters": lambda: measure_quarters(chosen.side),
