@@ -21,18 +21,32 @@ export interface OpenOptions {
   /** Compare every file with its sha256 (default). false: sizes only, and nothing is kept. */
   verify?: boolean;
   /** Draw the bundle's reference once and refuse a provider that draws something else. Default: for other providers than the default one.
-   * Needs pictures decoded, so it finds nothing in Node. */
+   * Needs pictures decoded. */
   compare?: boolean;
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
 }
+
+/** RGB or RGBA of 8 bits as ImageData has it, or a picture file: a PNG in Node, in browsers whatever they decode. */
+export type GivenPicture = { data: ArrayLike<number>; width: number; height: number } | Blob | Uint8Array | ArrayBuffer;
 
 export interface DrawOptions {
   /** 0 to 2^64 - 1; above 2^53 - 1 as a BigInt. */
   seed?: number | bigint;
   /** One of `app.sampler.schedules`. */
   steps?: number;
-  /** Values that optional networks read, by name: a control picture, how strongly it steers. */
+  /** Pixels; default: the bundle's own. Other sizes want a bundle that was exported with --dynamic, and are multiples of what it says. */
+  height?: number;
+  width?: number;
+  /** A picture to start from, resized as in Python; wants a bundle that was exported with --image-to-image. */
+  image?: GivenPicture;
+  /** How far from it, above 0 to 1 (default 0.6): the last so much of the steps is run; at 1, or with one step, they start from noise alone. */
+  strength?: number;
+  /** A picture that steers, resized as in Python; wants a bundle with a ControlNet. */
+  control?: GivenPicture;
+  /** How strongly, 1 as trained. */
+  controlScale?: number;
+  /** Values that optional networks read, by name, for what is prepared elsewhere. */
   inputs?: Record<string, ArrayLike<number>>;
   /** Looked at before each network. */
   signal?: AbortSignal;
@@ -49,6 +63,8 @@ export interface Picture {
   height: number;
   seed: number | bigint;
   steps: number;
+  /** "image" where a given picture had a part in it, else "noise": at this strength and number of steps it had none. */
+  startsFrom: "image" | "noise";
   /** Of all, and by network. */
   milliseconds: Record<string, number>;
 }
@@ -59,9 +75,39 @@ export interface Comparison {
   steps: number;
   /** Whether the picture is the reference's to the bit. */
   same: boolean;
-  /** Largest difference of two values, of 255; null where it differs and pictures cannot be decoded here (Node). */
+  /** Largest difference of two values, of 255; null where it differs and pictures cannot be decoded here. */
   largest: number | null;
+  /** What differs first on the way from the prompt to the picture: ids, mask, noise, a network, picture; "" where nothing does. */
+  begins: string;
   sameIds: boolean;
+}
+
+export interface ValidateOptions {
+  /** Pictures that are timed after the comparison. Default: none. */
+  runs?: number;
+  /** What the device is called where results of several stand side by side. Default: its processor, or the browser. */
+  label?: string;
+  onProgress?: (progress: { what: "reference" | "timed"; done: number; total: number }) => void;
+  signal?: AbortSignal;
+}
+
+/** What `sprint-export report --merge BUNDLE *.json` joins: write it as JSON. */
+export interface DeviceResult {
+  kind: "device result";
+  format: 2;
+  /** Of the bundle. */
+  identity: string;
+  label: string;
+  target: string;
+  runtime: string;
+  machine: string;
+  prompts: number;
+  rows: { metric: string; value: number; unit: string; component: string; note: string }[];
+  /** One a drawing of the reference, as in Python. */
+  checks: { prompt: string; seed: number; steps: number; largest: number; psnr_db: number; begins: string }[];
+  /** How pictures were timed; null where none was. */
+  bench: { runs: number; threads: number | null; processors: number; device: string } | null;
+  [more: string]: unknown;
 }
 
 export interface Pipeline {
@@ -69,11 +115,17 @@ export interface Pipeline {
   readonly app: any;
   /** Files that the browser had no room to keep. */
   readonly notKept: string[];
+  /** What runs the networks, e.g. "onnxruntime-web 1.30.0 wasm, 2 threads". */
+  readonly description: string;
+  /** Words that the student's tokenizer does not know, each once: it draws as if other words stood there. */
+  listUnknown(prompt: string): string[];
   encodePrompt(prompt: string): { ids: BigInt64Array; mask: BigInt64Array };
   /** Calls wait for each other. Rejects with the signal's reason when aborted, else with SprintExportError. */
   draw(prompt: string, options?: DrawOptions): Promise<Picture>;
   /** Draw the bundle's reference again and compare. */
   check(): Promise<{ drawings: Comparison[] }>;
+  /** Draw the whole reference again, compare every network's outputs, time pictures. Needs the bundle's bundle.json beside its app.json. */
+  validate(options?: ValidateOptions): Promise<DeviceResult>;
   close(): Promise<void>;
 }
 
@@ -91,6 +143,7 @@ export function makeOpener(parts: {
   toBase?: (folder: string | URL) => string;
   readFile?: (url: string, options: { most: number; signal?: AbortSignal; onBytes?: (done: number) => void }) => Promise<Uint8Array>;
   decodePicture?: (bytes: Uint8Array<ArrayBuffer>) => Promise<{ data: ArrayLike<number>; width: number; height: number }>;
+  describeMachine?: () => { name: string; processors: number; versions: Record<string, string> };
 }): typeof openBundle;
 
 /** What was found, and what to do about it. */

@@ -20,6 +20,7 @@ from sprint_export.demo.npm_files import find_packages, read_packages
 from sprint_export.demo.server import open_server
 from sprint_export.demo.site_files import PAGE, make_site
 from sprint_export.runtimes import open_bundle
+from sprint_export.validate.merging.merge import merge_results
 from tests.bundles import shared_bundle
 from tests.demo.browser_tools import find_node_modules
 
@@ -122,6 +123,20 @@ def test_the_check_compares_with_the_reference(seen: dict[str, Any]) -> None:
     assert len(seen["check"]) == 1
     assert "seed" in seen["check"][0]
     assert "the same in every pixel" in seen["check"][0] or "of 255 apart" in seen["check"][0]
+
+
+def test_words_that_the_student_does_not_know_are_named(seen: dict[str, Any]) -> None:
+    assert seen["unknown"] == "This student does not know: armadillo; it draws as if other words stood there."
+    assert seen["known"] == ""
+
+
+def test_a_result_is_saved_by_keyboard_and_is_one_of_this_bundle(seen: dict[str, Any], bundle: Path, downloads: Path) -> None:
+    assert seen["measureReached"] == "measure"
+    assert seen["result"] == "sprint-tiny-onnx-fp32-lab-box-7.json"
+    assert "9 pictures compared" in seen["measured"][0] and "20 pictures timed" in seen["measured"][0], seen["measured"]
+    [result] = merge_results(bundle, [downloads / seen["result"]]).results
+    assert (result.label, result.report.verdict, len(result.checks)) == ("Lab box 7", "met", 9)
+    assert "onnxruntime-web" in result.report.runtime and max(check.largest for check in result.checks) <= MOST_APART
 
 
 def test_it_draws_without_a_network_and_has_what_was_kept(seen: dict[str, Any], bundle: Path) -> None:

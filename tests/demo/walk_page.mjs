@@ -95,6 +95,10 @@ async function walkDesktop() {
   seen.first = { label: await label(page), pixels: await pixels(page), isIsolated: await page.evaluate(() => crossOriginIsolated) };
   seen.figures = { total: await text(page, "total"), parts: await text(page, "parts"), where: await text(page, "where") };
   await replacePrompt(page, "a large blue square on the right");
+  await replacePrompt(page, "a red armadillo");
+  seen.unknown = await text(page, "message");
+  await replacePrompt(page, "a large blue square on the right");
+  seen.known = await text(page, "message");
   seen.typed = { label: await label(page), pixels: await pixels(page), address: await page.evaluate(() => location.hash) };
   seen.keptByTyping = await kept(page);
   await page.keyboard.press("Enter");
@@ -105,6 +109,7 @@ async function walkDesktop() {
   seen.reached = await walkByKeyboard(page);
   seen.controls = await listControls(page);
   await compare(page);
+  await measure(page);
   await walkOffline(page);
 }
 
@@ -152,6 +157,21 @@ async function compare(page) {
   await page.click("#check");
   await page.waitForFunction(() => document.querySelector("#check-result p"), PATIENCE);
   seen.check = await page.$$eval("#check-result p", (lines) => lines.map((line) => line.textContent));
+}
+
+/** A result by keyboard: its name is typed, the button pressed, the file saved. */
+async function measure(page) {
+  await page.focus("#device");
+  await page.keyboard.type("Lab box 7");
+  await page.keyboard.press("Tab");
+  seen.measureReached = await page.evaluate(() => document.activeElement.id);
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.getElementById("check-result").textContent.includes("Saved as"), PATIENCE);
+  seen.measured = await page.$$eval("#check-result p", (lines) => lines.map((line) => line.textContent));
+  while (!readdirSync(downloads).some((name) => name.endsWith(".json"))) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  seen.result = readdirSync(downloads).find((name) => name.endsWith(".json"));
 }
 
 /** The server ends, the page is loaded again, and draws what it never drew before; then all pictures go. */

@@ -26,10 +26,10 @@ export function makePng() {
   });
 }
 
-/** Give a PNG to the user. */
-export function download(png, name) {
+/** Give a file to the user. */
+export function download(blob, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(png);
+  link.href = URL.createObjectURL(blob);
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

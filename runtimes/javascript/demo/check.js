@@ -1,17 +1,27 @@
 // What the comparison with the bundle's reference pictures found, in words.
 
-import { count } from "./text.js";
+import { count, milliseconds } from "./text.js";
 
 const result = document.getElementById("check-result");
 
 /** Say that it runs. */
-export function showChecking() {
-  result.textContent = "Drawing the reference pictures";
+export function showChecking(what = "Drawing the reference pictures") {
+  result.textContent = what;
 }
 
 /** One line for each picture that came with the bundle. */
 export function showCheck({ drawings }) {
   result.replaceChildren(...drawings.map(describe));
+}
+
+/** What a result says that was saved under this name. */
+export function showSaved({ rows, prompts, bench }, name) {
+  const find = (metric, component) => rows.find((row) => row.metric === metric && row.component === component).value;
+  const largest = find("reference_largest_difference", "");
+  const apart = largest === 0 ? "the same in every pixel" : `at most ${largest} of 255 apart`;
+  const timed = `${count(bench.runs, "picture")} timed, half of them below ${milliseconds(find("latency_p50_ms", "whole picture"))} ms`;
+  const lines = [`${count(prompts, "picture")} compared: ${apart}. ${timed}.`, `Saved as ${name}. Join results with: sprint-export report --merge BUNDLE *.json`];
+  result.replaceChildren(...lines.map((line) => makeLine(line, false)));
 }
 
 /** Say why it could not be done. */

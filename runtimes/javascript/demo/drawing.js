@@ -66,6 +66,11 @@ export class Drawer {
     return this.#call({ kind: "check" });
   }
 
+  /** Compare all that the reference holds, time pictures; resolves to the package's result. `options` as its `validate` takes them. */
+  validate(options) {
+    return this.#call({ kind: "validate", options });
+  }
+
   /** End the worker at once, with all its memory. */
   close() {
     this.#worker.terminate();

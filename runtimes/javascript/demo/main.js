@@ -1,7 +1,7 @@
 // The page: what is typed becomes a request, a request becomes a picture, a picture may be kept.
 
 import { download, makePng, paint, paintPng, watchSmooth } from "./canvas.js";
-import { showCheck, showCheckFailure, showChecking } from "./check.js";
+import { showCheck, showCheckFailure, showChecking, showSaved } from "./check.js";
 import { Drawer, Stopped } from "./drawing.js";
 import { Gallery } from "./gallery.js";
 import { Loading, showFailure, showPicture } from "./loading.js";
@@ -12,10 +12,11 @@ import {
 } from "./request.js";
 import { Settings } from "./settings.js";
 import { loadSite, sumBytes } from "./site.js";
-import { count, fileName, megabytes } from "./text.js";
+import { count, fileName, megabytes, resultName } from "./text.js";
 import { showTiming } from "./timing.js";
 
 const SLOW_MS = 1500; // a picture that takes longer is drawn when asked for, not while typing
+const TIMED = 20; // pictures of a result
 const PAUSE_MS = { least: 60, most: 500 }; // between the last letter and a drawing: half of what the last one took
 const find = (id) => document.getElementById(id);
 
@@ -79,7 +80,9 @@ async function openBundle() {
 }
 
 function setReady(isReady) {
-  find("draw").disabled = find("check").disabled = !isReady;
+  for (const id of ["draw", "check", "measure"]) {
+    find(id).disabled = !isReady;
+  }
 }
 
 /** The bundle's name and figures; the first time also what is drawn first. */
@@ -132,9 +135,10 @@ function check(request) {
 }
 
 function showDrawn(picture, known) {
-  const { milliseconds: times } = picture;
+  const { milliseconds: times, unknown } = picture;
   paint(picture, `Picture of: ${known.prompt}`);
   showCurrent(known, "");
+  say(unknown.length ? `This student does not know: ${unknown.join(", ")}; it draws as if other words stood there.` : "");
   showTiming(times, page.settings.describe());
   if (page.lastMs === 0 && times.total > SLOW_MS) {
     find("live").checked = false;
@@ -227,15 +231,30 @@ function say(text) {
   }
 }
 
-async function compare() {
-  showChecking();
-  find("check").disabled = true;
+/** Run one of the buttons that take a while, and say why where it fails. */
+async function runSlowly(act) {
+  find("check").disabled = find("measure").disabled = true;
   try {
-    showCheck(await page.drawer.check());
+    await act();
   } catch (error) {
     showCheckFailure(error.message);
   }
-  find("check").disabled = false;
+  find("check").disabled = find("measure").disabled = false;
+}
+
+async function compare() {
+  showChecking();
+  showCheck(await page.drawer.check());
+}
+
+/** A result as a file, for `sprint-export report --merge`. */
+async function measure() {
+  showChecking(`Drawing the reference pictures, then ${count(TIMED, "picture")} more`);
+  const device = find("device").value.trim();
+  const result = await page.drawer.validate({ runs: TIMED, label: device });
+  const name = resultName({ bundle: page.app.name, target: page.app.target, device });
+  download(new Blob([`${JSON.stringify(result, null, 1)}\n`], { type: "application/json" }), name);
+  showSaved(result, name);
 }
 
 function listen() {
@@ -259,7 +278,8 @@ function listen() {
   });
   find("keep").addEventListener("click", keepOrRemove);
   find("download").addEventListener("click", async () => download(await makePng(), fileName(page.current)));
-  find("check").addEventListener("click", compare);
+  find("check").addEventListener("click", () => runSlowly(compare));
+  find("measure").addEventListener("click", () => runSlowly(measure));
   find("retry").addEventListener("click", forgetAll);
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") {

@@ -15,7 +15,12 @@ export const count = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 export const words = (name) => name.replaceAll("_", " ");
 
 /** The name that a picture is downloaded under: letters and digits of its prompt, and its seed. */
-export function fileName({ prompt, seed }) {
-  const letters = prompt.normalize("NFKD").toLowerCase().replace(/[^\p{Letter}\p{Number}]+/gu, "-");
-  return `${letters.replace(/^-|-$/g, "").slice(0, 60) || "picture"}-${seed}.png`;
+export const fileName = ({ prompt, seed }) => `${keepLetters(prompt) || "picture"}-${seed}.png`;
+
+/** The name of a result: of the bundle, its target, and the device where it has a name. */
+export const resultName = ({ bundle, target, device }) => `${[bundle, target, device].map(keepLetters).filter(Boolean).join("-")}.json`;
+
+function keepLetters(text) {
+  const letters = text.normalize("NFKD").toLowerCase().replace(/[^\p{Letter}\p{Number}]+/gu, "-");
+  return letters.replace(/^-|-$/g, "").slice(0, 60);
 }

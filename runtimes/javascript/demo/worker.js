@@ -1,6 +1,6 @@
 // Draws beside the page, so that typing never waits for a network: one bundle open, one call at a time, answers by message.
 //
-//   { id, kind: "open" | "draw" | "check" | "stop", ... } -> { id, kind: "done", value } | { id, kind: "failed", message, isStopped }
+//   { id, kind: "open" | "draw" | "check" | "validate" | "stop", ... } -> { id, kind: "done", value } | { id, kind: "failed", message, isStopped }
 //   while loading: { kind: "progress", stage, done, total } in bytes
 
 import { makeOpener } from "./package/open.js";
@@ -73,7 +73,8 @@ async function draw({ prompt, seed, steps }, id) {
   const stopper = new AbortController();
   drawings.set(id, stopper);
   try {
-    return await pipeline.draw(prompt, { seed, steps, signal: stopper.signal });
+    const picture = await pipeline.draw(prompt, { seed, steps, signal: stopper.signal });
+    return { ...picture, unknown: pipeline.listUnknown(prompt) };
   } finally {
     drawings.delete(id);
   }
@@ -83,6 +84,7 @@ const answers = {
   open: ({ settings }) => open(settings),
   draw: ({ request, id }) => draw(request, id),
   check: () => pipeline.check(),
+  validate: ({ options }) => pipeline.validate(options),
 };
 
 self.addEventListener("message", async ({ data }) => {

@@ -1,11 +1,12 @@
 // What is believed of an app.json: only what fits together, within bounds. It comes with the bundle, so it is as untrusted as that.
 
 import { SprintExportError } from "./errors.js";
+import { fillAxes, findUnits, isAxis } from "./sizes.js";
 
 const BAD_PATH = /^\/|\\|:|[\u0000-\u001f]|(^|\/)\.{1,2}(\/|$)|\/\/|\/$|^$/;
 const MOST_VALUES = 2 ** 28; // of noise, and of a picture
 const MOST_STEPS = 1000;
-const FORMULAS = { start: ["s0*noise", "noise"], next: ["(1 - s)*x0 + s*noise"] };
+const FORMULAS = { start: ["s0*noise", "noise"], start_from_picture: ["(1 - s0)*z + s0*noise"], next: ["(1 - s)*x0 + s*noise"] };
 const NOISE = { generator: "philox4x32-10 as241", variance: 1 };
 const PICTURE = { layout: "NCHW RGB", rounding: "half to even" };
 
@@ -35,6 +36,7 @@ export function checkApp(app, place) {
     checkFiles(app, expect);
     checkNetworks(app, expect);
     checkSampler(app, expect);
+    checkSizes(app, expect);
     checkPrompt(app, expect);
   } catch (error) {
     throw error instanceof TypeError ? new SprintExportError("app", `${place}: a part is missing or of another type (${error.message}); the file is damaged`) : error;
@@ -60,7 +62,7 @@ function checkNetworks({ files, networks, stages, values }, expect) {
       expect(graph.format === "onnx", `networks: ${name} has the format ${JSON.stringify(graph.format)}, expected "onnx"`, advice);
       const missing = [graph.path, ...graph.files].find((path) => !known.has(path));
       expect(missing === undefined && graph.files.includes(graph.path), `networks: ${name} needs ${missing ?? graph.path}, which files does not name`);
-      const odd = [...graph.inputs, ...graph.outputs].find((spec) => !isText(spec.name) || !isText(spec.dtype) || !Array.isArray(spec.shape));
+      const odd = [...graph.inputs, ...graph.outputs].find((spec) => !isText(spec.name) || !isText(spec.dtype) || !spec.shape.every(isAxis));
       expect(odd === undefined, `networks: ${name} has an input or output without name, dtype and shape`);
     }
   }
@@ -94,6 +96,16 @@ function checkSampler({ sampler, noise, picture, size }, expect) {
   expect([...noise.shape, ...size].every((axis) => isCount(axis) && axis > 0), "noise and size: expected numbers above 0");
   const most = Math.max(...Object.keys(sampler.schedules).map(Number));
   expect(multiply(noise.shape) * most <= MOST_VALUES && multiply(size) * 3 <= MOST_VALUES, `more than ${MOST_VALUES} values of noise or picture`);
+}
+
+/** Free axes, where there are some: noise and picture of the bundle's own size fill them alike. */
+function checkSizes({ sizes, size, noise }, expect) {
+  if (sizes == null) {
+    return;
+  }
+  expect([...sizes.noise, ...sizes.picture].every(isAxis) && sizes.picture.length === 2, "sizes: expected axes of noise and picture");
+  const units = findUnits(sizes.noise, noise.shape);
+  expect(units !== null && `${fillAxes(sizes.picture, units ?? {})}` === `${size}`, `sizes: ${JSON.stringify(sizes)} does not fit the bundle's own size`);
 }
 
 function checkPrompt({ prompt, files }, expect) {

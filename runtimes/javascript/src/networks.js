@@ -1,6 +1,7 @@
 // The networks of a bundle: each one or more graphs that run in order, open all the time or one at a time.
 
 import { SprintExportError, describe } from "./errors.js";
+import { fillAxes, findUnits } from "./sizes.js";
 import { makeTensor } from "./tensors.js";
 
 // As Python and C++ open graphs: signed 8 bits stay signed, and products of weights in few bits do not round what they multiply.
@@ -61,7 +62,7 @@ export class Networks {
     const known = { ...table };
     let written = {};
     for (const [place, graph] of this.app.networks[name].graphs.entries()) {
-      const feeds = Object.fromEntries(graph.inputs.map((spec) => [spec.name, this.#feed(spec, known[spec.name])]));
+      const feeds = Object.fromEntries(graph.inputs.map((spec) => [spec.name, this.#feed(spec, known)]));
       try {
         written = await sessions[place].run(feeds);
       } catch (error) {
@@ -118,14 +119,22 @@ export class Networks {
   }
 
   /** A tensor of the type that a graph reads; zeros for what an optional network would have written. */
-  #feed(spec, tensor) {
+  #feed(spec, table) {
+    const tensor = table[spec.name];
     if (tensor) {
       return tensor.type === spec.dtype ? tensor : makeTensor(this.ort, spec, tensor.data, tensor.dims);
     }
-    if (!this.hasOptional || !spec.shape.every(Number.isInteger)) {
+    if (!this.hasOptional) {
       throw new SprintExportError("app", `no network writes ${JSON.stringify(spec.name)}, which another one reads; export the bundle again`);
     }
-    const size = spec.shape.reduce((product, axis) => product * axis, 1);
-    return makeTensor(this.ort, spec, new Float32Array(size), spec.shape);
+    const dims = fillAxes(spec.shape, this.#findUnits(table));
+    const size = dims.reduce((product, axis) => product * axis, 1);
+    return makeTensor(this.ort, spec, new Float32Array(size), dims);
+  }
+
+  /** Units of the free axes, by the state that is there. */
+  #findUnits(table) {
+    const state = table[this.app.values.state];
+    return (state && this.app.sizes && findUnits(this.app.sizes.noise, state.dims.slice(1))) || {};
   }
 }

@@ -4,20 +4,25 @@ import { openCache } from "./cache.js";
 import { checkReference } from "./check.js";
 import { SprintExportError } from "./errors.js";
 import { Files } from "./files.js";
+import { describeBrowser } from "./machine.js";
 import { Networks } from "./networks.js";
 import { Pipeline } from "./pipeline.js";
 import { checkProvider, setThreads } from "./providers.js";
+import { refuseUnknown } from "./request.js";
 import { openTokenizer } from "./tokenizer.js";
 
 const MOST_APART = 64; // of 255: float16 and other orders of sums stay far below, a wrong kernel goes far above
+const OPTIONS = ["provider", "threads", "oneAtATime", "cache", "verify", "compare", "onProgress", "signal"];
 
 /** @typedef {import("../index.d.ts").Progress} Progress */
 
 /** Make `openBundle` of a runtime and a tokenizer.
  * @param {{ort: any, Tokenizer: any, defaultProvider?: string, toBase?: (folder: string | URL) => string,
- *   readFile?: typeof import("./files.js").fetchFile, decodePicture?: Function}} parts
+ *   readFile?: typeof import("./files.js").fetchFile, decodePicture?: Function, describeMachine?: () => {name: string, processors: number, versions: object}}} parts
  */
-export function makeOpener({ ort, Tokenizer, defaultProvider = "wasm", toBase = toPageBase, readFile, decodePicture }) {
+export function makeOpener(parts) {
+  const { ort, Tokenizer, defaultProvider = "wasm", toBase = toPageBase, readFile, decodePicture, describeMachine = describeBrowser } = parts;
+
   /** Open a bundle.
    * @param {string | URL} folder its URL, in Node also its path
    * @param {import("../index.d.ts").OpenOptions} [options]
@@ -25,6 +30,7 @@ export function makeOpener({ ort, Tokenizer, defaultProvider = "wasm", toBase = 
    * @throws {SprintExportError} a file is missing, damaged, or the runtime cannot open it
    */
   return async function openBundle(folder, options = {}) {
+    refuseUnknown("openBundle", options, OPTIONS);
     const { provider = defaultProvider, threads, oneAtATime = false, cache = true, verify = true, signal } = options;
     const onProgress = options.onProgress ?? (() => {});
     signal?.throwIfAborted();
@@ -40,7 +46,7 @@ export function makeOpener({ ort, Tokenizer, defaultProvider = "wasm", toBase = 
       await networks.close();
       throw error;
     }
-    const pipeline = new Pipeline({ ort, app, files, tokenizers, networks, decodePicture });
+    const pipeline = new Pipeline({ ort, app, files, tokenizers, networks, decodePicture, place: { provider, threads }, machine: describeMachine() });
     if (options.compare ?? (provider !== defaultProvider && !oneAtATime && app.reference !== null)) {
       await refuseWrong(pipeline, provider);
     }

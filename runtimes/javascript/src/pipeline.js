@@ -2,9 +2,13 @@
 
 import { checkReference } from "./check.js";
 import { SprintExportError } from "./errors.js";
+import { describeRuntime } from "./machine.js";
 import { listInputs } from "./networks.js";
 import { makeNoise } from "./noise.js";
-import { encodePrompt } from "./prompt.js";
+import { readPicture } from "./pictures.js";
+import { encodePrompt, listUnknown } from "./prompt.js";
+import { arrangeInputs, findEncoder, findSourceSize, readRequest } from "./request.js";
+import { validate } from "./result.js";
 import { mix, start, toPixels } from "./sampler.js";
 import { toFloats } from "./tensors.js";
 
@@ -14,7 +18,8 @@ export class Pipeline {
   #last = Promise.resolve(); // a session runs one call at a time
   #isClosed = false;
 
-  /** @param {{ort: any, app: any, files: any, tokenizers: any, networks: any, decodePicture?: Function}} parts */
+  /** @param {{ort: any, app: any, files: any, tokenizers: any, networks: any, decodePicture?: Function,
+   *   place: {provider: string, threads?: number}, machine: {name: string, processors: number, versions: object}}} parts */
   constructor(parts) {
     this.ort = parts.ort;
     this.app = parts.app;
@@ -22,6 +27,8 @@ export class Pipeline {
     this.tokenizers = parts.tokenizers;
     this.networks = parts.networks;
     this.decodePicture = parts.decodePicture;
+    this.place = parts.place;
+    this.machine = parts.machine;
   }
 
   /** Files that the browser had no room to keep: they will be fetched again. */
@@ -29,9 +36,19 @@ export class Pipeline {
     return [...this.files.notKept];
   }
 
+  /** What runs the networks, e.g. "onnxruntime-web 1.30.0 wasm, 2 threads". */
+  get description() {
+    return describeRuntime(this.ort, this.place);
+  }
+
   /** Ids int64 [tokens] and mask int64 [kept positions] of a prompt. */
   encodePrompt(prompt) {
     return encodePrompt(this.app.prompt, this.tokenizers, prompt);
+  }
+
+  /** Words of a prompt that the student's tokenizer does not know, each once: it draws as if other words stood there. */
+  listUnknown(prompt) {
+    return listUnknown(this.app.prompt, this.tokenizers, prompt);
   }
 
   /** Draw a picture; calls wait for each other. See index.d.ts.
@@ -49,6 +66,13 @@ export class Pipeline {
     return checkReference(this);
   }
 
+  /** Draw the whole reference again, time pictures, and give a result for `sprint-export report --merge`; see result.js.
+   * @param {import("../index.d.ts").ValidateOptions} [options]
+   */
+  validate(options) {
+    return validate(this, options);
+  }
+
   /** Free the networks, when what is being drawn is done. */
   async close() {
     this.#isClosed = true;
@@ -59,66 +83,68 @@ export class Pipeline {
   /** @param {string} prompt
    * @param {import("../index.d.ts").DrawOptions} options
    */
-  async #draw(prompt, { seed = 0, steps = this.app.sampler.default_steps, inputs = {}, signal, onProgress = () => {}, onStage = () => {} }) {
+  async #draw(prompt, options) {
     if (this.#isClosed) {
       throw new SprintExportError("input", "the pipeline is closed; open the bundle again");
     }
     const began = performance.now();
-    const run = { milliseconds: {}, signal, onProgress, onStage, schedule: this.#findSchedule(steps) };
-    const shape = [1, ...this.app.noise.shape];
+    const milliseconds = {};
+    const request = readRequest(this.app, options);
+    const { shape, rows, seed, steps, size: [height, width] } = request;
     const size = shape.reduce((product, axis) => product * axis, 1);
-    const noise = makeNoise(seed, size * steps);
-    const noiseOf = (step) => noise.subarray(step * size, (step + 1) * size);
-    const table = this.#startTable(prompt, inputs);
-    const picture = await this.#runStages(table, { ...run, shape, noiseOf });
-    const [height, width] = this.#checkPicture(picture);
-    const data = toPixels(toFloats(picture), [height, width]);
-    return { data, width, height, seed, steps, milliseconds: { total: performance.now() - began, ...run.milliseconds } };
-  }
-
-  #findSchedule(steps) {
-    const { schedules } = this.app.sampler;
-    if (!Object.hasOwn(schedules, steps)) {
-      throw new SprintExportError("input", `steps=${steps}: this bundle draws in ${Object.keys(schedules).join(", ")}`);
-    }
-    return schedules[steps];
+    const noise = makeNoise(seed, size * rows.length);
+    const run = { ...request, milliseconds, noiseOf: (step) => noise.subarray(step * size, (step + 1) * size) };
+    const table = await this.#startTable(prompt, request);
+    const x = await this.#start(run);
+    const picture = await this.#runStages(table, x, run);
+    const data = toPixels(toFloats(this.#checkPicture(picture, request.size)), [height, width]);
+    const startsFrom = request.image !== undefined && request.times[0] < 1 ? "image" : "noise";
+    return { data, width, height, seed, steps, startsFrom, milliseconds: { total: performance.now() - began, ...milliseconds } };
   }
 
   /** The values before the first stage: ids, mask, and what the caller gives to optional networks. */
-  #startTable(prompt, inputs) {
-    const { values, networks, stages } = this.app;
+  async #startTable(prompt, request) {
+    const { values } = this.app;
     const { ids, mask } = this.encodePrompt(prompt);
-    const table = { [values.ids]: this.#tensor(ids, [1, ids.length]), [values.mask]: this.#tensor(mask, [1, mask.length]) };
-    const optional = stages.filter((stage) => stage.optional).flatMap(({ network }) => listInputs(networks[network]));
-    const written = new Set(Object.values(networks).flatMap(({ graphs }) => graphs.flatMap(({ outputs }) => outputs.map(({ name }) => name))));
-    const makers = new Set([values.state, values.step, values.ids, values.mask]);
-    const given = optional.filter(({ name }) => !written.has(name) && !makers.has(name));
-    const names = Object.keys(inputs);
-    if (names.length && values.scale && !names.includes(values.scale) && given.some(({ name }) => name === values.scale)) {
-      table[values.scale] = this.#tensor(Float32Array.of(1), [1]);
-    }
-    for (const name of names) {
-      const spec = given.find((one) => one.name === name);
-      const size = spec?.shape.reduce((product, axis) => product * axis, 1);
-      if (!spec || inputs[name]?.length !== size) {
-        const known = given.map(({ name: own, shape }) => `${own} [${shape}]`).join(", ") || "none";
-        throw new SprintExportError("input", `inputs: ${name} has ${inputs[name]?.length} values; those that can be given: ${known}`);
-      }
-      table[name] = this.#tensor(Float32Array.from(inputs[name]), spec.shape);
-    }
-    return table;
+    const control = request.control === undefined ? null : await this.#readPicture("control", request);
+    const given = Object.entries(arrangeInputs(this.app, request, control));
+    return {
+      [values.ids]: this.#tensor(ids, [1, ids.length]),
+      [values.mask]: this.#tensor(mask, [1, mask.length]),
+      ...Object.fromEntries(given.map(([name, [dims, data]]) => [name, this.#tensor(data, dims)])),
+    };
   }
 
-  /** The picture's tensor [1, 3, H, W]. */
-  async #runStages(table, run) {
-    const { values, stages, sampler } = this.app;
+  /** x before the first step: noise, or noise over what a given picture is encoded to. */
+  async #start(run) {
+    const { image, shape, times, noiseOf } = run;
+    if (image === undefined || times[0] >= 1) {
+      return start(this.app.sampler, noiseOf(0), times[0]);
+    }
+    const { source, encoded } = this.app.values;
+    const [height, width] = findSourceSize(this.app, run.units);
+    const table = { [source]: this.#tensor(await this.#readPicture("image", run), [1, 3, height, width]) };
+    await this.#runStage({ network: findEncoder(this.app), optional: false }, table, run);
+    const state = toFloats(table[encoded]);
+    if (state.length !== shape.reduce((product, axis) => product * axis, 1)) {
+      throw new SprintExportError("network", `${encoded} has the shape [${table[encoded].dims}], expected [${shape}]; export the bundle again`);
+    }
+    return mix(state, noiseOf(0), times[0]);
+  }
+
+  #readPicture(name, request) {
+    return readPicture(name, request[name], findSourceSize(this.app, request.units), this.decodePicture);
+  }
+
+  /** The picture's tensor [1, 3, H, W], from x before the first step. */
+  async #runStages(table, x, run) {
+    const { values, stages } = this.app;
     const loop = stages.filter((stage) => stage.when === EACH_STEP);
     const first = loop.length ? stages.indexOf(loop[0]) : 0;
-    let x = start(sampler, run.noiseOf(0), run.schedule.times[0]);
     for (const stage of stages.slice(0, first)) {
       await this.#runStage(stage, table, run);
     }
-    for (const [step, row] of loop.length ? run.schedule.rows.entries() : []) {
+    for (const [step, row] of loop.length ? run.rows.entries() : []) {
       const inside = { ...table, [values.state]: this.#tensor(x, run.shape) };
       if (values.step) {
         inside[values.step] = this.#tensor(BigInt64Array.of(BigInt(row)), [1]);
@@ -127,8 +153,8 @@ export class Pipeline {
         await this.#runStage(stage, inside, { ...run, step });
       }
       x = inside[values.denoised] ? toFloats(inside[values.denoised]) : x;
-      if (step + 1 < run.schedule.rows.length) {
-        x = mix(x, run.noiseOf(step + 1), run.schedule.times[step + 1]);
+      if (step + 1 < run.rows.length) {
+        x = mix(x, run.noiseOf(step + 1), run.times[step + 1]);
       }
     }
     table[values.state] = this.#tensor(Float32Array.from(x), run.shape);
@@ -153,17 +179,17 @@ export class Pipeline {
     Object.assign(table, written);
   }
 
-  /** Height and width of a picture that is one. */
-  #checkPicture(picture) {
+  /** The tensor of a picture, where it is one. */
+  #checkPicture(picture, [height, width]) {
     const dims = picture?.dims ?? [];
-    if (dims.length !== 4 || dims[0] !== 1 || dims[1] !== 3) {
-      throw new SprintExportError("network", `the picture has the shape [${dims}], expected [1, 3, height, width]; export the bundle again`);
+    if (`${dims}` !== `1,3,${height},${width}`) {
+      throw new SprintExportError("network", `the picture has the shape [${dims}], expected [1, 3, ${height}, ${width}]; export the bundle again`);
     }
     const bad = toFloats(picture).reduce((count, value) => count + Number(!Number.isFinite(value)), 0);
     if (bad) {
       throw new SprintExportError("network", `${bad} values of the picture are NaN or infinite; its weights are damaged or too large for the type it computes in`);
     }
-    return dims.slice(2);
+    return picture;
   }
 
   #tensor(data, dims) {

@@ -39,9 +39,7 @@ const actions = {
  * @throws {SprintExportError} it is too long, or joins the text before it
  */
 export function encodePrompt(plan, tokenizers, prompt) {
-  if (typeof prompt !== "string" || hasLoneSurrogate(prompt)) {
-    throw new SprintExportError("input", `prompt ${JSON.stringify(prompt)?.slice(0, 80)} is no Unicode text`);
-  }
+  checkText(prompt);
   /** @type {{text: string, ids: any[], padding: number}} */
   const state = { text: prompt, ids: [], padding: 0 };
   for (const step of plan.steps) {
@@ -60,6 +58,32 @@ export function encodePrompt(plan, tokenizers, prompt) {
   const real = plan.mask.tokens - state.padding;
   const mask = plan.mask.kept.flatMap(([start, stop]) => Array.from({ length: stop - start }, (_, i) => BigInt(start + i < real)));
   return { ids: BigInt64Array.from(state.ids, BigInt), mask: BigInt64Array.from(mask) };
+}
+
+/** Words of a prompt that the tokenizer does not know: its unknown token stands for them.
+ * @param {any} plan app.json's `prompt`
+ * @param {Record<string, {listUnknown: (text: string) => string[]}>} tokenizers by the path of their file
+ * @param {string} prompt
+ * @returns {string[]} each once, in order
+ */
+export function listUnknown(plan, tokenizers, prompt) {
+  checkText(prompt);
+  const state = { text: prompt };
+  const found = [];
+  for (const step of plan.steps) {
+    if (step.do === "lower" || step.do === "strip") {
+      actions[step.do](state, step);
+    } else if (step.do === "tokenize") {
+      found.push(...tokenizers[step.file].listUnknown(state.text));
+    }
+  }
+  return [...new Set(found)];
+}
+
+function checkText(prompt) {
+  if (typeof prompt !== "string" || hasLoneSurrogate(prompt)) {
+    throw new SprintExportError("input", `prompt ${JSON.stringify(prompt)?.slice(0, 80)} is no Unicode text`);
+  }
 }
 
 function strip(text, characters) {

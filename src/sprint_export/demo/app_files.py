@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sprint_export.bundle_files import LONGEST_MANIFEST, MANIFEST
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.safe_files import FileError, check_way, find_path_fault, hash_bytes, open_checked
 from sprint_export.paths import is_file, is_folder
@@ -37,7 +38,8 @@ class AppFile:
 class App:
     """A bundle as an app sees it.
 
-    `files` ship with an app, app.json among them; `references` are there to compare with. `runtimes`: library -> oldest version.
+    `files` ship with an app, app.json among them; `references` are there to compare with, the manifest among them, which says
+    of which bundle a page's result is. `runtimes`: library -> oldest version.
     """
 
     folder: Path
@@ -68,6 +70,8 @@ def read_app(folder: Path) -> App:
     examples = [text for text in value.get("examples") or () if isinstance(text, str)]
     beside = (APP, NOTICES) if is_file(folder / NOTICES) else (APP,)
     files = (*(_describe(folder, path) for path in beside), *files)
+    if references and is_file(folder / MANIFEST):
+        references = (*references, _describe(folder, MANIFEST, LONGEST_MANIFEST))
     return App(folder, **fields, files=files, references=references, prompts=(*prompts, *examples))
 
 

@@ -22,3 +22,15 @@ def write_tokenizer(file: Path, texts: Sequence[str]) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")  # as in Gemma's file
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
     tokenizer.save(str(file))
+
+
+def write_letters(file: Path, texts: Sequence[str]) -> None:
+    """Train 300 pieces on these texts, without bytes: letters that occur only elsewhere are unknown, one by one."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+
+    tokenizer = Tokenizer(BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(texts, BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<unk>"], show_progress=False))
+    tokenizer.save(str(file))

@@ -19,6 +19,11 @@ function readTensor(ort, { type, dims, data }) {
   return new ort.Tensor(type, new ARRAYS[type](bytes.buffer), dims);
 }
 
+const decode = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+/** A given picture of plain data: pixels `{ data, width, height }` or a file `{ png }`, bytes as `encode` writes them. */
+const readGiven = ({ data, png, ...size }) => (png === undefined ? { ...size, data: decode(data) } : decode(png));
+
 async function using(api, { bundle, options }, act) {
   const pipeline = await api.openBundle(bundle, options);
   try {
@@ -33,12 +38,41 @@ const jobs = {
   draw: (api, job) =>
     using(api, job, async (pipeline) => {
       const pictures = [];
-      for (const { prompt, seed = 0, ...options } of job.drawings) {
-        const { data, width, height, milliseconds } = await pipeline.draw(prompt, { seed: BigInt(seed), ...options });
-        pictures.push({ rgba: encode(data), width, height, milliseconds });
+      for (const { prompt, seed = 0, image, control, ...options } of job.drawings) {
+        const given = { ...(image && { image: readGiven(image) }), ...(control && { control: readGiven(control) }) };
+        const { data, width, height, startsFrom, milliseconds } = await pipeline.draw(prompt, { seed: BigInt(seed), ...given, ...options });
+        pictures.push({ rgba: encode(data), width, height, startsFrom, milliseconds });
       }
       return pictures;
     }),
+  /** One network by itself: how long it takes to open and to run, what it writes, and the most memory that the process held (Node). */
+  network: async (api, job) => {
+    const began = performance.now();
+    const pipeline = await api.openBundle(job.bundle, job.options);
+    const table = Object.fromEntries(Object.entries(job.feeds).map(([name, value]) => [name, readTensor(pipeline.ort, value)]));
+    const milliseconds = [];
+    let written = {};
+    let open = 0;
+    for (let i = 0; i <= job.runs; i++) {
+      const start = performance.now();
+      written = await pipeline.networks.run(job.network, table);
+      milliseconds.push(Math.round(100 * (performance.now() - start)) / 100);
+      open ||= performance.now() - began;
+    }
+    const peak = globalThis.process ? globalThis.process.resourceUsage().maxRSS * 1024 : null;
+    await pipeline.close();
+    const outputs = Object.entries(written).map(([name, { type, data }]) => [name, { type, data: encode(bytesOf(data)) }]);
+    return { open, milliseconds, peak, written: Object.fromEntries(outputs) };
+  },
+  /** A result for `report --merge`. */
+  validate: (api, job) => using(api, job, (pipeline) => pipeline.validate(job.asked)),
+  /** Words that a tokenizer does not know, of each prompt. */
+  unknown: (api, job) => using(api, job, (pipeline) => job.prompts.map((prompt) => pipeline.listUnknown(prompt))),
+  /** RGB of another size, by the package's own module. */
+  resize: async (_, { data, from, to }) => {
+    const { resize } = await import("./node_modules/sprint-export/src/resize.js");
+    return encode(resize(decode(data), from, to));
+  },
   check: (api, job) => using(api, job, (pipeline) => pipeline.check()),
   noise: ({ makeNoise }, { seed, count }) => encode(bytesOf(makeNoise(BigInt(seed), count))),
   ids: (api, job) => using(api, job, (pipeline) => job.prompts.map((prompt) => [...pipeline.encodePrompt(prompt).ids].map(Number))),

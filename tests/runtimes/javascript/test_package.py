@@ -23,6 +23,8 @@ from sprint_export.students.networks.qwen2_tokenizer import find_tokenizer
 from sprint_export.students.sana_sprint.presets import LONG_PREFIX
 from tests.bundles import shared_bundle
 from tests.runtimes.javascript.byte_fallback import write_tokenizer
+from tests.runtimes.javascript.other_tokenizer import PADDING, copy_with_tokenizer
+from tests.runtimes.javascript.pictures import read_picture, read_value
 from tests.runtimes.javascript.programs import (
     HERE,
     PACKAGE,
@@ -42,7 +44,6 @@ SEEDS = ("0", "3", str(2**53 + 1), str(2**64 - 1))
 ONE = {"threads": 1}
 STEPS = (1, 2, 4)
 KINDS = ("words", "chat", "byte_fallback")  # of tokenizers
-LONGEST, PADDING = 1024, (1 << 20) - 1  # tokens of a prompt; an id that none of them has
 WORDS = LONG_PREFIX / "tokenizer.json"
 # Roundings that WebAssembly's order of sums tips over: largest difference, and the share of values above 0 (fp32) or 2 (int8).
 FEW_APART = {"fp32": (1, 0.001), "int8": (8, 0.02)}
@@ -60,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tokenizer(folder / "bytes.json", list_prompts()[:120:2])
     files = (WORDS, find_tokenizer(CHAT_TOKENIZER, CHAT_TOKENIZER) / "tokenizer.json", folder / "bytes.json")
     for name, file in zip(KINDS, files, strict=True):
-        _copy_with_tokenizer(folder / "int8", folder / name, file.read_bytes())
+        copy_with_tokenizer(folder / "int8", folder / name, file.read_bytes())
     return folder
 
 
@@ -115,7 +116,7 @@ def test_pictures_of_every_step_count_are_pythons(
     folder: Path, results: list[dict[str, Any]], request: pytest.FixtureRequest
 ) -> None:
     largest, share = FEW_APART["fp32"] if "Chromium" in request.node.name else (0, 0.0)
-    pictures = [_read_picture(one) for one in _value(results[0])]
+    pictures = [read_picture(one) for one in read_value(results[0])]
     for steps, picture in zip(STEPS, pictures, strict=True):
         apart = np.abs(picture - _draw(folder / "steps", steps))
         assert apart.max() <= largest and (apart > 0).mean() <= share, (steps, apart.max(), (apart > 0).mean())
@@ -123,27 +124,27 @@ def test_pictures_of_every_step_count_are_pythons(
 
 
 def test_one_network_at_a_time_draws_the_same(results: list[dict[str, Any]]) -> None:
-    assert _value(results[1])[0]["rgba"] == _value(results[0])[0]["rgba"]
+    assert read_value(results[1])[0]["rgba"] == read_value(results[0])[0]["rgba"]
 
 
 def test_int8_is_pythons_but_for_roundings(folder: Path, results: list[dict[str, Any]]) -> None:
-    apart = np.abs(_read_picture(_value(results[2])[0]) - _draw(folder / "int8", 1))
+    apart = np.abs(read_picture(read_value(results[2])[0]) - _draw(folder / "int8", 1))
     largest, share = FEW_APART["int8"]
     assert apart.max() <= largest and (apart > 2).mean() <= share, (apart.max(), (apart > 2).mean())
 
 
 def test_weights_in_four_bits_multiply_what_python_multiplies(folder: Path, in_node: list[dict[str, Any]]) -> None:
-    drawn = _read_picture(_value(in_node[16])[0])
+    drawn = read_picture(read_value(in_node[16])[0])
     np.testing.assert_array_equal(drawn, _draw(folder / "w4a16", 1))  # rounded to 8 bits first they are 11 apart
 
 
 def test_noise_is_pythons_to_the_bit(results: list[dict[str, Any]]) -> None:
     for seed, result in zip(SEEDS, results[3:7], strict=True):
-        assert base64.b64decode(_value(result)) == make_normals(int(seed), 5000).tobytes()
+        assert base64.b64decode(read_value(result)) == make_normals(int(seed), 5000).tobytes()
 
 
 def test_progress_is_told_in_bytes(folder: Path, results: list[dict[str, Any]]) -> None:
-    told: list[dict[str, Any]] = _value(results[7])
+    told: list[dict[str, Any]] = read_value(results[7])
     last = {one["stage"]: one for one in told}
     assert set(last) == {"tokenizer", "text_encoder", "transformer", "vae_decoder"}
     app = json.loads((folder / "int8" / "app.json").read_text("utf-8"))
@@ -153,7 +154,7 @@ def test_progress_is_told_in_bytes(folder: Path, results: list[dict[str, Any]]) 
 
 
 def test_an_abort_stops_before_the_next_network_and_leaves_the_pipeline_usable(results: list[dict[str, Any]]) -> None:
-    assert _value(results[8]) == {"name": "AbortError", "ran": ["text_encoder"], "width": 64}
+    assert read_value(results[8]) == {"name": "AbortError", "ran": ["text_encoder"], "width": 64}
 
 
 def test_altered_files_other_providers_and_step_counts_are_refused(results: list[dict[str, Any]]) -> None:
@@ -166,12 +167,12 @@ def test_altered_files_other_providers_and_step_counts_are_refused(results: list
 def test_a_file_that_a_browser_keeps_is_not_fetched_again_unless_it_was_damaged(in_page: dict[str, Any]) -> None:
     whole: dict[str, Any] = in_page["results"][2]
     kept, spoilt, again = in_page["more"][:3]
-    assert _value(kept)[0]["rgba"] == _value(whole)[0]["rgba"]  # the server's own is altered
-    assert _value(spoilt) > 0 and _value(again)[0]["rgba"] == _value(whole)[0]["rgba"]
+    assert read_value(kept)[0]["rgba"] == read_value(whole)[0]["rgba"]  # the server's own is altered
+    assert read_value(spoilt) > 0 and read_value(again)[0]["rgba"] == read_value(whole)[0]["rgba"]
 
 
 def test_a_first_picture_that_is_not_the_reference_is_refused(in_page: dict[str, Any]) -> None:
-    right, error = _value(in_page["more"][3])["drawings"][0], in_page["more"][4]["error"]
+    right, error = read_value(in_page["more"][3])["drawings"][0], in_page["more"][4]["error"]
     assert right["largest"] <= FEW_APART["int8"][0] and right["sameIds"]
     assert error["code"] == "provider" and "of 255 apart from the bundle's reference" in error["message"], error
 
@@ -180,14 +181,14 @@ def test_ids_of_200_prompts_in_ten_scripts_are_pythons(folder: Path, results: li
     for name, result in zip(KINDS, results[13:16], strict=True):
         tokenizer = Tokenizer.from_file(str(folder / name / "tokenizer" / "tokenizer.json"))
         wanted = [tokenizer.encode(prompt).ids for prompt in list_prompts()]
-        assert [ids[: ids.index(PADDING)] for ids in _value(result)] == wanted, name
+        assert [ids[: ids.index(PADDING)] for ids in read_value(result)] == wanted, name
 
 
 def test_prompts_are_prepared_as_in_python(folder: Path, results: list[dict[str, Any]]) -> None:
     plan = read_bundle(folder / "int8").prompt
     assert plan is not None
     ids, _ = PromptReader(plan, folder / "int8" / "tokenizer" / "tokenizer.json").read(list_prompts())
-    assert _value(results[12]) == ids.tolist()
+    assert read_value(results[12]) == ids.tolist()
 
 
 def test_threads_need_an_isolated_page_and_draw_the_same_there(folder: Path) -> None:
@@ -196,7 +197,7 @@ def test_threads_need_an_isolated_page_and_draw_the_same_there(folder: Path) -> 
     assert alone["isolated"] is False and alone["results"][0]["error"]["code"] == "provider"
     isolated = run_in_browser(folder, [job])
     assert isolated["isolated"] is True
-    apart = np.abs(_read_picture(_value(isolated["results"][0])[0]) - _draw(folder / "steps", 1))
+    apart = np.abs(read_picture(read_value(isolated["results"][0])[0]) - _draw(folder / "steps", 1))
     assert apart.max() <= FEW_APART["fp32"][0]
 
 
@@ -205,7 +206,7 @@ def test_webgpu_draws_on_a_software_adapter_and_is_refused_without_one(folder: P
     error = run_in_browser(folder, [job])["results"][0]["error"]
     assert error["code"] == "provider" and '"webgpu"' in error["message"]
     drawn = run_in_browser(folder, [job], flags=SOFTWARE_GPU)["results"][0]
-    assert np.abs(_read_picture(_value(drawn)[0]) - _draw(folder / "steps", 1)).max() <= 2  # its sums have another order
+    assert np.abs(read_picture(read_value(drawn)[0]) - _draw(folder / "steps", 1)).max() <= 2  # its sums have another order
 
 
 def test_types_hold(folder: Path) -> None:
@@ -221,17 +222,7 @@ def test_only_what_is_needed_is_packed(folder: Path) -> None:
         for path in (folder / "node_modules/sprint-export").rglob("*.*")
     }
     sources = {f"src/{path.name}" for path in (PACKAGE / "src").iterdir()}
-    assert packed == sources | {"package.json", "README.md", "index.d.ts", "node.js", "web.js"}
-
-
-def _value(result: dict[str, Any]) -> Any:
-    assert "value" in result, result
-    return result["value"]
-
-
-def _read_picture(drawn: dict[str, Any]) -> Any:
-    rgba = np.frombuffer(base64.b64decode(drawn["rgba"]), np.uint8).reshape(drawn["height"], drawn["width"], 4)
-    return rgba[..., :3].astype(int)
+    assert packed == sources | {"package.json", "README.md", "index.d.ts", "node.js", "web.js", "validate.js"}
 
 
 def _draw(bundle: Path, steps: int) -> Any:
@@ -256,16 +247,3 @@ def _copy_inverted(source: Path, target: Path) -> None:
     Image.fromarray(inverted).save(target / picture["file"])
     picture["sha256"] = hashlib.sha256(inverted.tobytes()).hexdigest()
     file.write_text(json.dumps(said), "utf-8")
-
-
-def _copy_with_tokenizer(source: Path, target: Path, tokenizer: bytes) -> None:
-    """A bundle whose prompts are read by another tokenizer, and by nothing else."""
-    shutil.copytree(source, target)
-    file = "tokenizer/tokenizer.json"
-    (target / file).write_bytes(tokenizer)
-    app = json.loads((target / "app.json").read_text("utf-8"))
-    entry = next(entry for entry in app["files"] if entry["path"] == file)
-    entry |= {"bytes": len(tokenizer), "sha256": hashlib.sha256(tokenizer).hexdigest()}
-    steps = [{"do": "tokenize", "file": file}, {"do": "pad", "tokens": LONGEST, "id": PADDING}]
-    app["prompt"] = {"steps": steps, "mask": {"tokens": LONGEST, "kept": [[0, 1]]}, "vocabulary": 1 << 20}
-    (target / "app.json").write_text(json.dumps(app), "utf-8")
