@@ -1,7 +1,8 @@
 """Pictures that a caller gives, as networks read them: resized to the picture that is drawn, float32 in [-1, 1].
 
 As diffusers' VaeImageProcessor does: turned as the camera says, RGB, resized by Lanczos to height and width whatever the
-picture's own shape, [0, 255] -> [-1, 1].
+picture's own shape, [0, 255] -> [-1, 1]. Along rows first, then along columns: in one call Pillow 13 takes columns first where that
+is less work, which rounds otherwise (1 of 255), and programs in other languages and with an older Pillow resize as well.
 """
 
 from __future__ import annotations
@@ -85,8 +86,9 @@ def _fit(picture: Image, height: int, width: int) -> npt.NDArray[np.float32]:
     import numpy as np
     from PIL import Image
 
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    for size in ((width, picture.height), (width, height)):
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
     values = np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(255)
     fitted: npt.NDArray[np.float32] = np.float32(2) * values - np.float32(1)
     return fitted
