@@ -1,4 +1,4 @@
-"""The transformer of a full-size bundle by the JavaScript package, alone, in Node or in Chromium's WebAssembly: seconds and memory.
+"""The transformer of a full-size bundle by the JavaScript package, in Node or in Chromium's WebAssembly: seconds and memory.
 
     sprint-export --student random:sana-sprint-0.6b --target onnx-int8 --no-validate --out big      # or a bundle that is there
     python benchmarks/embedding_transformer.py big                          # Node: 3 GB
@@ -6,8 +6,8 @@
 
 The package opens the network as an app does: app.json, sizes and sha256, one network in memory at a time. `first_result_s` reads,
 hashes and opens the graph and runs it once; `ms` is the median of the runs after that; `peak_gb` is of the whole process (Node),
-`python_ms` and `python_peak_gb` of Python with the same file and as many threads. `decibels`: the output beside Python's, signal to
-noise, on the same made-up inputs.
+`python_ms` and `python_peak_gb` of Python with the same file and as many threads. `decibels`: the output beside Python's, signal
+to noise, on the same made-up inputs.
 """
 
 from __future__ import annotations

@@ -92,11 +92,15 @@ def split_nodes(model: onnx.ModelProto, values: Mapping[str, Array]) -> list[Nod
             continue
         feeds = {name: values[name] for name in node.input if name and name not in constants}
         written = {name: values[name] for name in node.output if name}
-        runs.append(NodeRun(node.op_type, node.name or f"node {place}", _make_model(model, node, feeds, constants), feeds, written))
+        runs.append(
+            NodeRun(node.op_type, node.name or f"node {place}", _make_model(model, node, feeds, constants), feeds, written)
+        )
     return runs
 
 
-def _make_model(model: onnx.ModelProto, node: onnx.NodeProto, feeds: Mapping[str, Array], constants: Mapping[str, Any]) -> onnx.ModelProto:
+def _make_model(
+    model: onnx.ModelProto, node: onnx.NodeProto, feeds: Mapping[str, Array], constants: Mapping[str, Any]
+) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for name, v in feeds.items()]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     held = [constants[name] for name in dict.fromkeys(node.input) if name in constants]
@@ -108,7 +112,9 @@ def run_in_python(run: NodeRun) -> NodeRun:
     """The same with what Python writes."""
     session = onnxruntime.InferenceSession(run.model.SerializeToString(), make_options(), providers=["CPUExecutionProvider"])
     names = [value.name for value in run.model.graph.output]
-    return NodeRun(run.operator, run.name, run.model, run.feeds, dict(zip(names, session.run(names, dict(run.feeds)), strict=True)))
+    return NodeRun(
+        run.operator, run.name, run.model, run.feeds, dict(zip(names, session.run(names, dict(run.feeds)), strict=True))
+    )
 
 
 def compare_in_wasm(work: Path, runs: Sequence[NodeRun]) -> list[Difference]:
@@ -151,7 +157,9 @@ def _compare(run: NodeRun, outputs: Sequence[Array]) -> Difference:
         wanted = value.ravel()
         difference = np.abs(output.astype(np.float64) - wanted.astype(np.float64))
         values, apart = values + wanted.size, apart + int(np.count_nonzero(output != wanted))
-        largest = max(largest, float(difference.max(initial=0)) / (float(np.abs(wanted.astype(np.float64)).max(initial=0)) or 1.0))
+        largest = max(
+            largest, float(difference.max(initial=0)) / (float(np.abs(wanted.astype(np.float64)).max(initial=0)) or 1.0)
+        )
         if wanted.dtype.kind in "iu":
             steps = max(steps or 0, int(difference.max(initial=0)))
     return Difference(run.operator, run.name, values, apart, largest, steps)

@@ -1,8 +1,9 @@
 """Pictures that a caller gives, as networks read them: resized to the picture that is drawn, float32 in [-1, 1].
 
 As diffusers' VaeImageProcessor does: turned as the camera says, RGB, resized by Lanczos to height and width whatever the
-picture's own shape, [0, 255] -> [-1, 1]. Along rows first, then along columns: in one call Pillow 13 takes columns first where that
-is less work, which rounds otherwise (1 of 255), and programs in other languages and with an older Pillow resize as well.
+picture's own shape, [0, 255] -> [-1, 1]. Along rows first, then along columns, each rounded to 8 bits: programs in other
+languages do the same, and so does every Pillow when it is asked for one direction at a time (both at once, 13.0 takes columns
+first where that is less work: 1 of 255 apart).
 """
 
 from __future__ import annotations

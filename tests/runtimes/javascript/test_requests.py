@@ -28,8 +28,17 @@ pytestmark = pytest.mark.skipif(not has_node(), reason="node and npm are not ins
 STEPS = (1, 4)
 ONE = {"threads": 1}
 PROMPT = PROMPTS[0]
+SHAPES = "a large red square on a gray background"  # control-tiny's world
 SIZES = ((64, 64), (32, 96), (96, 32))
-RESIZED = (((37, 50), (64, 64)), ((50, 37), (32, 96)), ((131, 200), (32, 96)), ((64, 300), (64, 64)), ((300, 64), (64, 64)), ((1, 1), (5, 7)), ((512, 384), (64, 64)))
+RESIZED = (  # height and width before and after
+    ((37, 50), (64, 64)),
+    ((50, 37), (32, 96)),
+    ((131, 200), (32, 96)),
+    ((64, 300), (64, 64)),
+    ((300, 64), (64, 64)),
+    ((1, 1), (5, 7)),
+    ((512, 384), (64, 64)),
+)
 CHANGED = ((0.5, "image"), (0.3, "image"), (1.0, "noise"))  # strengths, and what the steps start from
 APART = {"Node": 0, "Chromium": 1}  # WebAssembly adds floats in another order
 REFUSED = (
@@ -39,13 +48,21 @@ REFUSED = (
     ({"strength": 0.5}, "says how a picture is used; give image too"),
     ({"controlScale": 1}, "give control too"),
     ({"sed": 3, "setps": 1}, "there is no option sed, setps; choose from: seed, steps, height, width, image"),
-    ({"inputs": {"picture": [1]}}, "those that can be given: none"),
+    ({"inputs": {"picture": [1]}}, "those that can be given: source_image [1,3,64,64]"),
 )
 
 
 def draw_noise(height: int, width: int, channels: int = 3) -> Array:
     """A picture of random pixels, where every weight of a filter counts."""
     return np.random.default_rng(height * width).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def draw_outline() -> Array:
+    """A white square's outline on black, of another size than the picture that it steers."""
+    picture = np.zeros((90, 128, 3), np.uint8)
+    picture[20:70, 30:90] = 255
+    picture[24:66, 34:86] = 0
+    return picture
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +83,9 @@ def jobs() -> dict[str, dict[str, Any]]:
     started = [{"prompt": PROMPT, "seed": 5, "steps": 4, "strength": strength, "image": given[0]} for strength, _ in CHANGED]
     started += [{"prompt": PROMPT, "seed": 5, "steps": 4, "image": picture} for picture in given[1:]]
     started.append({"prompt": PROMPT, "seed": 5, "steps": 4, "image": given[1], "height": 32, "width": 96})
-    steered = [{"prompt": "a red circle", "seed": 2}, {"prompt": "a red circle", "seed": 2, "control": given[2]}]
-    steered.append({"prompt": "a red circle", "seed": 2, "control": given[1], "controlScale": 0.75})
+    steered: list[dict[str, Any]] = [{"prompt": SHAPES, "seed": 2}]
+    steered.append({"prompt": SHAPES, "seed": 2, "control": give_png(draw_outline())})
+    steered.append({"prompt": SHAPES, "seed": 2, "control": give_pixels(draw_outline()), "controlScale": 0.75})
     several = {"do": "draw", "bundle": "several", "options": ONE}
     found: dict[str, dict[str, Any]] = {
         "sized": several | {"drawings": sized},
@@ -134,11 +152,10 @@ def test_a_start_from_a_picture_of_any_size_is_pythons(folder: Path, results: di
 
 def test_pictures_that_steer_are_pythons(folder: Path, results: dict[str, Any]) -> None:
     pipe = open_bundle(folder / "steered")
-    wide, small = draw_noise(90, 128), draw_noise(50, 37, 4)[..., :3].copy()
     wanted = [
-        pipe(["a red circle"], seed=2)[0],
-        pipe(["a red circle"], seed=2, control=wide)[0],
-        pipe(["a red circle"], seed=2, control=small, control_scale=0.75)[0],
+        pipe([SHAPES], seed=2)[0],
+        pipe([SHAPES], seed=2, control=draw_outline())[0],
+        pipe([SHAPES], seed=2, control=draw_outline(), control_scale=0.75)[0],
     ]
     compare(read_value(results["steered"]), wanted, results["apart"])
     assert np.abs(wanted[0].astype(int) - wanted[1]).max() > 20, "it steers"

@@ -68,7 +68,9 @@ def test_a_result_joins_beside_pythons_and_says_what_it_compared(folder: Path, r
     rows, pythons = ({row.metric: row for row in each.report.rows} for each in (found, wanted))
     assert found.identity == wanted.identity and found.report.verdict == "met"
     assert {name: rows[name].unit for name in FIGURES} == {name: pythons[name].unit for name in FIGURES}
-    assert [(c.prompt, c.seed, c.steps, len(c.stages)) for c in found.checks] == [(c.prompt, c.seed, c.steps, 3) for c in wanted.checks]
+    assert [(c.prompt, c.seed, c.steps, len(c.stages)) for c in found.checks] == [
+        (c.prompt, c.seed, c.steps, 3) for c in wanted.checks
+    ]
     assert all(np.isfinite(stage.error) for check in found.checks for stage in check.stages)
     if place == "Node":  # the same kernels
         assert [rows[name].value for name in FIGURES] == [100.0, 100.0, 0.0, 100.0]
