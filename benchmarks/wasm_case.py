@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 from tests.runtimes.javascript.programs import run_program
 
 Array = npt.NDArray[Any]

@@ -4,9 +4,9 @@
     python benchmarks/wasm_roundings.py --bundle twinflow-tiny:onnx-int8
 
 `kernels`: integer operators of onnxruntime-web on values made to find saturation, other ties and lost carries, beside Python.
-`nodes`: every node of a network as ONNX Runtime runs it (its fusions done), alone, on the values it has in Python, of the seed
-with the largest difference. `network`: the whole network on Python's inputs: how many codes of 8 bits differ, and how far from the
-edge between two codes the float was that was rounded otherwise first, in steps.
+`nodes`: every node of a network as ONNX Runtime runs it (its fusions done), alone, on the values that it has in Python, of the
+seed with the largest difference. `network`: the whole network on Python's inputs: how many codes of 8 bits differ, and how far
+from the edge between two codes the float was that was rounded otherwise first, in steps.
 `pictures`: of several seeds, the largest difference of 255 from Python's: in Chromium, and in Python itself where each value of
 the noise is moved to the next float up or down; how far both are from the pictures of the float32 bundle.
 """
