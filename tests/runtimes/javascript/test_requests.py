@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not has_node(), reason="node and npm are not ins
 STEPS = (1, 4)
 ONE = {"threads": 1}
 PROMPT = PROMPTS[0]
-SHAPES = "a large red square on a gray background"  # control-tiny's world
+SHAPES = "a large cyan square right of a small cyan circle on a gray background"  # control-tiny's world
 SIZES = ((64, 64), (32, 96), (96, 32))
 RESIZED = (  # height and width before and after
     ((37, 50), (64, 64)),
