@@ -41,7 +41,7 @@ RESIZED = (  # height and width before and after
 )
 CHANGED = ((0.5, "image"), (0.3, "image"), (1.0, "noise"))  # strengths, and what the steps start from
 APART = {"Node": 0, "Chromium": 1}  # WebAssembly adds floats in another order
-REFUSED = (
+REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"height": 30}, "height=30: expected a positive multiple of 4 pixels; the nearest: 28 and 32"),
     ({"width": 0}, "width=0: expected a positive multiple of 4 pixels; the nearest: 4"),
     ({"height": 1 << 30, "width": 1 << 20}, "more than 268435456 values"),
@@ -86,7 +86,7 @@ def jobs() -> dict[str, dict[str, Any]]:
     steered: list[dict[str, Any]] = [{"prompt": SHAPES, "seed": 2}]
     steered.append({"prompt": SHAPES, "seed": 2, "control": give_png(draw_outline())})
     steered.append({"prompt": SHAPES, "seed": 2, "control": give_pixels(draw_outline()), "controlScale": 0.75})
-    several = {"do": "draw", "bundle": "several", "options": ONE}
+    several: dict[str, Any] = {"do": "draw", "bundle": "several", "options": ONE}
     found: dict[str, dict[str, Any]] = {
         "sized": several | {"drawings": sized},
         "started": several | {"drawings": started},

@@ -112,7 +112,7 @@ def test_a_damaged_manifest_and_options_that_make_no_sense_are_refused(results: 
 def run_command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The package's own command, as npm links it."""
     program = folder / "node_modules" / "sprint-export" / "validate.js"
-    command = ["node", program, *map(str, arguments)]
+    command = ["node", str(program), *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
