@@ -13,6 +13,18 @@ const PICTURE = { layout: "NCHW RGB", rounding: "half to even" };
 const isText = (value) => typeof value === "string";
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 const multiply = (shape) => shape.reduce((product, axis) => product * axis, 1);
+const isCounts = (value) => Array.isArray(value) && value.every(isCount);
+const STEPS = { // of a prompt, and their fields
+  lower: {},
+  strip: { characters: isText },
+  wrap: { prefix: isText, suffix: isText },
+  tokenize: { file: isText },
+  cut: { tokens: isCount, keep_last: isCount },
+  "refuse longer": { tokens: isCount },
+  "check prefix": { ids: isCounts },
+  pad: { tokens: isCount, id: isCount },
+  drop: { first: isCount },
+};
 
 /** Whether a path stays inside the bundle's folder. */
 export function isInside(path) {
@@ -62,6 +74,7 @@ function checkNetworks({ files, networks, stages, values }, expect) {
       expect(graph.format === "onnx", `networks: ${name} has the format ${JSON.stringify(graph.format)}, expected "onnx"`, advice);
       const missing = [graph.path, ...graph.files].find((path) => !known.has(path));
       expect(missing === undefined && graph.files.includes(graph.path), `networks: ${name} needs ${missing ?? graph.path}, which files does not name`);
+      expect([graph.inputs, graph.outputs].every((specs) => Array.isArray(specs) && specs.length > 0), `networks: ${name} has no list of inputs or outputs`);
       const odd = [...graph.inputs, ...graph.outputs].find((spec) => !isText(spec.name) || !isText(spec.dtype) || !spec.shape.every(isAxis));
       expect(odd === undefined, `networks: ${name} has an input or output without name, dtype and shape`);
     }
@@ -114,6 +127,10 @@ function checkPrompt({ prompt, files }, expect) {
   const isRange = ([start, stop]) => isCount(start) && isCount(stop) && start < stop && stop <= tokens;
   expect(kept.every(isRange), `prompt: kept is ${JSON.stringify(kept)}, expected ranges below ${tokens}`);
   for (const step of prompt.steps) {
+    const fields = Object.hasOwn(STEPS, step.do) ? STEPS[step.do] : null;
+    expect(fields !== null, `prompt: the step ${JSON.stringify(step.do)} is not known`, "take a newer version of this package");
+    const wrong = Object.entries(fields ?? {}).find(([field, isGood]) => !isGood(step[field]));
+    expect(wrong === undefined, `prompt: ${wrong?.[0]} of ${JSON.stringify(step.do)} is ${JSON.stringify(step[wrong?.[0] ?? ""])?.slice(0, 80)}`);
     if (step.do === "tokenize") {
       expect(files.some(({ path }) => path === step.file), `prompt: files does not name ${JSON.stringify(step.file)}`);
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from tests.made_student import PROMPTS
 from tests.runtimes.javascript.byte_fallback import write_letters
 from tests.runtimes.javascript.other_tokenizer import copy_with_tokenizer
 from tests.runtimes.javascript.pictures import Array, encode_bytes, give_pixels, give_png, read_picture, read_value
-from tests.runtimes.javascript.programs import has_node, make_work_folder, run_in_browser, run_in_node
+from tests.runtimes.javascript.programs import HERE, has_node, make_work_folder, run_in_browser, run_in_node, run_program
 from tests.students.ten_scripts import list_prompts
 
 pytestmark = pytest.mark.skipif(not has_node(), reason="node and npm are not installed")
@@ -189,6 +191,14 @@ def test_a_picture_that_nothing_takes_or_that_is_none_is_refused(results: dict[s
 def test_a_bundle_of_one_size_and_step_says_so(folder: Path, results: dict[str, Any]) -> None:
     """control-tiny's encoder serves its ControlNet: with one step a picture to start from has no part."""
     assert read_value(results["no encoder"])[0]["startsFrom"] == "noise"
+
+
+def test_mutated_descriptions_are_refused_by_name_or_drawn_from(folder: Path) -> None:
+    shutil.copy(HERE / "mutate_apps.mjs", folder)
+    apps = [f"{name}/app.json" for name in ("several", "steered")]
+    found = json.loads(run_program(["node", "mutate_apps.mjs", "2000", *apps], folder))
+    assert found["odd"] == []
+    assert found["drawn"] > 1000 and found["refused"] > 1000, "both happen"
 
 
 @pytest.mark.parametrize("name", ["several", "letters"])
