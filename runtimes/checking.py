@@ -186,6 +186,8 @@ def _check_drawing(drawing: Mapping[str, Any]) -> None:
         if type(drawing["picture"][name]) is not str:
             raise ValueError(f"picture.{name} is no text")
     for stage in drawing["stages"]:
+        if type(stage["network"]) is not str:
+            raise ValueError("a stage names no network")
         for output in stage["outputs"].values():
             if type(output["sha256"]) is not str:
                 raise ValueError(f"a digest of {stage['network']!r} is no text")
@@ -250,7 +252,7 @@ def read_pixels(bundle: Bundle, before: Mapping[str, Any], shape: tuple[int, ...
 
     path = locate(bundle, before["picture"]["file"])
     try:
-        pixels = np.asarray(read_picture("reference", path))
+        pixels = np.asarray(read_picture("reference", path, shape[0] * shape[1]))
     except InputError as error:
         raise BundleError(f"{error}; copy or export the bundle again") from error
     if pixels.shape != shape or hash_array(pixels) != before["picture"]["sha256"]:

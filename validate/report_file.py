@@ -14,6 +14,7 @@ from typing import Any
 
 from sprint_export.bundle_files import REPORT
 from sprint_export.errors import BundleError
+from sprint_export.export.safe_files import FileError, open_checked
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.nouns.report import FORMAT, BlockError, Measurement, PictureRow, Report
 from sprint_export.strict_json import parse_json
@@ -62,28 +63,22 @@ def format_report(report: Report) -> str:
 
 
 def read_report(folder: Path) -> Report:
-    """The report that a validation left in a bundle.
+    """The report that a validation left in a bundle, which may come from anywhere.
 
     Raises:
-        BundleError: it is damaged, or of a format that a later version wrote.
+        BundleError: it is damaged, no regular file, longer than any report, or of a format that a later version wrote.
     """
-    return read_report_file(folder / REPORT)
-
-
-def read_report_file(path: Path) -> Report:
-    """The report in a file, which may come from anywhere.
-
-    Raises:
-        BundleError: it is damaged, longer than any report, or of a format that a later version wrote.
-    """
+    path = folder / REPORT
     try:
-        with path.open("rb") as file:
+        with open_checked(folder, REPORT) as file:
             data = file.read(LONGEST_REPORT + 1)
         if len(data) > LONGEST_REPORT:
             raise ValueError(f"it has more than {LONGEST_REPORT:,} bytes")
         return build_report(parse_json(data))
+    except FileError as error:
+        raise BundleError(f"{path} {error}; validate the bundle again") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged ({error}); validate the bundle again") from error
+        raise BundleError(f"{path} is damaged ({str(error)[:300]}); validate the bundle again") from error
 
 
 def build_report(value: Any) -> Report:

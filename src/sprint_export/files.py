@@ -146,11 +146,20 @@ def remove(path: Path) -> None:
 
 def list_tree(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Everything below a folder with its own status, folders before what is in them; links are not followed."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    waiting = [_list_entries(folder)]  # no recursion: folders of others may be as deep as names may be long
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
         status = entry.stat(follow_symlinks=False)
         yield Path(entry.path), status
         if stat.S_ISDIR(status.st_mode):
-            yield from list_tree(Path(entry.path))
+            waiting.append(_list_entries(entry.path))
+
+
+def _list_entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    return iter(sorted(os.scandir(folder), key=lambda entry: entry.name))
 
 
 def settle_folder(folder: Path) -> None:

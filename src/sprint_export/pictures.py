@@ -8,7 +8,10 @@ first where that is less work: 1 of 255 apart).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +25,17 @@ if TYPE_CHECKING:
     Given: TypeAlias = str | Path | Image | npt.NDArray[np.uint8]
 
 MOST_PIXELS = 1 << 27  # of a file: 134 megapixels
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # others have programs or more readers behind them, e.g. EPS Ghostscript
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+)  # Pillow, of such files
 
 
 def read_pictures(name: str, given: Given | Sequence[Given], count: int, height: int, width: int) -> npt.NDArray[np.float32]:
@@ -46,25 +60,46 @@ def read_pictures(name: str, given: Given | Sequence[Given], count: int, height:
     return np.stack([_fit(_open(name, picture), height, width) for picture in each])
 
 
-def read_picture(name: str, path: str | Path) -> Image:
+def read_picture(name: str, path: str | Path, most_pixels: int = MOST_PIXELS) -> Image:
     """A picture file in RGB, turned as its camera says.
 
+    Args:
+        name: what errors call it.
+        path: a PNG, JPEG, WebP, BMP, GIF or TIFF.
+        most_pixels: what its head may say; more is not read.
+
     Raises:
-        InputError: there is no such file, it is no picture, it is damaged, or larger than MOST_PIXELS.
+        InputError: there is no such file, it is no picture, it is damaged, or has more pixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with open_picture(name, path) as file:
+        if file.width * file.height > most_pixels:
+            raise InputError(f"{name} {path} has {file.width} x {file.height} pixels, expected at most {most_pixels:,}")
+        return ImageOps.exif_transpose(file).convert("RGB")
+
+
+@contextmanager
+def open_picture(name: str, path: str | Path) -> Iterator[Image]:
+    """A picture file whose head was read; what is found to be wrong with it within is an InputError too.
+
+    Raises:
+        InputError: there is no such file, it is of none of FORMATS, or it is damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
 
     if not Path(path).is_file():
         raise InputError(f"{name} {path}: there is no such file; expected a picture, e.g. a PNG")
     try:
-        with Image.open(path) as file:
-            if file.width * file.height > MOST_PIXELS:
-                raise InputError(f"{name} {path} has {file.width} x {file.height} pixels, expected at most {MOST_PIXELS:,}")
-            return ImageOps.exif_transpose(file).convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes, which are looked at, and of what is odd in a file
+            with Image.open(path, formats=FORMATS) as file:
+                yield file
     except UnidentifiedImageError as error:
         raise InputError(f"{name} {path} is no picture that can be read; expected e.g. a PNG or a JPEG") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # a file that ends early, or lies
-        raise InputError(f"{name} {path} is a damaged picture ({error}); expected a whole PNG or JPEG") from error
+    except (*DAMAGED, Image.DecompressionBombError) as error:  # a file that ends early, or lies
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"{name} {path} is a damaged picture ({said}); expected a whole PNG or JPEG") from error
 
 
 def _open(name: str, picture: Any) -> Image:

@@ -6,6 +6,7 @@ again is the maker of another bundle, and may have another picture, but no trace
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import shutil
@@ -25,8 +26,10 @@ WEIGHTS = (40, 20, 20, 15, 5)  # how often each is attacked; a Core ML picture t
 LIBRARIES = ("numpy", "torch", "tokenizers", "onnxruntime", "openvino", "coremltools", "safetensors.torch", "rich.console")
 PROMPT = "a red circle"
 VALIDATED = 15  # every so many-th bundle is validated as well
+OTHERS_EVERY = 3  # every so many-th is read by another verb, in turn
 SECONDS, GIGABYTES = 40.0, 6.0
 NOT_SIGNED = "not signed again"
+Act = tuple[str, Callable[[Path], str]]
 
 
 def run(count: int, seed: int, tally: Tally, targets: Sequence[str] = TARGETS) -> None:
@@ -39,7 +42,10 @@ def run(count: int, seed: int, tally: Tally, targets: Sequence[str] = TARGETS) -
         for i in range(count):
             rng = Random(f"{seed}-{i}")
             target = rng.choices(targets, weights)[0]
-            attack_one(base, target, right[target], rng, f"{seed}-{i}", tally, is_validated=i % VALIDATED == 0)
+            acts: list[Act] = [("inspect", inspect), ("draw", draw)]
+            acts += [("validate", validate)] if i % VALIDATED == 0 else []
+            acts += [OTHERS[i // OTHERS_EVERY % len(OTHERS)]] if i % OTHERS_EVERY == 1 else []
+            attack_one(base, target, right[target], rng, f"{seed}-{i}", tally, acts)
 
 
 def warm_up() -> None:
@@ -94,6 +100,73 @@ def validate(folder: Path) -> str:
     return "passed" if validate_bundle(folder, tiny(), [PROMPT]).passed else "gate"
 
 
+def validate_alone(folder: Path) -> str:
+    """Beside what its reference/ holds."""
+    from sprint_export.validate.against_reference import validate_against_reference
+    from sprint_export.validate.merging.result import format_result
+
+    return format_result(validate_against_reference(folder))[:1]
+
+
+def check(folder: Path) -> str:
+    """Whether it draws its reference here."""
+    from sprint_export.runtimes.checking import check_bundle
+
+    return "checked" if check_bundle(folder) else "nothing"
+
+
+def bench(folder: Path) -> str:
+    """Two pictures, and no fresh process."""
+    from sprint_export.validate.latency import time_bundle
+
+    return f"{len(time_bundle(folder, 2).rows)} rows"
+
+
+def plan(folder: Path) -> str:
+    """For its own device, by its graphs or its engines' tables."""
+    from sprint_export.planning.asking import Wanted, find_bundle, find_devices, plan_devices
+    from sprint_export.planning.plan import Question
+    from sprint_export.planning.tables import describe_answer
+
+    found = find_bundle(str(folder))
+    assert found is not None, "a bundle"
+    plans = plan_devices(Wanted(str(folder)), Question(find_devices(found.device)))
+    return str(len([line for answer, advices in plans for line in describe_answer(answer, advices)]))
+
+
+def merge(folder: Path) -> str:
+    """A device's result of it, into a page with its reference's pictures."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.validate.merging.files import write_merged
+    from sprint_export.validate.merging.merge import merge_results
+    from sprint_export.validate.merging.result import format_result
+    from tests.validate.merging.made_results import make_result
+
+    result = folder.parent / "result.json"
+    made = dataclasses.replace(make_result("one", read_bundle(folder, verify=False).identity), checks=())
+    result.write_text(format_result(made), "utf-8")
+    return str(len(write_merged(merge_results(folder, [result]), folder.parent / "merged")))
+
+
+def compare(folder: Path) -> str:
+    """One prompt beside PyTorch."""
+    from sprint_export.students.sana_sprint.presets import tiny
+    from sprint_export.validate.comparing.compare import compare_entries
+
+    return compare_entries({"it": folder}, folder.parent / "compared", tiny(), prompts=[PROMPT]).entries[0].verdict
+
+
+OTHERS: tuple[Act, ...] = (
+    ("plan", plan),
+    ("check", check),
+    ("merge", merge),
+    ("bench", bench),
+    ("reference", validate_alone),
+    ("plan", plan),
+    ("compare", compare),
+)
+
+
 def choose_attack(rng: Random) -> tuple[str, Mutation, bool]:
     """(its row in the table, the mutation, whether all is signed again)."""
     return rng.choices(
@@ -109,7 +182,7 @@ def choose_attack(rng: Random) -> tuple[str, Mutation, bool]:
     )[0]
 
 
-def attack_one(base: Path, target: str, right: str, rng: Random, name: str, tally: Tally, is_validated: bool) -> None:
+def attack_one(base: Path, target: str, right: str, rng: Random, name: str, tally: Tally, acts: Sequence[Act]) -> None:
     """Alter a copy and read, draw and perhaps validate it."""
     attack, mutate, is_signed = choose_attack(rng)
     folder, outside = base / "attacked", base / "outside"
@@ -121,9 +194,6 @@ def attack_one(base: Path, target: str, right: str, rng: Random, name: str, tall
     what = mutate(folder, rng, outside)
     if is_signed:
         sign(folder)
-    acts: list[tuple[str, Callable[[Path], str]]] = [("inspect", inspect), ("draw", draw)]
-    if is_validated:
-        acts.append(("validate", validate))
     for verb, act in acts:
         watch_reads(outside)
         ended = run_forked(lambda act=act: act(folder), SECONDS, GIGABYTES)  # type: ignore[misc]

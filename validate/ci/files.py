@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class CiFiles:
                 raise InputError(f"{name} {path} is no file; expected one, or a new name")
             if not is_folder(path.absolute().parent):
                 raise InputError(f"{name} {path}: the folder {path.absolute().parent} does not exist")
+            if not os.access(path.absolute().parent, os.W_OK):
+                raise InputError(f"{name} {path}: nothing can be written into {path.absolute().parent}; {ADVICE}")
         if self.junit is not None and self.markdown is not None and self.junit.absolute() == self.markdown.absolute():
             raise InputError(f"--junit and --markdown are both {self.junit}; expected two files")
 

@@ -10,6 +10,10 @@ from sprint_export.json_forms import to_json
 from sprint_export.nouns.report import Report
 from sprint_export.validate.report_file import describe_report
 
+CLOCKS = 4  # the start, the middle, the end, the least
+OF_MINUTE: Mapping[str, Any] = {"minute": int | float, "runs": int | float, "p50_ms": int | float}
+OF_OTHER: Mapping[str, Any] = {"label": str, "runtime": str, "launches": str, "batch": int}
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -52,6 +56,19 @@ class Conditions:
     minutes: tuple[Mapping[str, float], ...] = ()
     others: tuple[Mapping[str, Any], ...] = ()
     others_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Conditions may come from a file of somebody else's.
+
+        Raises:
+            ValueError: a list has entries of another form.
+        """
+        if len(self.clock_mhz) not in (0, CLOCKS):
+            raise ValueError(f"clock_mhz has {len(self.clock_mhz)} entries, expected {CLOCKS} or none")
+        for name, fields, entries in (("minutes", OF_MINUTE, self.minutes), ("others", OF_OTHER, self.others)):
+            for entry in entries:
+                if missing := [field for field in fields if not isinstance(entry.get(field), fields[field])]:
+                    raise ValueError(f"an entry of {name} has no {missing[0]}")
 
 
 @dataclass(frozen=True)

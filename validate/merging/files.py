@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.bundle_files import MANIFEST, PAGE, REPORT
+from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_text
 from sprint_export.validate.merging.merge import Merged
@@ -22,18 +23,15 @@ def write_merged(merged: Merged, out: Path) -> tuple[Path, Path]:
     """Write both files into a folder, which is made; the bundle's own report stays as it is.
 
     Raises:
-        InputError: the folder is a bundle, or cannot be written.
+        InputError: the folder is a bundle, or cannot be written. MachineError: the disk is full.
     """
     if (out / MANIFEST).exists():
         raise InputError(f"--out {out} is a bundle, whose own report would be replaced; choose another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be made ({error.strerror}); choose another folder") from error
     written = out / REPORT, out / PAGE
     texts = json.dumps(describe_merged(merged), indent=1, allow_nan=False) + "\n", render_page(merged)
-    for path, text in zip(written, texts, strict=True):
-        write_text(path, text)
+    with clear_disk_errors(out):
+        for path, text in zip(written, texts, strict=True):
+            write_text(path, text)
     return written
 
 

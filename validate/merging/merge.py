@@ -105,12 +105,14 @@ def _judge(report: Report, bundle: Bundle, demands: Sequence[Gate]) -> Report:
 
 
 def _tell_apart(results: Sequence[DeviceResult]) -> list[DeviceResult]:
-    """Equal labels are numbered."""
+    """Equal labels are numbered, past numbers that others have in theirs."""
     seen: Counter[str] = Counter()
     counts = Counter(result.label for result in results)
     found = []
     for result in results:
-        seen[result.label] += 1
-        label = f"{result.label} ({seen[result.label]})" if counts[result.label] > 1 else result.label
+        label = result.label
+        while counts[label] > 1 or (label != result.label and label in counts):
+            seen[result.label] += 1
+            label = f"{result.label} ({seen[result.label]})"
         found.append(replace(result, label=label))
     return found

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from sprint_export.errors import BundleError
 from sprint_export.runtimes.checking import read_pixels
+from sprint_export.sizes import find_sizes
 from sprint_export.validate.merging.merge import Merged, list_drawings
 from sprint_export.validate.merging.table import WHOLE, Table, find_value, list_facts, list_tables
 from sprint_export.validate.page.document import Section, render_document
@@ -75,7 +76,7 @@ def _embed_reference(merged: Merged) -> Iterator[Embedded]:
     bundle = merged.bundle
     try:
         for drawing in list_drawings(bundle):
-            height, width = drawing["picture"]["size"]
+            height, width = find_sizes(bundle).pixels
             picture = read_pixels(bundle, drawing, (height, width, 3)).astype(np.uint8)
             step = max(1, -(-max(height, width) // MOST_PIXELS))
             yield embed_picture(np.ascontiguousarray(picture[::step, ::step]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sprint_export.errors import InputError
 from sprint_export.paths import is_folder, read_user_text
-from sprint_export.validate.prompt_sets.prompt_set import PromptLayout, PromptSet, check_count, check_prompt
+from sprint_export.validate.prompt_sets.prompt_set import PromptLayout, PromptSet, check_count, check_inside, check_prompt
 
 
 class Dpg(PromptLayout):
@@ -20,6 +20,7 @@ class Dpg(PromptLayout):
             raise InputError(f"{where}: no such folder; expected the one with DPG-Bench's .txt files")
         files = sorted(path.glob("*.txt"))
         check_count(where, len(files))
+        check_inside(where, path, files)
         texts = tuple(check_prompt(f"--prompts {file}", read_user_text("--prompts", file)) for file in files)
         return PromptSet(texts, title="DPG-Bench")
 

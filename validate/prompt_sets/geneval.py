@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.errors import InputError, unknown_choice
-from sprint_export.paths import is_folder
-from sprint_export.validate.prompt_sets.json_lines import read_json_lines, take
+from sprint_export.validate.prompt_sets.json_lines import find_lines, read_json_lines, take
 from sprint_export.validate.prompt_sets.prompt_set import (
     PromptLayout,
     PromptSet,
@@ -36,9 +35,8 @@ class Geneval(PromptLayout):
     title, path = "GenEval: objects, counts, colours, positions", f"{FILE}, or its folder"
 
     def read(self, path: Path) -> PromptSet:
-        file = path / FILE if is_folder(path) else path
         texts, scenes = [], []
-        for where, line in read_json_lines(file):
+        for where, line in read_json_lines(find_lines(f"--prompts {self.name}:{path}", path, FILE)):
             texts.append(check_prompt(where, line.get("prompt")))
             scenes.append(_read_scene(where, line))
         check_count(f"--prompts {self.name}:{path}", len(texts))

@@ -8,16 +8,18 @@ A process that answers questions of pictures gives each right answer's probabili
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from sprint_export.errors import InputError
-from sprint_export.paths import is_folder
-from sprint_export.validate.prompt_sets.json_lines import read_json_lines, take
+from sprint_export.validate.prompt_sets.json_lines import find_lines, read_json_lines, take
 from sprint_export.validate.prompt_sets.prompt_set import PromptLayout, PromptSet, Question, check_count, check_prompt
 
 FILE = "geneval2_data.jsonl"
 MOST_QUESTIONS = 100  # of a prompt
+MOST_SKILLS = 50  # of all prompts: each becomes rows of the report
+SKILL = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,39}")
 
 
 class Geneval2(PromptLayout):
@@ -27,10 +29,11 @@ class Geneval2(PromptLayout):
 
     def read(self, path: Path) -> PromptSet:
         texts, questions = [], []
-        for where, line in read_json_lines(path / FILE if is_folder(path) else path):
+        for where, line in read_json_lines(find_lines(f"--prompts {self.name}:{path}", path, FILE)):
             texts.append(check_prompt(where, line.get("prompt")))
             questions.append(_read_questions(where, line))
         check_count(f"--prompts {self.name}:{path}", len(texts))
+        _check_skills(f"--prompts {self.name}:{path}", {each.skill for asked in questions for each in asked} - {""})
         return PromptSet(tuple(texts), questions=tuple(questions), title="GenEval 2")
 
 
@@ -47,6 +50,14 @@ def _read_questions(where: str, line: dict[str, Any]) -> tuple[Question, ...]:
     if odd := next((pair for pair in pairs if len(pair) != 2), None):
         raise InputError(f"{where}: a question has {len(odd)} texts; expected the question and its answer")
     return tuple(Question(text, answer, skill) for (text, answer), skill in zip(pairs, skills, strict=True))
+
+
+def _check_skills(where: str, skills: set[str]) -> None:
+    """Refuse skills that are no names, or more than a benchmark has."""
+    if odd := sorted(skill for skill in skills if SKILL.fullmatch(skill) is None):
+        raise InputError(f"{where}: a skill is called {odd[0][:80]!r}; expected letters, digits, spaces, _ and -, at most 40")
+    if len(skills) > MOST_SKILLS:
+        raise InputError(f"{where}: {len(skills):,} skills; expected at most {MOST_SKILLS}")
 
 
 PROMPT_SET = Geneval2(name="geneval2")

@@ -7,8 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.errors import InputError
-from sprint_export.paths import read_user_text
+from sprint_export.paths import is_folder, read_user_text
 from sprint_export.strict_json import parse_json
+from sprint_export.validate.prompt_sets.prompt_set import check_inside
+
+
+def find_lines(where: str, path: Path, name: str) -> Path:
+    """The file itself, or the one of that name in its folder.
+
+    Raises:
+        InputError: that is a link out of the folder.
+    """
+    if not is_folder(path):
+        return path
+    check_inside(where, path, [path / name])
+    return path / name
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -17,7 +30,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         InputError: the file cannot be read, or a line is no JSON object.
     """
-    for number, line in enumerate(read_user_text("--prompts", path).splitlines(), 1):
+    for number, line in enumerate(read_user_text("--prompts", path).split("\n"), 1):  # texts may hold other line ends
         if line.strip():
             yield f"--prompts {path}, line {number}", read_object(f"--prompts {path}, line {number}", line)
 

@@ -15,7 +15,7 @@ from typing import Any
 from sprint_export.errors import InputError
 from sprint_export.paths import is_file, is_folder, read_user_text
 from sprint_export.validate.prompt_sets.json_lines import read_object, take
-from sprint_export.validate.prompt_sets.prompt_set import PromptLayout, PromptSet, check_count, check_prompt
+from sprint_export.validate.prompt_sets.prompt_set import PromptLayout, PromptSet, check_count, check_inside, check_prompt
 
 FILE, PICTURES = "meta_data.json", ("mjhq30k_imgs", "imgs", "")
 NAME = re.compile(r"[\w-]{1,100}")  # of ids and categories: they become paths
@@ -31,6 +31,7 @@ class Mjhq30k(PromptLayout):
         where = f"--prompts {self.name}:{path}"
         if not is_file(file):
             raise InputError(f"{where}: no {FILE} there; expected the folder of MJHQ-30K")
+        check_inside(where, path, [file])
         entries = read_object(f"--prompts {file}", read_user_text("--prompts", file))
         check_count(str(file), len(entries))
         prompts = [_read_entry(file, name, entry) for name, entry in entries.items()]
@@ -60,6 +61,7 @@ def _find_pictures(where: str, folder: Path, relatives: list[Path]) -> tuple[Pat
         raise InputError(
             f"{where}: {len(missing):,} of {len(found):,} pictures are missing, the first {missing[0]}; unpack all of them"
         )
+    check_inside(where, folder, found)
     return found
 
 

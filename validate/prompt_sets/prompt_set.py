@@ -8,13 +8,14 @@ A PromptSet is a sequence of texts, so that it goes wherever prompts go; its fir
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, overload
 
 from sprint_export.errors import InputError
 from sprint_export.registry import list_members, load_member
+from sprint_export.students.folder import find_snapshot
 
 MOST_PROMPTS = 100_000
 LONGEST_PROMPT = 10_000  # letters
@@ -157,6 +158,24 @@ def check_prompt(where: str, value: object) -> str:
     if not 0 < len(text) <= LONGEST_PROMPT:
         raise InputError(f"{where}: the prompt has {len(text):,} letters; expected 1 to {LONGEST_PROMPT:,}")
     return text
+
+
+def check_inside(where: str, folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse links out of a set's folder: what they lead to would stand in a report. The hub's cache links to its own blobs.
+
+    Raises:
+        InputError: there is one; the message begins with `where`.
+    """
+    home = folder.resolve()
+    snapshot = find_snapshot(home)
+    homes = (home, *(() if snapshot is None else (snapshot.parent.parent / "blobs",)))
+    for path in paths:
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as error:  # a loop of links
+            raise InputError(f"{where}: {path} cannot be opened ({error}); expected a file") from error
+        if not any(real.is_relative_to(each) for each in homes):
+            raise InputError(f"{where}: {path} is a link out of {folder}, to {real}; put the file itself there")
 
 
 def check_count(where: str, count: int) -> None:

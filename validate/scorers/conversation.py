@@ -1,7 +1,8 @@
 """A process that is asked in JSON lines on its stdin and answers in JSON lines on its stdout, each within its time.
 
 Whatever it does instead (ends, hangs, prints something else, prints without end) is a ScorerError with a sentence that says so.
-It runs in a session of its own, which is ended whole: a hanging scorer leaves no children.
+It runs in a session of its own, which is ended whole: a hanging scorer leaves no children. Its pipes are each a thread's alone: a
+child that left the session may hold one open for ever, and then nobody waits for that thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import queue
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +25,8 @@ from sprint_export.validate.scorers.command import ScorerCommand
 START_S = 600.0  # until the first answer: it loads its weights
 ANSWER_S = 120.0  # until each of the others
 END_S = 10.0  # after the last one, before it is ended
+LEAVE_S = 2.0  # for threads, once it has ended
+BLOCK = 1 << 16
 LONGEST_ANSWER = 1_000_000  # bytes of a line
 LAST_WORDS = 300  # letters of what it printed on stderr, in a sentence
 IN_SENTENCE = 120  # letters of a line that is no answer
@@ -45,34 +47,27 @@ class Conversation:
 
     def __init__(self, command: ScorerCommand, start_s: float = START_S, answer_s: float = ANSWER_S) -> None:
         self.command, self.seconds, self.later_seconds = command, start_s, answer_s
+        self._questions: queue.Queue[bytes | None] = queue.Queue()
         self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
+        self._last_words = b""
 
     def __enter__(self) -> Conversation:
-        self._errors = tempfile.TemporaryFile()  # closed in __exit__
+        pipe = subprocess.PIPE
         try:
-            self._process = subprocess.Popen(
-                self.command.arguments,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                start_new_session=True,
-            )
+            self._process = subprocess.Popen(self.command.arguments, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         except OSError as error:
-            self._errors.close()
             raise ScorerError(f"cannot be started ({error})") from error
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._threads = [threading.Thread(target=act, daemon=True) for act in (self._write, self._read, self._listen)]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+        self._questions.put(None)
         if kind is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_S)
         self._end()
-        self._errors.close()
 
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, both objects of JSON.
@@ -80,8 +75,7 @@ class Conversation:
         Raises:
             ScorerError: there is none in time, or none that is an object.
         """
-        data = json.dumps(question).encode() + b"\n"
-        threading.Thread(target=self._write, args=(data,), daemon=True).start()  # a pipe that nobody reads takes 64 kB
+        self._questions.put(json.dumps(question).encode() + b"\n")
         seconds, self.seconds = self.seconds, self.later_seconds
         try:
             line = self._lines.get(timeout=seconds)
@@ -103,20 +97,28 @@ class Conversation:
             raise ScorerError(f"answered {shown!r}; expected an object")
         return value
 
-    def _write(self, data: bytes) -> None:
-        """Give it a line; where it has ended, `_read` says so."""
+    def _write(self) -> None:
+        """Give it the questions, then close its stdin; a pipe that nobody reads takes 64 kB. Where it ended, `_read` says so."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+        with contextlib.suppress(OSError), self._process.stdin as pipe:
+            while data := self._questions.get():
+                pipe.write(data)
+                pipe.flush()
 
     def _read(self) -> None:
         """Pass its lines on, then None; a line without end is passed on once it is too long."""
         assert self._process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            while line := self._process.stdout.readline(LONGEST_ANSWER + 2):
+        with contextlib.suppress(OSError), self._process.stdout as pipe:
+            while line := pipe.readline(LONGEST_ANSWER + 2):
                 self._lines.put(line)
         self._lines.put(None)
+
+    def _listen(self) -> None:
+        """Keep the end of what it says on stderr, however much that is."""
+        assert self._process.stderr is not None
+        with contextlib.suppress(OSError), self._process.stderr as pipe:
+            while data := os.read(pipe.fileno(), BLOCK):
+                self._last_words = (self._last_words + data)[-4 * LAST_WORDS :]
 
     def _describe_end(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -126,22 +128,20 @@ class Conversation:
         return f"{ended} without an answer{self._quote_errors()}"
 
     def _quote_errors(self) -> str:
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - 4 * LAST_WORDS))
-        words = " ".join(self._errors.read().decode("utf-8", "replace").split())
+        if self._process.poll() is not None:
+            self._threads[2].join(LEAVE_S)  # it has said all
+        words = " ".join(self._last_words.decode("utf-8", "replace").split())
         return f"; its stderr ends: {words[-LAST_WORDS:]}" if words else ""
 
     def _end(self) -> None:
-        """End the process and its children, and let the reading thread go."""
+        """End the process and its children, and let the threads go."""
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 self._process.kill()
         self._process.wait()
-        deadline = time.monotonic() + END_S
-        while self._reader.is_alive() and time.monotonic() < deadline:  # it may wait for room
+        deadline = time.monotonic() + LEAVE_S
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
-                self._lines.get(timeout=0.05)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+                self._lines.get(timeout=0.05)  # the reader may wait for room

@@ -19,6 +19,7 @@ ALL = "prompt"
 MARGIN = 0.1  # of both boxes' sides, by which centres may differ without a direction
 LEAST_SHARE = 0.5  # of the distance, that lies in a direction
 MOST_OBJECTS = 1000  # in one picture
+FARTHEST = 1e6  # pixels from the corner: no picture's box lies there
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ def read_detections(answer: Mapping[str, Any]) -> list[Detection]:
 def _read_detection(value: Any) -> Detection:
     found = value if isinstance(value, dict) else {}
     name, box, color, score = (found.get(key, left_out) for key, left_out in _FIELDS.items())
-    is_box = isinstance(box, list) and len(box) == 4 and all(is_number(side) for side in box)
+    is_box = isinstance(box, list) and len(box) == 4 and all(is_number(side) and abs(side) <= FARTHEST for side in box)
     if not (isinstance(name, str) and is_box and isinstance(color, str) and is_number(score)):
-        raise ScorerError(f"answered an object {str(value)[:120]}; expected class, box of 4 numbers, and perhaps color and score")
+        raise ScorerError(
+            f"answered an object {str(value)[:120]}; expected class, box of 4 numbers in pixels, and perhaps color and score"
+        )
     left, top, right, bottom = map(float, box)
     return Detection(name, (left, top, right, bottom), color, float(score))
 

@@ -37,5 +37,11 @@ def score_answers(questions: Sequence[Question], answers: Sequence[float]) -> di
     scores = {ARITHMETIC: sum(answers) / len(answers), GEOMETRIC: product ** (1 / len(answers))}
     for skill in sorted({question.skill for question in questions if question.skill}):
         of_skill = [each for question, each in zip(questions, answers, strict=True) if question.skill == skill]
-        scores[skill.lower().replace(" ", "_")] = sum(of_skill) / len(of_skill)
+        scores[name_skill(skill)] = sum(of_skill) / len(of_skill)
     return scores
+
+
+def name_skill(skill: str) -> str:
+    """A skill's part of the name of its row, which no other row has."""
+    name = skill.lower().replace(" ", "_")
+    return f"skill_{name}" if name in (ARITHMETIC, GEOMETRIC) else name

@@ -36,6 +36,7 @@ SCORES, OBJECTS, ANSWERS = "scores", "objects", "answers"  # what a scorer may g
 LONGEST_TEXT = 200  # letters of its title and unit
 MOST_SCORES = 50  # of a picture
 PERCENT = "%"
+TAKEN = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)  # what such a process leaves behind
 
 
 class Scorer(ImageMetric):
@@ -60,7 +61,7 @@ class Scorer(ImageMetric):
 
     def measure(self, comparison: Comparison, setting: Setting) -> list[Scores]:
         try:
-            with Conversation(self.command, self.start_s, self.answer_s) as process, tempfile.TemporaryDirectory() as folder:
+            with Conversation(self.command, self.start_s, self.answer_s) as process, make_folder() as folder:
                 offer = read_offer(process.ask({"protocol": PROTOCOL, "pictures": 2 * len(comparison.prompts)}))
                 _check_offer(offer, comparison)
                 sides: list[list[dict[str, float]]] = [[], []]
@@ -72,6 +73,9 @@ class Scorer(ImageMetric):
                         raise ScorerError(f"picture {i + 1} of {2 * len(comparison.prompts)}: {error}") from error
         except ScorerError as error:
             raise UnmeasuredError(f"the process {self.command.arguments[0]!r} {error}") from error
+        except TAKEN as error:
+            said = f"took the pictures' folder away ({error.strerror})"
+            raise UnmeasuredError(f"the process {self.command.arguments[0]!r} {said}") from error
         return self._make_rows(sides, offer)
 
     @property
@@ -91,6 +95,11 @@ class Scorer(ImageMetric):
             row = self.name if len(names) == 1 or name == self.name else f"{self.name}_{name}"
             rows += compare_sides(row, offer["unit"], ours, theirs, offer["title"], (offer["gives"], name) == (OBJECTS, ALL))
         return rows
+
+
+def make_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where pictures lie while a process looks at them."""
+    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
 
 def read_offer(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -67,6 +67,7 @@ def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, files: 
         raise InputError(f"--out {out} is a folder; expected a file, e.g. {out / 'result.json'}")
     if not own["reference"]:
         note("PyTorch is not installed: the bundle is compared with its reference/ alone")
+    from sprint_export.disk_errors import clear_disk_errors
     from sprint_export.files import write_text
     from sprint_export.validate.against_reference import validate_against_reference
     from sprint_export.validate.merging.result import format_result
@@ -74,7 +75,8 @@ def validate_device(bundle: Path, own: Mapping[str, Any], as_json: bool, files: 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         result = validate_against_reference(bundle, progress, **asked, runs=own["runs"] or 0, label=own["label"] or "")
     if out is not None:
-        write_text(out, format_result(result))
+        with clear_disk_errors(out):
+            write_text(out, format_result(result))
     files.write([result.report], own["allow_undecided"])
     show_result(result, as_json, own["allow_undecided"])
 

@@ -16,6 +16,7 @@ from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.option import Option
+from sprint_export.paths import is_folder
 
 if TYPE_CHECKING:
     from sprint_export.validate.comparing.comparison import Comparison
@@ -60,6 +61,8 @@ def compare(
     from sprint_export.students.source import check_source
     from sprint_export.validate.gates import read_gates
 
+    if out.exists() and not is_folder(out):
+        raise InputError(f"--out {out} is no folder; expected one for comparison.html and comparison.json, or a new name")
     folders = name_entries(entries)
     demands, given = read_gates(gates or []), o.read_prompts(asked["prompts"])
     check_compute(asked["compute"])

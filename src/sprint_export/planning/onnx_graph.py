@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.errors import BundleError, SprintExportError
 from sprint_export.export.graph_memory import BITS, VIEWS
 from sprint_export.planning.graph import Graph, Kind, Operation
 
@@ -27,7 +28,21 @@ REDUCTIONS = ("LayerNormalization", "RMSNormalization", "InstanceNormalization",
 
 
 def read_graph(path: Path) -> Graph:
-    """The graph of an ONNX file."""
+    """The graph of an ONNX file.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    try:
+        return _read_model(path)
+    except (MemoryError, SprintExportError):
+        raise
+    except Exception as error:  # protobuf's own kinds, and what names and shapes that fit nothing lead to
+        said = " ".join(str(error).split())[:200]
+        raise BundleError(f"{path} holds no graph that can be read ({said}); copy or export the bundle again") from error
+
+
+def _read_model(path: Path) -> Graph:
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hmac
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -58,7 +59,7 @@ class Service:
         most, chunks, size = self._settings.most_body_bytes, [], 0
         too_large = RefusalError(413, f"the request has more than {most} bytes", code="request_too_large")
         said = request.headers.get("content-length", "0")
-        if said.isdigit() and int(said) > most:
+        if said.isascii() and said.isdigit() and int(said) > most:
             raise too_large
         try:
             async with asyncio.timeout(self._settings.body_seconds):
@@ -162,9 +163,10 @@ def _guard(answer: Answer, key: str | None) -> Answer:
 
 
 async def _answer_refusal(request: Request, error: RefusalError) -> Response:
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
-    return JSONResponse(error.body, error.status, error.headers)
+    text = json.dumps(error.body)  # in ASCII: what is quoted of a request may hold halves of letters, which UTF-8 has not
+    return Response(text, error.status, error.headers, media_type="application/json")
 
 
 async def _answer_http(request: Request, error: Any) -> Response:

@@ -9,7 +9,6 @@ from a file's head before its pixels are.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import InputError
 from sprint_export.paths import read_user_text
+from sprint_export.pictures import open_picture, read_picture
+from sprint_export.strict_json import parse_json
 from sprint_export.validate.comparing.entry import MOST_LISTED, Drawn, Entry, EntryKind, Setting, list_names
 
 if TYPE_CHECKING:
@@ -79,8 +80,6 @@ class PictureEntry(Entry):
     def draw(self, place: int, prompt: str, noise: npt.NDArray[np.float32]) -> Drawn:
         import numpy as np
 
-        from sprint_export.pictures import read_picture
-
         return Drawn(np.asarray(read_picture("picture", self.files[place]), np.uint8), self.said.seconds[place])
 
 
@@ -109,8 +108,8 @@ def _read_text(name: str, text: str, path: Path) -> Said:
 
 def _read_json(name: str, text: str, path: Path) -> Said:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text.encode())
+    except ValueError as error:
         raise InputError(f"{path} is no JSON ({error})") from error
     whole: Mapping[str, Any] = value if isinstance(value, dict) else {"pictures": value}
     rows = whole.get("pictures")
@@ -124,10 +123,6 @@ def _read_json(name: str, text: str, path: Path) -> Said:
         raise InputError(f"{path}: bytes: expected a whole number from 0, found {str(size)[:40]}")
     prompts, seeds, seconds = (tuple(column) for column in zip(*each, strict=True)) if each else ((), (), ())
     return Said(name, prompts, seeds, seconds, title[:LONGEST_TITLE], size)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _read_row(path: Path, i: int, row: Any) -> tuple[str, int | None, float | None]:
@@ -204,20 +199,13 @@ def check_picture(path: Path, pixels: tuple[int, int]) -> None:
     Raises:
         InputError: it is not.
     """
-    from PIL import Image, UnidentifiedImageError
-
     height, width = pixels
     most = height * width * BYTES_A_PIXEL + HEAD_BYTES
     size = path.stat().st_size
     if size > most:
         raise InputError(f"{path} has {size:,} bytes, expected at most {most:,} of {width} x {height} pixels")
-    try:
-        with Image.open(path) as file:
-            found = file.size
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no picture that can be read; expected {', '.join(SUFFIXES)}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is a damaged picture ({error}); expected a whole one of {width} x {height} pixels") from error
+    with open_picture("picture", path) as file:
+        found = file.size
     if found != (width, height):
         raise InputError(
             f"{path} has {found[0]} x {found[1]} pixels, the reference {width} x {height}: expected pictures of the student's "
