@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from sprint_export.files import (
     STALE_SECONDS,
     is_stale_part,
+    list_tree,
     name_part,
     read_signed,
     remove,
@@ -159,3 +160,15 @@ def test_a_temporary_folder_sweeps_those_of_dead_processes(tmp_path: Path, monke
     with temporary_folder() as folder:
         assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_as_deep_as_names_may_be_long_is_listed_in_order(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(1100):  # deeper than Python recurses
+        folder = folder / "a"
+        folder.mkdir()
+    (folder / "b").write_text("x")
+    found = [path for path, _ in list_tree(tmp_path)]
+    assert found == sorted(found, key=lambda path: len(path.parts))
+    assert (len(found), found[-1]) == (1101, folder / "b")
+    subprocess.run(["rm", "-r", tmp_path / "a"], check=True)  # shutil and pytest recurse

@@ -80,8 +80,8 @@ def read_picture(name: str, path: str | Path, most_pixels: int = MOST_PIXELS) ->
 
 
 @contextmanager
-def open_picture(name: str, path: str | Path) -> Iterator[Image]:
-    """A picture file whose head was read; what is found to be wrong with it within is an InputError too.
+def open_picture(name: str, path: str | Path, expected: str = "a whole PNG or JPEG") -> Iterator[Image]:
+    """A picture file whose head was read; what is found to be wrong with it within is an InputError too, which says `expected`.
 
     Raises:
         InputError: there is no such file, it is of none of FORMATS, or it is damaged.
@@ -99,7 +99,7 @@ def open_picture(name: str, path: str | Path) -> Iterator[Image]:
         raise InputError(f"{name} {path} is no picture that can be read; expected e.g. a PNG or a JPEG") from error
     except (*DAMAGED, Image.DecompressionBombError) as error:  # a file that ends early, or lies
         said = " ".join(str(error).split())[:200]
-        raise InputError(f"{name} {path} is a damaged picture ({said}); expected a whole PNG or JPEG") from error
+        raise InputError(f"{name} {path} is a damaged picture ({said}); expected {expected}") from error
 
 
 def _open(name: str, picture: Any) -> Image:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
+from sprint_export.errors import BundleError
 from sprint_export.nouns.work import Work
 from sprint_export.planning.graph import list_kernels
 from sprint_export.planning.onnx_graph import read_graph
@@ -78,3 +80,13 @@ def test_what_only_renames_axes_costs_nothing_and_rows_of_a_table_are_all_that_i
     ]
     works = count(tmp_path, nodes, {"table": (F, [1000, 16]), "shape": (TensorProto.FLOAT, [2])}, x=[8], a=[8, 16], y=[1, 8, 16])
     assert [work.bytes for work in works] == [4 * (8 * 16 + 8 + 8 * 16)]
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    count(tmp_path, nodes, {"w": (F, [16, 32])}, x=[8, 16], y=[8, 32])
+    path = tmp_path / "model.onnx"
+    for data in (path.read_bytes()[:40], b"\xff" * 100, path.read_bytes().replace(b"MatMul", b"Gather")[:-3]):
+        path.write_bytes(data)
+        with pytest.raises(BundleError, match=r"model\.onnx holds no graph that can be read .*; copy or export the bundle again"):
+            read_graph(path)

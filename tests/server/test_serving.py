@@ -153,6 +153,9 @@ def test_bodies_and_paths_are_checked(client: Client) -> None:
     assert client.ask("POST", path, b"[" * 60000).status == 400, "nested beyond what a parser takes"
     assert client.ask("POST", path, b"[]").value["error"]["message"].startswith("the body is a JSON list")
     assert client.ask("POST", path, b"x" * 70_000).status == 413
+    halves = client.ask("POST", path, b'{"prompt": "a", "\\ud800": 1}')
+    assert (halves.status, halves.value["error"]["param"]) == (400, "\ud800"), "half a letter in a name"
+    assert client.ask("POST", path, b'{"prompt": "\\ud800"}').status == 400
     assert client.ask("POST", path, {"prompt": "a"}, {"Content-Type": "text/plain"}).status == 415
     assert client.ask("GET", path).status == 405
     assert client.ask("GET", "/nothing").value["error"]["code"] == "not_found"

@@ -68,6 +68,33 @@ def test_geneval_2_has_questions_for_each_prompt(tmp_path: Path) -> None:
     )
 
 
+def test_a_text_within_a_line_of_json_may_hold_other_line_ends(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", json.dumps({**COWS, "prompt": "cows\u2028and\x85more"}, ensure_ascii=False))
+    assert list(read_prompt_set(f"geneval2:{path}")) == ["cows and more"]
+
+
+def test_links_out_of_the_folder_of_a_set_are_refused_but_for_those_of_the_hubs_cache(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a secret", "utf-8")
+    for name, file in (("dpg", "0.txt"), ("geneval", "evaluation_metadata.jsonl"), ("geneval2", "geneval2_data.jsonl")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).symlink_to(secret)
+        with pytest.raises(InputError, match=rf"{file} is a link out of .*; put the file itself there"):
+            read_prompt_set(f"{name}:{tmp_path / name}")
+    mjhq = make_mjhq(tmp_path / "mjhq")
+    (mjhq / "art" / "id2.jpg").unlink()
+    (mjhq / "art" / "id2.jpg").symlink_to(secret)
+    with pytest.raises(InputError, match=r"id2\.jpg is a link out of"):
+        read_prompt_set(f"mjhq30k:{mjhq}")
+    home = tmp_path / "hub" / "datasets--a--b"
+    snapshot = home.with_name("models--a--b") / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    (snapshot.parent.parent / "blobs").mkdir()
+    (snapshot.parent.parent / "blobs" / "1").write_text("a dog", "utf-8")
+    (snapshot / "0.txt").symlink_to(Path("../../blobs/1"))
+    assert list(read_prompt_set(f"dpg:{snapshot}")) == ["a dog"]
+
+
 @pytest.mark.parametrize("inner", ["", "mjhq30k_imgs"])
 def test_mjhq_has_a_picture_for_each_prompt(inner: str, tmp_path: Path) -> None:
     found = read_prompt_set(f"mjhq30k:{make_mjhq(tmp_path / 'set', inner=inner)}")
@@ -124,6 +151,8 @@ def test_a_damaged_line_of_geneval_is_told_by_its_number(lines: list[Any], said:
         ({"vqa_list": [["a"], ["b", "c"]]}, "line 1: a question has 1 texts"),
         ({"vqa_list": [["a", 1], ["b", "c"]]}, "line 1: expected pairs of texts"),
         ({"vqa_list": "a"}, "line 1: 'vqa_list' is str, expected list"),
+        ({"skills": ["count", "<b>"]}, "a skill is called '<b>'; expected letters"),
+        ({"vqa_list": [["a", "b"]] * 60, "skills": [f"s{i}" for i in range(60)]}, "60 skills; expected at most 50"),
     ],
 )
 def test_a_damaged_line_of_geneval_2_is_told_by_its_number(change: dict[str, Any], said: str, tmp_path: Path) -> None:

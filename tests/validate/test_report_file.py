@@ -38,6 +38,15 @@ def test_what_is_no_number_is_null_with_a_note(tmp_path: Path) -> None:
     assert not found.passed
 
 
+def test_a_report_that_is_a_link_or_a_folder_is_not_opened(tmp_path: Path) -> None:
+    text = format_report(Report("b", "onnx-fp32", "r", "m", 1, ROWS))
+    (tmp_path / "outside.json").write_text(text)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "report.json").symlink_to(tmp_path / "outside.json")
+    with pytest.raises(BundleError, match=r"report\.json is a link, which may lie outside the bundle; validate the bundle again"):
+        read_report(tmp_path / "bundle")
+
+
 def test_it_can_be_shown() -> None:
     report = Report(
         "b", "onnx-fp32", "r", "m", 1, apply_gates(ROWS, add_defaults(read_gates(["psnr_db>=1", "psnr_db<=9"]), "fp32"))

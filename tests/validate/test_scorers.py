@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,6 +23,7 @@ from sprint_export.validate.image_metrics.metric import Comparison
 from sprint_export.validate.prompt_sets.prompt_set import Question, WantedObject, WantedScene
 from sprint_export.validate.scorers.command import ScorerCommand, read_scorers
 from sprint_export.validate.scorers.objects import Detection, find_relations, score_scene
+from sprint_export.validate.scorers.questions import score_answers
 from sprint_export.validate.scorers.scorer import Scorer
 from tests.tree import ROOT
 
@@ -139,9 +143,15 @@ def test_answers_to_questions_are_joined_as_soft_tifa_does(tmp_path: Path) -> No
         ("ANSWER {'id': 0, 'scores': {}}", "no object of 1 to 50 'scores'"),
         ("ANSWER {'id': 0, 'scores': {'a': float('nan')}}", "which is no JSON"),
         ("ANSWER {'id': 0, 'scores': {'../a': 1}}", "names a score '../a'"),
+        (
+            "for _ in range(99): sys.stderr.write('x' * 65536)\nsys.stderr.write(' the end'); sys.exit(1)",
+            "stderr ends: x+ the end",
+        ),
+        (HELLO + "import shutil; q = json.loads(input()); shutil.rmtree(os.path.dirname(q['picture'])); LATER", "folder away"),
     ],
 )
 def test_a_scorer_that_does_something_else_is_said_and_has_no_row(script: str, said: str, tmp_path: Path) -> None:
+    script = script.replace("LATER", "print(json.dumps({'id': 0, 'scores': {'a': 1}}), flush=True); time.sleep(60)")
     if script.startswith("ANSWER "):
         script = f"{HELLO}print(json.dumps({script.removeprefix('ANSWER ')}), flush=True); time.sleep(60)"
     measured = run(script, make_pictures(), tmp_path, seconds=2.0)
@@ -162,6 +172,35 @@ def test_a_scorer_that_hangs_halfway_is_ended_with_its_children(tmp_path: Path) 
     assert "picture 2 of 6: gave no answer within 1 s" in measured.unchecked[0]
     time.sleep(max(0.0, 4.5 - (time.monotonic() - start)))
     assert not mark.exists(), "its child went on"
+
+
+def test_a_child_that_left_the_session_with_the_pipes_is_not_waited_for(tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+    script = (
+        "child = os.fork()\nif child == 0:\n    os.setsid(); open("
+        f"{str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)\n"
+        f"while not os.path.exists({str(mark)!r}): time.sleep(0.01)\n"
+    )
+    measured = run(script, make_pictures(), tmp_path)
+    assert "gave no answer within 20 s" in measured.unchecked[0] or "without an answer" in measured.unchecked[0]
+    os.kill(int(mark.read_text()), signal.SIGKILL)  # it is there still
+
+
+def test_a_question_that_nobody_reads_is_no_hang(tmp_path: Path) -> None:
+    comparison = dataclasses.replace(make_pictures(), prompts=["a" * 200_000] * 3)
+    measured = run(HELLO + "time.sleep(60)", comparison, tmp_path, seconds=2.0)
+    assert "picture 1 of 6: gave no answer within 2 s and was ended" in measured.unchecked[0]
+
+
+def test_boxes_that_no_picture_has_are_refused_and_directions_stay_numbers(tmp_path: Path) -> None:
+    scenes = [WantedScene((WantedObject("a", 1, "", "left of", 1), WantedObject("b")))] * 3
+    for side, said in (("1e200", "expected class, box of 4 numbers in pixels"), ("1e6", "")):
+        objects = f"[{{'class': 'a', 'box': [0, 0, 1, {side}]}}, {{'class': 'b', 'box': [50, 0, 60, {side}]}}]"
+        script = HELLO.replace("scores", "objects") + (
+            f"for line in sys.stdin:\n    print(json.dumps({{'id': json.loads(line)['id'], 'objects': {objects}}}), flush=True)\n"
+        )
+        measured = run(script, make_pictures(3, scenes=scenes), tmp_path)
+        assert said in "".join(measured.unchecked) and bool(measured.rows) is not bool(said)
 
 
 def test_scores_that_change_their_names_are_said(tmp_path: Path) -> None:
@@ -229,3 +268,8 @@ def test_a_row_that_some_prompts_lack_is_the_mean_of_the_others(tmp_path: Path) 
     rows = {row.metric: row.value for row in measured.rows}
     assert rows["mine_color"] == 100 and rows["mine_object"] == pytest.approx(200 / 3)
     assert math.isnan(measured.figures["mine_color"][1])
+
+
+def test_a_skill_called_like_a_mean_has_a_row_of_its_own() -> None:
+    found = score_answers((Question("a", "b", "AM"), Question("c", "d")), [0.25, 0.75])
+    assert (found["am"], found["skill_am"]) == (0.5, 0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_what_is_not_decided_is_skipped_where_that_is_allowed() -> None:
     skipped = root.find(".//skipped")
     assert skipped is not None
     assert skipped.get("message") == "not decided: ssim is 0.9 (0.85 to 0.95 at 95 %), demanded ssim>=0.9"
+
+
+def test_a_folder_that_takes_no_files_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # whoever runs this may be root
+    with pytest.raises(InputError, match="--markdown .*summary.md: nothing can be written into .*; choose another file"):
+        CiFiles(markdown=tmp_path / "summary.md").check()
 
 
 def test_a_report_without_gates_is_one_case_and_a_bundle_without_a_report_is_skipped(tmp_path: Path) -> None:

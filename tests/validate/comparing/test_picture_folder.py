@@ -84,6 +84,11 @@ def _damage(folder: Path) -> None:
     (folder / "1.png").write_text("no picture")
 
 
+def _hide_program(folder: Path) -> None:
+    """PostScript, for which Pillow would run Ghostscript."""
+    (folder / "1.png").write_text(f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 {SIDE} {SIDE}\n%%EndComments\nshowpage\n%%EOF\n")
+
+
 def _link(folder: Path) -> None:
     (folder / "1.png").rename(folder.parent / "elsewhere.png")
     (folder / "1.png").symlink_to(folder.parent / "elsewhere.png")
@@ -112,6 +117,7 @@ WRONG: dict[Callable[[Path], None], tuple[str, ...]] = {
     _claim_giant: ("1.png", f"{SIDE} x {SIDE}"),
     _grow: ("1,073,741,824 bytes", "expected at most"),
     _damage: ("1.png is no picture",),
+    _hide_program: ("1.png is no picture",),
     _link: ("1.png is a link",),
     _link_prompts: ("prompts.txt is a link",),
     _make_pipe: ("1.png is no regular file",),
@@ -151,7 +157,16 @@ def test_a_file_of_prompts_in_another_form_is_refused_in_one_sentence(rows: obje
         ENTRY.open(folder, make_setting())
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, '[{"prompt": "a", "seconds": NaN}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[" * 100_000,
+        '[{"prompt": "a", "seconds": NaN}]',
+        f'[{{"prompt": "a", "seconds": {10**400}}}]',
+        f'{{"bytes": {10**400}, "pictures": []}}',
+    ],
+)
 def test_what_is_no_json_is_refused(text: str, tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "theirs", make_pictures())
     (folder / "prompts.json").write_text(text)

@@ -47,6 +47,22 @@ def test_a_bench_of_another_version_is_read(tmp_path: Path) -> None:
         read_result(write(tmp_path, value))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("clock_mhz", [2520.0], "clock_mhz has 1 entries, expected 4 or none"),
+        ("minutes", [{"minute": 0}], "an entry of minutes has no runs"),
+        ("others", [{"label": "pytorch", "runtime": 5, "launches": "", "batch": 1}], "an entry of others has no runtime"),
+    ],
+)
+def test_conditions_of_another_form_are_one_line(tmp_path: Path, field: str, value: Any, said: str) -> None:
+    conditions = Conditions("own", 10, 2, 1, None, 2, 2, False, "not applicable", "RTX 4090")
+    told = describe_bench(Bench(Report("b", "onnx-int8", "a runtime", "a machine", 10, ()), conditions, IDENTITY))
+    told["bench"][field] = value
+    with pytest.raises(InputError, match=said):
+        read_result(write(tmp_path, told))
+
+
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no identity": (lambda v: v.pop("identity"), "does not say which bundle"),
     "an identity that is none": (lambda v: v.update(identity="../../etc"), "identity is no sha256"),

@@ -204,7 +204,7 @@ def check_picture(path: Path, pixels: tuple[int, int]) -> None:
     size = path.stat().st_size
     if size > most:
         raise InputError(f"{path} has {size:,} bytes, expected at most {most:,} of {width} x {height} pixels")
-    with open_picture("picture", path) as file:
+    with open_picture("picture", path, f"a whole one of {width} x {height} pixels") as file:
         found = file.size
     if found != (width, height):
         raise InputError(
