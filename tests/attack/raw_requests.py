@@ -258,7 +258,7 @@ def judge(said: bytes, is_late: bool, failures: Failures) -> tuple[str, str]:
     if failures.said or any(status.startswith("5") for status in statuses):
         failures.said.clear()
         return TRACEBACK, seen
-    if is_late:
+    if is_late and not statuses:  # one that is kept open after its answer is no hang
         return HANG, seen
     return (RIGHT if "200" in statuses else CLEAN), seen
 

@@ -195,6 +195,7 @@ DAMAGE: dict[str, Callable[[Any], object]] = {
     "no seed": lambda value: value["drawings"][0].pop("seed"),
     "no picture": lambda value: value["drawings"][0].pop("picture"),
     "a picture that is none": lambda value: value["drawings"][0].update(picture={"file": 3, "sha256": ""}),
+    "a stage without a network": lambda value: value["drawings"][0]["stages"][0].pop("network"),
     "a stage without outputs": lambda value: value["drawings"][0]["stages"][0].pop("outputs"),
     "another digest of the picture": lambda value: value["drawings"][0]["picture"].update(sha256="0" * 64),
     "a picture elsewhere": lambda value: value["drawings"][0]["picture"].update(file="../outside.png"),

@@ -44,12 +44,17 @@ class Service:
 
     async def draw(self, request: Request) -> Response:
         """POST /v1/images/generations."""
+        from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse, Response
 
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # a page of another site cannot send that without asking
             raise RefusalError(415, f"content-type {kind[:80]!r}: expected application/json", code="unsupported_media_type")
-        asked = read_request(await self._read_body(request), self._model, self._pipeline, self._settings)
+        try:
+            body = await self._read_body(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT)
+        asked = read_request(body, self._model, self._pipeline, self._settings)
         pngs = await self._wait(request, self._drawer.submit(asked))
         if pngs is None:
             return Response(status_code=CLIENT_LEFT)

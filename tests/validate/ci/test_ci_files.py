@@ -54,7 +54,7 @@ def test_what_is_not_decided_is_skipped_where_that_is_allowed() -> None:
 
 def test_a_folder_that_takes_no_files_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # whoever runs this may be root
-    with pytest.raises(InputError, match="--markdown .*summary.md: nothing can be written into .*; choose another file"):
+    with pytest.raises(InputError, match=r"--markdown .*summary.md: nothing can be written into .*; choose another file"):
         CiFiles(markdown=tmp_path / "summary.md").check()
 
 
