@@ -32,6 +32,7 @@ PATH = "/v1/images/generations"
 SECRET = b"this lies beside the site"
 EACH = 25  # attacks between two right requests
 CONNECTIONS = 1000
+REFUSED = ("501", "505")  # a method or a version of HTTP that a server does not speak
 WORDS: tuple[Any, ...] = (
     "a red circle",
     "",
@@ -255,7 +256,7 @@ def judge(said: bytes, is_late: bool, failures: Failures) -> tuple[str, str]:
     seen = f"statuses {statuses}, late {is_late}, log {failures.said[:2]}"
     if SECRET in said:
         return OUTSIDE, seen
-    if failures.said or any(status.startswith("5") for status in statuses):
+    if failures.said or any(status.startswith("5") and status not in REFUSED for status in statuses):
         failures.said.clear()
         return TRACEBACK, seen
     if is_late and not statuses:  # one that is kept open after its answer is no hang
