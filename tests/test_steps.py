@@ -38,6 +38,8 @@ def test_the_plan_says_where_each_schedule_stands() -> None:
     assert plan.rows() == range(1)
     with pytest.raises(InputError, match="unknown number of steps '3'; choose from: 1, 2, 4"):
         plan.rows(3)
+    with pytest.raises(InputError, match="unknown number of steps '0'"):
+        plan.rows(0)
     assert StepPlan(trigflow_times(2), 4.5).rows() == range(2)
 
 

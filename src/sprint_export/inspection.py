@@ -206,8 +206,8 @@ def tabulate_recipe(bundle: Bundle) -> Iterator[Table]:
     Raises:
         InputError: nothing in the bundle is quantized.
     """
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     recipe = find_recipe(bundle)
     for record in bundle.components:
@@ -216,11 +216,11 @@ def tabulate_recipe(bundle: Bundle) -> Iterator[Table]:
             values[decision.precision] += decision.values
         shares = ", ".join(f"{name} {count / values.total():.1%}" for name, count in values.most_common())
         title = f"{record.role}, recipe {recipe.name}: {shares} of the values in its {len(record.decisions)} layers"
-        table = Table(title=escape(title), title_justify="left")
+        table = Table(title=Text(title), title_justify="left")
         for name in ("layer", "precision", "rule", "reason"):
             table.add_column(name, overflow="fold")
         for d in record.decisions:
             style = "dim" if d.precision == FLOAT else None
             rule = f"({d.rule})" if d.is_refused else d.rule
-            table.add_row(*map(escape, (d.layer.partition(".")[2], d.precision, rule, d.reason)), style=style)
+            table.add_row(*map(Text, (d.layer.partition(".")[2], d.precision, rule, d.reason)), style=style)
         yield table

@@ -158,8 +158,11 @@ def test_a_measurement_is_of_the_device_that_it_names(said: str, device: str, fi
     assert Measured(Path(), "", "", said, {}, {}).fits(find_device(device)) is fits
 
 
+FREE = json.dumps({"bundle": "a", "target": "b", "rows": [{"component": "c", "metric": "latency_p50_ms", "value": 5e-324}]})
+
+
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"rows": 3}', '{"bundle": "a", "target": "b", "rows": []}', '{"rows": [{"value": NaN}]}']
+    "text", ["{", "[]", '{"rows": 3}', '{"bundle": "a", "target": "b", "rows": []}', '{"rows": [{"value": NaN}]}', FREE]
 )
 def test_what_is_no_bench_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     (path := tmp_path / "no.json").write_text(text)

@@ -110,6 +110,7 @@ def test_a_price_list_comes_back_from_its_file(tmp_path: Path) -> None:
         ({"tflops": {"int8": "fast"}}, "'fast' is no rate"),
         ({"kernel_us": 1e300}, "is no rate"),
         ({"fitted": None}, "not iterable"),
+        ({"gigabytes_per_s": None, "kernel_us": 0}, "everything would be free"),
     ],
 )
 def test_what_is_no_price_list_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
 
 import pytest
 
+from sprint_export.cli.screen import CleanConsole
 from sprint_export.errors import BundleError
 from sprint_export.nouns.report import BlockError, Measurement, PictureRow, Report
 from sprint_export.validate.gates import add_defaults, apply_gates, read_gates
@@ -53,6 +55,17 @@ def test_it_can_be_shown() -> None:
     )
     assert len(render_report(report)) == 2
     assert name_failures(report) == "psnr_db is nan, demanded psnr_db>=1 and psnr_db<=9"
+
+
+def test_what_stands_in_brackets_is_text_and_no_style() -> None:
+    """It once ended the command: a closing bracket closes nothing."""
+    odd = "[/] [bold]x :warning:"
+    rows = (Measurement(odd, 1.0, odd, note=odd), Measurement("b", 1.0, "", odd, note=odd))
+    console = CleanConsole(file=io.StringIO(), width=200)
+    for table in render_report(Report(odd, odd, odd, odd, 1, rows)):
+        console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count(odd) == 7
 
 
 def test_pictures_and_blocks_are_read_back_and_what_is_no_number_stays_none(tmp_path: Path) -> None:

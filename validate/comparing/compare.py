@@ -180,7 +180,7 @@ def make_draws(student: Student, question: Question, bundles: Sequence[Path]) ->
         plan = read_bundle(bundles[0], verify=False).plan
         times, guidance = tuple(plan.times[row] for row in plan.rows(question.steps)), plan.guidance
     else:
-        times, guidance = family.plan_times(question.steps or 1), family.guidance
+        times, guidance = family.plan_times(1 if question.steps is None else question.steps), family.guidance
     noise = make_noise(question.seed, len(times), len(prompts), student.latent_shape)
     is_own = times == family.plan_times(len(times))
     return Draws(prompts, noise, guidance, compute=question.compute, times=() if is_own else times)

@@ -96,7 +96,7 @@ def progress_bars(
     """
     columns = (
         rich_progress.SpinnerColumn(),
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),  # it may hold names of files
         rich_progress.BarColumn(),
         Done(),
         rich_progress.TimeElapsedColumn(),

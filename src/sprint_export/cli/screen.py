@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -16,7 +16,13 @@ PIPE_WIDTH = 120  # columns of a table that goes to a file or a pipe
 
 
 class CleanConsole(Console):
-    """A console whose text cannot hold control characters, and that leaves as SIGPIPE would where its reader went away."""
+    """A console whose text cannot hold control characters, and that leaves as SIGPIPE would where its reader went away.
+
+    What stands in brackets or between colons is text: names, notes and prompts are anybody's, in tables too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False} | options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments with control characters shown as escapes; rich's own stand in `control` and are not touched."""

@@ -103,7 +103,7 @@ class StepPlan:
         Raises:
             InputError: the network was not specialized to that many steps, or the strength is not above 0 and at most 1.
         """
-        counts, wanted = self.counts or (len(self.times),), steps or self.steps
+        counts, wanted = self.counts or (len(self.times),), self.steps if steps is None else steps
         if wanted not in counts:
             raise unknown_choice("number of steps", str(wanted), map(str, counts))
         if not 0 < strength <= 1:

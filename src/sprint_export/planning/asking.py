@@ -223,8 +223,8 @@ def _list_points(subject: Subject, deployment: Deployment, measured: Measured, n
     for work in subject.list_networks(deployment, kinds):
         name = f"{deployment.name} {work.role}"
         milliseconds = measured.medians.get(work.role)
-        if milliseconds is None or work.kernels is None:
-            note(f"{name}: left out, {work.origin if work.kernels is None else 'not among the measured rows'}")
+        if milliseconds is None or not work.kernels:
+            note(f"{name}: left out, {'not among the measured rows' if work.kernels else work.origin}")
         else:
             points.append(
                 Point(name, [kernel for kernel in work.kernels for _ in range(work.times)], milliseconds * work.pictures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from sprint_export.strict_json import parse_json
 
 MEDIAN = "latency_p50_ms"
 WHOLE = "whole picture"
+LEAST, MOST = 1e-6, 1e9  # milliseconds, or MB: what lies beyond was not measured
 HELD = ("device_memory_mb", "peak_memory_mb")  # the first that was measured
 TOLD_BY = ("laptop", "max", "pro")  # words beside numbers that tell devices apart
 
@@ -69,4 +69,4 @@ def read_measured(path: Path) -> Measured:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and LEAST <= value <= MOST

@@ -42,6 +42,8 @@ def read_prices(path: Path) -> Prices:
         if value["format"] != FORMAT:
             raise ValueError(f"its format is {value['format']!r}")
         bandwidth = value["gigabytes_per_s"]
+        if bandwidth is None and not value["kernel_us"]:
+            raise ValueError("neither its bandwidth nor what a kernel takes is known: everything would be free")
         return Prices(
             device=str(value["device"]),
             unit=str(value["unit"]),
