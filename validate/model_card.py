@@ -39,7 +39,7 @@ def write_card(folder: Path) -> bool:
     bundle = read_manifest(folder)
     report = read_report(folder) if is_file(folder / REPORT) else None
     card = describe_card(bundle, report, is_file(folder / SHEET))
-    if not is_file(folder / CARD) or (folder / CARD).read_text("utf-8") != card:
+    if not is_file(folder / CARD) or (folder / CARD).read_bytes() != card.encode():
         write_text(folder / CARD, card)
     return True
 

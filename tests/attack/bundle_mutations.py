@@ -207,7 +207,7 @@ def sign(folder: Path) -> None:
     value |= {"artifacts": [each for each in listed if not _is_whole_app(folder, each)]} if listed else {}
     for artifact in value.get("artifacts") or [] if listed else []:
         try:
-            data = (folder / artifact["path"]).read_bytes()
+            data = _read_file(folder / artifact["path"])
             artifact["bytes"], artifact["sha256"] = len(data), hashlib.sha256(data).hexdigest()
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue  # no file by that name: the field stays as it was edited
@@ -215,6 +215,13 @@ def sign(folder: Path) -> None:
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     value["sha256"] = hashlib.sha256(canonical.encode("ascii")).hexdigest()
     path.write_text(_dump(value), "utf-8")
+
+
+def _read_file(path: Path) -> bytes:
+    """Of a regular file; a FIFO is never read to its end."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.read_bytes()
 
 
 def _is_whole_app(folder: Path, artifact: Any) -> bool:

@@ -235,10 +235,9 @@ def _compare_pictures(folder: Path) -> str:
     return "" if np.stack(sides["theirs"].pictures).shape == (len(PROMPTS), *PIXELS, 3) else "other shapes"
 
 
-def _read_given(folder: Path) -> str:
+def _read_given(folder: Path, suffix: str) -> str:
     """What --image and --control take."""
-    (file,) = sorted(folder.iterdir())
-    values = read_pictures("--image", file, 1, 64, 64)
+    values = read_pictures("--image", folder / f"given{suffix}", 1, 64, 64)
     return "" if np.abs(values).max() <= 1 else "beyond [-1, 1]"
 
 
@@ -281,6 +280,9 @@ def list_subjects(bundle: Path) -> tuple[Subject, ...]:
             Subject(f"compare pictures {s}", lambda f, s=s: _write_pictures(f, s), _compare_pictures, 3, True)  # type: ignore[misc]
             for s in (".png", ".jpg", ".webp")
         ),
-        *(Subject(f"--image {s}", lambda f, s=s: _write_given(f, s), _read_given, 2) for s in (".png", ".jpg", ".tiff", ".gif")),  # type: ignore[misc]
+        *(
+            Subject(f"--image {s}", lambda f, s=s: _write_given(f, s), lambda f, s=s: _read_given(f, s), 2)
+            for s in (".png", ".jpg", ".tiff", ".gif")
+        ),  # type: ignore[misc]
         Subject("validate --reference", lambda f: _write_reference(f, bundle), _check_reference, 4, True),
     )

@@ -64,3 +64,6 @@ def test_an_owners_readme_is_left_alone_and_is_not_the_bundles(int8: Path, tmp_p
     (folder / CARD).unlink()
     assert write_card(folder) is True
     assert sort_contents(folder).foreign == ()
+    (folder / CARD).write_bytes((folder / CARD).read_bytes() + b"\xff")  # a card of ours that a disk damaged
+    assert write_card(folder) is True
+    assert b"\xff" not in (folder / CARD).read_bytes()

@@ -8,6 +8,7 @@ a report.json with more beside it.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -76,10 +77,13 @@ def read_result(path: Path) -> DeviceResult:
         InputError: there is no such file, it is no result, damaged, or larger than any.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO waits for ever
+            raise InputError(f"{path} cannot be read: it is no regular file; expected a device's result as JSON")
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a device's result as JSON") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a loop of links
+        said = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read ({said}); expected a device's result as JSON") from error
     try:
         if len(data) > LONGEST_FILE:
             raise ValueError(f"it has more than {LONGEST_FILE:,} bytes")

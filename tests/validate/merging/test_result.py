@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,5 +108,8 @@ def test_a_file_longer_than_any_is_not_read(tmp_path: Path) -> None:
         file.truncate(LONGEST_FILE + 1)
     with pytest.raises(InputError, match="more than 4,194,304 bytes"):
         read_result(path)
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match=r"pipe.json cannot be read: it is no regular file"):
+        read_result(tmp_path / "pipe.json")
     with pytest.raises(InputError, match=r"nowhere.json cannot be read \(No such file or directory\)"):
         read_result(tmp_path / "nowhere.json")
