@@ -11,10 +11,12 @@ import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from sprint_export.bundle_files import REFERENCE
@@ -214,11 +216,11 @@ def _read_set(name: str, folder: Path) -> str:
     return "" if isinstance(found, PromptSet) and all(found) else "an empty prompt"
 
 
-def _draw(count: int) -> np.ndarray:  # type: ignore[type-arg]
+def _draw(count: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, *PIXELS, 3), np.uint8)
 
 
-def _write_pictures(folder: Path, suffix: str) -> Sequence[Path]:
+def _write_pictures(suffix: str, folder: Path) -> Sequence[Path]:
     files = [folder / f"{i}{suffix}" for i in range(len(PROMPTS))]
     for file, picture in zip(files, _draw(len(files)), strict=True):
         Image.fromarray(picture).save(file)
@@ -235,13 +237,13 @@ def _compare_pictures(folder: Path) -> str:
     return "" if np.stack(sides["theirs"].pictures).shape == (len(PROMPTS), *PIXELS, 3) else "other shapes"
 
 
-def _read_given(folder: Path, suffix: str) -> str:
+def _read_given(suffix: str, folder: Path) -> str:
     """What --image and --control take."""
     values = read_pictures("--image", folder / f"given{suffix}", 1, 64, 64)
     return "" if np.abs(values).max() <= 1 else "beyond [-1, 1]"
 
 
-def _write_given(folder: Path, suffix: str) -> Sequence[Path]:
+def _write_given(suffix: str, folder: Path) -> Sequence[Path]:
     Image.fromarray(_draw(1)[0]).save(folder / f"given{suffix}")
     return [folder / f"given{suffix}"]
 
@@ -272,17 +274,14 @@ def list_subjects(bundle: Path) -> tuple[Subject, ...]:
         Subject("plan --measured", lambda f: _write_bench(f, bundle), lambda f: _plan(f, bundle), 2),
         Subject("plan --fit", lambda f: _write_bench(f, bundle), lambda f: _fit(f, bundle), 2),
         Subject("plan --prices", lambda f: _write_prices(f, bundle), lambda f: _plan(f, bundle), 2),
+        *(Subject(f"--prompts {name}", write, partial(_read_set, name), 3, name != "text") for name, write in sets.items()),
         *(
-            Subject(f"--prompts {name}", write, lambda f, name=name: _read_set(name, f), 3, name != "text")  # type: ignore[misc]
-            for name, write in sets.items()
-        ),
-        *(
-            Subject(f"compare pictures {s}", lambda f, s=s: _write_pictures(f, s), _compare_pictures, 3, True)  # type: ignore[misc]
+            Subject(f"compare pictures {s}", partial(_write_pictures, s), _compare_pictures, 3, True)
             for s in (".png", ".jpg", ".webp")
         ),
         *(
-            Subject(f"--image {s}", lambda f, s=s: _write_given(f, s), lambda f, s=s: _read_given(f, s), 2)
+            Subject(f"--image {s}", partial(_write_given, s), partial(_read_given, s), 2)
             for s in (".png", ".jpg", ".tiff", ".gif")
-        ),  # type: ignore[misc]
+        ),
         Subject("validate --reference", lambda f: _write_reference(f, bundle), _check_reference, 4, True),
     )

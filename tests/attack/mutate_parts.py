@@ -45,7 +45,21 @@ from tests.students.test_lora import FORMS, make_factors, spell
 
 NAME = "altered parts"
 SECONDS, GIGABYTES = 60.0, 4.0
-METHODS = ("bitsandbytes_4bit", "gptq", "quanto", "gguf", "modelopt", "sdnq", "torchao", "evil", "", None, 5, [], {})
+METHODS: tuple[Any, ...] = (
+    "bitsandbytes_4bit",
+    "gptq",
+    "quanto",
+    "gguf",
+    "modelopt",
+    "sdnq",
+    "torchao",
+    "evil",
+    "",
+    None,
+    5,
+    [],
+    {},
+)
 FOLDER_KINDS = ("code", "link", "type", "damage", "missing", "value", "weights", "layout")
 Choice = random.Random
 
@@ -116,7 +130,7 @@ def list_subjects(base: Path) -> tuple[Subject, ...]:
 
 
 def _complete(base: Path, **parts: Path) -> str:
-    named = {"vae": base / "student", "text_encoder": base / "student", **parts}
+    named: dict[str, Any] = {"vae": base / "student", "text_encoder": base / "student", **parts}
     return draw(load_student(base / "native" / "epoch_1.pth", parts=Parts(**named)))
 
 
@@ -167,7 +181,15 @@ def plant_pickle(folder: Path, choose: Choice) -> str:
         torch.save(held | {"args": Evil(mark)}, path, _use_new_zipfile_serialization=False)
     elif how == "tensors":
         name = choose.choice(sorted(held["state_dict"]))
-        odd = (torch.zeros(1).expand(10**12), torch.zeros(3).to_sparse(), torch.zeros(2, device="meta"), "text", None, 5, {})
+        odd: tuple[Any, ...] = (
+            torch.zeros(1).expand(10**12),
+            torch.zeros(3).to_sparse(),
+            torch.zeros(2, device="meta"),
+            "text",
+            None,
+            5,
+            {},
+        )
         odd += (torch.zeros(3, dtype=torch.complex64), torch.quantize_per_tensor(torch.zeros(3), 1, 0, torch.qint8))
         held["state_dict"][name] = choose.choice(odd)
         torch.save(held, path)
