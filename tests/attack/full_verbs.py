@@ -32,7 +32,7 @@ from tests.attack.forks import Ended, run_forked
 from tests.attack.full_disks import PAGE, SAID, mount_disk
 from tests.attack.kill_runs import KINDS
 from tests.attack.outcomes import CLEAN, RIGHT, WRONG, Tally
-from tests.attack.verb_faults import PROMPTS, Inputs, make_all
+from tests.attack.verb_faults import PROMPTS, Inputs, describe_all, read_inputs
 
 NAME = "full disks under verbs"
 SECONDS, GIGABYTES = 200.0, 8.0
@@ -138,9 +138,7 @@ def run(count: int, seed: int, tally: Tally) -> None:
     source = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="full-") as temporary:
         root = Path(temporary)
-        ended = run_forked(functools.partial(_make, root), 400, 16)
-        assert ended.kind == "returned", ended
-        inputs = Inputs(**{name: Path(path) for name, path in json.loads(ended.text).items()})
+        inputs = read_inputs(run_forked(functools.partial(describe_all, root), 400, 16))
         acts = list_acts(inputs)
         sizes = {name: measure_act(act, root, inputs.bundle) for name, act in acts.items()}
         for i in range(count):
@@ -151,8 +149,3 @@ def run(count: int, seed: int, tally: Tally) -> None:
             except subprocess.CalledProcessError as error:
                 raise RuntimeError(f"this machine mounts no disks: {error}") from error
             tally.add(name, outcome, f"disk {i} of seed {seed}, {size} of {sizes[name]} bytes: {seen}")
-
-
-def _make(root: Path) -> str:
-    """In a fork: sessions of ONNX Runtime are not to be in this process."""
-    return json.dumps({name: str(path) for name, path in vars(make_all(root)).items()})

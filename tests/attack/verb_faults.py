@@ -1,5 +1,6 @@
-"""Campaign: faults of the machine and of whoever types, for the verbs that look at bundles: the real command, a process each.
+"""Campaign: faults of the machine and of whoever types, for the verbs that look at bundles: the real command.
 
+A process each, but where values alone are wrong: then a fork of one that has loaded the libraries, which takes a hundredth.
     validate, validate --reference, compare, bench, plan, report, report --merge, check, serve
 What is broken is as in machine_faults.py; beside it places that cannot be written, and after a signal what the run left: each
 report is whole or not there, nothing half-written lies beside it, and the same command then ends well.
@@ -7,24 +8,35 @@ report is whole or not there, nothing half-written lies beside it, and the same 
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
+import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tests.attack.machine_faults import Fault, make_inputs, run_fault
-from tests.attack.outcomes import CLEAN, LOST, RIGHT, Tally
+from sprint_export.cli import entry
+from tests.attack.forks import Ended, run_forked
+from tests.attack.machine_faults import MOST_S, Fault, judge, make_inputs, make_world, run_fault
+from tests.attack.mutate_bundles import warm_up
+from tests.attack.outcomes import CLEAN, HANG, LOST, RIGHT, SIGNAL, TRACEBACK, Tally
 
 NAME = "faults of verbs"
 PROMPTS = ("a red circle", "a blue square")
+LOADED = ("argument", "place")  # kinds that a fork can tell
+GIGABYTES = 8.0
+KINDS = {"clean": CLEAN, "traceback": TRACEBACK, "signal": SIGNAL, "hang": HANG}
 PROGRESSES = (0, 1, 130, 143)  # of a run that a signal meets: it may be over
 
 
@@ -290,6 +302,47 @@ def _make_world(folder: Path) -> Path:
     return again
 
 
+def run_loaded(fault: Fault, folder: Path) -> tuple[str, str]:
+    """(outcome, what was seen) of the command in a fork of this process."""
+    make_world(folder)
+    said = folder.with_name(f"{folder.name}.err")
+
+    def command() -> str:
+        os.chdir(folder)
+        number = os.open(said, os.O_WRONLY | os.O_CREAT)
+        os.dup2(number, 2)
+        sys.argv = ["sprint-export", *map(os.fsdecode, fault.arguments)]
+        try:
+            status = entry.run()
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        return str(status)
+
+    ended = run_forked(command, MOST_S, GIGABYTES)
+    text = said.read_text("utf-8", "replace") if said.exists() else ""
+    seen = f"{ended.kind} {ended.text} after {ended.seconds:.1f} s: {text.strip()[-300:]}"
+    if ended.kind != "returned":
+        return KINDS[ended.kind], seen
+    return judge(fault, int(ended.text), text), seen
+
+
+def load_command() -> None:
+    """What forks then have; no session is opened here."""
+    warm_up()
+    for name in (
+        "cli.app",
+        "validate.comparing.compare",
+        "validate.merging.merge",
+        "validate.latency",
+        "planning.asking",
+        "server.app",
+    ):
+        importlib.import_module(f"sprint_export.{name}")
+
+
 def make_all(folder: Path) -> Inputs:
     """A small bundle, its student, pictures, results of a device and of a bench."""
     from sprint_export.validate.against_reference import validate_against_reference
@@ -310,15 +363,29 @@ def make_all(folder: Path) -> Inputs:
     return Inputs(bundle, student, pictures, folder / "result.json", folder / "bench.json", folder / "prompts.txt")
 
 
-def run(count: int, seed: int, tally: Tally) -> None:
-    """Make `count` runs with a fault."""
+def describe_all(folder: Path) -> str:
+    """`make_all` in a fork: sessions of ONNX Runtime are not to be in its parent."""
+    return json.dumps({name: str(path) for name, path in vars(make_all(folder)).items()})
+
+
+def read_inputs(ended: Ended) -> Inputs:
+    """What such a fork made."""
+    assert ended.kind == "returned", ended
+    return Inputs(**{name: Path(path) for name, path in json.loads(ended.text).items()})
+
+
+def run(count: int, seed: int, tally: Tally, kinds: Sequence[str] = ()) -> None:
+    """Make `count` runs with a fault, of these kinds; none: of all."""
     with tempfile.TemporaryDirectory(prefix="verbs-") as name:
         base = Path(name)
-        inputs = make_all(base)
-        for i, fault in zip(range(count), make_faults(seed, inputs), strict=False):
+        load_command()
+        ended = run_forked(partial(describe_all, base), MOST_S, GIGABYTES)
+        inputs = read_inputs(ended)
+        faults = (fault for fault in make_faults(seed, inputs) if fault.kind in kinds or not kinds)
+        for i, fault in zip(range(count), faults, strict=False):
             world = base / f"world-{i}"
             world.mkdir()
-            outcome, seen = run_fault(fault, world)
+            outcome, seen = run_loaded(fault, world) if fault.kind in LOADED else run_fault(fault, world)
             if fault.kind == "signal" and outcome in (RIGHT, CLEAN) and (left := look_after(fault, world, inputs)):
                 outcome, seen = LOST, left
             verb = " ".join(str(each) for each in fault.arguments[:1])
