@@ -218,8 +218,8 @@ def sign(folder: Path) -> None:
 
 
 def _read_file(path: Path) -> bytes:
-    """Of a regular file; a FIFO is never read to its end."""
-    if not path.is_file():
+    """Of a regular file: a FIFO is never read to its end, and what a link leads to is not the bundle's."""
+    if path.is_symlink() or not path.is_file():
         raise FileNotFoundError(path)
     return path.read_bytes()
 
