@@ -13,14 +13,13 @@ from pathlib import Path
 from random import Random
 
 from tests.attack.file_mutations import alter_file
-from tests.attack.forks import Ended, run_forked, was_read, watch_reads
+from tests.attack.forks import run_forked, was_read, watch_reads
 from tests.attack.input_subjects import Subject, list_subjects
 from tests.attack.mutate_bundles import make_bundle, warm_up
-from tests.attack.outcomes import CLEAN, HANG, OUTSIDE, RIGHT, SIGNAL, TRACEBACK, WRONG, Tally
+from tests.attack.outcomes import OUTSIDE, Tally, judge
 
 NAME = "altered inputs"
 SECONDS, GIGABYTES = 20.0, 2.0
-KINDS = {"clean": CLEAN, "traceback": TRACEBACK, "signal": SIGNAL, "hang": HANG}
 
 
 def run(count: int, seed: int, tally: Tally) -> None:
@@ -57,13 +56,5 @@ def attack_one(work: Path, subject: Subject, whole: Path, names: list[str], rng:
     mutation, what = alter_file(folder / rng.choice(names), rng, outside)
     watch_reads(outside)
     ended = run_forked(functools.partial(subject.act, folder), SECONDS, GIGABYTES)
-    outcome = OUTSIDE if subject.is_inside and was_read(outside) else judge(ended)
+    outcome = OUTSIDE if subject.is_inside and was_read(outside) else judge(ended.kind, ended.text)
     tally.add(f"{subject.name}, {mutation}", outcome, f"{name} {what}: {ended.kind} {ended.text[:300]} ({ended.seconds:.1f} s)")
-
-
-def judge(ended: Ended) -> str:
-    """The outcome's name: an error of more than one line is a wrong one, and so is one without an end."""
-    if ended.kind == "returned":
-        return WRONG if ended.text else RIGHT
-    is_line = "\n" not in ended.text.strip() and len(ended.text) < 3000
-    return KINDS[ended.kind] if ended.kind != "clean" or is_line else WRONG

@@ -35,8 +35,7 @@ from sprint_export.students.family import load_family
 from sprint_export.validate.comparing.entry import Setting, find_kind
 from tests.attack import file_mutations, mutate_students
 from tests.attack.forks import run_forked, was_read, watch_reads
-from tests.attack.mutate_inputs import judge
-from tests.attack.outcomes import OUTSIDE, Tally
+from tests.attack.outcomes import OUTSIDE, Tally, judge
 from tests.made_student import PROMPTS, VAE, make_pipeline
 from tests.students.sana_sprint.test_controlnet import make_controlnet
 from tests.students.sana_sprint.test_native import SAID, to_native, trained
@@ -259,7 +258,7 @@ def run(count: int, seed: int, tally: Tally) -> None:
             folder = Path(shutil.copytree(base / subject.folder, work / "student"))
             kind, what = alter(subject, folder, choose)
             ended = run_forked(functools.partial(subject.act, folder), SECONDS, GIGABYTES)
-            outcome = OUTSIDE if (work / "ran").exists() or was_read(work / "outside") else judge(ended)
+            outcome = OUTSIDE if (work / "ran").exists() or was_read(work / "outside") else judge(ended.kind, ended.text)
             tally.add(
                 f"{subject.name}, {kind}", outcome, f"{seed} {i}: {what}: {ended.kind} {ended.text[:300]} ({ended.seconds:.1f} s)"
             )

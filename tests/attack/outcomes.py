@@ -18,6 +18,17 @@ OUTCOMES = (RIGHT, CLEAN, GATE, WRONG, TRACEBACK, SIGNAL, HANG, OUTSIDE, LOST)
 FAULTS = OUTCOMES[3:]
 MOST_SAMPLES = 20  # kept of each fault
 
+OF_KINDS = {"clean": CLEAN, "traceback": TRACEBACK, "signal": SIGNAL, "hang": HANG}  # of forks.Ended
+LONGEST_LINE = 3000
+
+
+def judge(kind: str, text: str) -> str:
+    """What an ended call counts as that returns "" where all is well: an error of several lines, or without end, is a wrong one."""
+    if kind == "returned":
+        return WRONG if text else RIGHT
+    is_line = "\n" not in text.strip() and len(text) < LONGEST_LINE
+    return OF_KINDS[kind] if kind != "clean" or is_line else WRONG
+
 
 class Tally:
     """Counts of outcomes by attack, with the first samples of every fault."""

@@ -30,13 +30,12 @@ from sprint_export.cli import entry
 from tests.attack.forks import Ended, run_forked
 from tests.attack.machine_faults import MOST_S, Fault, judge, make_inputs, make_world, run_fault
 from tests.attack.mutate_bundles import warm_up
-from tests.attack.outcomes import CLEAN, HANG, LOST, RIGHT, SIGNAL, TRACEBACK, Tally
+from tests.attack.outcomes import CLEAN, LOST, OF_KINDS, RIGHT, Tally
 
 NAME = "faults of verbs"
 PROMPTS = ("a red circle", "a blue square")
 LOADED = ("argument", "place")  # kinds that a fork can tell
 GIGABYTES = 8.0
-KINDS = {"clean": CLEAN, "traceback": TRACEBACK, "signal": SIGNAL, "hang": HANG}
 PROGRESSES = (0, 1, 130, 143)  # of a run that a signal meets: it may be over
 
 
@@ -325,7 +324,7 @@ def run_loaded(fault: Fault, folder: Path) -> tuple[str, str]:
     text = said.read_text("utf-8", "replace") if said.exists() else ""
     seen = f"{ended.kind} {ended.text} after {ended.seconds:.1f} s: {text.strip()[-300:]}"
     if ended.kind != "returned":
-        return KINDS[ended.kind], seen
+        return OF_KINDS[ended.kind], seen
     return judge(fault, int(ended.text), text), seen
 
 

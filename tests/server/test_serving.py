@@ -6,6 +6,8 @@ import base64
 import http.client
 import io
 import json
+import logging
+import random
 import re
 import signal
 import subprocess
@@ -26,6 +28,8 @@ from sprint_export.errors import InputError, MachineError
 from sprint_export.runtimes import open_bundle
 from sprint_export.server import Settings
 from sprint_export.server.listening import make_service, open_socket
+from tests.attack.outcomes import CLEAN, RIGHT
+from tests.attack.raw_requests import Failures, judge, make_request, send
 from tests.bundles import COMMAND, check_refused, run_command, shared_bundle
 
 CLIENTS = 200
@@ -244,3 +248,18 @@ def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch, in
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(MachineError, match=r"uvicorn is not installed; run: pip install 'sprint-export\[serve\]'"):
         serve(int8)
+
+
+def test_bytes_that_no_client_sends_are_answered_below_500_or_not_at_all(client: Client) -> None:
+    right = client.draw(prompt=PROMPTS[0], seed=3).value["data"]
+    failures = Failures()
+    logging.getLogger().addHandler(failures)
+    try:
+        for i in range(30):
+            rng = random.Random(i)
+            kind, pieces = make_request(rng)
+            outcome, seen = judge(*send(client.port, pieces, half_closes=True), failures)
+            assert outcome in (RIGHT, CLEAN), f"{i}, {kind}: {seen}"
+    finally:
+        logging.getLogger().removeHandler(failures)
+    assert client.draw(prompt=PROMPTS[0], seed=3).value["data"] == right
