@@ -23,7 +23,7 @@ LONGEST_LINE = 3000
 
 
 def judge(kind: str, text: str) -> str:
-    """What an ended call counts as that returns "" where all is well: an error of several lines, or without end, is a wrong one."""
+    """What an ended call counts as that returns "" where all is well; an error of several lines, or without end, is wrong."""
     if kind == "returned":
         return WRONG if text else RIGHT
     is_line = "\n" not in text.strip() and len(text) < LONGEST_LINE

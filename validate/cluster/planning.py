@@ -5,6 +5,7 @@ from __future__ import annotations
 from sprint_export.libraries import check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
+from sprint_export.validate.cluster.address import check_address
 from sprint_export.validate.cluster.job import KIND, Job, describe_student
 from sprint_export.validate.cluster.pool import Cluster
 from sprint_export.validate.drawing import picture_side
@@ -18,10 +19,11 @@ def plan_cluster(bundle: Bundle, student: Student, inquiry: Inquiry, is_timed: b
     """The workers that Inquiry.ray asks for; nothing is started yet.
 
     Raises:
-        MachineError: ray is not installed. InputError: a worker cannot load the student.
+        MachineError: ray is not installed, or nobody is at its address. InputError: it is none, or no worker can load the student.
     """
     assert inquiry.ray is not None
     check_installed(["ray"])
+    check_address(inquiry.ray)
     is_small = picture_side(bundle) <= SMALL_PICTURE
     job = Job(
         bundle=str(bundle.folder.resolve()),
