@@ -19,7 +19,8 @@ def plan_cluster(bundle: Bundle, student: Student, inquiry: Inquiry, is_timed: b
     """The workers that Inquiry.ray asks for; nothing is started yet.
 
     Raises:
-        MachineError: ray is not installed, or nobody is at its address. InputError: it is none, or no worker can load the student.
+        MachineError: ray is not installed, or nobody is at the address. InputError: it is no address, or a worker cannot load the
+            student.
     """
     assert inquiry.ray is not None
     check_installed(["ray"])
