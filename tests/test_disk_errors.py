@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from sprint_export.disk_errors import check_space, clear_disk_errors
 from sprint_export.errors import InputError, MachineError
-from sprint_export.files import write_text
+from sprint_export.files import name_part, write_text
 
 FULL_DISKS = [
     OSError(errno.ENOSPC, "No space left on device"),
@@ -60,6 +60,8 @@ def test_what_is_written_over_is_named_and_not_the_part_beside_it(tmp_path: Path
     message = r"cannot write to .*/report\.json \(Is a directory\); move it"
     with pytest.raises(InputError, match=message), clear_disk_errors(path, "move it"):
         write_text(path, "x")
+    with pytest.raises(InputError, match=rf"cannot write to {path} \(Permission denied\)"), clear_disk_errors(path, "move it"):
+        raise OSError(errno.EACCES, "Permission denied", str(name_part(path)))
 
 
 def test_a_failing_disk_is_the_machines(tmp_path: Path) -> None:

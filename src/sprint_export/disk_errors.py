@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sprint_export.errors import InputError, MachineError, SprintExportError
-from sprint_export.files import LONGEST_STEM
+from sprint_export.files import LONGEST_STEM, PART
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_TEXT = re.compile(
@@ -101,9 +101,10 @@ def _has_no_byte_left(output: Path, error: Exception) -> bool:
 
 
 def _name(error: OSError, output: Path) -> str:
-    """What could not be written: of a rename, where to."""
+    """What could not be written: of a rename, where to; of what is written beside a file until it is whole, that file."""
     found = error.filename2 or error.filename or output
-    return os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
+    name = os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
+    return str(output) if PART.fullmatch(Path(name).name) else name
 
 
 def _refuses(error: OSError, output: Path) -> bool:
