@@ -261,7 +261,6 @@ def list_arguments(inputs: Inputs) -> Iterator[Fault]:
         ["demo", "none"],
         ["pack", "none", "--for", "web"],
         ["pack", str(inputs.bundle), "--for", "amiga"],
-        ["upload", "none", "a/b"],
         ["upload", str(inputs.bundle), "../x"],
     ):
         yield Fault("argument", verb, (2,))

@@ -16,7 +16,7 @@ from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.option import Option
-from sprint_export.paths import is_folder
+from sprint_export.paths import is_folder, resolve_path
 
 if TYPE_CHECKING:
     from sprint_export.validate.comparing.comparison import Comparison
@@ -89,11 +89,12 @@ def name_entries(entries: Sequence[str]) -> dict[str, Path]:
         InputError: two have one name, or a folder is there twice.
     """
     pairs = [_read_entry(text) for text in entries]
+    real = {folder: resolve_path("entry", folder) for _, folder in pairs}
     found: dict[str, Path] = {}
     for name, folder in pairs:
-        shown = name or folder.resolve().name
-        if not name and sum(not other and each.resolve().name == shown for other, each in pairs) > 1:
-            shown = f"{folder.resolve().parent.name}/{shown}"
+        shown = name or real[folder].name
+        if not name and sum(not other and real[each].name == shown for other, each in pairs) > 1:
+            shown = f"{real[folder].parent.name}/{shown}"
         if shown in found:
             raise InputError(f"two entries are called {shown!r}: {found[shown]} and {folder}; name them: NAME=FOLDER")
         found[shown] = folder

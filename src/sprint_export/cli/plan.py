@@ -67,12 +67,12 @@ def _plan(wanted: Any, asked: dict[str, Any], as_json: bool) -> None:
     from sprint_export.planning.price_file import read_prices
     from sprint_export.planning.tables import describe_answer, tabulate_answer
 
-    names = asked["device"] or getattr(find_bundle(wanted.source), "device", None)
+    names = getattr(find_bundle(wanted.source), "device", None) if asked["device"] is None else asked["device"]
     if names is None:
         raise InputError("--device is missing; e.g. --device rtx-4090,iphone-17-pro (all: sprint-export list devices)")
     question = Question(
         find_devices(names),
-        tuple(name.strip() for name in asked["target"].split(",")) if asked["target"] else (),
+        () if asked["target"] is None else tuple(name.strip() for name in asked["target"].split(",")),
         tuple(map(read_measured, asked["measured"] or ())),
         None if asked["prices"] is None else read_prices(asked["prices"]),
     )

@@ -164,6 +164,9 @@ def test_entries_are_named_by_their_folders_or_by_the_user(tmp_path: Path) -> No
     assert list(name_entries(texts)) == ["a/int8", "b/int8", "mine", "x=y"]
     with pytest.raises(InputError, match=r"two entries are called 'one'.*NAME=FOLDER"):
         name_entries(["one=a", "one=b"])
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="entry .*loop: cannot be a path"):
+        name_entries([str(tmp_path / "loop")])
 
 
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
