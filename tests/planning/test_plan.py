@@ -239,6 +239,8 @@ def test_a_bundle_s_measurements_fit_a_price_list(tmp_path_factory: pytest.TempP
         ((), "STUDENT|BUNDLE is missing"),
         (("sprint-tiny",), "--device is missing"),
         (("sprint-tiny", "--device", "gtx"), "unknown device 'gtx'"),
+        (("sprint-tiny", "--device", ""), "unknown device ''"),
+        (("sprint-tiny", "--device", "cpu", "--target", ""), "unknown target ''"),
         (("sprint-tiny", "--device", "rtx-4090,rtx-4090"), "expected each device once"),
         (("sprint-tiny", "--device", "rtx-3090", "--target", "trt-fp8"), "FP8 needs compute capability 8.9"),
         (("sprint-tiny", "--device", "rtx-3090", "--target", "trt-fp7"), "unknown target 'trt-fp7'"),

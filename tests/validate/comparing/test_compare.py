@@ -165,7 +165,7 @@ def test_entries_are_named_by_their_folders_or_by_the_user(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"two entries are called 'one'.*NAME=FOLDER"):
         name_entries(["one=a", "one=b"])
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(InputError, match="entry .*loop: cannot be a path"):
+    with pytest.raises(InputError, match=r"entry .*loop: cannot be a path"):
         name_entries([str(tmp_path / "loop")])
 
 
