@@ -54,7 +54,7 @@ def test_it_can_be_shown() -> None:
         "b", "onnx-fp32", "r", "m", 1, apply_gates(ROWS, add_defaults(read_gates(["psnr_db>=1", "psnr_db<=9"]), "fp32"))
     )
     assert len(render_report(report)) == 2
-    assert name_failures(report) == "psnr_db is nan, demanded psnr_db>=1 and psnr_db<=9"
+    assert name_failures(report) == "psnr_db is none, demanded psnr_db>=1 and psnr_db<=9"
 
 
 def test_what_stands_in_brackets_is_text_and_no_style() -> None:
