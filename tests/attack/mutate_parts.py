@@ -193,8 +193,8 @@ def plant_pickle(folder: Path, choose: Choice) -> str:
         held["state_dict"][name] = choose.choice(odd)
         torch.save(held, path)
     elif how == "tar":
-        shutil.make_archive(str(folder / "packed"), "zip", folder)
-        (folder / "packed.zip").rename(path)
+        packed = shutil.make_archive(str(folder.parent / "packed"), "zip", folder)
+        shutil.move(packed, path)
     else:
         torch.save({"state_dict": {f"x{i}": torch.zeros(1) for i in range(5000)}}, path)
     return f"pickle: {how}"
