@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import SanaSprintPipeline
+from diffusers import SanaSprintPipeline, SCMScheduler
 
 from sprint_export.errors import InputError
 from sprint_export.libraries import hush
@@ -39,7 +39,7 @@ def open_stock(student: Student, folder: Path, has_networks: bool = True) -> San
         text_encoder=networks["text_encoder"],
         vae=networks["vae_decoder"],
         transformer=networks["transformer"],
-        scheduler=make_scheduler(folder),
+        scheduler=_open_scheduler(folder),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -52,6 +52,15 @@ def _take_tokenizer(student: Student, folder: Path) -> Student:
     settings = read_settings(own, folder)
     kind = settings.get("tokenizer_class") or "PreTrainedTokenizerFast"
     return replace(student, tokenizer=own, configs={**student.configs, "tokenizer": {"class": kind}})
+
+
+def _open_scheduler(folder: Path) -> SCMScheduler:
+    try:
+        with hush():
+            return make_scheduler(folder)
+    except Exception as error:  # diffusers' own, of all kinds
+        said = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder / 'scheduler'} cannot be read ({said}); expected what save_pretrained writes") from error
 
 
 def _open_network(folder: Path, role: str) -> torch.nn.Module:

@@ -152,11 +152,11 @@ def alter(subject: Subject, folder: Path, choose: Choice) -> tuple[str, str]:
         kind = choose.choice(FOLDER_KINDS)
         return kind, mutate_students.MUTATIONS[kind](folder, choose)
     path = choose.choice(mutate_students.list_regular(folder))
+    if path.suffix == ".safetensors" and how < 0.9:
+        return "weights", mutate_students.change_weights(folder, choose)
     outside = folder.parent / "outside"
     outside.mkdir(exist_ok=True)
     (outside / "secret").write_text('{"secret": 1}')
-    if path.suffix == ".safetensors" and how < 0.9:
-        return "weights", mutate_students.change_weights(folder, choose)
     kind, what = file_mutations.alter_file(path, choose, outside)
     watch_reads(outside)
     return kind, what

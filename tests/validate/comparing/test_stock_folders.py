@@ -117,6 +117,10 @@ def _adapter(folder: Path) -> None:
     (folder / "text_encoder" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/elsewhere"}))
 
 
+def _damaged_scheduler(folder: Path) -> None:
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"prediction_type": Infinity')
+
+
 HOSTILE: dict[Callable[[Path], None], tuple[str, ...]] = {
     _other_pipeline: ("FluxPipeline", "SanaSprintPipeline"),
     _own_code: ("evil_module", "not imported", "diffusers or transformers"),
@@ -129,6 +133,7 @@ HOSTILE: dict[Callable[[Path], None], tuple[str, ...]] = {
     _shards_elsewhere: ("../../elsewhere.safetensors", "files beside it"),
     _adapter: ("adapter_config.json", "merge the adapter"),
     _tokenizer_code: ("auto_map", "never run"),
+    _damaged_scheduler: ("scheduler cannot be read", "not a valid JSON file"),
 }
 
 
@@ -140,6 +145,13 @@ def test_what_would_run_or_leave_the_folder_is_refused(damage: Callable[[Path], 
         diffusers_folder.ENTRY.open(folder, make_setting(made))
     assert all(part in str(refused.value) for part in HOSTILE[damage]), refused.value
     assert "evil_module" not in set(sys.modules) - before
+
+
+def test_what_a_stock_pipeline_raises_while_it_draws_is_noted_and_ends_nothing(made: Student, folder: Path) -> None:
+    edit_json(folder / "scheduler" / "scheduler_config.json", lambda config: config.update(sigma_data="half"))
+    entry = diffusers_folder.ENTRY.open(folder, make_setting(made))
+    with pytest.raises(InputError, match=rf"its pipeline cannot draw '{PROMPTS[0]}'"):
+        entry.draw(0, PROMPTS[0], make_noise(3, 1, 1, made.latent_shape))
 
 
 def test_a_quantizer_that_is_not_installed_is_named(made: Student, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sprint_export.errors import InputError, MachineError, unknown_choice
+from sprint_export.errors import InputError, MachineError, SprintExportError, unknown_choice
 from sprint_export.files import list_tree
 from sprint_export.libraries import hush, is_installed
 from sprint_export.students.folder import check_file, read_json, read_pipeline
@@ -81,8 +81,14 @@ class StockEntry(Entry):
         own = self.family.plan_times(len(times))
         draws = Draws([prompt], noise, self.setting.guidance, times=() if times == own else times)
         start = time.perf_counter()
-        with hush():
-            pictures = self.family.draw_stock(self.setting.student, self.pipeline, draws)
+        try:
+            with hush():
+                pictures = self.family.draw_stock(self.setting.student, self.pipeline, draws)
+        except (SprintExportError, MemoryError):
+            raise
+        except Exception as error:  # the pipeline's own, of all kinds
+            said = " ".join(str(error).split())[:300]
+            raise InputError(f"{self.description}: its pipeline cannot draw {prompt[:80]!r} ({said})") from error
         return Drawn(pictures[0], time.perf_counter() - start)
 
 
