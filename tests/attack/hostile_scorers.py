@@ -23,7 +23,7 @@ from sprint_export.validate.prompt_sets.prompt_set import Question, WantedObject
 from sprint_export.validate.scorers.command import ScorerCommand
 from sprint_export.validate.scorers.scorer import Scorer
 from tests.attack.forks import run_forked
-from tests.attack.outcomes import CLEAN, RIGHT, WRONG, Tally, judge
+from tests.attack.outcomes import CLEAN, HANG, RIGHT, WRONG, Tally, judge
 
 NAME = "hostile scorers"
 START_S, ANSWER_S = 1.5, 0.5
@@ -185,7 +185,7 @@ def run(count: int, seed: int, tally: Tally) -> None:
             sample = f"{seed}-{i} {gives} {deed[:120]}, long {is_long}: {ended.kind} {ended.text[:300]} ({ended.seconds:.1f} s)"
             outcome = (CLEAN if ended.text else RIGHT) if ended.kind == "returned" else judge(ended.kind, ended.text)
             if left := list_left(script):
-                outcome, sample = WRONG, f"{sample}; left running: {left}"
+                outcome, sample = (outcome if outcome == HANG else WRONG), f"{sample}; left running: {left}"
                 for process in left:
                     os.kill(process, signal.SIGKILL)
             tally.add(f"a scorer that {kind}", outcome, sample)

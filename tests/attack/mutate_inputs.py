@@ -19,7 +19,7 @@ from tests.attack.mutate_bundles import make_bundle, warm_up
 from tests.attack.outcomes import OUTSIDE, Tally, judge
 
 NAME = "altered inputs"
-SECONDS, GIGABYTES = 20.0, 2.0
+SECONDS, GIGABYTES = 40.0, 2.0
 
 
 def run(count: int, seed: int, tally: Tally) -> None:
