@@ -134,7 +134,7 @@ def _gather_bundle(
         tell = partial(_tell, progress, Step("exporting", role), done, total)
         tell(0)
         folder, config = work / role, student.configs.get(role, {})
-        read = tell_reading(_widen(component, batch, step), tell)
+        read = tell_reading(widen_component(component, batch, step), tell)
         finished = found[role] or _export_component(read, deployment, exporter, folder, config)
         records.append(_narrow(finished.record, component) if batch > 1 else finished.record)
         artifacts += _describe_files(finished.files, role, exporter)
@@ -170,7 +170,7 @@ def _gather_bundle(
     return write_app(bundle, [text for text in student.validation_prompts if len(text) <= EXAMPLE_LETTERS][:EXAMPLES])
 
 
-def _widen(component: Component, batch: int, step: str) -> Component:
+def widen_component(component: Component, batch: int, step: str) -> Component:
     """The component with specs of so many prompts."""
     if batch == 1:
         return component

@@ -55,6 +55,7 @@ _LINE = re.compile(
     r"Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*?)\], "
     r"Outputs: \[(?P<outputs>.*?)\], TacticName: "
 )
+_NODE = re.compile(r"\[ONNX Layer: ([^\[\]]+)\]")
 _TENSOR = re.compile(
     r"\{ Name: (\S+), Dimensions: \[([-\d,]*)\], Strides: \[[-\d,]*\], StrideOrder: \[[-\d,]*\], Datatype: (\w+), "
     r"Format: [^{}]*\}"
@@ -93,13 +94,14 @@ class KernelTensor:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel of an engine."""
+    """One kernel of an engine; `nodes` are names of those of the graph that it does, or a part of them."""
 
     name: str
     kind: str
     inputs: tuple[KernelTensor, ...]
     constants: tuple[KernelTensor, ...]
     outputs: tuple[KernelTensor, ...]
+    nodes: tuple[str, ...] = ()
 
     @property
     def is_attention(self) -> bool:
@@ -268,7 +270,8 @@ def _parse_line(line: str, number: int) -> Kernel:
             "teach runtimes/trt/kernels.py this form"
         )
     lists = {part: _parse_tensors(match[part], number) for part in ("inputs", "constants", "outputs")}
-    return Kernel(match["name"], match["kind"], **lists)
+    nodes = tuple(_NODE.findall(line[match.end() :]))
+    return Kernel(match["name"], match["kind"], **lists, nodes=nodes)
 
 
 def _parse_tensors(text: str, number: int) -> tuple[KernelTensor, ...]:

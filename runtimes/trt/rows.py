@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sprint_export.batches import find_batch
 from sprint_export.devices import find_device
 from sprint_export.export.bundle import find_artifact, locate, locate_kind
@@ -9,7 +11,7 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Measurement, Metric
 from sprint_export.nouns.target import Device
 from sprint_export.nouns.work import Work
-from sprint_export.runtimes.trt.kernels import list_real, price_kernels, read_kernels
+from sprint_export.runtimes.trt.kernels import Kernel, list_real, price_kernels, read_kernels
 
 METRICS = tuple(
     Metric(name, adds_up=True)
@@ -24,8 +26,21 @@ def list_work(bundle: Bundle, role: str, device: Device) -> tuple[Work, ...] | N
     chosen = next(iter([*alike, *built]), None)
     if chosen is None:
         return None
-    kernels = list_real(read_kernels(locate(bundle, built[chosen].path)))
-    return tuple(Work(each.name, each.flop, each.dtype if each.flop else "", each.bytes) for each in kernels)
+    return read_work(locate(bundle, built[chosen].path))
+
+
+def read_work(table: Path) -> tuple[Work, ...]:
+    """The kernels of a table in a file.
+
+    Raises:
+        KernelTableError: it is none.
+    """
+    return tuple(map(_to_work, list_real(read_kernels(table))))
+
+
+def _to_work(kernel: Kernel) -> Work:
+    reads, writes = ({each.name: each.bytes for each in tensors} for tensors in (kernel.inputs, kernel.outputs))
+    return Work(kernel.name, kernel.flop, kernel.dtype if kernel.flop else "", kernel.bytes, kernel.nodes, reads, writes)
 
 
 def weigh_engines(bundle: Bundle) -> list[Measurement]:

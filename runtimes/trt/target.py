@@ -34,7 +34,7 @@ from sprint_export.runtimes.trt.library import (
     load_library,
     open_log,
 )
-from sprint_export.runtimes.trt.rows import METRICS, list_work, summarize_kernels, weigh_engines
+from sprint_export.runtimes.trt.rows import METRICS, list_work, read_work, summarize_kernels, weigh_engines
 from sprint_export.versions import OLDEST_ONNXRUNTIME
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class TrtTarget(BuiltTarget):
     def list_kernels(self, bundle: Bundle, role: str, device: Device) -> tuple[Work, ...] | None:
         """The builder's kernel table, of an engine for the device's compute capability or else of another of the bundle's."""
         return list_work(bundle, role, device)
+
+    def read_built(self, files: Mapping[str, Path]) -> tuple[Work, ...]:
+        """The builder's kernel table."""
+        return read_work(files["kernels"])
 
     def find_version(self, builder: str) -> str:
         """The installed version of a builder.

@@ -291,7 +291,7 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     student = loaded.specialize(checked)
     loaded.announce()
     recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
-    if order.drop_unpaid:
+    if checked.drops_unpaid:
         from sprint_export.unpaid import drop_unpaid
 
         recipe = drop_unpaid(student, deployment, recipe, progress, say)

@@ -22,7 +22,7 @@ FORWARD = 100 / 10 + 40 / 20 + 12 / 4 + 16 / 8
 @pytest.fixture(autouse=True)
 def plain_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass is one, calls cost nothing but where a test says so."""
-    for name in ("LOADING", "HEARING", "SMOOTHING", "CHOOSING", "ROUNDING", "WRITING", "OPENING", "RUNTIME"):
+    for name in ("LOADING", "HEARING", "SMOOTHING", "CHOOSING", "ROUNDING", "WRITING", "PRICING", "OPENING", "RUNTIME"):
         monkeypatch.setattr(stages, name, 1)
     for name in ("CALL", "EXPORT", "CAPTURE", "REWRITE", "OPEN", "BUILD", "RANGE"):
         monkeypatch.setattr(stages, name, 0)
@@ -72,6 +72,20 @@ def test_what_python_costs_is_counted_in_operators(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(stages, "RANGE", 10)
     job = Job({"a": Network(replace(COUNT, values=0), layers=5, captured=1.0)}, is_rounded=True)
     assert by_stage(job) == {"choosing ranges: a": 50.0, "exporting: a": 110.0}
+
+
+def test_engines_that_are_built_for_a_price_have_a_few_blocks_and_networks_without_rounded_layers_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages, "CAPTURE", 100)
+    monkeypatch.setattr(stages, "BUILD", 10)
+    short = Network(COUNT, layers=5, captured=1.0, graph=50)  # half of its operators
+    job = Job({"a": short, "b": replace(short, layers=0)}, is_rounded=True, priced=3, built_for="rtx-4090")
+    found = by_stage(job)
+    weights = 2 * (9 / 2) * 4 / 4  # made up, read and written
+    assert found["pricing layers: a"] == pytest.approx(100 + 3 * (10 + weights + 50 / 2))
+    assert found["pricing layers: b"] == 0
+    assert "pricing layers: a" not in by_stage(replace(job, priced=0))
 
 
 def test_memory_is_what_a_stage_holds() -> None:

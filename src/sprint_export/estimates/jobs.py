@@ -31,6 +31,7 @@ from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
 from sprint_export.runtimes.reference import SMALL_PIXELS
 from sprint_export.students.family import load_family
+from sprint_export.unpaid import EXPECTED, recall_unpaid
 from sprint_export.validate.bundle import TIMED
 from sprint_export.validate.drawing import make_draws
 from sprint_export.validate.inquiry import Inquiry, choose_prompts
@@ -82,15 +83,18 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
         specialized: for this order.
         shared: of the run.
     """
-    deployment, kept = checked.deployment, {}
+    deployment, kept = checked.deployment, dict[str, str]()
     target, dtype = deployment.target, deployment.target.graph_dtype[deployment.precision]
     recipe: Recipe | None = None
     decisions: list[Decision] = []
-    is_measured = False
+    is_measured, priced = False, 0
     if deployment.offer.is_quantized:
-        recipe, decisions, is_measured = decide_layers(
-            specialized, deployment.precision, target, find_recipe(specialized, checked)
-        )
+        recipe = find_recipe(specialized, checked)
+        if checked.drops_unpaid:
+            priced, found = EXPECTED, recall_unpaid(specialized, deployment, recipe)
+            kept |= {"pricing layers": EARLIER} if found is not None else {}
+            recipe = found or recipe
+        recipe, decisions, is_measured = decide_layers(specialized, deployment.precision, target, recipe)
     networks = {
         role: _plan_network(specialized, role, shared.count(specialized, role), recipe, decisions, target, dtype)
         for role in specialized.components
@@ -106,6 +110,7 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
         networks,
         prompts,
         is_rounded=recipe is not None,
+        priced=priced,
         references=_count_drawings(specialized),
         built_for=deployment.device.name if isinstance(target, BuiltTarget) else "",
         target=deployment.name if shared.is_several else "",

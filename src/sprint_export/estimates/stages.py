@@ -24,6 +24,7 @@ SMOOTHING = 1
 CHOOSING = 1  # scales of weights that are tried
 ROUNDING = 5  # what a layer reads, and its weight, rounded to eight bits and back
 WRITING = 8  # a graph's weights: folded, rounded, written, hashed
+PRICING = 3  # a graph's weights that are made up: rounded, written
 OPENING = 4  # by a runtime: read and folded to float32
 # In operators that have nothing to compute (Machine.operator): the rest of what Python and builders do.
 CALL = 4  # an operator in a network
@@ -72,6 +73,11 @@ class Network:
     captured: float = 0.0
     graph: int = 0
 
+    @property
+    def share(self) -> float:
+        """Of its operators, those of the blocks that are built for a price."""
+        return self.captured / self.count.operators if self.count.operators else 0.0
+
 
 @dataclass(frozen=True)
 class Job:
@@ -85,6 +91,7 @@ class Job:
         samples: prompts on which networks are compared alone.
         is_fed: torch's rounded networks run on these only, fed what the exported ones were.
         is_rounded: whether layers are quantized.
+        priced: engines of each network that are built for their prices, to see which layers pay; 0 where none are.
         references: drawings of the bundle's own reference; 0 where a network is missing.
         built_for: the device that engines are built for; "" where none are.
         target: its name in a run for several, else "".
@@ -98,6 +105,7 @@ class Job:
     samples: int = 0
     is_fed: bool = False
     is_rounded: bool = False
+    priced: int = 0
     references: int = 0
     built_for: str = ""
     target: str = ""
@@ -131,6 +139,8 @@ class _Stages:
 
     def list(self) -> Iterator[Estimate]:
         job = self.job
+        if job.priced:
+            yield from self._each("pricing layers", self._price, lambda each: LATER + BUILDER_COPIES * each.graph * each.share)
         if job.prompts:
             yield from self._each("calibrating", self._calibrate, self._stream)
         if job.is_rounded:
@@ -214,6 +224,12 @@ class _Stages:
         weights = self._pass(network.count.values * FLOAT, WRITING) + network.graph / self.machine.disk
         python = EXPORT + CAPTURE * network.captured + REWRITE * network.count.operators
         return self._call(python) + weights
+
+    def _price(self, network: Network) -> float:
+        """Engines of few blocks, captured once."""
+        weights, graph = network.count.values * network.share * FLOAT, network.graph * network.share
+        each = self._call((REWRITE + BUILD) * network.captured) + self._pass(weights, PRICING) + graph / BUILDING_BYTES_S
+        return (self._call(EXPORT + CAPTURE * network.captured) + self.job.priced * each) if network.layers else 0.0
 
     def _build(self, network: Network) -> float:
         writing = network.graph / BUILDING_BYTES_S + network.graph / self.machine.disk

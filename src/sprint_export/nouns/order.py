@@ -258,3 +258,4 @@ class CheckedOrder:
     gates: tuple[Gate, ...]  # the user's own
     min_psnr_db: float  # what a search for a recipe has to reach
     is_validated: bool
+    drops_unpaid: bool = False

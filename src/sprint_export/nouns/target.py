@@ -266,3 +266,7 @@ class BuiltTarget(Target):
     @abstractmethod
     def build(self, graph: Path, device: Device, builder: str, tell: Callable[[str], None]) -> Mapping[str, Path]:
         """Build for a device; kinds of files ("engine", "kernels") -> where they lie, beside the graph, each whole or absent."""
+
+    def read_built(self, files: Mapping[str, Path]) -> tuple[Work, ...] | None:
+        """What the files that `build` made of a graph say will run, kernel by kernel; None where they do not say."""
+        return None

@@ -9,17 +9,18 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sprint_export.errors import InputError
+from sprint_export.disk_errors import clear_disk_errors
+from sprint_export.errors import InputError, MachineError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import QuantizedLayer, Recipe
-from sprint_export.nouns.target import BuiltTarget
-from sprint_export.nouns.work import Work
+from sprint_export.nouns.target import BATCH, BuiltTarget
 from sprint_export.planning.networks import TABLE, NetworkWork, StudentSubject, decide_rounding
-from sprint_export.progress import Progress, quiet
+from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import list_members, load_target
 
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Student
+    from sprint_export.planning.layer_kernels import LayerWork
 
 RANGE = 4.0  # of every input whose range would be measured
 
@@ -46,28 +47,43 @@ class BuiltSubject:
         return [self._build(student, each, deployment) for each in counted]
 
     def _build(self, student: Student, counted: NetworkWork, deployment: Deployment) -> NetworkWork:
-        kernels, engine = build_network(student, counted.role, deployment, self.progress)
+        built, engine = build_network(student, counted.role, deployment, self.progress)
+        kernels = None if built is None else tuple(each.work for each in built)
         return replace(counted, kernels=kernels, weights=engine, origin=TABLE)
 
 
 def build_network(
     student: Student, role: str, deployment: Deployment, progress: Progress = quiet
-) -> tuple[tuple[Work, ...] | None, int]:
-    """The kernels of one network's engine and its bytes; it is exported, built and removed again.
+) -> tuple[tuple[LayerWork, ...] | None, int]:
+    """The kernels of one network's engine, each with the layers it computes, and the engine's bytes; all files are removed again.
 
     Raises:
-        MachineError: the builder is missing, or the disk is full.
+        MachineError: the builder is missing, or the disk is full. InputError: it cannot read the graph.
     """
-    from sprint_export.conversion import keep_components
-    from sprint_export.export.student import export_student
+    from sprint_export.export.exporter import load_exporter
+    from sprint_export.export.student import widen_component
     from sprint_export.files import temporary_folder
-    from sprint_export.runtimes import build_bundle
+    from sprint_export.planning.layer_kernels import label_kernels
+    from sprint_export.quantize.patterns import list_layers
+    from sprint_export.thread_count import fixed_threads
 
-    with temporary_folder() as folder:
-        bundle = export_student(keep_components(student, (role,)), deployment, folder / "bundle", progress)
-        bundle = build_bundle(bundle, deployment.device.name, progress=progress)
-        kernels = deployment.target.list_kernels(bundle, role, deployment.device)
-        return kernels, sum(each.bytes for each in bundle.artifacts if (each.role, each.kind) == (role, "engine"))
+    target, options = deployment.target, deployment.options
+    assert isinstance(target, BuiltTarget)
+    component = widen_component(student.components[role], int(options.get(BATCH, 1)), student.chain.names.step)
+    exporter = load_exporter(target).suit(student, options)
+    with temporary_folder() as folder, clear_disk_errors(folder, "make room there", MachineError):
+        progress(Step("exporting", role), 0, 1)
+        with fixed_threads():
+            record = exporter.write_component(component, target, deployment.precision, options, folder)
+        progress(Step("exporting", role), 1, 1)
+        [part] = record.parts
+        progress(Step("building", role), 0, 1)
+        files = target.build(folder / part.graph, deployment.device, str(options["builder"]), lambda _: None)
+        progress(Step("building", role), 1, 1)
+        kernels = target.read_built(files)
+        names = [name.removeprefix(f"{role}.") for name, _ in list_layers(student) if name.startswith(f"{role}.")]
+        labelled = None if kernels is None else label_kernels(kernels, folder / part.graph, names)
+        return labelled, files["engine"].stat().st_size
 
 
 def check_build(deployments: Collection[Deployment]) -> None:

@@ -1,0 +1,68 @@
+"""A network of few blocks with made-up weights, built, costs what the whole one does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sprint_export.conversion import keep_components
+from sprint_export.nouns.order import Deployment, Order
+from sprint_export.planning import building, trials
+from sprint_export.planning.building import round_plainly
+from sprint_export.planning.cutting import ROWS, cut_network
+from sprint_export.planning.prices import list_peaks, price_work
+from sprint_export.planning.trials import Table, Trials
+from sprint_export.run_checks import check_order
+from sprint_export.specialize import specialize_student
+from sprint_export.students.sana_sprint.presets import tiny
+
+LAYERS = 8
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return check_order(Order(target="trt-fp8", out=tmp_path / "bundle")).deployment
+
+
+def test_four_blocks_of_eight_are_priced_as_eight(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = specialize_student(tiny(num_layers=LAYERS))
+    rounded = round_plainly(keep_components(student, ("transformer",)), deployment)
+    prices = list_peaks(deployment.device, "gpu")
+    assert prices is not None
+    short = Trials(rounded, "transformer", deployment, prices)
+    expected = short.price(frozenset())
+    blocks = {name.split(".")[1] for name in short._cut.component.layers}
+    assert blocks == {"0", "1", "2", "3"}
+    whole, _ = building.build_network(rounded, "transformer", deployment)
+    assert whole is not None
+    real = price_work([each.work for each in whole], prices).milliseconds
+    assert expected == pytest.approx(real, rel=0.01)
+    kernels = short._build(frozenset()).kernels
+    assert len(kernels) < 0.7 * len(whole)
+
+    monkeypatch.setattr(trials, "build_network", lambda *_: pytest.fail("it is kept"))
+    again = Trials(rounded, "transformer", deployment, prices)
+    assert again.price(frozenset()) == expected
+    assert again.join(frozenset()) == short.join(frozenset())
+    file = again._find_file(trials.cache_folder() / trials.KIND, frozenset())
+    file.write_text("{", "utf-8")
+    monkeypatch.setattr(trials, "build_network", lambda *_: (kernels, 1))
+    damaged = Trials(rounded, "transformer", deployment, prices)
+    assert damaged._build(frozenset()) == Table(kernels), "what cannot be read is built again"
+
+
+def test_a_table_of_words_keeps_few_rows_and_weights_are_made_up() -> None:
+    """The random student's own table is small; a larger one stands in its place."""
+    component = specialize_student(tiny()).components["text_encoder"]
+    path, table = next((path, part) for path, part in component.module.named_modules() if isinstance(part, torch.nn.Embedding))
+    parent, _, name = path.rpartition(".")
+    setattr(component.module.get_submodule(parent), name, torch.nn.Embedding(2 * ROWS, table.embedding_dim, device="meta"))
+    cut = cut_network(component).component
+    assert cut.weights[f"{path}.weight"].shape == (ROWS, table.embedding_dim)
+    assert component.module.get_submodule(path).num_embeddings == 2 * ROWS, "the student's own is not changed"
+    for each, handle in cut.weights.items():
+        value = handle.load()
+        assert (tuple(value.shape), value.dtype) == (handle.shape, handle.dtype), each
