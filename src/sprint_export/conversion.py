@@ -7,9 +7,11 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,7 +261,8 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
     order, student = checked.order, loaded.student
     out = _find_out(checked)
     with claim_bundle(out):
-        bundle = _make_bundle(loaded, checked, out, progress, say)
+        with _keep_captures(order):
+            bundle = _make_bundle(loaded, checked, out, progress, say)
         if checked.is_validated:
             from sprint_export.validate import validate_bundle
 
@@ -277,6 +280,13 @@ def _convert_loaded(loaded: Loaded, checked: CheckedOrder, progress: Progress, s
     return bundle
 
 
+def _keep_captures(order: Order) -> AbstractContextManager[None]:
+    """What is captured for a price is captured for the bundle; elsewhere a network is captured once."""
+    from sprint_export.export.captures import Captures, keep_captures
+
+    return keep_captures(Captures()) if order.drop_unpaid else contextlib.nullcontext()
+
+
 def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Progress, say: Say) -> Bundle:
     """The bundle of a loaded student, published at `out`; a damaged one there is said before any work."""
     from sprint_export.export import export_student
@@ -291,7 +301,7 @@ def _make_bundle(loaded: Loaded, checked: CheckedOrder, out: Path, progress: Pro
     student = loaded.specialize(checked)
     loaded.announce()
     recipe, frontier = choose_recipe(student, checked, progress, say, loaded.compute)
-    if checked.drops_unpaid:
+    if order.drop_unpaid:
         from sprint_export.unpaid import drop_unpaid
 
         recipe = drop_unpaid(student, deployment, recipe, progress, say)

@@ -155,8 +155,7 @@ def _resolve_order(order: Order) -> CheckedOrder:
     _check_provider(order, deployment)
     if isinstance(deployment.target, BuiltTarget):
         deployment.target.check_builder(deployment.device, str(options["builder"]))
-    drops = order.drop_unpaid
-    return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated, drops)
+    return CheckedOrder(order, deployment, name_bundle(order), components, recipe, gates, least, is_validated)
 
 
 def read_deployment(text: str, device: str | None = None) -> Deployment:
@@ -191,8 +190,8 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
             yield f"{name}: {value}"
     if deployment.offer.is_quantized:
         yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
-    if checked.drops_unpaid:
-        yield f"drop_unpaid: each kind of layer is priced for {deployment.device.name} in float too; what does not pay stays so"
+    if checked.order.drop_unpaid:
+        yield f"drop_unpaid: kinds of layers are priced for {deployment.device.name} in float too; what does not pay stays so"
     if checked.is_validated:
         gates = add_defaults(checked.gates, deployment.offer.scheme, of_target=deployment.target.gates)
         yield "gates: " + ", ".join(gate.text for gate in gates)

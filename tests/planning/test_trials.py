@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from sprint_export.cache import cache_folder
 from sprint_export.conversion import keep_components
 from sprint_export.nouns.order import Deployment, Order
+from sprint_export.nouns.student import Student
+from sprint_export.nouns.work import Work
 from sprint_export.planning import building, trials
 from sprint_export.planning.building import round_plainly
 from sprint_export.planning.cutting import ROWS, cut_network
+from sprint_export.planning.layer_kernels import LayerWork
 from sprint_export.planning.prices import list_peaks, price_work
 from sprint_export.planning.trials import Table, Trials
 from sprint_export.run_checks import check_order
@@ -46,11 +51,37 @@ def test_four_blocks_of_eight_are_priced_as_eight(deployment: Deployment, monkey
     again = Trials(rounded, "transformer", deployment, prices)
     assert again.price(frozenset()) == expected
     assert again.join(frozenset()) == short.join(frozenset())
-    file = again._find_file(trials.cache_folder() / trials.KIND, frozenset())
+    file = again._find_file(cache_folder() / trials.KIND, frozenset())
     file.write_text("{", "utf-8")
     monkeypatch.setattr(trials, "build_network", lambda *_: (kernels, 1))
     damaged = Trials(rounded, "transformer", deployment, prices)
     assert damaged._build(frozenset()) == Table(kernels), "what cannot be read is built again"
+
+
+def test_a_run_that_was_killed_goes_on_with_what_it_built(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded = round_plainly(keep_components(specialize_student(tiny()), ("text_encoder",)), deployment)
+    prices = list_peaks(deployment.device, "gpu")
+    assert prices is not None
+    kernels, left = (LayerWork(Work("product", 1e9, "fp8", 1.0)),), frozenset(rounded.components["text_encoder"].layers)
+    built: list[int] = []
+
+    def build(student: Student, role: str, _: Deployment) -> tuple[tuple[LayerWork, ...], int]:
+        built.append(len(student.components[role].layers))
+        if len(built) == 2:
+            raise KeyboardInterrupt
+        return kernels, 1
+
+    monkeypatch.setattr(trials, "build_network", build)
+    killed = Trials(rounded, "text_encoder", deployment, prices)
+    price = killed.price(frozenset())
+    with pytest.raises(KeyboardInterrupt):
+        killed.price(left)
+    again = Trials(rounded, "text_encoder", deployment, prices)
+    assert (again.price(frozenset()), again.price(left)) == (price, price)
+    assert built == [len(left), 0, 0], "the first is not built twice"
+    other = replace(deployment, precision="int8")
+    Trials(round_plainly(rounded, other), "text_encoder", other, prices).price(frozenset())
+    assert built == [len(left), 0, 0, len(left)], "another precision is another engine"
 
 
 def test_a_table_of_words_keeps_few_rows_and_weights_are_made_up() -> None:

@@ -90,7 +90,7 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
     is_measured, priced = False, 0
     if deployment.offer.is_quantized:
         recipe = find_recipe(specialized, checked)
-        if checked.drops_unpaid:
+        if checked.order.drop_unpaid:
             priced, found = EXPECTED, recall_unpaid(specialized, deployment, recipe)
             kept |= {"pricing layers": EARLIER} if found is not None else {}
             recipe = found or recipe

@@ -122,7 +122,7 @@ class Order:
     drop_unpaid: bool = field(
         default=False,
         metadata=hashed(
-            "Leave in float the layers without whose rounding the priced engine is less than 2 % slower; builds each kind's.",
+            "Leave in float the layers without whose rounding the priced engine is less than 2 % slower; builds some engines.",
             bool,
             QUANTIZATION,
         ),
@@ -258,4 +258,3 @@ class CheckedOrder:
     gates: tuple[Gate, ...]  # the user's own
     min_psnr_db: float  # what a search for a recipe has to reach
     is_validated: bool
-    drops_unpaid: bool = False
