@@ -11,6 +11,7 @@ import torch
 from sprint_export.cache import cache_folder
 from sprint_export.conversion import keep_components
 from sprint_export.nouns.order import Deployment, Order
+from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.work import Work
 from sprint_export.planning import building, trials
@@ -82,6 +83,23 @@ def test_a_run_that_was_killed_goes_on_with_what_it_built(deployment: Deployment
     other = replace(deployment, precision="int8")
     Trials(round_plainly(rounded, other), "text_encoder", other, prices).price(frozenset())
     assert built == [len(left), 0, 0, len(left)], "another precision is another engine"
+
+
+def test_the_last_block_stands_for_the_last_and_blocks_that_are_rounded_in_different_ways_all_stay() -> None:
+    component = specialize_student(tiny(num_layers=LAYERS)).components["transformer"]
+    names = [f"transformer_blocks.{i}.{name}" for i in range(LAYERS) for name in ("attn1.to_q", "ff.conv_point")]
+    layer, other = (QuantizedLayer(scheme, 1.0, None, "bf16") for scheme in ("fp8", "w8a8"))
+    last = f"transformer_blocks.{LAYERS - 1}.attn1.to_q"
+    cut = cut_network(replace(component, layers={**dict.fromkeys(names[:-1], layer), last: other}))
+    assert [each.left_out for each in cut.repeats] == [LAYERS - 4]
+    assert cut.component.layers["transformer_blocks.3.attn1.to_q"] == other
+    assert cut.names["transformer_blocks.3.attn1.to_q"] == last
+    assert "transformer_blocks.3.ff.conv_point" not in cut.component.layers, "the last block's is in float"
+    assert cut.component.layers["transformer_blocks.2.attn1.to_q"] == layer
+    uneven = cut_network(replace(component, layers={**dict.fromkeys(names, layer), names[4]: other}))
+    assert uneven.repeats == ()
+    assert set(uneven.component.layers) == set(names)
+    assert uneven.component.layers[names[4]] == other
 
 
 def test_a_table_of_words_keeps_few_rows_and_weights_are_made_up() -> None:

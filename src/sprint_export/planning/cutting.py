@@ -7,6 +7,7 @@ whose layers it computes or reads from:
     one of the two between      half of all blocks but the first and the last
     layers of several blocks    as often as these on the average   (keys of all blocks in one product: it grows with them)
     all others                  once
+Where a recipe rounds the blocks between in different ways none is left out; the last may be rounded as no other is.
 """
 
 from __future__ import annotations
@@ -23,19 +24,22 @@ if TYPE_CHECKING:
     import torch
 
     from sprint_export.export.repeats import Repeat
+    from sprint_export.nouns.recipe import QuantizedLayer
     from sprint_export.nouns.student import Component
     from sprint_export.weights import Handle
 
 ROWS = 4096  # of a table of words: more than a prompt reads, and what is read is what counts
 DEVIATION = 0.02  # of made-up weights
+GROUPS = 4  # of a list's equal blocks stay, as a network is captured
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A short network, and what was left out of it."""
+    """A short network, what was left out of it, and its rounded layers in module order -> their names in the whole one."""
 
     component: Component
     repeats: tuple[Repeat, ...]
+    names: Mapping[str, str]
 
 
 def cut_network(component: Component) -> Cut:
@@ -46,21 +50,39 @@ def cut_network(component: Component) -> Cut:
     from sprint_export.export.to_onnx.free_axes import make_example
 
     module, repeats = shorten(component.module, make_example(component.inputs)[0])
+    if not all(_is_even(component.layers, repeat) for repeat in repeats):
+        module, repeats = component.module, []
     for path, table in list(module.named_modules()):
         if isinstance(table, torch.nn.Embedding) and table.num_embeddings > ROWS:
             module = _replace(module, path, torch.nn.Embedding(ROWS, table.embedding_dim, device="meta"))
     shapes = {name: tuple(value.shape) for name, value in list_weights(module).items()}
     weights = {name: _make_up(name, handle, shapes[name]) for name, handle in component.weights.items() if name in shapes}
-    cut = replace(
-        component,
-        module=module,
-        weights=weights,
-        layers={name: layer for name, layer in component.layers.items() if f"{name}.weight" in weights},
-        decisions=(),
-        edits={},
-        forms={},
-    )
-    return Cut(cut, tuple(repeats))
+    short = [name for name, _ in module.named_modules() if f"{name}.weight" in weights]
+    names = {name: whole for name in short if (whole := _find_whole(name, repeats)) in component.layers}
+    layers = {name: component.layers[whole] for name, whole in names.items()}
+    cut = replace(component, module=module, weights=weights, layers=layers, decisions=(), edits={}, forms={})
+    return Cut(cut, tuple(repeats), names)
+
+
+def _is_even(layers: Mapping[str, QuantizedLayer], repeat: Repeat) -> bool:
+    """Whether all groups of blocks but the first and the last are rounded alike."""
+    groups: list[dict[tuple[int, str], QuantizedLayer]] = [{} for _ in range(GROUPS + repeat.left_out)]
+    for name, layer in layers.items():
+        block = repeat.block_of([name])
+        if block is not None:
+            inside = name.removeprefix(f"{repeat.path}.{block}.")
+            groups[block // repeat.size][block % repeat.size, inside] = layer
+    return all(group == groups[1] for group in groups[1:-1])
+
+
+def _find_whole(layer: str, repeats: Iterable[Repeat]) -> str:
+    """The layer of the whole network that a short one's stands for: the last group's for those of its last."""
+    for repeat in repeats:
+        block = repeat.block_of([layer])
+        if block is not None and block // repeat.size == GROUPS - 1:
+            inside = layer.removeprefix(f"{repeat.path}.{block}.")
+            return f"{repeat.path}.{block + repeat.left_out * repeat.size}.{inside}"
+    return layer
 
 
 def _replace(module: torch.nn.Module, path: str, part: torch.nn.Module) -> torch.nn.Module:

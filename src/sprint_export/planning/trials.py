@@ -7,7 +7,6 @@ there, so a run that was killed goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +50,6 @@ class Trials:
 
     def __init__(self, student: Student, role: str, deployment: Deployment, prices: Prices) -> None:
         self.student, self.role, self.deployment, self.prices = student, role, deployment, prices
-        self.layers = tuple(student.components[role].layers)
         self._tables: dict[Left, Table] = {}
 
     @cached_property
@@ -70,15 +68,21 @@ class Trials:
     def share(self, left: Left) -> dict[str, float]:
         """Milliseconds by layer, of all blocks; a layer that was joined to another counts as that one."""
         kernels, counts = self._count(left)
-        return share_price(kernels, self.prices, counts)
+        shares = share_price(kernels, self.prices, counts)
+        return {self._cut.names.get(name, name): share for name, share in shares.items()}
 
-    def join(self, left: Left) -> Mapping[str, tuple[str, ...]]:
-        """Layers of the short network that kernels name -> those that are computed with them."""
-        return join_layers(self._build(left).kernels, [name for name in self.layers if name in self._cut.component.layers])
+    def join(self, left: Left) -> dict[str, tuple[str, ...]]:
+        """Layers that kernels name -> those that are computed with them; of the blocks that were built."""
+        names = self._cut.names
+        joined = self._join(self._build(left).kernels)
+        return {names[first]: tuple(names[other] for other in others) for first, others in joined.items()}
+
+    def _join(self, kernels: tuple[LayerWork, ...]) -> dict[str, tuple[str, ...]]:
+        return join_layers(kernels, tuple(self._cut.names))
 
     def _count(self, left: Left) -> tuple[tuple[LayerWork, ...], list[float]]:
         kernels = self._build(left).kernels
-        return kernels, count_runs(kernels, self._cut.repeats, self.join(left))
+        return kernels, count_runs(kernels, self._cut.repeats, self._join(kernels))
 
     def _build(self, left: Left) -> Table:
         if left not in self._tables:
@@ -103,7 +107,7 @@ class Trials:
 
     def _leave(self, left: Left) -> Student:
         cut = self._cut.component
-        kept = {name: layer for name, layer in cut.layers.items() if name not in left}
+        kept = {name: layer for name, layer in cut.layers.items() if self._cut.names[name] not in left}
         return replace(self.student, components={self.role: replace(cut, layers=kept)})
 
     def _find_file(self, folder: Path, left: Left) -> Path:
