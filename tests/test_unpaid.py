@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.conversion import convert, keep_components
+from sprint_export.conversion import convert, keep_components, load_orders
 from sprint_export.errors import RefusedError
+from sprint_export.estimates.jobs import EARLIER
+from sprint_export.estimates.machine import TYPICAL
+from sprint_export.estimates.plan import _plan_jobs
+from sprint_export.estimates.stages import estimate_job
 from sprint_export.export.bundle import find_artifact, locate
 from sprint_export.inspection import describe_recipe
 from sprint_export.nouns.order import Order
@@ -146,7 +150,9 @@ def test_a_pair_without_built_files_or_without_rounding_is_refused_and_a_dry_run
     assert checked.deployment.hashed == {"drop_unpaid": True}
 
 
-def test_layers_that_do_not_pay_are_float_in_the_built_bundle_with_the_reason(tiny_student: Student, tmp_path: Path) -> None:
+def test_layers_that_do_not_pay_are_float_in_the_built_bundle_with_the_reason(
+    tiny_student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     bundle = convert(
         tiny_student,
@@ -182,3 +188,12 @@ def test_layers_that_do_not_pay_are_float_in_the_built_bundle_with_the_reason(ti
     with pytest.raises(NotKeptError):
         kept.price(frozenset({"model.layers.0.mlp.up_proj"}))
     assert recall_unpaid(student, deployment, None) == bundle.recipe, "nothing is built for it again"
+
+    order = Order(tiny_student, out=tmp_path / "next", components=[NETWORK], drop_unpaid=True, validate=False)
+    checked = check_order(order)
+    assert _plan_jobs(load_orders([checked]))[0].job.kept["pricing layers"] == EARLIER
+    monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path / "empty"))
+    job = _plan_jobs(load_orders([checked]))[0].job
+    assert "pricing layers" not in job.kept
+    [stage] = (each for each in estimate_job(job, TYPICAL) if each.step.stage == "pricing layers")
+    assert stage.seconds > 0, "a dry run counts the engines that are not there yet"
