@@ -1,11 +1,12 @@
 // sprint-draw BUNDLE "a red circle" --seed 3 -o a.png     draws a picture
 // sprint-draw BUNDLE --check                               compares with the bundle's reference/
+// sprint-draw BUNDLE --check --bench -o device.json        and times, for: sprint-export report --merge BUNDLE device.json
+#include <cctype>
 #include <fstream>
 #include <iostream>
-#include <string>
-#include <vector>
+#include <new>
 
-#include "sprint_export/sprint_export.h"
+#include "arguments.h"
 
 #ifdef _WIN32
 #ifndef NOMINMAX
@@ -19,102 +20,130 @@ namespace {
 namespace fs = std::filesystem;
 using namespace sprint_export;
 
-constexpr const char* USAGE =
-    "usage: sprint-draw BUNDLE PROMPT [-o FILE.png] [--seed N] [--steps N] [--height N] [--width N]\n"
-    "       sprint-draw BUNDLE --check\n"
-    "both:  [--provider NAME] [--provider-option KEY=VALUE] [--allow-cpu-nodes] [--threads N] [--one-at-a-time] [--no-verify] [--times]\n";
+constexpr int DIFFERENT = 1, WRONG_INPUT = 2, MACHINE = 3;
+const auto BEGAN = std::chrono::steady_clock::now();
 
-struct Asked {
-    std::string bundle, prompt, out = "picture.png";
-    Options options;
-    DrawOptions draw;
-    bool checks = false, shows_times = false, has_prompt = false;
-};
-
-std::uint64_t read_number(const std::string& name, const std::string& text, std::uint64_t most) {
-    std::uint64_t number = 0;
-    bool is_number = !text.empty();
-    for (const char digit : text) {
-        const auto value = static_cast<std::uint64_t>(digit - '0');
-        is_number = is_number && digit >= '0' && digit <= '9' && number <= (most - value) / 10;
-        number = is_number ? number * 10 + value : 0;
+// A text of a bundle's as one line without what a terminal would obey.
+std::string make_plain(const std::string& text) {
+    std::string plain;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(text[i]), next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+        const bool is_control = byte < 0x20 || byte == 0x7F, is_wide_control = byte == 0xC2 && next >= 0x80 && next < 0xA0;
+        plain += is_control || is_wide_control ? ' ' : text[i];
+        if (is_wide_control) ++i;
     }
-    if (!is_number) throw InputError(name + " " + text + ": expected a whole number from 0 to " + std::to_string(most));
-    return number;
+    return plain;
 }
 
-Asked read_arguments(const std::vector<std::string>& arguments) {
-    Asked asked;
-    for (std::size_t i = 0; i < arguments.size(); ++i) {
-        const std::string& name = arguments[i];
-        const auto next = [&]() -> const std::string& {
-            if (i + 1 == arguments.size()) throw InputError(name + " wants a value\n" + USAGE);
-            return arguments[++i];
-        };
-        const auto next_int = [&] { return static_cast<int>(read_number(name, next(), 1 << 20)); };
-        if (name == "-o" || name == "--out") asked.out = next();
-        else if (name == "--seed") asked.draw.seed = read_number(name, next(), UINT64_MAX);
-        else if (name == "--steps") asked.draw.steps = next_int();
-        else if (name == "--height") asked.draw.height = next_int();
-        else if (name == "--width") asked.draw.width = next_int();
-        else if (name == "--threads") asked.options.threads = next_int();
-        else if (name == "--provider") asked.options.provider = next();
-        else if (name == "--provider-option") {
-            const std::string& pair = next();
-            const std::size_t equals = pair.find('=');
-            if (equals == std::string::npos) throw InputError(name + " " + pair + ": expected KEY=VALUE");
-            asked.options.provider_options[pair.substr(0, equals)] = pair.substr(equals + 1);
-        } else if (name == "--allow-cpu-nodes") asked.options.allow_cpu_nodes = true;
-        else if (name == "--one-at-a-time") asked.options.one_at_a_time = true;
-        else if (name == "--no-verify") asked.options.verify = false;
-        else if (name == "--check") asked.checks = true;
-        else if (name == "--times") asked.shows_times = true;
-        else if (name.size() > 1 && name[0] == '-') throw InputError("no option " + name + "\n" + USAGE);
-        else if (asked.bundle.empty()) asked.bundle = name;
-        else if (!asked.has_prompt) {
-            asked.prompt = name;
-            asked.has_prompt = true;
-        } else throw InputError("one prompt at a time, found also \"" + name + "\"\n" + USAGE);
-    }
-    if (asked.bundle.empty() || asked.has_prompt == asked.checks) throw InputError(std::string("a bundle and a prompt, or --check\n") + USAGE);
-    return asked;
+// Where a file can be written, before the work that it is the end of.
+void check_output(const std::string& out, const std::string& suffix) {
+    const fs::path path = fs::absolute(fs::u8path(out));
+    std::string found = path.extension().u8string();
+    for (char& letter : found) letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+    std::error_code error;
+    if (found != suffix) throw InputError("-o " + out + ": use a name that ends in " + suffix);
+    if (!fs::is_directory(path.parent_path(), error)) throw InputError("-o " + out + ": the folder " + path.parent_path().u8string() + " does not exist");
+    if (fs::is_directory(path, error)) throw InputError("-o " + out + " is a folder; expected a file");
 }
 
-int check(Pipeline& pipeline) {
-    bool is_right = true;
-    for (const Check& each : pipeline.check()) {
-        std::cout << each.steps << (each.steps == 1 ? " step: " : " steps: ");
-        std::cout << (each.begins.empty() ? "equal to the bit" : "at most " + std::to_string(each.largest) + " of 255 apart, from " + each.begins + " on");
-        std::cout << (each.passed ? "\n" : ": DIFFERENT\n");
-        is_right = is_right && each.passed;
+void write_whole(const std::string& out, const char* data, std::size_t size) {
+    const fs::path path = fs::u8path(out);
+    fs::path part = path;
+    part += "." + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()) + ".part";
+    std::ofstream file(part, std::ios::binary);
+    file.write(data, static_cast<std::streamsize>(size));
+    file.close();
+    std::error_code error;
+    if (file) fs::rename(part, path, error);
+    if (file && !error) return;
+    fs::remove(part, error);
+    throw MachineError(out + " cannot be written; choose another -o");
+}
+
+void show_check(const Check& check, bool shows_prompt) {
+    std::cout << check.steps << (check.steps == 1 ? " step" : " steps");
+    if (shows_prompt) std::cout << ", \"" << make_plain(check.prompt) << "\", seed " << check.seed;
+    std::cout << ": ";
+    std::cout << (check.begins.empty() ? "equal to the bit"
+                                       : "at most " + std::to_string(check.largest) + " of 255 apart, from " + make_plain(check.begins) + " on");
+    std::cout << (check.passed ? "\n" : ": DIFFERENT\n");
+}
+
+void show_row(const Row& row) {
+    std::cout << row.metric << (row.component.empty() ? "" : " of ") << make_plain(row.component) << ": " << row.value << " " << row.unit;
+    if (row.interval) std::cout << " (" << row.interval->first << " to " << row.interval->second << ")";
+    std::cout << "; " << make_plain(row.note) << "\n";
+}
+
+int measure(Pipeline& pipeline, Asked& asked) {
+    std::vector<Check> checks;
+    if (!asked.times && asked.out.empty()) {
+        checks = pipeline.check(asked.measure.tolerance);
+        for (const Check& check : checks) show_check(check, false);
+    } else {
+        asked.measure.began = BEGAN;
+        const DeviceResult result = pipeline.measure(asked.measure);
+        if (!asked.out.empty()) write_whole(asked.out, result.json.data(), result.json.size());
+        checks = result.checks;
+        for (const Check& check : checks) show_check(check, true);
+        for (const Row& row : result.rows) show_row(row);
+        if (!asked.out.empty()) std::cout << asked.out << "\n";
     }
-    return is_right ? 0 : 1;
+    for (const Check& check : checks)
+        if (!check.passed) return DIFFERENT;
+    return 0;
+}
+
+Picture read_given(const std::string& option, const std::string& file) {
+    try {
+        return read_png(fs::u8path(file));
+    } catch (const InputError& error) {
+        throw InputError(option + " " + error.what());
+    }
 }
 
 int draw(Pipeline& pipeline, const Asked& asked) {
+    if (asked.draw.image && pipeline.find_first_time(asked.draw) >= 1)
+        std::cerr << "at this strength the steps start from noise alone, and the picture has no part; take more steps or less strength\n";
     const Picture picture = pipeline.draw(asked.prompt, asked.draw);
     const auto bytes = encode_png(picture);
-    std::ofstream file(fs::u8path(asked.out), std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    file.close();
-    if (!file) throw MachineError(asked.out + " cannot be written");
+    write_whole(asked.out, reinterpret_cast<const char*>(bytes.data()), bytes.size());
     std::cout << asked.out << "\n";
     for (const auto& [network, milliseconds] : picture.milliseconds)
-        if (asked.shows_times) std::cout << network << " " << milliseconds << " ms\n";
+        if (asked.shows_times) std::cout << make_plain(network) << " " << milliseconds << " ms\n";
     return 0;
+}
+
+int run_asked(const std::vector<std::string>& arguments) {
+    Asked asked = read_arguments(arguments);
+    if (asked.shows_help) {
+        std::cout << USAGE;
+        return 0;
+    }
+    if (asked.draws() && asked.out.empty()) asked.out = "picture.png";
+    if (!asked.out.empty()) check_output(asked.out, asked.draws() ? ".png" : ".json");
+    if (!asked.image.empty()) asked.draw.image = read_given("--image", asked.image);
+    if (!asked.control.empty()) asked.draw.control = read_given("--control", asked.control);
+    Pipeline pipeline = Pipeline::open(fs::u8path(asked.bundle), asked.options);
+    return asked.draws() ? draw(pipeline, asked) : measure(pipeline, asked);
+}
+
+int say(const std::string& error, int status) {
+    std::cerr << "error: " << make_plain(error) << "\n";
+    return status;
 }
 
 int run(const std::vector<std::string>& arguments) {
     try {
-        const Asked asked = read_arguments(arguments);
-        Pipeline pipeline = Pipeline::open(fs::u8path(asked.bundle), asked.options);
-        return asked.checks ? check(pipeline) : draw(pipeline, asked);
+        const int status = run_asked(arguments);
+        std::cout.flush();
+        return std::cout ? status : say("standard output cannot be written", MACHINE);
     } catch (const MachineError& error) {
-        std::cerr << "error: " << error.what() << "\n";
-        return 3;
+        return say(error.what(), MACHINE);
+    } catch (const std::bad_alloc&) {
+        return say("memory ran short; end other programs, or draw with --one-at-a-time", MACHINE);
     } catch (const std::exception& error) {
-        std::cerr << "error: " << error.what() << "\n";
-        return 2;
+        return say(error.what(), WRONG_INPUT);
     }
 }
 

@@ -11,6 +11,7 @@ namespace {
 constexpr std::int64_t FORMAT = 1;
 constexpr std::uintmax_t MOST_BYTES = 4 << 20;  // of app.json; a full-size student's has under 0.1 million
 constexpr std::int64_t MOST_TOKENS = 1 << 16, MOST_SIZE = 1 << 16, MOST_STEPS = 1000;
+constexpr std::size_t MOST_PARTS = 64;  // stages, graphs of a network, steps of a prompt, ranges of a mask
 constexpr std::int64_t LARGEST_FILE = std::int64_t{1} << 40, LARGEST_ID = 1 << 30;
 
 std::int64_t read_digits(const std::string& text) {  // -1 where it is no size
@@ -56,11 +57,16 @@ std::vector<Graph> read_graphs(const Node& network, const App& app) {
             if (std::none_of(app.files.begin(), app.files.end(), is_this)) file.refuse("one of its files, which have a hash");
         }
     }
-    if (graphs.empty()) network.refuse("at least one graph");
+    if (graphs.empty() || graphs.size() > MOST_PARTS) network.refuse("1 to " + std::to_string(MOST_PARTS) + " graphs");
     return graphs;
 }
 
+void check_count(const Node& list) {
+    if (list.size() > MOST_PARTS) list.refuse("at most " + std::to_string(MOST_PARTS));
+}
+
 void read_stages(const Node& root, App& app) {
+    check_count(root.at("stages"));
     for (const Node& node : root.at("stages").items()) {
         Stage stage;
         stage.network = node.at("network").text();
@@ -94,6 +100,8 @@ PromptStep read_prompt_step(const Node& node) {
 }
 
 void read_prompt(const Node& root, App& app) {
+    check_count(root.at("steps"));
+    check_count(root.at("mask").at("kept"));
     int place = 0;  // texts come before the one tokenizer, ids behind it
     for (const Node& node : root.at("steps").items()) {
         app.prompt.push_back(read_prompt_step(node));
@@ -129,6 +137,23 @@ void read_sampler(const Node& root, App& app) {
     if (app.schedules.count(app.default_steps) == 0) root.at("default_steps").refuse("one of its schedules");
 }
 
+// What a network reads as the sampler's state is the noise, with a batch of one before it: else it would be as large as is said.
+void check_state(const Node& noise, const App& app) {
+    const std::vector<Axis>& free = app.noise_axes;
+    for (const Stage& stage : app.stages)
+        for (const Graph& graph : stage.graphs)
+            for (const Spec& spec : graph.inputs) {
+                if (spec.name != app.value("state") || !stage.is_each_step) continue;
+                bool fits = spec.axes.size() == app.noise_shape.size() + 1 && (free.empty() || free.size() == app.noise_shape.size());
+                for (std::size_t i = 0; fits && i < app.noise_shape.size(); ++i) {
+                    const Axis& axis = spec.axes[i + 1];
+                    const bool is_same = free.empty() || (free[i].name == axis.name && free[i].size == axis.size);
+                    fits = is_same && (axis.name.empty() ? axis.size == app.noise_shape[i] : !free.empty());
+                }
+                if (!fits) noise.refuse("the shape of \"" + spec.name + "\", which " + stage.network + " reads");
+            }
+}
+
 void read_files(const Node& root, App& app) {
     for (const Node& node : root.items()) {
         FileEntry entry{node.at("path").text(), node.at("sha256").text(), 0};
@@ -162,6 +187,7 @@ App read_app(const std::filesystem::path& folder) {
     root.at("format").integer(FORMAT, FORMAT);
     App app;
     app.name = root.at("name").text();
+    app.target = root.at("target").text();
     const auto size = root.at("size").items();
     if (size.size() != 2) root.at("size").refuse("height and width");
     app.height = size[0].integer(1, MOST_SIZE);
@@ -191,6 +217,7 @@ App read_app(const std::filesystem::path& folder) {
         app.picture_axes = read_axes(root.at("sizes").at("picture"));
         if (app.picture_axes.size() != 2) root.at("sizes").at("picture").refuse("height and width");
     }
+    check_state(root.at("noise"), app);
     app.reference = root.text_or("reference", "");
     return app;
 }

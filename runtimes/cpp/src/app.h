@@ -54,7 +54,7 @@ struct FileEntry {
 };
 
 struct App {
-    std::string name, reference;  // reference is empty where there is none
+    std::string name, target, reference;  // reference is empty where there is none
     std::int64_t height = 0, width = 0;
     std::string oldest_runtime;
     std::vector<FileEntry> files;

@@ -27,6 +27,11 @@ std::vector<float> blend(float a, const std::vector<float>& x, float b, const fl
     return sum;
 }
 
+void check_shape(const std::string& name, const Tensor& tensor, const Shape& expected) {
+    if (tensor.shape != expected)
+        throw BundleError("\"" + name + "\" has shape " + show_shape(tensor.shape) + ", expected " + show_shape(expected));
+}
+
 }  // namespace
 
 Executor::Executor(const std::filesystem::path& folder, const App& app, Runtime& runtime, bool one_at_a_time)
@@ -40,6 +45,14 @@ void Executor::load(const Stage& stage) {
     auto& sessions = sessions_[stage.network];
     for (std::size_t i = sessions.size(); i < stage.graphs.size(); ++i)
         sessions.push_back(runtime_.open(find_file(folder_, stage.graphs[i].path), stage.graphs[i]));
+}
+
+std::vector<float> Executor::encode(const Stage& encoder, const Tensor& picture, const Shape& shape, const OnStage& on_stage) {
+    const Values written = run_stage(encoder, {{app_.value("source"), picture}}, -1, on_stage);
+    const auto found = written.find(app_.value("encoded"));
+    if (found == written.end()) throw BundleError("no network writes \"" + app_.value("encoded") + "\"; export the bundle again");
+    check_shape(app_.value("encoded"), found->second, shape);
+    return found->second.floats();
 }
 
 Values Executor::run(Values table, const Wish& wish, const OnStage& on_stage) {
@@ -58,9 +71,11 @@ Values Executor::run(Values table, const Wish& wish, const OnStage& on_stage) {
 }
 
 std::vector<float> Executor::start(const Wish& wish) const {
+    const double s = wish.schedule.times[0];
+    if (!wish.encoded.empty()) return blend(static_cast<float>(1 - s), wish.encoded, static_cast<float>(s), wish.noise.data());
     std::vector<float> x(wish.noise.begin(), wish.noise.begin() + count_values(wish.shape));
     if (!app_.starts_from_noise)
-        for (float& value : x) value *= static_cast<float>(wish.schedule.times[0]);
+        for (float& value : x) value *= static_cast<float>(s);
     return x;
 }
 
@@ -75,8 +90,7 @@ Tensor Executor::run_loop(const Stages& stages, const Values& before, const Wish
         run_stages(stages, table, static_cast<int>(i), on_stage);
         const auto denoised = table.find(name);
         if (denoised == table.end()) throw BundleError("no network writes \"" + name + "\"; export the bundle again");
-        if (denoised->second.shape != wish.shape)
-            throw BundleError("\"" + name + "\" has shape " + show_shape(denoised->second.shape) + ", expected " + show_shape(wish.shape));
+        check_shape(name, denoised->second, wish.shape);
         if (i + 1 == steps) return denoised->second;
         const double s = wish.schedule.times[i + 1];
         x = blend(static_cast<float>(1 - s), denoised->second.floats(), static_cast<float>(s), wish.noise.data() + (i + 1) * count);

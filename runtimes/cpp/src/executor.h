@@ -12,11 +12,12 @@ namespace sprint_export {
 // Told each stage that ran, with what it wrote; the step is -1 outside the loop.
 using OnStage = std::function<void(const Stage& stage, int step, const Values& written, double milliseconds)>;
 
-struct Wish {  // what is drawn; checked before a network runs
-    const Schedule& schedule;
-    Shape shape;  // of one step's noise, a batch of one before it
+struct Wish {  // what is drawn; checked before a network runs (wish.h)
+    Schedule schedule;  // of the steps that run
+    Shape shape;        // of one step's noise, a batch of one before it
     Units units;
-    std::vector<float> noise;  // one step's values after the other's
+    std::vector<float> noise;    // one step's values after the other's
+    std::vector<float> encoded;  // the state without noise of a picture to start from; empty: noise alone
 };
 
 class Executor {
@@ -24,6 +25,9 @@ public:
     Executor(const std::filesystem::path& folder, const App& app, Runtime& runtime, bool one_at_a_time);
 
     void load(const Stage& stage);  // its sessions, unless they are there
+
+    // The state without noise of a picture [1, 3, H, W], of `shape`, by the stage that writes it.
+    std::vector<float> encode(const Stage& encoder, const Tensor& picture, const Shape& shape, const OnStage& on_stage);
 
     // The values at the end, the picture among them. `table` has ids, mask and what optional networks are given.
     Values run(Values table, const Wish& wish, const OnStage& on_stage);

@@ -3,8 +3,28 @@
 #include <nlohmann/json.hpp>
 
 namespace sprint_export {
+namespace {
+
+constexpr int DEEPEST = 64;  // of lists and objects within each other
+
+// Throws BundleError where a text nests deeper than any file of a bundle: the reader would take as much stack.
+void check_depth(const std::string& text, const std::string& file) {
+    int depth = 0;
+    bool is_string = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (is_string && text[i] == '\\') ++i;
+        else if (text[i] == '"') is_string = !is_string;
+        else if (is_string) continue;
+        else if (text[i] == '[' || text[i] == '{') ++depth;
+        else if (text[i] == ']' || text[i] == '}') --depth;
+        if (depth > DEEPEST) throw BundleError(file + " is nested too deep; copy the bundle again");
+    }
+}
+
+}  // namespace
 
 Document::Document(const std::string& text, const std::string& file) : file_(file) {
+    check_depth(text, file);
     try {
         json_ = std::make_unique<Json>(Json::parse(text));
     } catch (const Json::exception& error) {

@@ -3,52 +3,33 @@
 
 #include "executor.h"
 #include "files.h"
+#include "measuring.h"
 #include "prompt.h"
 #include "reference.h"
+#include "wish.h"
 
 namespace fs = std::filesystem;
 
 namespace sprint_export {
 namespace {
 
-Units choose_units(const App& app, int height, int width) {
-    if (height < 0 || width < 0) throw InputError("height and width are pixels, expected 0 or more");
-    const std::int64_t asked[] = {height == 0 ? app.height : height, width == 0 ? app.width : width}, own[] = {app.height, app.width};
-    Units units;
-    for (std::size_t i = 0; i < 2; ++i) {
-        const bool is_free = !app.picture_axes.empty() && !app.picture_axes[i].name.empty();
-        if (is_free && asked[i] % app.picture_axes[i].size == 0)
-            units[app.picture_axes[i].name] = asked[i] / app.picture_axes[i].size;
-        else if (is_free || asked[i] != own[i])
-            throw InputError("a picture of " + std::to_string(asked[0]) + " by " + std::to_string(asked[1]) + " pixels, expected " +
-                             (is_free ? "multiples of " + std::to_string(app.picture_axes[i].size)
-                                      : std::to_string(own[0]) + " by " + std::to_string(own[1])));
-    }
-    return units;
-}
+using Clock = std::chrono::steady_clock;
 
-Wish choose(const App& app, const DrawOptions& options) {
-    const auto schedule = app.schedules.find(options.steps == 0 ? app.default_steps : options.steps);
-    if (schedule == app.schedules.end()) {
-        std::string listed;
-        for (const auto& [steps, unused] : app.schedules) listed += (listed.empty() ? "" : ", ") + std::to_string(steps);
-        throw InputError("steps=" + std::to_string(options.steps) + ", expected one of " + listed);
-    }
-    Wish wish{schedule->second, {}, choose_units(app, options.height, options.width), options.noise};
-    wish.shape = app.noise_axes.empty() ? app.noise_shape : fill_axes(app.noise_axes, wish.units);
-    wish.shape.insert(wish.shape.begin(), 1);
-    const auto count = static_cast<std::size_t>(count_values(wish.shape)) * wish.schedule.times.size();
-    if (wish.noise.empty()) wish.noise = make_noise(options.seed, count);
-    if (wish.noise.size() != count)
-        throw InputError("noise has " + std::to_string(wish.noise.size()) + " values, expected " + std::to_string(count));
-    return wish;
+double count_milliseconds(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+void add_time(std::vector<std::pair<std::string, double>>& milliseconds, const std::string& network, double passed) {
+    const auto known = std::find_if(milliseconds.begin(), milliseconds.end(), [&](const auto& row) { return row.first == network; });
+    if (known == milliseconds.end())
+        milliseconds.emplace_back(network, passed);
+    else
+        known->second += passed;
 }
 
 }  // namespace
 
 struct Pipeline::Parts {
     Parts(const fs::path& path, const Options& asked)
-        : folder(path), options(asked), app(read_app(path)), runtime(open_runtime(asked, app.oldest_runtime)) {
+        : opened(Clock::now()), folder(path), options(asked), app(read_app(path)), runtime(open_runtime(asked, app.oldest_runtime)) {
         check_files();
         reader = std::make_unique<PromptReader>(folder, app);
         executor = std::make_unique<Executor>(folder, app, *runtime, options.one_at_a_time);
@@ -56,6 +37,7 @@ struct Pipeline::Parts {
             tell(options.on_progress, {"loading", app.stages[i].network, i, app.stages.size()});
             executor->load(app.stages[i]);
         }
+        open_milliseconds = count_milliseconds(opened);
     }
 
     void check_files() const {
@@ -79,60 +61,49 @@ struct Pipeline::Parts {
         if (!goes_on || runtime->is_stopped()) throw Stopped("stopped while " + progress.stage + " " + progress.what);
     }
 
-    // What optional networks are given, and the scale of it, which is 1 where it is not said.
-    void add_inputs(const DrawOptions& asked, const Wish& wish, Values& table) const {
-        auto given = asked.inputs;
-        const std::string& scale = app.value("scale");
-        if (!given.empty() && !scale.empty()) given.emplace(scale, std::vector<float>{1.0F});
-        for (const auto& [name, values] : given) {
-            const Spec* spec = find_optional_input(name);
-            if (spec == nullptr) throw InputError("inputs: no network takes \"" + name + "\" from outside");
-            const Shape shape = fill_axes(spec->axes, wish.units);
-            if (static_cast<std::int64_t>(values.size()) != count_values(shape))
-                throw InputError("inputs: \"" + name + "\" has " + std::to_string(values.size()) + " values, expected " + show_shape(shape));
-            table.insert_or_assign(name, Tensor::of_floats(values, shape));
-        }
-    }
-
-    const Spec* find_optional_input(const std::string& name) const {
-        for (const char* known : {"ids", "mask", "state", "step"})
-            if (name == app.value(known)) return nullptr;
+    Drawing draw(const std::string& prompt, const DrawOptions& asked, const OnStage& watch) {
+        const auto start = Clock::now();
+        Wish wish = read_wish(app, asked);
+        Prompt read = reader->read(prompt);
+        Values table = read_given(app, asked, wish.units);
+        const std::optional<Tensor> given = read_start(app, asked, wish.units);
+        std::size_t total = given ? 1 : 0, done = 0;
         for (const Stage& stage : app.stages)
-            for (const Graph& graph : stage.graphs)
-                for (const Spec& spec : graph.inputs)
-                    if (stage.is_optional && spec.name == name) return &spec;
-        return nullptr;
-    }
-
-    Picture draw(const std::string& prompt, const DrawOptions& asked, const OnStage& watch) {
-        const Wish wish = choose(app, asked);
-        const Prompt read = reader->read(prompt);
-        Values table;
-        table.emplace(app.value("ids"), Tensor::of_integers(read.ids, {1, static_cast<std::int64_t>(read.ids.size())}));
-        table.emplace(app.value("mask"), Tensor::of_integers(read.mask, {1, static_cast<std::int64_t>(read.mask.size())}));
-        add_inputs(asked, wish, table);
-        std::size_t total = 0, done = 0;
-        for (const Stage& stage : app.stages) total += stage.is_each_step ? wish.schedule.times.size() : 1;
+            if (!stage.is_optional || !table.empty()) total += stage.is_each_step ? wish.schedule.times.size() : 1;
+        table.insert_or_assign(app.value("ids"), Tensor::of_integers(read.ids, {1, static_cast<std::int64_t>(read.ids.size())}));
+        table.insert_or_assign(app.value("mask"), Tensor::of_integers(read.mask, {1, static_cast<std::int64_t>(read.mask.size())}));
+        Drawing drawing{std::move(read), {}, {}, {}};
         std::vector<std::pair<std::string, double>> milliseconds = {{"total", 0}};
-        const auto start = std::chrono::steady_clock::now();
         tell(asked.on_progress, {"drawing", app.stages.front().network, 0, total});
         const OnStage on_stage = [&](const Stage& stage, int step, const Values& written, double passed) {
-            const auto known = std::find_if(milliseconds.begin(), milliseconds.end(), [&](const auto& row) { return row.first == stage.network; });
-            if (known == milliseconds.end())
-                milliseconds.emplace_back(stage.network, passed);
-            else
-                known->second += passed;
+            add_time(milliseconds, stage.network, passed);
+            drawing.calls.emplace_back(stage.network, passed);
             if (watch) watch(stage, step, written, passed);
             tell(asked.on_progress, {"drawing", stage.network, ++done, total});
         };
+        if (given) wish.encoded = executor->encode(*find_encoder(app), *given, wish.shape, on_stage);
         const Values values = executor->run(std::move(table), wish, on_stage);
-        Picture picture = make_picture(values.at(app.value("picture")));
-        picture.seed = asked.seed;
-        milliseconds[0].second = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-        picture.milliseconds = std::move(milliseconds);
-        return picture;
+        drawing.picture = make_picture(values.at(app.value("picture")));
+        drawing.picture.seed = asked.seed;
+        drawing.noise = std::move(wish.noise);
+        milliseconds[0].second = count_milliseconds(start);
+        drawing.picture.milliseconds = std::move(milliseconds);
+        has_drawn = true;
+        return drawing;
     }
 
+    // As the Python package says it, so that results stand beside each other.
+    std::string describe() const {
+        return "ONNX Runtime " + runtime->version() + " " + (options.provider == "cpu" ? "CPU" : options.provider) + ", C++";
+    }
+
+    Draw make_draw() {
+        return [this](const std::string& prompt, const DrawOptions& asked, const OnStage& watch) { return draw(prompt, asked, watch); };
+    }
+
+    Clock::time_point opened;
+    double open_milliseconds = 0;
+    bool has_drawn = false;
     fs::path folder;
     Options options;
     App app;
@@ -152,17 +123,28 @@ Pipeline Pipeline::open(const fs::path& folder, const Options& options) {
 
 Picture Pipeline::draw(const std::string& prompt, const DrawOptions& options) {
     parts_->runtime->reset();
-    return parts_->draw(prompt, options, nullptr);
+    return parts_->draw(prompt, options, nullptr).picture;
 }
 
 Prompt Pipeline::encode(const std::string& prompt) const { return parts_->reader->read(prompt); }
 
+double Pipeline::find_first_time(const DrawOptions& options) const {
+    const Wish wish = read_wish(parts_->app, options, false);
+    read_given(parts_->app, options, wish.units);
+    read_start(parts_->app, options, wish.units);
+    return wish.schedule.times[0];
+}
+
 std::vector<Check> Pipeline::check(int tolerance) {
     parts_->runtime->reset();
-    const Draw draw = [this](const std::string& prompt, const DrawOptions& options, const OnStage& watch) {
-        return Drawing{parts_->reader->read(prompt), parts_->draw(prompt, options, watch), choose(parts_->app, options).noise};
-    };
-    return check_reference(parts_->folder, parts_->app.reference, tolerance, draw);
+    return check_reference(parts_->folder, parts_->app.reference, {tolerance, false, parts_->describe()}, parts_->make_draw());
+}
+
+DeviceResult Pipeline::measure(const MeasureOptions& options) {
+    parts_->runtime->reset();
+    Measured measured{parts_->folder, parts_->app, parts_->options.provider, parts_->runtime->version(), parts_->describe(), {}};
+    if (!parts_->has_drawn) measured.start = {options.began.value_or(parts_->opened), parts_->open_milliseconds};
+    return measure_device(measured, options, parts_->make_draw());
 }
 
 void Pipeline::stop() { parts_->runtime->stop(); }

@@ -78,6 +78,7 @@ public:
         release(api_->RunOptionsUnsetTerminate(run_options_.get()));
     }
     bool is_stopped() const override { return is_stopped_; }
+    std::string version() const override { return OrtGetApiBase()->GetVersionString(); }
 
     template <typename Raised>
     void check(OrtStatus* status, const std::string& what) const {

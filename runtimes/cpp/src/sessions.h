@@ -28,6 +28,7 @@ public:
     virtual void stop() = 0;   // the runs that are going on end with Stopped, and so do later ones, until reset()
     virtual void reset() = 0;
     virtual bool is_stopped() const = 0;
+    virtual std::string version() const = 0;  // of the library
 };
 
 // Throws MachineError where the library is older than `oldest`, or this header's; or where the provider is not there.

@@ -19,6 +19,12 @@ struct Span {
 };
 using Spans = std::vector<Span>;
 
+void check_length(std::size_t letters) {
+    if (letters > MOST_LETTERS)
+        throw BundleError("the tokenizer makes " + std::to_string(letters) + " letters of a text, expected at most " + std::to_string(MOST_LETTERS) +
+                          "; copy the bundle again");
+}
+
 bool is_newline(char32_t character) { return character == U'\r' || character == U'\n'; }
 bool is_symbol(char32_t character) { return !is_space(character) && !is_letter(character) && !is_number(character); }
 
@@ -177,15 +183,20 @@ Normalize read_normalizer(const Node& node) {
         if (pattern.empty()) node.at("pattern").refuse("a text that is not empty");
         return [pattern, content](const std::u32string& text) {
             std::u32string replaced;
-            for (const Span& span : list_occurrences(text, pattern))
+            for (const Span& span : list_occurrences(text, pattern)) {
                 replaced += span.is_match ? content : text.substr(span.begin, span.end - span.begin);
+                check_length(replaced.size());
+            }
             return replaced;
         };
     }
     std::vector<Normalize> parts;
     for (const Node& each : node.at("normalizers").items()) parts.push_back(read_normalizer(each));
     return [parts](std::u32string text) {
-        for (const Normalize& part : parts) text = part(std::move(text));
+        for (const Normalize& part : parts) {
+            text = part(std::move(text));
+            check_length(text.size());
+        }
         return text;
     };
 }
@@ -210,6 +221,9 @@ Cut read_pre_tokenizer(const Node& node) {
             for (const std::u32string& piece : now)
                 if (!piece.empty()) part(piece, next);
             now = std::move(next);
+            std::size_t letters = 0;
+            for (const std::u32string& piece : now) letters += piece.size();
+            check_length(letters);
         }
         for (std::u32string& piece : now) pieces.push_back(std::move(piece));
     };

@@ -67,6 +67,8 @@ void Tokenizer::read_post_processor(const Node& processor) {
         const std::string name = piece.at("SpecialToken").at("id").text();
         for (const Node& id : processor.at("special_tokens").at(name).at("ids").items())
             around[is_behind ? 1 : 0].push_back(id.integer(0, LARGEST_ID));
+        special_ += processor.at("special_tokens").at(name).at("ids").size();
+        if (special_ > MOST_SPECIAL) piece.refuse("at most " + std::to_string(MOST_SPECIAL) + " tokens around a text");
     }
     if (!is_behind) processor.at("single").refuse("a template with a sequence");
     before_.push_back(around[0]);

@@ -19,6 +19,9 @@ namespace sprint_export {
 using Ids = std::vector<std::int64_t>;
 using Texts = std::vector<std::u32string>;
 
+constexpr std::size_t MOST_LETTERS = 1 << 24;  // that parts of a tokenizer may make of a text
+constexpr std::size_t MOST_SPECIAL = 1 << 16;  // tokens around a text
+
 class TokenModel {
 public:
     virtual ~TokenModel() = default;
@@ -62,6 +65,7 @@ private:
     std::unique_ptr<TokenModel> model_;
     AddedTokens raw_tokens_, normalized_tokens_;
     std::unordered_map<std::string, std::int64_t> added_ids_;
+    std::size_t special_ = 0;  // tokens in all of
     std::vector<Ids> before_, behind_;  // special tokens around the text, of each post-processor in turn
 };
 

@@ -3,8 +3,9 @@
 #
 #     fetch_dependencies.sh FOLDER [LIBRARY]
 #
-# FOLDER gets include/onnxruntime (C API 1.21, which every later library has), include/nlohmann and lib/libonnxruntime.so. The library
-# is LIBRARY, or that of the newest onnxruntime wheel. For Linux with apt-get and dpkg; README.md names other sources.
+# FOLDER gets include/onnxruntime (C API 1.21, which every later library has), include/nlohmann, libpng with zlib, both static, and
+# lib/libonnxruntime.so. That library is LIBRARY, or that of the newest onnxruntime wheel. For Linux with apt-get and dpkg; README.md
+# names other sources.
 set -eu
 
 folder=${1:?usage: fetch_dependencies.sh FOLDER [LIBRARY]}
@@ -23,11 +24,13 @@ Dir::Etc::sourcelist "$work/sources.list"; Dir::Etc::sourceparts "-"; APT::Sandb
 CONF
 cd "$work"
 APT_CONFIG="$work/apt.conf" apt-get -qq update
-APT_CONFIG="$work/apt.conf" apt-get -qq download libonnxruntime-dev nlohmann-json3-dev
+APT_CONFIG="$work/apt.conf" apt-get -qq download libonnxruntime-dev nlohmann-json3-dev libpng-dev zlib1g-dev
 for package in ./*.deb; do dpkg -x "$package" "$work/tree"; done
 mkdir -p "$folder/include" "$folder/share"
 cp -r "$work/tree/usr/include/onnxruntime" "$work/tree/usr/include/nlohmann" "$folder/include/"
 cp -r "$work/tree/usr/share/cmake" "$folder/share/"
+find "$work/tree/usr/include" \( -name 'png*.h' -o -name 'z*.h' \) -exec cp -L {} "$folder/include/" \;
+find "$work/tree/usr/lib" \( -name libpng16.a -o -name libz.a \) -exec cp {} "$folder/lib/" \;
 
 library=${2:-}
 if [ -z "$library" ]; then
