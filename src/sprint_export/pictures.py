@@ -76,7 +76,7 @@ def read_picture(name: str, path: str | Path, most_pixels: int = MOST_PIXELS) ->
     with open_picture(name, path) as file:
         if file.width * file.height > most_pixels:
             raise InputError(f"{name} {path} has {file.width} x {file.height} pixels, expected at most {most_pixels:,}")
-        return ImageOps.exif_transpose(file).convert("RGB")
+        return _to_rgb(ImageOps.exif_transpose(file))
 
 
 @contextmanager
@@ -110,12 +110,22 @@ def _open(name: str, picture: Any) -> Image:
     if isinstance(picture, str | Path):
         return read_picture(name, picture)
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return _to_rgb(picture)
     shape, dtype = getattr(picture, "shape", None), getattr(picture, "dtype", None)
     if dtype != np.uint8 or shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         said = type(picture).__name__ if shape is None else f"{dtype} {list(shape)}"
         raise InputError(f"{name}: found {said}; expected a file, a PIL image or uint8 [height, width, 3]")
     return Image.fromarray(picture)
+
+
+def _to_rgb(picture: Image) -> Image:
+    """In RGB; of 16 bits of grey, a depth map's, the upper 8: Pillow's own conversion makes all above 255 white."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture.convert("RGB")
 
 
 def _fit(picture: Image, height: int, width: int) -> npt.NDArray[np.float32]:

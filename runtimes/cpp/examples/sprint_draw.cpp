@@ -69,10 +69,10 @@ void show_check(const Check& check, bool shows_prompt) {
     std::cout << (check.passed ? "\n" : ": DIFFERENT\n");
 }
 
-void show_row(const Row& row) {
+void show_row(const Row& row, const std::string& said) {  // with its note, unless the row before had the same
     std::cout << row.metric << (row.component.empty() ? "" : " of ") << make_plain(row.component) << ": " << row.value << " " << row.unit;
     if (row.interval) std::cout << " (" << row.interval->first << " to " << row.interval->second << ")";
-    std::cout << "; " << make_plain(row.note) << "\n";
+    std::cout << (row.note == said ? "" : "; " + make_plain(row.note)) << "\n";
 }
 
 int measure(Pipeline& pipeline, Asked& asked) {
@@ -86,7 +86,11 @@ int measure(Pipeline& pipeline, Asked& asked) {
         if (!asked.out.empty()) write_whole(asked.out, result.json.data(), result.json.size());
         checks = result.checks;
         for (const Check& check : checks) show_check(check, true);
-        for (const Row& row : result.rows) show_row(row);
+        std::string said;
+        for (const Row& row : result.rows) {
+            show_row(row, said);
+            said = row.note;
+        }
         if (!asked.out.empty()) std::cout << asked.out << "\n";
     }
     for (const Check& check : checks)

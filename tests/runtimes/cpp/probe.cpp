@@ -6,7 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "files.h"
+#include "identity.h"
 #include "json.h"
+#include "quantiles.h"
+#include "resizing.h"
 #include "tensor.h"
 #include "tokenizer.h"
 #include "unicode.h"
@@ -30,15 +33,10 @@ Json list_noise(const Json& given) {
     return answers;
 }
 
-// What each app.json makes of a folder: "drawn", or the error's kind and text. What is none of the library's own errors escapes.
-std::string try_app(const std::filesystem::path& folder, const std::string& app) {
-    std::ofstream(folder / "app.json", std::ios::binary) << app;
-    Options options;
-    options.verify = false;
-    options.threads = 1;
+// What is answered, or the error's kind and text. What is none of the library's own errors escapes.
+std::string name_error(const std::function<std::string()>& answer) {
     try {
-        Pipeline pipeline = Pipeline::open(folder, options);
-        return "drawn " + hash_bytes(pipeline.draw("a red circle").rgb.data(), 3);
+        return answer();
     } catch (const InputError& error) {
         return std::string("InputError ") + error.what();
     } catch (const BundleError& error) {
@@ -46,6 +44,38 @@ std::string try_app(const std::filesystem::path& folder, const std::string& app)
     } catch (const MachineError& error) {
         return std::string("MachineError ") + error.what();
     }
+}
+
+// What each app.json makes of a folder and, where they are given, of pictures: "drawn", or an error.
+std::string try_app(const Json& given, const std::string& app) {
+    const auto folder = std::filesystem::u8path(given.at("folder").get<std::string>());
+    std::ofstream(folder / "app.json", std::ios::binary) << app;
+    Options options;
+    options.verify = false;
+    options.threads = 1;
+    return name_error([&] {
+        Pipeline pipeline = Pipeline::open(folder, options);
+        DrawOptions draw;
+        if (given.contains("image")) draw.image = read_png(given.at("image").get<std::string>());
+        if (given.contains("control")) draw.control = read_png(given.at("control").get<std::string>());
+        return "drawn " + hash_bytes(pipeline.draw("a red circle", draw).rgb.data(), 3);
+    });
+}
+
+// The same of each reference.json, drawn again, and of each bundle.json, whose identity is asked for.
+Json try_texts(const std::string& question, const Json& given) {
+    const auto folder = std::filesystem::u8path(given.at("folder").get<std::string>());
+    const bool is_reference = question == "references";
+    Options options;
+    options.threads = 1;
+    Pipeline pipeline = Pipeline::open(folder, options);
+    const App app = read_app(folder);
+    Json answers = Json::array();
+    for (const Json& text : given.at("texts")) {
+        std::ofstream(folder / (is_reference ? "reference/reference.json" : "bundle.json"), std::ios::binary) << text.get<std::string>();
+        answers.push_back(name_error([&] { return is_reference ? "drawn " + std::to_string(pipeline.check().size()) : find_identity(folder, app); }));
+    }
+    return answers;
 }
 
 Pipeline open_alone(const Json& given) {
@@ -82,9 +112,31 @@ std::string copy_png(const std::string& path) {  // through a picture, into a fi
         const auto bytes = encode_png(decode_png({file.begin(), file.end()}));
         std::ofstream(path + ".copy", std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
         return "";
-    } catch (const BundleError& error) {
+    } catch (const InputError& error) {
         return error.what();
     }
+}
+
+// Values [3, height, width] that a network reads of each picture.
+Json fit_files(const Json& given) {
+    Json answers = Json::array();
+    for (const Json& each : given)
+        answers.push_back(fit_picture("image", read_png(each.at("file").get<std::string>()), each.at("height").get<int>(), each.at("width").get<int>()));
+    return answers;
+}
+
+// Of each list of values: its quantiles with their intervals, and how many values an interval takes.
+Json list_quantiles(const Json& given) {
+    const auto describe = [](const std::optional<Interval>& interval) { return interval ? Json{interval->first, interval->second} : Json(nullptr); };
+    Json answers = Json::array();
+    for (const Json& each : given) {
+        const auto values = each.get<std::vector<double>>();
+        Json rows = Json::array();
+        for (const double share : {0.5, 0.9, 0.99})
+            rows.push_back({find_quantile(values, share), describe(share == 0.5 ? bound_median(values) : bound_quantile(values, share)), count_needed(share)});
+        answers.push_back(rows);
+    }
+    return answers;
 }
 
 // A value through a type and back.
@@ -97,10 +149,13 @@ Json answer(const std::string& question, const Json& given) {
     if (question == "noise") return list_noise(given);
     if (question == "times") return time_draws(given);
     if (question == "ids") return list_ids(given);
+    if (question == "fit") return fit_files(given);
+    if (question == "quantiles") return list_quantiles(given);
+    if (question == "references" || question == "manifests") return try_texts(question, given);
     Json answers = Json::array();
     if (question == "apps")
         for (const Json& app : given.at("apps"))
-            answers.push_back(try_app(std::filesystem::u8path(given.at("folder").get<std::string>()), app.get<std::string>()));
+            answers.push_back(try_app(given, app.get<std::string>()));
     if (question == "float16" || question == "bfloat16")
         for (const Json& value : given) answers.push_back(round_to(question, value.get<double>()));
     if (question == "hash")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -174,23 +175,44 @@ def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:
         ([bundle, PROMPT, "--steps", 3], 2, "steps=3, expected one of 1, 2, 4"),
         ([bundle, PROMPT, "--seed", "-1"], 2, "--seed -1: expected a whole number from 0 to 18446744073709551615"),
         ([bundle, PROMPT, "--seed", 2**64], 2, "expected a whole number"),
-        ([bundle, PROMPT, "--height", 128], 2, "a picture of 128 by 64 pixels, expected 64 by 64"),
+        ([bundle, PROMPT, "--steps", "0"], 2, "--steps 0: expected a whole number from 1"),
         ([bundle, PROMPT, "--provider", "cuda"], 3, 'provider "cuda" is not to be had here'),
         ([bundle, PROMPT, "--provider", "nonsense"], 3, 'provider "nonsense" is not to be had here'),
-        ([bundle, PROMPT, "-o", tmp_path / "none" / "a.png"], 3, "cannot be written"),
+        ([bundle, PROMPT, "-o", tmp_path / "none" / "a.png"], 2, f"the folder {tmp_path / 'none'} does not exist"),
+        ([bundle, PROMPT, "-o", tmp_path / "a.jpg"], 2, "a.jpg: use a name that ends in .png"),
+        ([bundle, PROMPT, "-o", "/proc/a.png"], 3, "/proc/a.png cannot be written; choose another -o"),
         ([bundle, b"a \xff circle".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 2"),
         ([bundle, b"\xed\xa0\x80".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 0"),
         ([bundle, b"\xc0\xaf".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 0"),
         ([tmp_path / "none", PROMPT], 2, "app.json is missing or no file"),
-        ([bundle], 2, "a bundle and a prompt, or --check"),
-        ([bundle, PROMPT, "--sed", 3], 2, "no option --sed"),
+        ([bundle], 2, "a bundle and a prompt, or --check or --bench; see: sprint-draw --help"),
+        ([bundle, PROMPT, "--check"], 2, "a bundle and a prompt, or --check or --bench"),
+        ([bundle, PROMPT, "another"], 2, 'one prompt at a time, found also "another"'),
+        ([bundle, PROMPT, "--sed", 3], 2, "no option --sed; see: sprint-draw --help"),
+        ([bundle, PROMPT, "--seed"], 2, "--seed wants a value"),
+        ([bundle, PROMPT, "--provider-option", "x"], 2, "--provider-option x: expected KEY=VALUE"),
+        ([tmp_path / "a\033[31m\nb", PROMPT], 2, "a [31m b/app.json is missing"),
     ]
     for arguments, status, said in cases:
         done = draw_picture(*arguments)
         assert (done.returncode, done.stdout) == (status, ""), done
         assert done.stderr.startswith("error: "), done
         assert said in done.stderr, done
-        assert "usage" in done.stderr or done.stderr.count("\n") == 1, done
+        assert done.stderr.count("\n") == 1, done
+
+
+def test_a_prompt_may_begin_with_a_dash(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path.parent, "onnx-int8")
+    done = draw_picture(bundle, "-o", tmp_path / "a.png", "--", "-red circle")
+    assert done.returncode == 0, done
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), open_bundle(bundle)(["-red circle"])[0])
+
+
+def test_a_full_disk_is_the_machines_fault(tmp_path: Path) -> None:
+    """Standard output alone: a file beside a full disk would be one more file system."""
+    command = f"{build_programs() / 'sprint-draw'} --help > /dev/full"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "error: standard output cannot be written\n")
 
 
 def test_a_long_prompt_is_cut_as_pythons(tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None
         (lambda app: app["sampler"].update(next="x"), 'sampler.next is "x", expected "(1 - s)*x0 + s*noise"'),
         (lambda app: app["noise"].update(generator="mt19937"), 'noise.generator is "mt19937", expected "philox'),
         (lambda app: app["noise"].update(shape=[1 << 20, 1 << 20]), "expected at most 1073741824 values"),
-        (lambda app: app["noise"].update(shape=[4, 8, 8]), "ONNX Runtime cannot run"),
+        (lambda app: app["noise"].update(shape=[4, 8, 8]), 'expected the shape of "latents", which transformer reads'),
+        (lambda app: app["prompt"]["mask"].update(kept=[[0, 9]] * 65), "expected at most 64"),
+        (lambda app: app["prompt"]["steps"].extend([{"do": "pad", "tokens": 9, "id": 0}] * 64), "expected at most 64"),
+        (lambda app: app["networks"]["transformer"]["graphs"].extend(app["networks"]["transformer"]["graphs"] * 64), "1 to 64 graphs"),
         (lambda app: app["networks"]["transformer"]["graphs"][0].update(format="xml"), 'format is "xml", expected "onnx"'),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["files"].append("bundle.json"), "expected one of its files"),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["inputs"][0].update(dtype="int64"), "app.json says otherwise"),
@@ -144,7 +147,8 @@ def test_mutated_descriptions_never_crash(bundle: Path) -> None:
     for step in app["prompt"]["steps"]:
         step.pop("prefix", None)  # it is half of the text
     app["prompt"]["steps"] = [step | ({"prefix": "a"} if step["do"] == "wrap" else {}) for step in app["prompt"]["steps"]]
-    apps = [json.dumps(app), *(mutate(app, draw) for _ in range(COUNT)), "", "[]", "null", "[" * 100_000]
+    deep = "[" * 100_000 + "]" * 100_000
+    apps = [json.dumps(app), *(mutate(app, draw) for _ in range(COUNT)), "", "[]", "null", "[" * 100_000, deep]
     answers = ask_probe("apps", {"folder": str(bundle), "apps": apps}, SANITIZED)
     kinds = Counter(answer.split(" ")[0] for answer in answers)
     assert answers[0].startswith("drawn"), answers[0]
@@ -164,6 +168,35 @@ def test_mutated_pictures_never_crash(tmp_path: Path) -> None:
         paths[-1].write_bytes(damaged)
     answers = ask_probe("png", list(map(str, paths)), SANITIZED)
     assert sum("PNG file is damaged" in answer for answer in answers) > COUNT / 4
+
+
+@pytest.mark.parametrize(("question", "file"), [("references", "reference/reference.json"), ("manifests", "bundle.json")])
+def test_mutated_references_and_manifests_never_crash(bundle: Path, question: str, file: str) -> None:
+    whole, draw = json.loads((bundle / file).read_text("utf-8")), random.Random(SEED)
+    texts = [json.dumps(whole), *(mutate(whole, draw) for _ in range(COUNT // 2))]
+    answers = ask_probe(question, {"folder": str(bundle), "texts": texts}, SANITIZED)
+    assert " " not in answers[0] or answers[0] == "drawn 3", answers[0]
+    refused = sum(answer.startswith("BundleError ") for answer in answers)
+    assert refused > COUNT / 8, Counter(answer.split(" ")[0] for answer in answers)
+
+
+def test_a_tokenizer_that_grows_a_text_is_stopped(bundle: Path) -> None:
+    """Each part doubles it: sixty of them would take 2^60 letters."""
+    file = bundle / "tokenizer" / "tokenizer.json"
+    whole = json.loads(file.read_text("utf-8"))
+    doubled = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    for change in (
+        {"normalizer": {"type": "Sequence", "normalizers": [doubled] * 60}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [byte_level] * 60}},
+    ):
+        file.write_text(json.dumps(whole | change), "utf-8")
+        app = read_app(bundle)
+        for entry in app["files"]:
+            entry["bytes"] = (bundle / entry["path"]).stat().st_size
+        app["prompt"]["steps"][0:0] = [{"do": "wrap", "prefix": "é", "suffix": ""}]
+        [answer] = ask_probe("apps", {"folder": str(bundle), "apps": [json.dumps(app)]})
+        assert "letters of a text, expected at most 16777216" in answer
 
 
 def test_mutated_tokenizers_never_crash(bundle: Path) -> None:
