@@ -95,7 +95,10 @@ def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None
         (lambda app: app["noise"].update(shape=[4, 8, 8]), 'expected the shape of "latents", which transformer reads'),
         (lambda app: app["prompt"]["mask"].update(kept=[[0, 9]] * 65), "expected at most 64"),
         (lambda app: app["prompt"]["steps"].extend([{"do": "pad", "tokens": 9, "id": 0}] * 64), "expected at most 64"),
-        (lambda app: app["networks"]["transformer"]["graphs"].extend(app["networks"]["transformer"]["graphs"] * 64), "1 to 64 graphs"),
+        (
+            lambda app: app["networks"]["transformer"]["graphs"].extend(app["networks"]["transformer"]["graphs"] * 64),
+            "1 to 64 graphs",
+        ),
         (lambda app: app["networks"]["transformer"]["graphs"][0].update(format="xml"), 'format is "xml", expected "onnx"'),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["files"].append("bundle.json"), "expected one of its files"),
         (lambda app: app["networks"]["transformer"]["graphs"][0]["inputs"][0].update(dtype="int64"), "app.json says otherwise"),

@@ -120,8 +120,12 @@ def test_the_identity_is_pythons(bundle: Path) -> None:
     changes: list[Callable[[Any], object]] = [
         lambda value: None,
         lambda value: value.update(key="kü"),
-        lambda value: value["artifacts"].append(value["artifacts"][0] | {"path": "zü/é\u200b.txt", "device": None, "kind": "text"}),
-        lambda value: value["artifacts"].append(value["artifacts"][0] | {"path": "engine", "device": "rtx-4090", "kind": "engine"}),
+        lambda value: value["artifacts"].append(
+            value["artifacts"][0] | {"path": "zü/é\u200b.txt", "device": None, "kind": "text"}
+        ),
+        lambda value: value["artifacts"].append(
+            value["artifacts"][0] | {"path": "engine", "device": "rtx-4090", "kind": "engine"}
+        ),
         lambda value: value["artifacts"].reverse(),
     ]
     whole = json.loads((bundle / "bundle.json").read_text("utf-8"))
