@@ -22,6 +22,7 @@ constexpr int LONGEST_SIDE = 1 << 24;
 constexpr unsigned MOST_CHUNKS = 1000;            // that are kept, such as texts
 constexpr png_alloc_size_t LARGEST_CHUNK = 1 << 23;  // bytes, unpacked
 constexpr unsigned ORIENTATION = 0x112, UPRIGHT = 1;  // of Exif
+constexpr std::size_t MOST_PACKED = 1032;  // bytes that deflate makes of one at most (zlib's technical details)
 
 struct Reading {
     png_structp png = nullptr;
@@ -30,6 +31,7 @@ struct Reading {
     std::size_t left = 0;
     char message[128] = {};
     png_uint_32 width = 0, height = 0;
+    std::size_t row_bytes = 0;  // as they are stored
     unsigned orientation = UPRIGHT;
 };
 
@@ -72,6 +74,7 @@ bool read_header(Reading& reading) {
     png_read_info(reading.png, reading.info);
     reading.width = png_get_image_width(reading.png, reading.info);
     reading.height = png_get_image_height(reading.png, reading.info);
+    reading.row_bytes = png_get_rowbytes(reading.png, reading.info);
     return true;
 }
 
@@ -95,7 +98,7 @@ bool read_rows(Reading& reading, png_bytepp rows) {
 
 class Reader {  // of one file
 public:
-    explicit Reader(const Bytes& file) {
+    explicit Reader(const Bytes& file) : most_bytes_(file.size() * MOST_PACKED) {
         reading_.data = file.data();
         reading_.left = file.size();
         reading_.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reading_, on_error, on_warning);
@@ -113,6 +116,7 @@ public:
         if (width > most_pixels / height)
             throw InputError("a PNG file has " + std::to_string(width) + " x " + std::to_string(height) + " pixels, expected at most " +
                              std::to_string(most_pixels));
+        if (reading_.row_bytes * height > most_bytes_) refuse("it is too short for its width and height");
         Picture picture;
         picture.width = static_cast<int>(width);
         picture.height = static_cast<int>(height);
@@ -131,6 +135,7 @@ private:
     }
 
     Reading reading_;
+    std::size_t most_bytes_;
 };
 
 }  // namespace
