@@ -144,7 +144,11 @@ DeviceResult Pipeline::measure(const MeasureOptions& options) {
     parts_->runtime->reset();
     Measured measured{parts_->folder, parts_->app, parts_->options.provider, parts_->runtime->version(), parts_->describe(), {}};
     if (!parts_->has_drawn) measured.start = {options.began.value_or(parts_->opened), parts_->open_milliseconds};
-    return measure_device(measured, options, parts_->make_draw());
+    const Draw draw = [&](const std::string& prompt, DrawOptions asked, const OnStage& watch) {
+        asked.on_progress = options.on_progress;
+        return parts_->draw(prompt, asked, watch);
+    };
+    return measure_device(measured, options, draw);
 }
 
 void Pipeline::stop() { parts_->runtime->stop(); }

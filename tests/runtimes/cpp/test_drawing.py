@@ -17,6 +17,7 @@ from PIL import Image
 
 from sprint_export.noise import make_normals
 from sprint_export.runtimes.open import open_bundle
+from sprint_export.validate.merging.merge import merge_results
 from tests.bundles import COMMAND, copy_bundle, shared_bundle
 from tests.runtimes.cpp.programs import TESTS, ask_probe, build_programs, draw_picture, fetch_dependencies, run
 
@@ -155,6 +156,9 @@ def test_a_packed_folder_draws_the_same_picture(is_one_graph: bool, tmp_path: Pa
         done = draw_picture(folder, PROMPT, "-o", tmp_path / f"{folder.name}.png")
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "packed.png").read_bytes() == (tmp_path / f"{bundle.name}.png").read_bytes()
+    done = draw_picture(tmp_path / "packed", "--check", "-o", tmp_path / "packed.json")
+    assert done.returncode == 0, done
+    assert merge_results(tmp_path / "packed", [tmp_path / "packed.json"]).verdict == "met"
 
 
 def test_a_project_that_finds_the_package_builds_and_draws(tmp_path: Path) -> None:
@@ -166,7 +170,7 @@ def test_a_project_that_finds_the_package_builds_and_draws(tmp_path: Path) -> No
     run(["cmake", "--build", build])
     said = run([build / "consumer", bundle], env={"PATH": "/nowhere"}).splitlines()
     ran = [f"{network} {i + 1}/3" for i, network in enumerate(NETWORKS)]
-    assert said == ["text_encoder 0/3", *ran, "64x64", "stopped while drawing text_encoder"]
+    assert said == ["text_encoder 0/3", *ran, "64x64", "stopped while drawing text_encoder", "stopped while drawing transformer"]
 
 
 def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:

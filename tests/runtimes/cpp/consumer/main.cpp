@@ -22,5 +22,12 @@ int main(int count, char** arguments) {
     } catch (const sprint_export::Stopped& stopped) {
         std::cout << stopped.what() << "\n";
     }
+    sprint_export::MeasureOptions measure;
+    measure.on_progress = [](const sprint_export::Progress& progress) { return progress.what != "transformer"; };
+    try {
+        pipeline.measure(measure);
+    } catch (const sprint_export::Stopped& stopped) {
+        std::cout << stopped.what() << "\n";
+    }
     return pipeline.draw("a red circle", {}).rgb.size() == picture.rgb.size() ? 0 : 1;
 }
