@@ -26,6 +26,8 @@ from sprint_export.students.sana_sprint.presets import tiny
 
 LAYERS = 8
 
+pytestmark = pytest.mark.usefixtures("own_cache")  # made-up tables are no other test's
+
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
