@@ -1,12 +1,12 @@
-// node in_browser.mjs PAGE JOBS.json [FLAG...]: results of a page in headless Chromium on standard output.
+// node in_browser.mjs PAGE JOBS.json SECONDS [FLAG...]: results of a page in headless Chromium, within so long, on standard output.
 import { readFileSync } from "node:fs";
 
 import chromium from "@sparticuz/chromium";
 import puppeteer from "puppeteer-core";
 
-const [page, jobs, ...flags] = process.argv.slice(2);
+const [page, jobs, seconds, ...flags] = process.argv.slice(2);
 const executablePath = await chromium.executablePath();
-const browser = await puppeteer.launch({ executablePath, headless: "shell", args: ["--no-sandbox", "--disable-gpu-sandbox", ...flags], protocolTimeout: 290000 });
+const browser = await puppeteer.launch({ executablePath, headless: "shell", args: ["--no-sandbox", "--disable-gpu-sandbox", ...flags], protocolTimeout: 1000 * (seconds - 10) });
 try {
   const tab = await browser.newPage();
   const complaints = [];

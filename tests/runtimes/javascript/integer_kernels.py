@@ -46,7 +46,7 @@ def make_convolution(rng: np.random.Generator) -> NodeRun:
     """QLinearConv of full range, its sums rounded to 8 bits again."""
     x = rng.integers(0, 256, (1, 48, 16, 16), np.uint8)
     weight = rng.integers(-127, 128, (32, 48, 3, 3), np.int8)
-    constants = {
+    constants: dict[str, Array] = {
         "x_scale": np.array(0.02, np.float32),
         "x_zero": np.array(120, np.uint8),
         "weight": weight,

@@ -63,29 +63,33 @@ def make_work_folder(folder: Path) -> Path:
     return folder
 
 
-def run_in_node(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def run_in_node(folder: Path, jobs: Sequence[Job], seconds: int = SECONDS) -> list[dict[str, Any]]:
     """Results of jobs in Node."""
-    results: list[dict[str, Any]] = json.loads(run_program(["node", "in_node.mjs", str(_write(folder, jobs))], folder))
+    results: list[dict[str, Any]] = json.loads(run_program(["node", "in_node.mjs", str(_write(folder, jobs))], folder, seconds))
     return results
 
 
 def run_in_browser(
-    folder: Path, jobs: Sequence[Job], headers: Mapping[str, str] = ISOLATED, flags: Sequence[str] = ()
+    folder: Path,
+    jobs: Sequence[Job],
+    headers: Mapping[str, str] = ISOLATED,
+    flags: Sequence[str] = (),
+    seconds: int = SECONDS,
 ) -> dict[str, Any]:
     """`results` of jobs in headless Chromium, whether the page is `isolated`, its `complaints`; bundles lie in the folder."""
     with serve_folder(folder, headers) as origin:
-        command = ["node", "in_browser.mjs", f"{origin}/page.html", str(_write(folder, jobs)), *flags]
-        result: dict[str, Any] = json.loads(run_program(command, folder))
+        command = ["node", "in_browser.mjs", f"{origin}/page.html", str(_write(folder, jobs)), str(seconds), *flags]
+        result: dict[str, Any] = json.loads(run_program(command, folder, seconds))
     return result
 
 
-def run_program(command: Sequence[str], folder: Path) -> str:
-    """Standard output of a program.
+def run_program(command: Sequence[str], folder: Path, seconds: int = SECONDS) -> str:
+    """Standard output of a program, which has so long.
 
     Raises:
         AssertionError: it failed; with what it said.
     """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, f"{' '.join(command)[:200]}: {done.stdout[-2000:]} {done.stderr[-3000:]}"
     return done.stdout
 
