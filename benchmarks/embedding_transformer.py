@@ -123,7 +123,7 @@ def main() -> None:
     npm = json.loads((HERE / "packages.json").read_text("utf-8"))["dependencies"]
     value |= {"command": "python benchmarks/embedding_transformer.py BUNDLE", "machine": describe_machine()}
     value |= {"student": app["name"], "target": app["target"], "size": app["size"], "mb": find_megabytes(app)}
-    value["versions"] = {name: npm[name] for name in ("onnxruntime-node", "onnxruntime-web")}
+    value["versions"] = {name: npm[name] for name in ("onnxruntime-node", "onnxruntime-web", "@sparticuz/chromium")}
     with tempfile.TemporaryDirectory(prefix="sprint-export-") as temporary:
         work = make_work_folder(Path(temporary) / "javascript")
         np.savez(work / "feeds.npz", **make_feeds(app))

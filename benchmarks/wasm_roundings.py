@@ -156,10 +156,12 @@ def compare_pictures(work: Path, bundle: Path, floats: Path) -> dict[str, Any]:
     exact = np.concatenate([open_bundle(floats)([PROMPT], noise=noise) for noise in noises])
     drawings = [{"prompt": PROMPT, "seed": seed} for seed in range(SEEDS)]
     job = {"do": "draw", "bundle": bundle.relative_to(work).as_posix(), "options": {"threads": 1}, "drawings": drawings}
-    [result] = run_in_browser(work, [job])["results"]
+    answer = run_in_browser(work, [job])
+    [result] = answer["results"]
     drawn = np.stack([read_rgb(one) for one in result["value"]])
     sides = {"Chromium": drawn, "Python, noise moved by one float": nudged}
     found: dict[str, Any] = {name: describe_distance(pictures, wanted) for name, pictures in sides.items()}
+    found["browser"] = answer["browser"]
     found["worst_seed"] = int(np.abs(drawn.astype(int) - wanted).max(axis=(1, 2, 3)).argmax())
     return found | {
         f"Python, from {FLOAT}": describe_distance(wanted, exact),
