@@ -18,7 +18,7 @@ import base64
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +26,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 
 from embedding_case import Call, Recorder
-from wasm_case import Array, Difference, NodeRun, compare_in_wasm, optimize, run_every_node, run_in_python, split_nodes
 
 from sprint_export.conversion import convert
 from sprint_export.noise import make_noise
@@ -39,73 +37,24 @@ from sprint_export.psnr import psnr_images
 from sprint_export.runtimes import open_bundle
 from sprint_export.session import Pipeline
 from sprint_export.validate.machine import describe_machine
+from tests.runtimes.javascript.integer_kernels import make_kernels
 from tests.runtimes.javascript.programs import HERE, make_work_folder, run_in_browser
+from tests.runtimes.javascript.wasm_nodes import (
+    Array,
+    Difference,
+    NodeRun,
+    compare_in_wasm,
+    optimize,
+    run_every_node,
+    split_nodes,
+)
 
 OUT = Path("benchmarks/results/wasm_roundings.json")
 BUNDLES = ("sprint-tiny:web-int8", "twinflow-tiny:onnx-int8", "control-tiny:onnx-int8")
 FLOAT = "onnx-fp32"
 PROMPT = "a large red circle above a small blue square"
 SEEDS = 15
-OPSET, INTERNAL = 21, "com.microsoft"
 CODES = ("uint8", "int8")
-
-
-def make_kernels() -> Iterator[NodeRun]:
-    """Integer operators on values that tell other arithmetic apart."""
-    rng = np.random.default_rng(0)
-    scale = np.array(0.0371, np.float32)
-    ties = ((np.arange(-40, 300) + np.float32(0.5)) * scale).astype(np.float32)
-    edges = np.concatenate([np.nextafter(ties, np.float32(side)) for side in (-np.inf, np.inf)] + [ties])
-    dense = rng.uniform(-3, 12, 200_000).astype(np.float32)
-    for name, values in (("ties and their neighbours", edges), ("at random", dense)):
-        yield make_run("QuantizeLinear", name, {"x": values}, {"scale": scale, "zero": np.array(128, np.uint8)})
-    for depth in (64, 1152, 5760):
-        yield from make_products(rng, depth)
-    yield make_convolution(rng)
-    codes = np.arange(256, dtype=np.uint8)
-    yield make_run("DequantizeLinear", "all codes", {"x": codes}, {"scale": scale, "zero": np.array(7, np.uint8)})
-
-
-def make_products(rng: np.random.Generator, depth: int) -> Iterator[NodeRun]:
-    """Sums of 8-bit products: the largest there are, of which two overflow 16 bits, and random ones."""
-    largest = (
-        np.full((4, depth), 255, np.uint8),
-        np.where(np.arange(8) % 2, 127, -127).astype(np.int8) * np.ones((depth, 1), np.int8),
-    )
-    random = rng.integers(0, 256, (9, depth), np.uint8), rng.integers(-127, 128, (depth, 33), np.int8)
-    for name, (left, right) in (("largest", largest), ("random", random)):
-        zeros = {"zero": np.array(128, np.uint8)}
-        yield make_run("MatMulInteger", f"{name}, {depth} terms", {"left": left}, {"right": np.ascontiguousarray(right)} | zeros)
-
-
-def make_convolution(rng: np.random.Generator) -> NodeRun:
-    """QLinearConv of full range, its sums rounded to 8 bits again."""
-    x = rng.integers(0, 256, (1, 48, 16, 16), np.uint8)
-    weight = rng.integers(-127, 128, (32, 48, 3, 3), np.int8)
-    constants = {
-        "x_scale": np.array(0.02, np.float32),
-        "x_zero": np.array(120, np.uint8),
-        "weight": weight,
-        "w_scale": rng.uniform(0.001, 0.01, 32).astype(np.float32),
-        "w_zero": np.zeros(32, np.int8),
-        "y_scale": np.array(0.9, np.float32),
-        "y_zero": np.array(128, np.uint8),
-        "bias": rng.integers(-9000, 9000, 32, np.int32),
-    }
-    return make_run("QLinearConv", "3 x 3, full range", {"x": x}, constants, pads=[1, 1, 1, 1])
-
-
-def make_run(operator: str, name: str, feeds: Mapping[str, Array], constants: Mapping[str, Array], **attributes: Any) -> NodeRun:
-    """A model of one standard operator: what is fed first, then its constants, in this order."""
-    node = helper.make_node(operator, [*feeds, *constants], ["y"], **attributes)
-    inputs = [
-        helper.make_tensor_value_info(each, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for each, value in feeds.items()
-    ]
-    held = [onnx.numpy_helper.from_array(value, each) for each, value in constants.items()]
-    graph = helper.make_graph([node], "one", inputs, [onnx.ValueInfoProto(name="y")], held)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    return run_in_python(NodeRun(operator, name, model, dict(feeds)))
 
 
 def record_calls(pipeline: Pipeline, seed: int) -> list[Call]:
@@ -207,10 +156,12 @@ def compare_pictures(work: Path, bundle: Path, floats: Path) -> dict[str, Any]:
     exact = np.concatenate([open_bundle(floats)([PROMPT], noise=noise) for noise in noises])
     drawings = [{"prompt": PROMPT, "seed": seed} for seed in range(SEEDS)]
     job = {"do": "draw", "bundle": bundle.relative_to(work).as_posix(), "options": {"threads": 1}, "drawings": drawings}
-    [result] = run_in_browser(work, [job])["results"]
+    answer = run_in_browser(work, [job])
+    [result] = answer["results"]
     drawn = np.stack([read_rgb(one) for one in result["value"]])
     sides = {"Chromium": drawn, "Python, noise moved by one float": nudged}
     found: dict[str, Any] = {name: describe_distance(pictures, wanted) for name, pictures in sides.items()}
+    found["browser"] = answer["browser"]
     found["worst_seed"] = int(np.abs(drawn.astype(int) - wanted).max(axis=(1, 2, 3)).argmax())
     return found | {
         f"Python, from {FLOAT}": describe_distance(wanted, exact),

@@ -55,7 +55,7 @@ def seen(bundle: Path, downloads: Path) -> dict[str, Any]:
             server.shutdown()
             server.server_close()
             thread.join()
-            output, errors = walk.communicate("go on\n", timeout=120)
+            output, errors = walk.communicate("go on\n", timeout=300)
     assert output, said + errors
     found: dict[str, Any] = json.loads(output)
     assert "failure" not in found, found["failure"] + json.dumps(found["console"])

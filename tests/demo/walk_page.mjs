@@ -8,7 +8,7 @@ import { launchChromium } from "../chromium.mjs";
 const [nodeModules, url, downloads] = process.argv.slice(2);
 const browser = await launchChromium(nodeModules);
 const seen = { console: [], requests: [], violations: [] };
-const PATIENCE = { timeout: 30_000 };
+const PATIENCE = { timeout: 90_000 };
 
 async function openPage(address, { width, height, isMobile = false }) {
   const context = await browser.createBrowserContext();
@@ -207,7 +207,7 @@ async function walkPhone() {
   seen.phone.wanted = await page.$eval("#suggestions button:nth-child(2)", (button) => button.textContent);
 }
 
-const deadline = new Promise((_, reject) => setTimeout(() => reject(new Error("the walk did not end in time")), 60_000));
+const deadline = new Promise((_, reject) => setTimeout(() => reject(new Error("the walk did not end in time")), 240_000));
 try {
   await Promise.race([deadline, walkPhone().then(walkDesktop)]);
 } catch (error) {

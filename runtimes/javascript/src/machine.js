@@ -26,8 +26,11 @@ export function describeRuntime(ort, place) {
 
 /** A browser's machine, as far as it says: `{ name, processors, versions }`. */
 export function describeBrowser() {
-  const { hardwareConcurrency = 1, userAgent = "a browser that does not say which" } = globalThis.navigator ?? {};
-  return { name: `${hardwareConcurrency} cores, ${userAgent}`, processors: hardwareConcurrency, versions: { browser: userAgent } };
+  /** @type {any} */
+  const { hardwareConcurrency = 1, userAgent = "a browser that does not say which", userAgentData } = globalThis.navigator ?? {};
+  const brands = (userAgentData?.brands ?? []).filter(({ brand }) => !/not.*brand/i.test(brand)); // one is made up, so that nobody relies on their order
+  const browser = brands.length ? `${brands.at(-1).brand} ${brands.at(-1).version}, ${userAgentData.platform}` : userAgent;
+  return { name: `${browser}, ${hardwareConcurrency} cores`, processors: hardwareConcurrency, versions: { browser: userAgent } };
 }
 
 /** What draws by WebGPU, as the browser names it; "" where nothing does. */

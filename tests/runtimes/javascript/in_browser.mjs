@@ -1,12 +1,10 @@
-// node in_browser.mjs PAGE JOBS.json [FLAG...]: results of a page in headless Chromium on standard output.
+// node in_browser.mjs PAGE JOBS.json SECONDS [FLAG...]: results of a page in headless Chromium, within so long, on standard output.
 import { readFileSync } from "node:fs";
 
-import chromium from "@sparticuz/chromium";
-import puppeteer from "puppeteer-core";
+import { launchChromium } from "./chromium.mjs";
 
-const [page, jobs, ...flags] = process.argv.slice(2);
-const executablePath = await chromium.executablePath();
-const browser = await puppeteer.launch({ executablePath, headless: "shell", args: ["--no-sandbox", "--disable-gpu-sandbox", ...flags], protocolTimeout: 290000 });
+const [page, jobs, seconds, ...flags] = process.argv.slice(2);
+const browser = await launchChromium("node_modules", ["--disable-gpu-sandbox", ...flags], { protocolTimeout: 1000 * (seconds - 10) });
 try {
   const tab = await browser.newPage();
   const complaints = [];
@@ -17,7 +15,7 @@ try {
     throw new Error(`${error.message}: ${complaints.join("; ")}`);
   });
   const results = await tab.evaluate((list) => globalThis.run(list), JSON.parse(readFileSync(jobs, "utf8")));
-  process.stdout.write(JSON.stringify({ isolated: await tab.evaluate("crossOriginIsolated"), results, complaints }));
+  process.stdout.write(JSON.stringify({ browser: await browser.version(), isolated: await tab.evaluate("crossOriginIsolated"), results, complaints }));
 } finally {
   await browser.close();
 }

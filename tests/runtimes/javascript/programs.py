@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 HERE = Path(__file__).parent
+CHROMIUM = Path(__file__).parents[2] / "chromium.mjs"
 PACKAGE = Path(__file__).parents[3] / "runtimes" / "javascript"
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
@@ -32,7 +33,7 @@ def has_node() -> bool:
 
 
 def install_packages() -> Path:
-    """The folder of packages.json's packages, installed once per machine; scripts of packages do not run."""
+    """The folder of packages.json's packages and of their browser, installed once per machine; scripts of packages do not run."""
     wanted = (HERE / "packages.json").read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sprint-export-tests"
     folder = cache / f"npm-{hashlib.sha256(wanted).hexdigest()[:12]}"
@@ -43,6 +44,8 @@ def install_packages() -> Path:
             folder.mkdir()
             (folder / "package.json").write_bytes(wanted)
             run_program(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+            unpack = f"import {{ findChromium }} from {str(CHROMIUM)!r}; await findChromium('node_modules');"
+            run_program(["node", "--input-type=module", "-e", unpack], folder)  # here, where nobody else unpacks it
             (folder / "whole").touch()
     return folder
 
@@ -57,35 +60,39 @@ def make_work_folder(folder: Path) -> Path:
     done = run_program(["npm", "pack", "--silent", "--pack-destination", str(folder), str(PACKAGE)], folder)
     shutil.unpack_archive(folder / done.strip().splitlines()[-1], folder / "unpacked")
     (folder / "unpacked" / "package").rename(modules / "sprint-export")
-    for name in ("jobs.js", "in_node.mjs", "in_browser.mjs", "page.html"):
-        shutil.copy(HERE / name, folder)
+    for file in (CHROMIUM, *(HERE / name for name in ("jobs.js", "in_node.mjs", "in_browser.mjs", "page.html"))):
+        shutil.copy(file, folder)
     (folder / "package.json").write_text('{"private": true, "type": "module"}', "utf-8")
     return folder
 
 
-def run_in_node(folder: Path, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def run_in_node(folder: Path, jobs: Sequence[Job], seconds: int = SECONDS) -> list[dict[str, Any]]:
     """Results of jobs in Node."""
-    results: list[dict[str, Any]] = json.loads(run_program(["node", "in_node.mjs", str(_write(folder, jobs))], folder))
+    results: list[dict[str, Any]] = json.loads(run_program(["node", "in_node.mjs", str(_write(folder, jobs))], folder, seconds))
     return results
 
 
 def run_in_browser(
-    folder: Path, jobs: Sequence[Job], headers: Mapping[str, str] = ISOLATED, flags: Sequence[str] = ()
+    folder: Path,
+    jobs: Sequence[Job],
+    headers: Mapping[str, str] = ISOLATED,
+    flags: Sequence[str] = (),
+    seconds: int = SECONDS,
 ) -> dict[str, Any]:
-    """`results` of jobs in headless Chromium, whether the page is `isolated`, its `complaints`; bundles lie in the folder."""
+    """`results` of jobs in headless Chromium, the `browser`'s version, whether the page is `isolated`, its `complaints`."""
     with serve_folder(folder, headers) as origin:
-        command = ["node", "in_browser.mjs", f"{origin}/page.html", str(_write(folder, jobs)), *flags]
-        result: dict[str, Any] = json.loads(run_program(command, folder))
+        command = ["node", "in_browser.mjs", f"{origin}/page.html", str(_write(folder, jobs)), str(seconds), *flags]
+        result: dict[str, Any] = json.loads(run_program(command, folder, seconds))
     return result
 
 
-def run_program(command: Sequence[str], folder: Path) -> str:
-    """Standard output of a program.
+def run_program(command: Sequence[str], folder: Path, seconds: int = SECONDS) -> str:
+    """Standard output of a program, which has so long.
 
     Raises:
         AssertionError: it failed; with what it said.
     """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, f"{' '.join(command)[:200]}: {done.stdout[-2000:]} {done.stderr[-3000:]}"
     return done.stdout
 

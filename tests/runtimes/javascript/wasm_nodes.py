@@ -1,10 +1,9 @@
-"""Single nodes in onnxruntime-web beside Python, on the very values they have in a network (for wasm_roundings.py)."""
+"""Single nodes in onnxruntime-web beside Python, on the very values they have in a network."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 from tests.runtimes.javascript.programs import run_program
 
 Array = npt.NDArray[Any]
