@@ -191,7 +191,10 @@ def describe_order(checked: CheckedOrder) -> Iterator[str]:
     if deployment.offer.is_quantized:
         yield f"recipe: {recipe.name if isinstance(recipe, Recipe) else recipe or 'balanced'}"
     if checked.order.drop_unpaid:
-        yield f"drop_unpaid: kinds of layers are priced for {deployment.device.name} in float too; what does not pay stays so"
+        yield (
+            f"drop_unpaid: kinds of layers are priced for {deployment.device.name} in float too; what does not pay stays so, "
+            "and no quantized_share is held then"
+        )
     if checked.is_validated:
         gates = add_defaults(checked.gates, deployment.offer.scheme, of_target=deployment.target.gates)
         yield "gates: " + ", ".join(gate.text for gate in gates)
