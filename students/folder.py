@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Container
@@ -19,6 +20,7 @@ from sprint_export.errors import InputError
 
 LARGEST_TEXT = 16 << 20  # bytes of a config, a prompt file, a model card
 HASHED = (".json", ".safetensors")
+MOST_DIGITS = 300  # of a whole number
 MERGES = "merges.txt"  # of a tokenizer without tokenizer.json
 
 
@@ -127,19 +129,28 @@ def read_text(path: Path, folder: Path) -> str:
 
 
 def read_json(path: Path, folder: Path) -> dict[str, Any]:
-    """A JSON object; NaN and infinity are no JSON.
+    """A JSON object.
 
     Raises:
         InputError: the file is missing or is not a JSON object.
     """
     text = read_text(path, folder)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = parse_text(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); download it again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, expected a JSON object")
     return value
+
+
+def parse_text(text: str) -> Any:
+    """The value of a student's JSON; NaN, infinity and numbers beyond float64 are none (tokenizers have 10^30 for no limit).
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int, parse_float=_read_float)
 
 
 def read_pipeline(folder: Path) -> str:
@@ -176,6 +187,19 @@ def _list_tensors(file: Path, folder: Path) -> list[str]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _read_int(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"the number {digits[:24]}... has {len(digits)} digits, more than float64 holds")
+    return int(digits)
+
+
+def _read_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits[:24]}... is beyond float64")
+    return value
 
 
 def read_prompts(path: Path, folder: Path) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ Sources: PEFT's LoraLayer.get_delta_weight; diffusers' load_lora_adapter; what T
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -27,7 +26,7 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.parts import Lora
 from sprint_export.nouns.student import Student
 from sprint_export.students.family import Family
-from sprint_export.students.folder import check_file, list_hashed, read_json
+from sprint_export.students.folder import check_file, list_hashed, parse_text, read_json
 from sprint_export.weights import Handle, open_file, open_safetensors, read_metadata, widen_dtype
 
 STEMS = ("adapter_model", "pytorch_lora_weights", "diffusion_pytorch_model")  # of a folder: PEFT's, diffusers', a whole network's
@@ -202,7 +201,7 @@ def read_settings(path: Path) -> Settings:
     elif not path.is_dir():
         where = path
         try:
-            packed = json.loads(read_metadata(path).get(DIFFUSERS_METADATA, "{}"))
+            packed = parse_text(read_metadata(path).get(DIFFUSERS_METADATA, "{}"))
             config = {str(key).rpartition(".")[2]: value for key, value in packed.items()}
         except (ValueError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: its metadata {DIFFUSERS_METADATA} is damaged ({error}); save the LoRA again") from error

@@ -268,3 +268,13 @@ def test_sharded_weights_and_sharded_variants(copied: Path) -> None:
     (folder / f"{stem}.safetensors.index.json").unlink()
     found = load_student(copied).components["transformer"].weights["proj_out.weight"].load()
     assert torch.equal(found, values["proj_out.weight"])
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "1e999", "-1e999"])
+@pytest.mark.parametrize("file", ["transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json"])
+def test_numbers_beyond_float64_are_one_line(copied: Path, file: str, number: str) -> None:
+    text = (copied / file).read_text("utf-8")
+    key = next(name for name, value in json.loads(text).items() if isinstance(value, int | float) and value is not True)
+    value = json.dumps(json.loads(text)[key])
+    (copied / file).write_text(text.replace(f'"{key}": {value}', f'"{key}": {number}'), "utf-8")
+    assert "is not readable JSON (the number " in refuse(copied)

@@ -233,6 +233,7 @@ def test_what_does_not_fit_is_refused_by_name(made: Student, made_folder: Path, 
         ({"peft_type": "LOHA"}, "an adapter of the kind LOHA, expected a plain LoRA"),
         ({"use_dora": True}, "an adapter of the kind DoRA"),
         ({"lora_alpha": "many"}, "lora_alpha='many', alpha_pattern={}: expected finite numbers"),
+        ({"lora_alpha": 10**400}, "the number 100000000000000000000000... has 401 digits, more than float64 holds"),
         ({"alpha_pattern": {"(": 1}}, "alpha_pattern '(' is no regular expression"),
     ],
 )
