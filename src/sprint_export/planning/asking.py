@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from sprint_export.bundle_files import MANIFEST
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError
-from sprint_export.libraries import EXPORTING, check_installed
+from sprint_export.libraries import EXPORTING, check_installed, is_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.parts import NO_PARTS, Parts
@@ -58,7 +57,7 @@ def find_loader(bundle: Bundle, progress: Progress) -> Callable[[], Student] | N
 
     A folder or download that a bundle names is not opened: the bundle may come from anywhere.
     """
-    if importlib.util.find_spec("torch") is None:
+    if not is_installed("torch"):
         return None
     from sprint_export.students.source import RANDOM, is_embedded
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sprint_export.batches import find_batch
+from sprint_export.libraries import is_installed
 from sprint_export.nouns.chain import EACH_STEP, Chain
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import FLOAT, QuantizedLayer, Recipe
@@ -161,7 +161,7 @@ class BundleSubject:
         if table is not None:
             return table, None, TABLE
         graphs = self._list_graphs(role)
-        if graphs and importlib.util.find_spec("onnx") is not None:
+        if graphs and is_installed("onnx"):
             return _count_graphs(graphs)
         if self._load is not None:
             return self._count_student(self._load, role, deployment, kinds)
