@@ -43,18 +43,19 @@ def list_onnx_tensors(graph: Path) -> Iterator[StoredTensor]:
     for name, tensor in tensors.items():
         kind = name_type(tensor.data_type)
         if kind in (*CODES, *FLOATS) and not _is_factor(name, tensors):
-            yield _describe(onnx, graph, tensor, tensors.get(name.removesuffix(COLUMN) + SINGLE), kind in CODES)
+            yield _describe(onnx, graph, tensor, tensors.get(name.partition(COLUMN)[0] + SINGLE), kind in CODES)
 
 
 def _is_factor(name: str, tensors: Mapping[str, Any]) -> bool:
     """Whether it is told together with the column that it is multiplied by."""
-    return name.endswith(SINGLE) and name.removesuffix(SINGLE) + COLUMN in tensors
+    column = name.removesuffix(SINGLE) + COLUMN
+    return name.endswith(SINGLE) and any(other.startswith(column) for other in tensors)
 
 
 def _describe(onnx: Any, graph: Path, tensor: Any, single: Any, is_code: bool) -> StoredTensor:
     place, name, shape = _find_place(graph, tensor), tensor.name, tuple(tensor.dims)
     load = partial(_load, onnx, graph, tensor)
-    if name.endswith(COLUMN) and single is not None:
+    if COLUMN in name and single is not None:
         factor = partial(_load, onnx, graph, single)
         return StoredTensor(name, shape, is_code, lambda: load().astype("float32") * factor().astype("float32"))
     if name.endswith(PACKED) and is_code:

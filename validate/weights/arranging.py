@@ -2,6 +2,7 @@
 
     axes in any order                 [out, in] as [in, out]; [out, in, 1, 1] as [1, 1, in, out]; [C] as [1, C, 1, 1]
     a window of one axis              half of a gated layer's rows; or, the other way round, several layers side by side
+    an axis in two                    [H d] as [H, d, 1]; [out, in] as [out, blocks, values]
     one tap                           w[:, u, v] of a depthwise [C, 3, 3]
     one number                        a scale of a whole weight, repeated for each column
 Sizes of 1 count for nothing. A view is no copy, so that a mapped file is read as far as it is compared.
@@ -62,6 +63,8 @@ def list_views(found: Array, shape: Sequence[int], first: Array) -> Iterator[Vie
                 yield View(turned, whole)
             elif len(unlike) == 1:
                 yield from _slide(turned, unlike[0], wanted, first.reshape(squeeze_rows(first.shape, shape)))
+    elif values.size == int(np.prod(wanted)):  # an axis in two: heads, or blocks of input values
+        yield View(values.reshape(wanted), whole)
     elif values.ndim == 1 and len(values) == wanted[0] and int(np.prod(wanted[1:])) <= MOST_TAPS:
         for tap in product(*map(range, wanted[1:])):
             yield View(values, (slice(None), *tap))

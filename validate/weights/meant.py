@@ -17,12 +17,13 @@ import torch
 
 from sprint_export.nouns.recipe import FLOAT_DTYPES, QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.quantize.scales import split_weight
+from sprint_export.quantize.scales import find_lift, split_weight
 from sprint_export.quantize.schemes.scheme import Palette, load_scheme
 from sprint_export.weights import Handle
 
 Array = npt.NDArray[Any]
 CODES, SCALE, TABLE, VALUE, BRANCH = "codes", "scales", "table", "values", "branch"
+LIFTED, LIFT = "lifted scales", "lift"  # scales times 2^e, and 2^-e, where the graph's type holds them so (quantize/scales.py)
 ROWS_VALUES = 1 << 24  # of a weight that are packed together
 EXACT = ("times",)  # weights that keep float32 in a graph of 16 bits
 
@@ -74,7 +75,11 @@ def _pack(rows: torch.Tensor, layer: QuantizedLayer) -> dict[str, Array]:
     packed = load_scheme(layer.scheme).pack(stored, layer)
     pieces = {CODES: _to_numpy(packed["stored"])}
     if "scale" in packed:
-        pieces[SCALE] = packed["scale"].float().numpy()
+        scale = packed["scale"].float()
+        pieces[SCALE] = scale.numpy()
+        lift = find_lift(scale, layer.scale_dtype)
+        if bool((lift > 1).any()):
+            pieces[LIFTED], pieces[LIFT] = (scale * lift).numpy(), (1 / lift).numpy()
     if "table" in packed:
         pieces[TABLE] = packed["table"].float().numpy()
     if branch is not None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sprint_export.runtimes.stored_tensors import StoredTensor
 from sprint_export.validate.weights.arranging import View, list_views, squeeze, squeeze_rows
 from sprint_export.validate.weights.fitting import fit_codes, fit_numbers
-from sprint_export.validate.weights.meant import CODES, Meant
+from sprint_export.validate.weights.meant import CODES, LIFT, LIFTED, SCALE, Meant
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +74,7 @@ class Piece:
     is_nothing: bool = False  # zeros or ones throughout: a graph may leave them out
 
 
+MATRIX = 2  # axes
 SMALL = 1 << 18  # values of a piece that is also looked for where its layer's name does not stand
 FIRST = 256  # values that are compared before a tensor of another name is looked at further
 
@@ -104,7 +105,7 @@ class Search:
             for trial in piece.trials:
                 trial.held.is_meant |= bool(trial.seen) and not trial.wrong
                 trial.held.forget()
-        return list(pieces.values())
+        return _choose_form(pieces)
 
     def _compare(self, meant: Meant, own: Sequence[Held], is_elsewhere: bool) -> dict[str, Piece]:
         pieces: dict[str, Piece] = {}
@@ -128,11 +129,21 @@ class Search:
         size, wanted = int(np.prod(piece.shape)), sorted(squeeze(piece.shape))
         if size <= SMALL:
             yield from self._by_size.get((piece.kind == CODES, size), [])
+            if len(wanted) > MATRIX and len(squeeze(piece.shape)) < len(piece.shape):  # depthwise: its taps apart
+                yield from self._by_size.get((piece.kind == CODES, piece.shape[0]), [])
         for held in self._wide:
             found = sorted(squeeze(held.tensor.shape))
             is_wider = len(found) == len(wanted) and sum(found) > sum(wanted) and len(set(found) - set(wanted)) <= 1
             if held.tensor.is_code == (piece.kind == CODES) and is_wider:
                 yield held
+
+
+def _choose_form(pieces: dict[str, Piece]) -> list[Piece]:
+    """The pieces that a file must hold: scales as they are, or times powers of two with these beside them, not both."""
+    lifted = [pieces[kind] for kind in (LIFTED, LIFT) if kind in pieces]
+    is_lifted = bool(lifted) and any(piece.is_there for piece in lifted) and not pieces[SCALE].is_there
+    left_out = ((SCALE,) if is_lifted else (LIFTED, LIFT)) if lifted else ()
+    return [piece for kind, piece in pieces.items() if kind not in left_out]
 
 
 def begin_piece(kind: str, meant: Meant, part: Array, rows: int) -> Piece:
