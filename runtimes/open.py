@@ -161,7 +161,8 @@ def list_stored(bundle: Bundle, role: str) -> dict[str, list[StoredTensor]]:
     """The tensors of a component's files by the kind of graph: what ships, and the shadow that is run in its place here.
 
     Raises:
-        RefusedError: no runtime of the target reads them. BundleError: a file is damaged, or one that is not named lies beside it.
+        RefusedError: no runtime of the target reads them.
+        BundleError: a file is damaged, or one lies beside it that is not named.
     """
     record = next(record for record in bundle.components if record.role == role)
     graphs = {GRAPH: [locate(bundle, f"{role}/{part.graph}") for part in record.parts]}
@@ -171,7 +172,9 @@ def list_stored(bundle: Bundle, role: str) -> dict[str, list[StoredTensor]]:
     reasons = []
     for runtime in map(load_runtime, load_target(bundle.target).runtimes):
         try:
-            return {kind: [each for path in paths for each in _list_file(bundle, runtime, path)] for kind, paths in graphs.items()}
+            return {
+                kind: [each for path in paths for each in _list_file(bundle, runtime, path)] for kind, paths in graphs.items()
+            }
         except RefusedError as error:
             reasons.append(str(error))
     raise RefusedError("; ".join(reasons))

@@ -1,5 +1,7 @@
-"""Constants of a Core ML package as tensors that can be compared with a student's: parts of compressed ones under their weight's
-name, "<weight>.<parameter>"."""
+"""Constants of a Core ML package as tensors that can be compared with a student's.
+
+Parts of a compressed one are called after it: "<weight>.<parameter>".
+"""
 
 from __future__ import annotations
 

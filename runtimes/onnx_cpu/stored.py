@@ -1,6 +1,6 @@
 """Initializers of an ONNX graph as tensors that can be compared with a student's: what rules of the exporter packed is undone.
 
-    <scale>.column, <scale>.single   a factor behind a convolution and the one scale in it (rules/scale_after_conv.py): their product
+    <scale>.column, <scale>.single   behind and in a convolution (rules/scale_after_conv.py): their product
     <codes>.packed uint8 [N, g, h]   two codes + 8 a byte, the even ones in the low halves (rules/four_bit_matmuls.py)
     <codes>.packed int8 [V, h]       the first half of a row in the low halves (rules/gather_rows.py)
 Bytes are mapped, not read, until a tensor is loaded.
@@ -94,7 +94,8 @@ def _load(onnx: Any, graph: Path, tensor: Any) -> Array:
     if is_halved:
         whole = onnx.TensorProto(data_type=tensor.data_type, dims=shape, raw_data=data.tobytes())
         return np.asarray(onnx.numpy_helper.to_array(whole))
-    return data.view(dtype).reshape(shape)
+    values: Array = data.view(dtype).reshape(shape)
+    return values
 
 
 def _unpack_product(packed: Array) -> Array:

@@ -25,13 +25,11 @@ from sprint_export.runtimes.inner_values import InnerGraph
 from sprint_export.runtimes.open import open_inner
 from sprint_export.runtimes.runtime import Runtime, load_runtime
 from sprint_export.students.family import load_family
-from sprint_export.validate.blocks.departure import Comparison, compare_values
-from sprint_export.validate.blocks.layout import Array, arrange_torch, list_layouts
-from sprint_export.validate.blocks.own_inputs import compare_own
+from sprint_export.validate.blocks.departure import compare_values
+from sprint_export.validate.blocks.layout import Array, Layout, arrange_torch, list_layouts
 from sprint_export.validate.blocks.places import Places
 from sprint_export.validate.blocks.torch_side import TorchSide, list_shapes
 from sprint_export.validate.blocks.tree import is_entry, list_blocks
-from sprint_export.validate.blocks.values import Value
 from sprint_export.validate.images import psnr_arrays
 from sprint_export.validate.side_by_side import RoundedKeeper, take_component
 
@@ -47,7 +45,43 @@ class Found:
     blocks: list[BlockError] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     excess: dict[tuple[str, str], float] = field(default_factory=dict)  # (network, block) -> Comparison.excess
-    own: dict[tuple[str, str], Comparison] = field(default_factory=dict)
+
+
+@dataclass
+class Value:
+    """One block's value: how the graph may hold it, and what is there of it so far, [positions, channels] each.
+
+    `exported` has one matrix for each layout until float32's value says which it is.
+    """
+
+    layouts: list[Layout]
+    exported: list[Array]
+    positions: Array | None = None
+    count: int = 0  # of positions, those that are not taken among them; 0: all are
+    wanted: Array | None = None
+    rounded: Array | None = None
+
+    def leave_out(self, spare: int) -> None:
+        """Leave the last `spare` positions of all out: of a text, padding that nobody reads."""
+        assert self.wanted is not None and self.rounded is not None
+        positions = np.arange(len(self.wanted)) if self.positions is None else self.positions
+        kept = positions < (self.count or len(self.wanted)) - spare
+        self.exported, self.wanted, self.rounded = [self.exported[0][kept]], self.wanted[kept], self.rounded[kept]
+
+    def take_wanted(self, value: Array) -> None:
+        """Choose the layout in which the graph's value is nearest."""
+        matrix, errors = arrange_torch(value), []
+        for layout, found in zip(self.layouts, self.exported, strict=True):
+            difference = found - matrix[layout.list_positions()]
+            errors.append(float(np.nan_to_num(np.square(difference, dtype=np.float64).mean(), nan=np.inf)))
+        best = int(np.argmin(errors))
+        self.positions = self.layouts[best].list_positions()
+        self.layouts, self.exported = [self.layouts[best]], [self.exported[best]]
+        self.count, self.wanted = len(matrix), matrix[self.positions]
+
+    def take_rounded(self, value: Array) -> None:
+        """Keep the same positions."""
+        self.rounded = arrange_torch(value)[self.positions]
 
 
 @dataclass(frozen=True)
@@ -123,8 +157,6 @@ class _Network:
         if missing:
             found.unchecked.append(f"blocks of {self.record.role}: the graph has no value of {', '.join(missing)}")
         sides = self._run_torch(component, feeds, values)
-        own = self._run_own(component, feeds, values, shapes)
-        found.own |= {(self.record.role, block): each for block, each in own.items()}
         whole = {
             name: Value(
                 [], [arrange_torch(outputs[name])], wanted=arrange_torch(sides[0][name]), rounded=arrange_torch(sides[1][name])
@@ -182,14 +214,6 @@ class _Network:
         if sides.keeper is not None:
             sides.keeper.keep(role, feeds, rounded, ran_on)
         return wanted, rounded
-
-    def _run_own(
-        self, component: Component, feeds: Mapping[str, Array], values: Mapping[str, Value], shapes: Mapping[str, tuple[int, ...]]
-    ) -> dict[str, Comparison]:
-        return_freed_memory()
-        dtype = load_target(self.sides.bundle.target).graph_dtype[self.sides.bundle.precision]
-        component = take_component(self.sides.bundle, self.sides.student, self.record)
-        return compare_own(TorchSide(component, dtype, self.sides.compute), self.graph, feeds, values, shapes)
 
     def _describe(self, values: Mapping[str, Value], found: Found) -> None:
         role, has_departed = self.record.role, False

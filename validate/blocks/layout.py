@@ -82,13 +82,6 @@ def arrange_torch(value: Array) -> Array:
     return moved.reshape(-1, moved.shape[-1])
 
 
-def restore_torch(matrix: Array, shape: Sequence[int]) -> Array:
-    """[positions, channels] -> what a PyTorch module gives, of this shape: the inverse of `arrange_torch`."""
-    channels = find_channels(len(shape))
-    moved = matrix.reshape(*(size for axis, size in enumerate(shape) if axis != channels), shape[channels])
-    return np.moveaxis(moved, -1, channels)
-
-
 def _fill(shape: Sequence[int | None], wanted: Sequence[int]) -> tuple[int, ...] | None:
     """A shape with its free sizes filled in so that it has as many values; None where it cannot."""
     known, total = int(np.prod([size for size in shape if size is not None])), int(np.prod(wanted))

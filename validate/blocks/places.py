@@ -113,4 +113,3 @@ def _trace_constants(graph: InnerGraph) -> dict[str, frozenset[str]]:
             joined = frozenset[str]().union(*(sources[name] for name in operation.reads))
             sources |= dict.fromkeys(operation.gives, joined)
     return sources
-

@@ -16,7 +16,7 @@ from sprint_export.nouns.student import Component
 from sprint_export.quantize.torch_session import TorchSession
 
 Array = npt.NDArray[Any]
-Tell = Callable[[str, Array], Array | None]  # a block and its value; what the network goes on with in its place, None: that
+Tell = Callable[[str, Array], None]
 Shapes = dict[str, tuple[int, ...]]  # by block, in the order they run
 
 
@@ -65,19 +65,15 @@ class TorchSide:
     compute: Compute
 
     def run(self, feeds: Mapping[str, Array], shapes: Iterable[str], tell: Tell) -> tuple[dict[str, Array], str]:
-        """Inputs by name -> outputs by name, and what it ran on; `tell` is told of each of these values when it is there.
-
-        Where it answers with another value of that shape, the network goes on with that.
-        """
+        """Inputs by name -> outputs by name, and what it ran on; `tell` is told of each of these values when it is there."""
         session = TorchSession(self.component, fake=True, dtype=self.dtype, compute=self.compute)
         wanted = set(shapes)
         paths = {name.partition("[")[0] for name in wanted}
 
-        def note(path: str, result: Any) -> Any:
-            told = {name: value for name, value in _name_values(path, result) if name in wanted}
-            answers = {name: tell(name, value.detach().float().cpu().numpy()) for name, value in told.items()}
-            others = {name: torch.from_numpy(answer).to(told[name]) for name, answer in answers.items() if answer is not None}
-            return _replace_values(path, result, others) if others else None
+        def note(path: str, result: Any) -> None:
+            for name, value in _name_values(path, result):
+                if name in wanted:
+                    tell(name, value.detach().float().cpu().numpy())
 
         while True:  # again where the network went to another device meanwhile: a copy without hooks
             module, hooks = session.module, _hook(session.module, paths, note)
@@ -90,7 +86,7 @@ class TorchSide:
                 return outputs, session.description
 
 
-def _hook(network: torch.nn.Module, paths: Iterable[str], note: Callable[[str, Any], Any]) -> list[RemovableHandle]:
+def _hook(network: torch.nn.Module, paths: Iterable[str], note: Callable[[str, Any], None]) -> list[RemovableHandle]:
     return [
         network.get_submodule(path).register_forward_hook(lambda _, __, result, path=path: note(path, result)) for path in paths
     ]
@@ -102,10 +98,3 @@ def _name_values(path: str, result: Any) -> list[tuple[str, torch.Tensor]]:
     values = enumerate(result) if several else [(0, result)]
     tensors = [(i, value) for i, value in values if isinstance(value, torch.Tensor) and value.is_floating_point()]
     return [(f"{path}[{i}]" if several else path, value) for i, value in tensors]
-
-
-def _replace_values(path: str, result: Any, others: Mapping[str, torch.Tensor]) -> Any:
-    """What a module gives, with these values in place of its own."""
-    if not isinstance(result, tuple | list):
-        return others[path]
-    return type(result)(others.get(f"{path}[{i}]", value) for i, value in enumerate(result))

@@ -2,7 +2,7 @@
 
     axes in any order                 [out, in] as [in, out]; [out, in, 1, 1] as [1, 1, in, out]; [C] as [1, C, 1, 1]
     a window of one axis              half of a gated layer's rows; or, the other way round, several layers side by side
-    an axis in two                    [H d] as [H, d, 1]; [out, in] as [out, blocks, values]
+    an axis in two, or two in one     [H d] as [H, d, 1]; [in, out] as [blocks, values, out]; [out, blocks] as [out blocks]
     one tap                           w[:, u, v] of a depthwise [C, 3, 3]
     one number                        a scale of a whole weight, repeated for each column
 Sizes of 1 count for nothing. A view is no copy, so that a mapped file is read as far as it is compared.
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 MOST_TAPS = 49  # of a depthwise kernel: 7 x 7
-MOST_AXES = 4
+MATRIX, MOST_AXES = 2, 4
 FEW = 8  # values of a line, and lines, that tell one place from another
 NEAR = 0.01  # of their values
 
@@ -51,20 +51,17 @@ def squeeze(shape: Sequence[int]) -> tuple[int, ...]:
 def list_views(found: Array, shape: Sequence[int], first: Array) -> Iterator[View]:
     """How a file's tensor may hold a piece of this shape, whose first rows are `first` [rows, ...]."""
     values, wanted = np.squeeze(found), squeeze(shape)
-    whole = (slice(None),) * len(wanted)
     if not wanted:
         if values.size and values.ndim <= 1:
             yield View(values.reshape(-1), ())
     elif values.ndim == len(wanted) <= MOST_AXES:
-        for order in permutations(range(values.ndim)):
-            turned = values.transpose(order)
-            unlike = [axis for axis in range(len(wanted)) if turned.shape[axis] != wanted[axis]]
-            if not unlike:
-                yield View(turned, whole)
-            elif len(unlike) == 1:
-                yield from _slide(turned, unlike[0], wanted, first.reshape(squeeze_rows(first.shape, shape)))
-    elif values.size == int(np.prod(wanted)):  # an axis in two: heads, or blocks of input values
-        yield View(values.reshape(wanted), whole)
+        yield from _turn(values, shape, first)
+    elif values.size == int(np.prod(wanted)) and values.ndim == len(wanted) + 1:
+        for axis in range(values.ndim - 1):
+            joined = values.reshape(*values.shape[:axis], -1, *values.shape[axis + 2 :])
+            yield from _turn(joined, shape, first)
+    elif values.ndim == 1 and len(wanted) == MATRIX and values.size % wanted[1] == 0:
+        yield from _turn(values.reshape(-1, wanted[1]), shape, first)
     elif values.ndim == 1 and len(values) == wanted[0] and int(np.prod(wanted[1:])) <= MOST_TAPS:
         for tap in product(*map(range, wanted[1:])):
             yield View(values, (slice(None), *tap))
@@ -73,6 +70,18 @@ def list_views(found: Array, shape: Sequence[int], first: Array) -> Iterator[Vie
 def squeeze_rows(shape: Sequence[int], whole: Sequence[int]) -> tuple[int, ...]:
     """The shape of some rows of a piece without the sizes of 1 that the whole piece has."""
     return tuple(size for size, full in zip(shape, whole, strict=True) if full != 1)
+
+
+def _turn(values: Array, shape: Sequence[int], first: Array) -> Iterator[View]:
+    """Its axes in every order that fits, one of them longer or shorter than the piece's at most."""
+    wanted = squeeze(shape)
+    for order in permutations(range(values.ndim)):
+        turned = values.transpose(order)
+        unlike = [axis for axis in range(len(wanted)) if turned.shape[axis] != wanted[axis]]
+        if not unlike:
+            yield View(turned, (slice(None),) * len(wanted))
+        elif len(unlike) == 1:
+            yield from _slide(turned, unlike[0], wanted, first.reshape(squeeze_rows(first.shape, shape)))
 
 
 def _slide(turned: Array, axis: int, wanted: Sequence[int], first: Array) -> Iterator[View]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sprint_export.errors import BundleError, MachineError, RefusedError
+from sprint_export.errors import MachineError, RefusedError
 from sprint_export.freed_memory import return_freed_memory
-from sprint_export.nouns.bundle import Bundle, ComponentRecord
+from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Component, Student
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.registry import load_target

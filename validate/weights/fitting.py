@@ -21,13 +21,14 @@ STEP_OF_FLOATS = 0.126  # of an 8-bit float, relative: three bits behind the poi
 MOST_OFF, LEAST_OFF = 0.02, 2  # codes of a row: a share of it, or so many
 
 
-def fit_codes(found: Array, wanted: Array) -> npt.NDArray[np.bool_]:
-    """For each row of [rows, ...]: whether its codes are those that are meant."""
+def fit_codes(found: Array, wanted: Array, is_exact: bool = True) -> npt.NDArray[np.bool_]:
+    """For each row of [rows, ...]: whether its codes are those that are meant; unless `is_exact`, all may be a step apart."""
     ours, theirs = (_as_rows(each).astype(np.float32) for each in (found, wanted))
     apart = np.abs(ours - theirs)
     step = STEP if np.issubdtype(wanted.dtype, np.integer) else STEP_OF_FLOATS * np.maximum(np.abs(theirs), 2.0**-6)
     few = (apart > 0).sum(1) <= max(LEAST_OFF, MOST_OFF * apart.shape[1])
-    return few & (apart <= step).all(1)
+    near: npt.NDArray[np.bool_] = (apart <= step).all(1)
+    return near & few if is_exact else near
 
 
 def fit_numbers(found: Array, wanted: Array, dtype: str) -> npt.NDArray[np.bool_]:

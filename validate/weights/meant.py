@@ -7,9 +7,8 @@ A table of words is 590 million values, so nothing is packed whole: `Meant.chunk
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -48,6 +47,11 @@ class Meant:
     def module(self) -> str:
         """The path of the module that it belongs to; a weight of the network itself stands for itself."""
         return self.name.rpartition(".")[0] or self.name
+
+    @property
+    def has_signs(self) -> bool:
+        """Whether codes and scales have the signs that are computed here; another library that packs them has other digits."""
+        return self.layer is None or not load_scheme(self.layer.scheme).packed_by
 
     def read_pieces(self) -> Iterator[dict[str, Array]]:
         """Some rows of each piece, in order, in torch's arrangement; a piece without rows comes with the first."""
@@ -93,6 +97,7 @@ def _to_numpy(codes: torch.Tensor) -> Array:
 
 def list_meant(component: Component, dtype: str) -> list[Meant]:
     """Every weight of a network, in the order it has them."""
+
     def find_layer(name: str) -> QuantizedLayer | None:
         return component.layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
 

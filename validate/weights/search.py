@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sprint_export.runtimes.stored_tensors import StoredTensor
 from sprint_export.validate.weights.arranging import View, list_views, squeeze, squeeze_rows
 from sprint_export.validate.weights.fitting import fit_codes, fit_numbers
-from sprint_export.validate.weights.meant import CODES, LIFT, LIFTED, SCALE, Meant
+from sprint_export.validate.weights.meant import CODES, LIFT, LIFTED, SCALE, VALUE, Meant
 
 Array = npt.NDArray[Any]
 
@@ -72,10 +72,12 @@ class Piece:
         return sum(right.values()) >= int(np.prod(self.shape)) or self.is_nothing
 
     is_nothing: bool = False  # zeros or ones throughout: a graph may leave them out
+    has_signs: bool = True  # False: another library packs it, whose last digits decide signs of blocks and codes of tiny rows
 
 
 MATRIX = 2  # axes
 SMALL = 1 << 18  # values of a piece that is also looked for where its layer's name does not stand
+TINY = 2.0**-14  # the smallest normal number of half precision
 FIRST = 256  # values that are compared before a tensor of another name is looked at further
 
 
@@ -151,7 +153,8 @@ def begin_piece(kind: str, meant: Meant, part: Array, rows: int) -> Piece:
     has_rows = bool(part.ndim and meant.handle.shape and len(part) == rows)
     shape = (meant.handle.shape[0], *part.shape[1:]) if has_rows else part.shape
     is_one = kind != CODES and bool(part.size) and bool((part == part.flat[0]).all())
-    return Piece(kind, tuple(shape), [], is_nothing=is_one and part.flat[0] in (0.0, 1.0) and shape == part.shape)
+    is_nothing = is_one and part.flat[0] in (0.0, 1.0) and tuple(shape) == part.shape
+    return Piece(kind, tuple(shape), [], is_nothing, meant.has_signs or kind == VALUE)
 
 
 def _list_trials(piece: Piece, tensors: Iterable[Held], first: Array, is_sure: bool = True) -> list[Trial]:
@@ -171,16 +174,24 @@ def _begins_alike(view: View, piece: Piece, first: Array) -> bool:
     if overlap is None:
         return True
     ours, theirs = (np.asarray(each.reshape(-1)[:FIRST], np.float32) for each in overlap)
-    return bool(np.allclose(ours, theirs, rtol=0.05, atol=1.0 if piece.kind == CODES else 1e-6))
+    return bool(np.allclose(np.abs(ours), np.abs(theirs), rtol=0.05, atol=1.0 if piece.kind == CODES else 1e-6))
 
 
 def _try(trial: Trial, piece: Piece, part: Array, start: int, dtype: str) -> None:
     overlap = _take(trial.view, piece, part, start)
     if overlap is None:
         return
-    fits = fit_codes(*overlap) if piece.kind == CODES else fit_numbers(*overlap, dtype)
+    overlap = overlap if piece.has_signs else _forget_digits(*overlap)
+    fits = fit_codes(*overlap, piece.has_signs) if piece.kind == CODES else fit_numbers(*overlap, dtype)
     trial.wrong += [trial.seen + int(row) for row in np.flatnonzero(~fits)]
     trial.seen += len(fits)
+
+
+def _forget_digits(found: Array, wanted: Array) -> tuple[Array, Array]:
+    """Magnitudes; the 1 that stands for the scale of a block of nothing is whatever tiny number another library has there."""
+    ours, theirs = np.abs(found), np.abs(wanted)
+    is_nothing = (theirs == 1) & (ours < TINY) if np.issubdtype(theirs.dtype, np.floating) else np.bool_(False)
+    return ours, np.where(is_nothing, ours, theirs)
 
 
 def _take(view: View, piece: Piece, part: Array, start: int) -> tuple[Array, Array] | None:

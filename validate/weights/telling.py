@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sprint_export.validate.weights.meant import Meant
@@ -27,9 +26,14 @@ def tell_beside(held: Held) -> str | None:
     """That a layer's tensor holds what nobody meant; None where it is nothing but zeros, as zero points are, or ones."""
     values = held.read()
     held.forget()
-    if not values.size or (values == values.reshape(-1)[0]).all() and float(values.reshape(-1)[0]) in (0.0, 1.0):
+    if not values.size or _is_one_number(values):
         return None
     return f"{held.tensor.name}, {_say_shape(held.tensor.shape)}, holds what is no part of this layer"
+
+
+def _is_one_number(values: Array) -> bool:
+    first = values.reshape(-1)[0]
+    return float(first) in (0.0, 1.0) and bool((values == first).all())
 
 
 def _say_rows(trial: Trial) -> str:
