@@ -1,6 +1,7 @@
 """How many faults that are planted at random are found by a gate, and at the right layer (decision 0059).
 
-    python benchmarks/planted_power.py OUT.json TIMES BUNDLE...      TIMES faults of each kind in each bundle
+    python benchmarks/planted_power.py OUT.json TIMES BUNDLE...             TIMES faults of each kind in each bundle
+    python benchmarks/planted_power.py OUT.json TIMES --files BUNDLE...     blocks, which have to be run, are left out
 Bundles are of students that this package embeds. A fault is planted into a copy that is signed again (tests/random_faults.py).
 `weights`: a layer's tensors differ (validate/weights/); `blocks`: a block departs (validate/blocks/); `ids`: prompts are read
 otherwise. A fault is named where what is found lies in its own layer, or in the block that holds it.
@@ -22,15 +23,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests are no 
 
 from benchmarks.block_errors import open_sides
 from sprint_export.export.bundle import read_bundle
+from sprint_export.runtimes.open import choose_runtime
+from sprint_export.specialize import specialize_like
+from sprint_export.students import load_student
 from sprint_export.validate.blocks.compare import Sides, compare_blocks
 from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.weights.compare import compare_weights
 from tests.random_faults import KINDS, Fault, plant
 
+FILES = "--files"
 
-def measure_bundle(folder: Path, times: int) -> dict[str, Any]:
+
+def measure_bundle(folder: Path, times: int, has_blocks: bool) -> dict[str, Any]:
     """The bundle as it is, and each fault."""
-    sides, feeds = open_sides(folder)
+    sides, feeds = open_sides(folder) if has_blocks else (open_files(folder), {})
     healthy = find(folder, sides, feeds)
     faults = []
     for kind in KINDS:
@@ -44,6 +50,12 @@ def measure_bundle(folder: Path, times: int) -> dict[str, Any]:
             faults.append(row)
             print(json.dumps(row), flush=True)
     return {"healthy": healthy, "faults": faults}
+
+
+def open_files(folder: Path) -> Sides:
+    """A bundle and its student, of which nothing is drawn."""
+    bundle = read_bundle(folder)
+    return Sides(bundle, specialize_like(load_student(bundle.source), bundle), choose_runtime(bundle, None))
 
 
 def find(folder: Path, sides: Sides, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,10 +96,10 @@ def judge(fault: Fault, found: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """As the head of the file says."""
-    out, times, *folders = sys.argv[1:]
+    out, times, *folders = (each for each in sys.argv[1:] if each != FILES)
     result: dict[str, Any] = {}
     for folder in map(Path, folders):
-        result[folder.name] = measure_bundle(folder, int(times))
+        result[folder.name] = measure_bundle(folder, int(times), FILES not in sys.argv)
         faults = result[folder.name]["faults"]
         print(folder.name, len(faults), "found", sum(each["found"] for each in faults), flush=True)
         Path(out).write_text(json.dumps(result, indent=1) + "\n", "utf-8")

