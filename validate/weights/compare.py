@@ -101,4 +101,5 @@ def _compare_file(bundle: Bundle, component: Component, tensors: Sequence[Stored
         for each in mine:
             if not each.is_meant and (said := tell_beside(each)):
                 yield module, said
-    yield from compare_ranges(component, held)
+    names = frozenset(each.tensor.name for mine in own.values() for each in mine)
+    yield from compare_ranges(component, held, names)

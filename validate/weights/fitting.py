@@ -23,7 +23,10 @@ MOST_OFF, LEAST_OFF = 0.02, 2  # codes of a row: a share of it, or so many
 
 def fit_codes(found: Array, wanted: Array, is_exact: bool = True) -> npt.NDArray[np.bool_]:
     """For each row of [rows, ...]: whether its codes are those that are meant; unless `is_exact`, all may be a step apart."""
-    ours, theirs = (_as_rows(each).astype(np.float32) for each in (found, wanted))
+    ours, theirs = _as_rows(found), _as_rows(wanted)
+    if np.array_equal(ours, theirs):  # as nearly all are: a tenth of the time
+        return np.ones(len(ours), np.bool_)
+    ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
     apart = np.abs(ours - theirs)
     step = STEP if np.issubdtype(wanted.dtype, np.integer) else STEP_OF_FLOATS * np.maximum(np.abs(theirs), 2.0**-6)
     few = (apart > 0).sum(1) <= max(LEAST_OFF, MOST_OFF * apart.shape[1])

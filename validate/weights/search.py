@@ -162,8 +162,9 @@ def _list_trials(piece: Piece, tensors: Iterable[Held], first: Array, is_sure: b
     trials = []
     for held in tensors:
         if held.tensor.is_code == (piece.kind == CODES):
-            views = list_views(held.read(), piece.shape, first)
-            trials += [Trial(held, view) for view in views if is_sure or _begins_alike(view, piece, first)]
+            views = list(list_views(held.read(), piece.shape, first))
+            alike = [view for view in views if _begins_alike(view, piece, first)]
+            trials += [Trial(held, view) for view in alike or (views if is_sure else ())]
             if not is_sure and (not trials or trials[-1].held is not held):
                 held.forget()
     return trials
