@@ -26,7 +26,7 @@ def compare_ranges(component: Component, tensors: Sequence[Held], own: frozenset
         own: names of those that have a layer's name: a weight's scales.
     """
     numbers = {each.tensor.name: float(np.asarray(each.read()).reshape(-1)[0]) for each in tensors if _is_number(each)}
-    found, meant = np.array(list(numbers.values())), []
+    found, meant = np.array(list(numbers.values())), list[float]()
     for name, layer in component.layers.items():
         sides = {}
         if layer.input_amax is not None:

@@ -22,7 +22,7 @@ from sprint_export.runtimes.stored_tensors import StoredTensor
 from sprint_export.validate.graph_names import find_module, spell
 from sprint_export.validate.side_by_side import take_component
 from sprint_export.validate.weights.activations import compare_ranges
-from sprint_export.validate.weights.meant import list_meant
+from sprint_export.validate.weights.meant import VALUE, list_meant
 from sprint_export.validate.weights.search import Held, Search
 from sprint_export.validate.weights.telling import tell_beside, tell_missing
 
@@ -72,17 +72,21 @@ def compare_weights(bundle: Bundle, specialized: Student, progress: Progress = q
             continue
         component = take_component(bundle, specialized, record)
         compared[record.role] = len(component.weights)
-        found = dict[str, str]()
+        found, unfound = dict[str, str](), dict[str, None]()
         for tensors in files.values():
-            for module, said in _compare_file(bundle, component, tensors):
+            for module, said in _compare_file(bundle, component, tensors, unfound):
                 found.setdefault(module, said)
         differences += [Difference(record.role, module, said) for module, said in found.items()]
+        if unfound:
+            unchecked.append(f"weights of {record.role}: no tensor of the files is {', '.join(unfound)}, by name or content")
         return_freed_memory()
     return Weights(compared, differences, unchecked)
 
 
-def _compare_file(bundle: Bundle, component: Component, tensors: Sequence[StoredTensor]) -> Iterator[tuple[str, str]]:
-    """(module, what is wrong) of one graph."""
+def _compare_file(
+    bundle: Bundle, component: Component, tensors: Sequence[StoredTensor], unfound: dict[str, None]
+) -> Iterator[tuple[str, str]]:
+    """(module, what is wrong) of one graph; `unfound` gets the weights that no tensor is, by name or content."""
     dtype = load_target(bundle.target).graph_dtype[bundle.precision]
     everything = list_meant(component, dtype)
     modules = {spell(each.module): each.module for each in everything}
@@ -95,7 +99,11 @@ def _compare_file(bundle: Bundle, component: Component, tensors: Sequence[Stored
     search = Search(held, dtype)
     for meant in everything:
         for piece in search.find(meant, own.get(meant.module, ())):
-            if not piece.is_there:
+            if piece.is_there:
+                continue
+            if piece.kind == VALUE and not _has_name(own.get(meant.module, ()), meant.name):
+                unfound.setdefault(meant.name)  # folded into a constant of another name, as an exporter may
+            else:
                 yield meant.module, tell_missing(meant, piece)
     for module, mine in own.items():
         for each in mine:
@@ -103,3 +111,8 @@ def _compare_file(bundle: Bundle, component: Component, tensors: Sequence[Stored
                 yield module, said
     names = frozenset(each.tensor.name for mine in own.values() for each in mine)
     yield from compare_ranges(component, held, names)
+
+
+def _has_name(own: Sequence[Held], weight: str) -> bool:
+    """Whether one of a module's tensors is called after this weight of it."""
+    return any(find_module(each.tensor.name, {spell(weight)}) is not None for each in own)
