@@ -20,7 +20,7 @@ TARGETS = ("onnx-int8", "trt-fp8", "coreml-int8")
 KINDS = {  # of faults; each draws another layer
     "onnx-int8": tuple(PLANTERS),
     "trt-fp8": ("scale", "outputs", "bias", "range"),
-    "coreml-int8": ("scale", "inputs", "neighbour", "range"),
+    "coreml-int8": ("scale", "inputs", "neighbour", "bias"),
 }
 SEED = 1
 
