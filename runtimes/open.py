@@ -22,11 +22,14 @@ from sprint_export.session import OneAtATime, Parts, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sprint_export.nouns.target import Target
     from sprint_export.runtimes.inner_values import InnerGraph
+    from sprint_export.runtimes.stored_tensors import StoredTensor
     from sprint_export.session import Session
+
+GRAPH, SHADOW = "graph", "shadow"  # kinds of artifacts
 
 
 def open_bundle(
@@ -152,6 +155,34 @@ def open_inner(bundle: Bundle, runtime: Runtime, role: str) -> InnerGraph:
         raise RefusedError("values inside networks that take several prompts at once are not read")
     parts = [runtime.open_inner(_find_graph(bundle, runtime, role, part), part.inputs, part.outputs) for part in record.parts]
     return parts[0] if len(parts) == 1 else JoinedGraph(parts)
+
+
+def list_stored(bundle: Bundle, role: str) -> dict[str, list[StoredTensor]]:
+    """The tensors of a component's files by the kind of graph: what ships, and the shadow that is run in its place here.
+
+    Raises:
+        RefusedError: no runtime of the target reads them.
+        BundleError: a file is damaged, or one lies beside it that is not named.
+    """
+    record = next(record for record in bundle.components if record.role == role)
+    graphs = {GRAPH: [locate(bundle, f"{role}/{part.graph}") for part in record.parts]}
+    shadow = locate_kind(bundle, role, SHADOW)
+    if shadow is not None:
+        graphs[SHADOW] = [shadow]
+    reasons = []
+    for runtime in map(load_runtime, load_target(bundle.target).runtimes):
+        try:
+            return {
+                kind: [each for path in paths for each in _list_file(bundle, runtime, path)] for kind, paths in graphs.items()
+            }
+        except RefusedError as error:
+            reasons.append(str(error))
+    raise RefusedError("; ".join(reasons))
+
+
+def _list_file(bundle: Bundle, runtime: Runtime, graph: Path) -> Iterable[StoredTensor]:
+    _check_beside(bundle, graph, runtime.package)
+    return runtime.list_tensors(graph)
 
 
 def _open_part(bundle: Bundle, runtime: Runtime, role: str, part: Part) -> Session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +14,7 @@ from sprint_export.registry import load_member
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.inner_values import InnerGraph
+    from sprint_export.runtimes.stored_tensors import StoredTensor
     from sprint_export.session import Session
 
 
@@ -80,6 +81,14 @@ class Runtime(ABC):
             RefusedError: this runtime shows none; the message says why. Else as `open_session`.
         """
         raise RefusedError(f"{self.title} shows no values inside a network")
+
+    def list_tensors(self, graph: Path) -> Iterable[StoredTensor]:
+        """Every tensor that a graph's file holds, for a validation that asks whether they are what quantization meant.
+
+        Raises:
+            RefusedError: this runtime does not read them; the message says why. BundleError: the file is damaged.
+        """
+        raise RefusedError(f"{self.title} shows no weights of a file")
 
 
 def load_runtime(name: str) -> Runtime:

@@ -180,6 +180,7 @@ def _list_unchecked(bundle: Bundle, inquiry: DeviceInquiry, count: int) -> list[
         "part) says the report that was made with it; pip install 'sprint-export[export]', then: sprint-export validate",
         f"{count} {'picture was' if count == 1 else 'pictures were'} drawn; a validation beside PyTorch draws as many as its "
         "gates take, 64 or more of small ones",
+        "the weights in the files were not compared with the student's: that takes PyTorch too",
     ]
     if not is_small(bundle):
         found.append(

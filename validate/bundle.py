@@ -49,6 +49,10 @@ from sprint_export.validate.report_file import format_report
 from sprint_export.validate.side_by_side import keep_unfinished
 from sprint_export.validate.stopping import LATER, Stopping
 from sprint_export.validate.unchecked import list_unrun
+from sprint_export.validate.weights.compare import compare_weights
+from sprint_export.validate.weights.gates import GATES as WEIGHT_GATES
+from sprint_export.validate.weights.gates import make_rows as make_weight_rows
+from sprint_export.validate.weights.gates import mark_blocks
 from sprint_export.work_folder import claim_bundle
 
 TIMED = "pytorch_latency"  # gates on these rows want every picture drawn in this run
@@ -152,7 +156,9 @@ def _check_asked(folder: Path, student: Student | None, inquiry: Inquiry, progre
 def _make_report(task: _Task, prompts: Sequence[str], sides: Sides, seconds: float) -> Report:
     """What was drawn, measured and judged."""
     bundle, compute = task.bundle, task.inquiry.compute
-    blocks = (compare_ids(bundle, specialize_like(task.student, bundle), prompts), *sides.blocks.blocks)
+    specialized = specialize_like(task.student, bundle)
+    weights = compare_weights(bundle, specialized, task.progress)
+    blocks = mark_blocks((compare_ids(bundle, specialized, prompts), *sides.blocks.blocks), weights.differences)
     pictures = pair_pictures(prompts, sides.exported.pictures, sides.reference.pictures)
     measured = measure_pictures(task.metrics, pictures, mean_interval, task.inquiry.choice.weights, compute, task.progress)
     check_gated(measured, task.gated, task.metrics)
@@ -164,11 +170,11 @@ def _make_report(task: _Task, prompts: Sequence[str], sides: Sides, seconds: flo
         sides.exported.description,
         describe_machine() + ("" if compute.is_cpu else f"; {compute.description}"),
         len(prompts),
-        apply_gates((*found.rows, *make_rows(blocks)), reached, task.asked, found.samples),
+        apply_gates((*found.rows, *make_rows(blocks), *make_weight_rows(weights)), reached, task.asked, found.samples),
         seconds,
         found.pictures,
         blocks,
-        (*list_unrun(bundle, task.runtime), *unreached, *found.unchecked, *sides.blocks.unchecked),
+        (*list_unrun(bundle, task.runtime), *unreached, *found.unchecked, *sides.blocks.unchecked, *weights.unchecked),
     )
 
 
@@ -223,7 +229,7 @@ def load_source(source: str) -> Student:
 def _list_gates(bundle: Bundle, asked: Sequence[Gate]) -> tuple[Gate, ...]:
     """The user's, and the defaults of the bundle's scheme and target and of its blocks."""
     target, is_whole = load_target(bundle.target), bundle.recipe is None or bundle.recipe.is_whole
-    return add_defaults(asked, target.offers[bundle.precision].scheme, is_whole, (*target.gates, *GATES))
+    return add_defaults(asked, target.offers[bundle.precision].scheme, is_whole, (*target.gates, *GATES, *WEIGHT_GATES))
 
 
 def _write_down(folder: Path, report: Report, sides: Sides) -> None:

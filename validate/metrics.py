@@ -16,6 +16,7 @@ from sprint_export.validate.image_metrics.measuring import MetricChoice, declare
 
 ON_PROVIDER = "a runtime's provider other than the CPU's (--provider)"
 INSIDE = "a runtime that shows values inside networks"
+READ = "a format whose weights can be read here"
 UNPAID_DROPPED = "layers that were left in float because they do not pay (--drop-unpaid)"
 SEARCHED = "a recipe that was searched (--recipe auto)"
 
@@ -24,6 +25,7 @@ METRICS = (
     *map(Metric, ("converter_psnr_db", "converter_relative_error", "denoised_relative_error", "quantized_share", "disk_mb")),
     *map(Metric, ("silent_rules", "planned_mb", "own_decoder_psnr_db", "differing_ids_percent")),
     Metric("departing_blocks", needs=INSIDE),
+    Metric("differing_layers", needs=READ),
     *map(Metric, ("latency_p50_ms", "latency_p90_ms", "pytorch_latency_p50_ms", "pytorch_latency_p90_ms")),
     Metric("nodes_on_cpu", needs=ON_PROVIDER),
     Metric("unpaid_layers", needs=UNPAID_DROPPED),

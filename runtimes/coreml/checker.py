@@ -7,7 +7,7 @@ declared type. It shows what a file computes and where half precision overflows;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +19,7 @@ from sprint_export.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.inner_values import InnerGraph
+    from sprint_export.runtimes.stored_tensors import StoredTensor
     from sprint_export.session import Array, Session
 
 DESCRIPTION = "numeric checker for Core ML (PyTorch CPU, declared types)"
@@ -48,6 +49,14 @@ class CoreMLChecker(Runtime):
         with hush():
             require("coremltools", "coreml")
             return CheckedInnerGraph(package_of(graph), {spec.name: spec.dtype for spec in inputs}, DESCRIPTION)
+
+    def list_tensors(self, graph: Path) -> Iterable[StoredTensor]:
+        """Every constant of a package, by its program file."""
+        from sprint_export.runtimes.coreml.stored import list_package_tensors
+
+        with hush():
+            require("coremltools", "coreml")
+            return list(list_package_tensors(package_of(graph)))
 
 
 RUNTIME = CoreMLChecker(name="coreml-checker")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.inner_values import InnerGraph
+    from sprint_export.runtimes.stored_tensors import StoredTensor
     from sprint_export.session import Array, Session
 
 LIBRARY, EXTRA = "onnxruntime", "runtime"
@@ -84,6 +85,12 @@ class OnnxRuntime(Runtime):
         from sprint_export.runtimes.onnx_cpu.inner_values import OnnxInnerGraph
 
         return OnnxInnerGraph(graph, self.provider, make_options(keeps_memory=False))
+
+    def list_tensors(self, graph: Path) -> Iterable[StoredTensor]:
+        """Every initializer of a graph."""
+        from sprint_export.runtimes.onnx_cpu.stored import list_onnx_tensors
+
+        return list_onnx_tensors(graph)
 
 
 RUNTIME = OnnxRuntime(name="onnx")

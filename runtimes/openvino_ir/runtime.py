@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.inner_values import InnerGraph
+    from sprint_export.runtimes.stored_tensors import StoredTensor
     from sprint_export.session import Array, Session
 
 LIBRARY = EXTRA = "openvino"
@@ -60,6 +61,13 @@ class OpenVino(Runtime):
             return open_core().compile_model(model, device, HINTS)
 
         return OpenVinoInnerGraph(graph, partial(load_model, graph, inputs, outputs), compile_model, f"OpenVINO {device}")
+
+    def list_tensors(self, graph: Path) -> Iterable[StoredTensor]:
+        """Every constant of an IR."""
+        from sprint_export.runtimes.openvino_ir.stored import list_ir_tensors
+
+        with _reading(graph):
+            return list(list_ir_tensors(open_core().read_model(graph, graph.with_suffix(".bin"))))
 
 
 RUNTIME = OpenVino(name="openvino")

@@ -52,6 +52,7 @@ def test_seconds_are_work_over_rates() -> None:
             "exported: a": 4 * FORWARD + reading,
             "comparing blocks": 2 * drawing + FORWARD + reading,
             "comparing": 2 * FORWARD + reading,
+            "comparing weights": reading,
         }
     )
 
@@ -60,7 +61,7 @@ def test_large_pictures_are_rounded_behind_the_exported_ones_and_a_quarter_of_th
     network = Network(COUNT, shown=0.25)
     job = Job({"a": network}, prompts=4, pictures=4, samples=1, is_fed=True)
     found = by_stage(job)
-    assert list(found)[-3:] == ["exported: a", "torch, rounded: a", "comparing blocks"]
+    assert list(found)[-4:] == ["exported: a", "torch, rounded: a", "comparing blocks", "comparing weights"]
     reading = 2 * 9 * 4 / 4
     assert found["torch, rounded: a"] == pytest.approx(FORWARD / 10 + reading)
     assert found["calibrating: a"] == pytest.approx(FORWARD / 10 + 2 * 6 / 40 + 4 * reading)

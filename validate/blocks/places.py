@@ -9,11 +9,10 @@ activation: a few values remain, of which the block's is the one that is nearest
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 
 from sprint_export.runtimes.inner_values import InnerGraph
+from sprint_export.validate.graph_names import find_module, spell
 
 MOST = 8  # candidates on the way from one reader of a weight
 
@@ -29,16 +28,16 @@ class Places:
 
     def __init__(self, graph: InnerGraph, weights: Iterable[str], blocks: Sequence[str]) -> None:
         constant = _trace_constants(graph)
-        modules = sorted({_spell(name.rpartition(".")[0]) for name in weights})
+        modules = sorted({spell(name.rpartition(".")[0]) for name in weights})
         bits = {module: 1 << i for i, module in enumerate(modules)}
-        owners = {name: bits[module] for name in graph.constants if (module := _find_module(name, bits)) is not None}
+        owners = {name: bits[module] for name in graph.constants if (module := find_module(name, bits)) is not None}
         self._graph, self._operations = graph, [each for each in graph.operations if not set(each.gives) <= constant.keys()]
         self._own = [
             _join_bits(owners.get(source, 0) for name in each.reads for source in constant.get(name, ()))
             for each in self._operations
         ]
         self._blocks = {
-            block: _join_bits(bit for module, bit in bits.items() if module.startswith(_spell(block))) for block in blocks
+            block: _join_bits(bit for module, bit in bits.items() if module.startswith(spell(block))) for block in blocks
         }
         self._after, self._dominators = self._look_behind()
 
@@ -114,16 +113,3 @@ def _trace_constants(graph: InnerGraph) -> dict[str, frozenset[str]]:
             joined = frozenset[str]().union(*(sources[name] for name in operation.reads))
             sources |= dict.fromkeys(operation.gives, joined)
     return sources
-
-
-def _find_module(constant: str, modules: Container[str]) -> str | None:
-    """The module, as `_spell` writes it, whose weight a constant is made of: the longest that it begins with."""
-    text = _spell(re.sub(r"^(\d+:)?([pb]_)?", "", constant))
-    ends = (end for end in range(len(text), 0, -1) if text[end - 1] == "_")
-    return next((text[:end] for end in ends if text[:end] in modules), None)
-
-
-@cache
-def _spell(path: str) -> str:
-    """A path as every format may write it, ended so that `layers.1` is not the beginning of `layers.10`."""
-    return re.sub(r"\W", "_", path) + "_"

@@ -40,7 +40,7 @@ def name_origin(blocks: Sequence[BlockError]) -> str:
     if not found:
         return "No block is further from PyTorch than its rounding explains."
     each = (f"{block.block} of {block.network} ({block.psnr_db:.1f} dB{_beside(block)})" for block in found)
-    return f"The first block that departs further than its rounding explains: {'; '.join(each)}."
+    return f"The first block that departs, or holds weights that nobody meant: {'; '.join(each)}."
 
 
 def _beside(block: BlockError) -> str:

@@ -172,6 +172,7 @@ class _Stages:
         if not job.is_fed:
             compared = sum(self._run(each, job.samples) for each in job.networks.values())
             yield self._one("comparing", "", compared, max(map(self._open, job.networks.values())))
+        yield self._one("comparing weights", "", sum(map(self._load, job.networks.values())), 0.0)
 
     def _each(self, stage: str, seconds: Measure, memory: Measure) -> Iterator[Estimate]:
         for role, network in self.job.networks.items():

@@ -113,7 +113,8 @@ class BlockError:
         psnr_db: peak is the largest magnitude of PyTorch's output.
         relative_error: root mean square of the differences over that of PyTorch's output; of ids, the share that differs.
         rounded_psnr_db: of torch with the same rounding, against float32: what the recipe alone does.
-        departs: the first block of its network that is clearly further off than its rounding explains.
+        departs: the first block of its network that is clearly further off than its rounding explains, or holds a layer whose
+            weights differ from what quantization meant.
     """
 
     network: str
