@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.rows import Rows
 
 FEWEST = 2  # pictures: of one there is no covariance
 PIXELS_AT_ONCE = 4_194_304
@@ -54,7 +55,7 @@ class FrechetInception(ImageMetric):
         return compare_sets(self.name, comparison, lambda sets: find_features(network, sets, place), frechet_distance)
 
 
-def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place) -> Float64:
+def find_features(network: torch.nn.Module, sets: Iterable[Rows], place: Place) -> Float64:
     """Features float64 [B, 2048] of sets of pictures uint8 [b, H, W, 3], each of one size."""
     import torch
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.rows import Rows
 
 BANDWIDTH, SCALE = 10.0, 1000.0
 AT_ONCE = 8  # pictures, each brought to 336 px
@@ -49,7 +50,7 @@ class MeanDiscrepancy(ImageMetric):
         return compare_sets(self.name, comparison, lambda sets: embed_sets(clip, sets, place), measure_discrepancy)
 
 
-def embed_sets(clip: Clip, sets: Iterable[UInt8], place: Place) -> Float64:
+def embed_sets(clip: Clip, sets: Iterable[Rows], place: Place) -> Float64:
     """Embeddings float64 [B, E] of sets of pictures uint8 [b, H, W, 3], each of one size."""
     import torch
 

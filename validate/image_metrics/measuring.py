@@ -33,7 +33,8 @@ from sprint_export.validate.scorers.command import ScorerCommand, read_scorers
 from sprint_export.validate.scorers.scorer import Scorer
 
 if TYPE_CHECKING:
-    from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.image_metrics.metric import Float64
+    from sprint_export.validate.rows import Rows
 
 Interval = tuple[float, float] | None
 
@@ -143,7 +144,7 @@ def measure_pictures(
     return measured
 
 
-def pair_pictures(prompts: Sequence[str], exported: UInt8, reference: UInt8) -> Comparison:
+def pair_pictures(prompts: Sequence[str], exported: Rows, reference: Rows) -> Comparison:
     """Pictures uint8 [B, H, W, 3] of both sides with their prompts, and with what a PromptSet has beside these."""
     if not isinstance(prompts, PromptSet):
         return Comparison(exported, reference, prompts)

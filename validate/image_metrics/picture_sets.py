@@ -11,9 +11,10 @@ from sprint_export.validate.image_metrics.metric import Comparison, Scores
 from sprint_export.validate.image_metrics.originals import read_originals
 
 if TYPE_CHECKING:
-    from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.image_metrics.metric import Float64
+    from sprint_export.validate.rows import Rows
 
-    Describe = Callable[[Iterable[UInt8]], Float64]  # sets of pictures uint8 [b, H, W, 3] -> features [B, F]
+    Describe = Callable[[Iterable[Rows]], Float64]  # sets of pictures uint8 [b, H, W, 3] -> features [B, F]
     Distance = Callable[[Float64, Float64], float]
 
 
