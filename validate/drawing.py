@@ -220,11 +220,14 @@ class Drawing:
     def _draw_portions(self, places: range, draw: Callable[[range, Progress], Part]) -> Part:
         """One portion after the other, told as one stage."""
         whole: Part | None = None
-        portions = self._portions.split(places)
+        portions, steps = self._portions.split(places), set[Step]()
         for portion in portions:
             self.holder.renew()
-            part = draw(portion, self._tell if len(portions) == 1 else partial(self._tell_part, portion, places))
+            tell = self._tell if len(portions) == 1 else partial(self._tell_part, portion.stop - places.start, len(places), steps)
+            part = draw(portion, tell)
             whole = part if whole is None else whole.join(part)
+        for step in steps:
+            self._tell(step, len(places), len(places))
         assert whole is not None
         return whole
 
@@ -245,9 +248,11 @@ class Drawing:
         paired = pair_components(self.bundle, self.student, rounded)
         return rows + load_target(self.bundle.target).compare_rows(self.bundle, paired), rounded.pictures[:]
 
-    def _tell_part(self, portion: range, whole: range, step: Step, done: int, total: int) -> None:
-        """What is told of a portion, as a part of its chunk; what is kept of it is done."""
-        self._tell(step, portion.stop - whole.start - total + done, len(whole))
+    def _tell_part(self, end: int, whole: int, steps: set[Step], step: Step, done: int, total: int) -> None:
+        """What is told of a portion that ends at `end` of `whole`: what is kept of it is done, and the end is told once."""
+        steps.add(step)
+        if end - total + done < whole:
+            self._tell(step, end - total + done, whole)
 
     def _tell(self, step: Step, done: int, total: int) -> None:
         """A stage that comes again with the next chunk goes on counting."""

@@ -78,6 +78,7 @@ class Scores:
         values: float64 [B], of which the row is the mean, nan where a picture has none; [1] of a value of the whole set.
         note: what was compared.
         kind: "mean"; "set" of one value of all pictures; "rate" of values 0 or 100; "loss" of the difference of two rates.
+        without: float64 [G] of a set: its value without the pictures of each of some groups, which its interval stands on.
     """
 
     row: str
@@ -85,6 +86,7 @@ class Scores:
     values: Float64
     note: str = ""
     kind: Kind = "mean"
+    without: Float64 | None = None
 
 
 class UnmeasuredError(Exception):
