@@ -85,7 +85,12 @@ def test_the_gain_is_chosen_by_the_same_pixels_however_they_are_read(monkeypatch
     whole = choose_gain(exported, reference)
     read: list[np.ndarray] = []
     original = np.percentile
-    monkeypatch.setattr(np, "percentile", lambda values, share: read.append(values) or original(values, share))
+
+    def percentile(values: np.ndarray, share: float) -> float:
+        read.append(values)
+        return float(original(values, share))
+
+    monkeypatch.setattr(np, "percentile", percentile)
     monkeypatch.setattr(rows.split_rows, "__defaults__", (2000,))
     assert choose_gain(exported, reference) == whole
     step = exported[..., 0].size // 700

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from sprint_export.validate.image_metrics.frechet_without import Features
     from sprint_export.validate.image_metrics.metric import UInt8
+    from sprint_export.validate.image_metrics.picture_sets import Features
     from sprint_export.validate.rows import Rows
 
 FEWEST = 2  # pictures: of one there is no covariance

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sprint_export.validate.image_metrics.metric import Float64
-
-    Features = npt.NDArray[np.float32] | Float64
+    from sprint_export.validate.image_metrics.picture_sets import Features
 
 RIDGE = 1e-12  # of a covariance's mean variance, added to each: features that never vary leave it without full rank
 

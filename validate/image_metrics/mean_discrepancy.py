@@ -76,8 +76,8 @@ def embed_sets(clip: Clip, sets: Iterable[Rows], place: Place) -> Features:
 
 def measure_discrepancy(ours: Features, theirs: Features) -> float:
     """The discrepancy of two sets of embeddings [B, E], in float64; what rounding leaves below 0 is 0."""
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    return max(0.0, SCALE * (_mean_kernel(ours, ours) + _mean_kernel(theirs, theirs) - 2 * _mean_kernel(ours, theirs)))
+    first, second = ours.astype(np.float64), theirs.astype(np.float64)
+    return max(0.0, SCALE * (_mean_kernel(first, first) + _mean_kernel(second, second) - 2 * _mean_kernel(first, second)))
 
 
 def _mean_kernel(first: Float64, second: Float64) -> float:
@@ -98,15 +98,15 @@ def _find_kernel(first: Float64, second: Float64) -> Float64:
 def leave_groups(ours: Features, theirs: Features) -> Float64:
     """The discrepancy [G] without the pictures of each group, from the kernel's sums over pairs of two groups."""
     groups = deal_groups(len(ours))
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    sizes = np.bincount(groups)
+    sides, sizes = [side.astype(np.float64) for side in (ours, theirs)], np.bincount(groups)
     sums = np.zeros((len(sizes), len(sizes)))
     for left in range(len(sizes)):
         for right in range(len(sizes)):
-            a, b, c, d = (side[groups == group] for group in (left, right) for side in (ours, theirs))
+            a, b, c, d = (side[groups == group] for group in (left, right) for side in sides)
             sums[left, right] = sum(sign * _find_kernel(*pair).sum() for sign, pair in ((1, (a, c)), (1, (b, d)), (-2, (a, d))))
     left_out = sums.sum() - sums.sum(0) - sums.sum(1) + np.diagonal(sums)
-    return np.maximum(0.0, SCALE * left_out / np.square(len(ours) - sizes))
+    without: Float64 = np.maximum(0.0, SCALE * left_out / np.square(len(ours) - sizes))
+    return without
 
 
 METRIC = MeanDiscrepancy(name="cmmd")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sprint_export.validate.image_metrics.metric import Float64
     from sprint_export.validate.rows import Rows
 
-    Features = npt.NDArray[np.float32]
+    Features = npt.NDArray[np.float32] | Float64
     Describe = Callable[[Iterable[Rows]], Features]  # sets of pictures uint8 [b, H, W, 3] -> features [B, F]
     Distance = Callable[[Features, Features], float]
     Without = Callable[[Features, Features], Float64]  # distances [G] without the pictures of each group
