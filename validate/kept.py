@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sprint_export.cache import cache_folder, clear_cache_errors
-from sprint_export.files import PART, is_stale_part, name_part, sweep_parts, write_bytes
+from sprint_export.files import find_other_part, name_part, sweep_parts, write_bytes
 
 MOST_BYTES = 2_000_000_000
 LEAST_SECONDS = 1.0  # a part that took less is computed again: reading and writing it is not worth it
@@ -101,7 +101,8 @@ class Kept:
     def bound(self) -> None:
         """Remove the oldest until the rest is below MOST_BYTES, unless another run reads here; and what was left half-written."""
         sweep_parts(self.folder)
-        if is_held_elsewhere():
+        sweep_parts(cache_folder())
+        if find_other_part(cache_folder(), HOLDER) is not None:
             return
         with contextlib.suppress(OSError):
             paths = [path for path in (cache_folder() / self.kind).rglob("*") if path.is_file()]
@@ -152,14 +153,3 @@ def hold_kept() -> Iterator[Holder]:
         yield Holder(path)
     finally:
         path.unlink(missing_ok=True)
-
-
-def is_held_elsewhere() -> bool:
-    """Whether another living process holds what is kept."""
-    sweep_parts(cache_folder())
-    with contextlib.suppress(OSError):
-        for path in cache_folder().iterdir():
-            match = PART.fullmatch(path.name)
-            if match and match["stem"] == HOLDER and int(match["pid"]) != os.getpid() and not is_stale_part(path):
-                return True
-    return False

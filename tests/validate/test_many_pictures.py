@@ -101,7 +101,7 @@ def test_a_killed_validation_draws_only_what_is_missing(folder: Path, made: Stud
     assert len(results) == (FIRST if "reference" in stage else FIRST + 2), "of whole portions; what their networks gave is gone"
     again = validate(folder, made, lambda step, done, total: told.append((str(step), done, total)))
     drawn = [done for name, done, _ in told if name == "exported: transformer" and done > FIRST]
-    assert min(drawn) == (FIRST + 1 if "reference" in stage else FIRST + 2 + 1)
+    assert min(drawn) == (FIRST + 1 if "reference" in stage else FIRST + 2), "where the first portion that is missing begins"
     assert len([name for name, *_ in told if name == "PyTorch reference: pictures"]) <= (1 + 2 + 1 if "reference" in stage else 0)
     whole = validate(folder, made)
     assert describe(whole) == describe(again)
