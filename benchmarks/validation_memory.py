@@ -26,6 +26,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
+
 LATENTS = 16  # of the made student, on a side
 WIDTHS = (8, 8, 16, 16, 32, 32)  # channels of its decoder's levels, the picture's first
 
