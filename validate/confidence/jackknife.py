@@ -1,13 +1,16 @@
 """Interval of a figure that a whole set of pictures has and none of them alone (FID, CMMD): the jackknife over groups.
 
-Pictures are dealt into G groups; f_g is the figure without group g:
+Pictures are dealt into G groups; f is the figure of all, f_g of all without group g. Tukey's pseudo-values of its logarithm
 
-    v = (G - 1) / G  sum_g (f_g - mean f)^2        f +- t sqrt(v),  t Student's with G - 1 degrees of freedom
+    p_g = G log f - (G - 1) log f_g      moved so that their mean is log f
+
+are taken for G independent values, of whose mean the interval is asked (means.py). In logarithms, as such figures are above 0 and
+their distribution has its tail above: their deviation grows with them.
 
 It says where the figure of as many other pictures lies on average. That is not where it tends to as pictures grow: FID falls with
-their count, so a limit on it holds for a count. For any figure that does not depend on the order of independent pictures, v is on
-average no smaller than the variance it stands for, that of the pictures that a group leaves (Efron and Stein, Annals
-of Statistics 9 (1981)). A bootstrap would draw pictures twice, which such figures take for fewer pictures, and be far above them.
+their count, so a limit on it holds for a count. For any figure that does not depend on the order of independent pictures, the
+variance that this stands on is on average not too small (Efron and Stein, Annals of Statistics 9 (1981)). A bootstrap of pictures
+would draw some twice, which such figures take for fewer pictures, and be far above them.
 `benchmarks/set_intervals.py` has shares of intervals that hold.
 """
 
@@ -15,13 +18,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sprint_export.validate.confidence.means import mean_interval
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     Float64 = npt.NDArray[np.float64]
 
-GROUPS = 32  # at most; Student's t is then 4 % wider than the normal one
+GROUPS = 32  # at most: Student's t is then 4 % wider than the normal one
+NOTHING = 1e-6  # FID and CMMD below this are what rounding leaves
 
 
 def deal_groups(count: int) -> npt.NDArray[np.int64]:
@@ -32,13 +38,21 @@ def deal_groups(count: int) -> npt.NDArray[np.int64]:
 
 
 def jackknife_interval(value: float, without: Float64 | None, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Where a figure that is never below 0 lies on average over such sets; `without` [G]: f_g. None of fewer than 2."""
-    import numpy as np
-    from scipy.stats import t
+    """Where a figure that is never below 0 lies on average over such sets; `without` [G]: f_g. None of fewer than 2.
 
-    if without is None or len(without) < 2 or not np.isfinite(without).all():
+    Where one of them is nothing, as of equal pictures, pseudo-values are of the figure itself.
+    """
+    import numpy as np
+
+    if without is None:
         return None
-    count = len(without)
-    deviation = float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
-    reach = float(t.ppf((1 + confidence) / 2, count - 1)) * deviation
-    return max(0.0, value - reach), value + reach
+    figures = np.array([value, *without])
+    has_logarithms = bool((figures > NOTHING).all())
+    whole, *rest = np.log(figures) if has_logarithms else figures
+    count = len(rest)
+    pseudo = count * whole - (count - 1) * np.array(rest)
+    ends = mean_interval(pseudo - pseudo.mean() + whole, confidence) if count > 1 else None
+    if ends is None:
+        return None
+    low, high = np.exp(ends) if has_logarithms else ends
+    return max(0.0, float(low)), float(high)

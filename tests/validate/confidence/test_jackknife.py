@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sprint_export.validate.confidence.jackknife import GROUPS, deal_groups, jackknife_interval
+from sprint_export.validate.confidence.means import mean_interval
 
 
 def test_pictures_are_dealt_in_turn() -> None:
@@ -15,15 +16,21 @@ def test_pictures_are_dealt_in_turn() -> None:
     assert np.bincount(deal_groups(30_000)).tolist() == [938] * 16 + [937] * 16
 
 
-def test_of_a_mean_of_single_values_it_is_students_interval() -> None:
+def test_of_a_geometric_mean_it_is_the_interval_of_the_mean_of_logarithms() -> None:
     values = np.array([30.0, 32.0, 34.0, 36.0])
+    without = np.exp([np.delete(np.log(values), i).mean() for i in range(4)])
+    wanted = mean_interval(np.log(values))
+    assert wanted is not None
+    assert jackknife_interval(float(np.exp(np.log(values).mean())), without) == pytest.approx(tuple(np.exp(wanted)))
+
+
+def test_where_a_figure_is_zero_it_is_students_interval_and_not_below_zero() -> None:
+    values = np.array([0.0, 0.0, 0.0, 4.0])
     without = np.array([np.delete(values, i).mean() for i in range(4)])
-    assert jackknife_interval(33.0, without) == pytest.approx((33 - 3.1824 * 1.29099, 33 + 3.1824 * 1.29099), rel=1e-4)
+    assert jackknife_interval(1.0, without) == pytest.approx((0.0, 1 + 3.1824), rel=1e-4)
 
 
-def test_no_figure_lies_below_zero_and_one_group_says_nothing() -> None:
-    found = jackknife_interval(0.1, np.array([0.0, 0.3]))
-    assert found is not None and found[0] == 0.0
+def test_what_is_no_number_and_one_group_say_nothing() -> None:
     assert jackknife_interval(0.1, None) is None
     assert jackknife_interval(0.1, np.array([0.1])) is None
     assert jackknife_interval(0.1, np.array([0.1, np.nan])) is None
