@@ -22,7 +22,7 @@ from sprint_export.runtimes.open import choose_runtime
 from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.validate.blocks.compare import Feeds, Found, Sides, compare_blocks
-from sprint_export.validate.drawing import make_draws
+from sprint_export.validate.portions import make_draws
 from sprint_export.validate.side_by_side import draw_rounded
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

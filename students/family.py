@@ -41,14 +41,6 @@ class Reference:
     latents: npt.NDArray[np.float32]
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
-    def join(self, later: Reference) -> Reference:
-        """Both; each network's first call is left out of the later's seconds: it was loaded anew."""
-        seconds = {role: [*each, *later.seconds.get(role, [])[1:]] for role, each in self.seconds.items()}
-        import numpy as np
-
-        pictures = np.concatenate([self.pictures, later.pictures])
-        return Reference(pictures, np.concatenate([self.latents, later.latents]), later.seconds | seconds)
-
 
 class WholeStock(Protocol):
     """The original implementation kept open, as its users call it, to be timed."""
@@ -252,13 +244,20 @@ class Family(Protocol):
         """Places of one network of a specialized student where channels can be scaled."""
         return ()
 
-    def make_inputs(self, student: Student, prompts: Sequence[str]) -> dict[str, Array]:
-        """What optional networks are calibrated and validated with, a row a prompt [B, ...] by name: unit noise."""
+    def make_inputs(self, student: Student, prompts: Sequence[str], first: int = 0) -> dict[str, Array]:
+        """What optional networks are calibrated and validated with, a row a prompt [B, ...] by name: unit noise.
+
+        `first` is the place of the first of these prompts: a row depends on its prompt and place alone.
+        """
         import numpy as np
 
-        given = student.chain.list_given(student.components)
-        draw = np.random.default_rng(0).standard_normal
-        return {name: draw((len(prompts), *map(int, spec.shape[1:]))).astype(spec.dtype) for name, spec in given.items()}
+        made: dict[str, Array] = {}
+        for name, spec in student.chain.list_given(student.components).items():
+            shape, draw = tuple(map(int, spec.shape[1:])), np.random.default_rng(0).standard_normal
+            for _ in range(first):
+                draw(shape)
+            made[name] = draw((len(prompts), *shape)).astype(spec.dtype)
+        return made
 
 
 def load_family(name: str) -> Family:

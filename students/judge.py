@@ -7,7 +7,7 @@ is light, as a family file is: every report asks every judge whether prompts and
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from sprint_export.nouns.report import Measurement
@@ -41,13 +41,16 @@ class Judge(Protocol):
         """Which exported pictures show something else than the reference's, right or wrong, bool [B]."""
 
     def compare_controls(
-        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
+        self, prompts: Sequence[str], exported: Iterable[npt.NDArray[np.uint8]], reference: Iterable[npt.NDArray[np.uint8]]
     ) -> list[Measurement]:
-        """Rows about pictures that `draw_controls` steered."""
+        """Rows about pictures that `draw_controls` steered, uint8 [H, W, 3], one by one."""
         return []
 
-    def draw_controls(self, prompts: Sequence[str]) -> npt.NDArray[np.uint8] | None:
-        """What steers a ControlNet to a picture of each prompt, uint8 [B, H, W, 3]; None where nothing in its world does."""
+    def draw_controls(self, prompts: Sequence[str], first: int = 0) -> npt.NDArray[np.uint8] | None:
+        """What steers a ControlNet to a picture of each prompt, uint8 [B, H, W, 3]; None where nothing in its world does.
+
+        `first` is the place of the first of these prompts: a picture depends on its prompt and place alone.
+        """
         return None
 
 

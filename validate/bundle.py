@@ -40,6 +40,7 @@ from sprint_export.validate.image_metrics.measuring import (
 from sprint_export.validate.image_metrics.metric import ImageMetric
 from sprint_export.validate.images import draw_contact_sheet
 from sprint_export.validate.inquiry import Inquiry, choose_prompts
+from sprint_export.validate.kept import Holder, hold_kept
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
@@ -91,8 +92,8 @@ def validate_bundle(
     read_budget(inquiry.budget)
     _ = inquiry.choice
     folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
-    with claim_bundle(folder, WRITE_ADVICE):
-        return _validate_claimed(folder, student, inquiry, progress)
+    with claim_bundle(folder, WRITE_ADVICE), hold_kept() as holder:
+        return _validate_claimed(folder, student, inquiry, progress, holder)
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,13 @@ class _Task:
         return [gate.metric for gate in self.asked]
 
 
-def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, progress: Progress) -> Report:
+def _validate_claimed(folder: Path, student: Student | None, inquiry: Inquiry, progress: Progress, holder: Holder) -> Report:
     task = _check_asked(folder, student, inquiry, progress)
     prompts, pace = choose_prompts(task.student, inquiry, picture_side(task.bundle))
     check_judged(task.gated, prompts, picture_side(task.bundle))
     kept, is_timed = keep_unfinished(task.bundle), any(name.startswith(TIMED) for name in task.gated)
     cluster = None if inquiry.ray is None else plan_cluster(task.bundle, task.student, inquiry, is_timed)
-    drawing = Drawing(task.bundle, task.student, task.runtime, is_timed, kept, progress, inquiry.compute, cluster)
+    drawing = Drawing(task.bundle, task.student, task.runtime, is_timed, kept, progress, inquiry.compute, cluster, holder)
     later = [row for row in task.gated if any(each.fits(row) for metric in task.metrics for each in declare_rows(metric))]
     stopping = Stopping(task.gates, task.asked, prompts, (*LATER, *later))
     sides = drawing.draw_sides(prompts, pace, stopping.is_decided if inquiry.is_open else None)

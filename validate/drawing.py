@@ -1,18 +1,20 @@
-"""The pictures of a validation: a chunk in every version, then the next, as far as its pace allows (pace.py)."""
+"""The pictures of a validation: a chunk in every version, then the next, as far as its pace allows (pace.py).
+
+A chunk is drawn in portions (portions.py); where there are many pictures, they lie on a disk from then on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
 
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import BundleError
-from sprint_export.noise import VALIDATION_SEED, make_noise
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.nouns.chain import Interface
 from sprint_export.nouns.report import Measurement
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step
@@ -20,23 +22,24 @@ from sprint_export.registry import load_target
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.sizes import find_sizes
 from sprint_export.specialize import specialize_like
-from sprint_export.students.family import Draws, Reference, load_family
 from sprint_export.validate.blocks.compare import Found as Blocks
 from sprint_export.validate.blocks.compare import Sides as BlockSides
 from sprint_export.validate.blocks.compare import compare_blocks
 from sprint_export.validate.cluster.pool import Cluster
 from sprint_export.validate.confidence.decisions import CONFIDENCE
 from sprint_export.validate.confidence.looks import Looks
-from sprint_export.validate.kept import Kept
+from sprint_export.validate.kept import Holder, Kept
 from sprint_export.validate.pace import SMALL_PICTURE, Pace, count_drawn
-from sprint_export.validate.reference_cache import recall_reference
+from sprint_export.validate.portion_drawing import PortionDrawing
+from sprint_export.validate.portions import LaterDraws, plan_portions
+from sprint_export.validate.reference_cache import ReferenceSide
+from sprint_export.validate.rows import Rows
 from sprint_export.validate.side_by_side import (
     LARGE_SAMPLES,
     Drawn,
     RoundedKeeper,
     compare_components,
     compare_rounded,
-    draw_exported,
     draw_rounded,
     pair_components,
 )
@@ -58,7 +61,7 @@ class Sides:
         confidence: of intervals; where a validation looked more than once, more than is said of them together.
     """
 
-    reference: Reference
+    reference: ReferenceSide
     exported: Drawn
     rounded: Array
     is_fed: bool
@@ -68,10 +71,8 @@ class Sides:
 
 
 # Pictures exported and of the reference, [B, H, W, 3], and the confidence of their intervals: is it enough?
-IsDecided = Callable[[Array, Array, float], bool]
-
-
-Draw = Callable[[Draws], Reference | Drawn]
+IsDecided = Callable[[Rows, Rows, float], bool]
+Draw = Callable[[range], ReferenceSide | Drawn]  # of prompts at these places
 
 
 @dataclass
@@ -87,6 +88,7 @@ class Drawing:
         progress: is told (step, done, total).
         compute: where torch draws its sides.
         cluster: draws all chunks but the first.
+        holder: says that this run reads what is kept.
     """
 
     bundle: Bundle
@@ -97,29 +99,33 @@ class Drawing:
     progress: Progress
     compute: Compute = CPU
     cluster: Cluster | None = None
+    holder: Holder = field(default_factory=Holder)
     _told: dict[Step, int] = field(default_factory=dict)
 
     def draw_sides(self, prompts: Sequence[str], pace: Pace, is_decided: IsDecided | None = None) -> Sides:
         """As many of the prompts as the pace allows, the first ones; with `is_decided` no more than it asks for."""
         networks = {record.role: record for record in self.bundle.components}
-        draws = make_draws(specialize_like(self.student, self.bundle), networks, prompts, self.compute)
-        versions: dict[str, Draw] = {"reference": self._recall_reference}
+        draws = LaterDraws(specialize_like(self.student, self.bundle), networks, prompts, self.compute)
+        drawer = self._open_drawer(draws)
+        versions: dict[str, Draw] = {"reference": drawer.recall_reference}
         if self.is_small:
-            versions["rounded"] = self._draw_rounded
-        versions["exported"] = self._draw_exported
+            versions["rounded"] = partial(self._draw_rounded, draws)
+        versions["exported"] = drawer.draw_exported
         found: dict[str, Any] = {}
         looks, confidence, done = Looks(pace.most), CONFIDENCE, 0
         while count := pace.choose_next(done):
-            chunk = draws.take(range(done, done + count))
-            parts = self._draw_chunk(versions, chunk, pace) if self.cluster is None or not done else self._send(chunk, pace)
+            chunk = range(done, done + count)
+            is_here = self.cluster is None or not done
+            parts = self._draw_chunk(versions, chunk, pace) if is_here else self._send(drawer, chunk, pace)
             found |= {name: found[name].join(part) if done else part for name, part in parts.items()}
             if not done:
                 blocks = self._compare_blocks(found)
                 rows, pictures = self._compare(found)
+                drawer.heeds_findings = False  # what sessions notice from now on is in no row
                 versions.pop("rounded", None)  # tells the converter's part from the recipe's: the first chunk is enough
                 pace.rates.pop("rounded", None)
             done += count
-            self.kept.bound()
+            drawer.bound()
             if is_decided is not None:
                 confidence = looks.look(done)
                 if is_decided(found["exported"].pictures, found["reference"].pictures, confidence):
@@ -129,7 +135,26 @@ class Drawing:
             pictures = found["rounded"].pictures
         return Sides(found["reference"], found["exported"], pictures, not self.is_small, rows, blocks, confidence)
 
-    def _draw_chunk(self, versions: Mapping[str, Draw], chunk: Draws, pace: Pace) -> dict[str, Any]:
+    def _open_drawer(self, draws: LaterDraws) -> PortionDrawing:
+        """What draws both sides; where their pictures will be files, there is room for them."""
+        samples, portions = 0 if self.is_small else LARGE_SAMPLES, plan_portions(self.bundle, len(draws.prompts))
+        drawer = PortionDrawing(
+            self.bundle,
+            self.student,
+            self.runtime,
+            draws,
+            portions,
+            self.kept,
+            self.holder,
+            self._tell,
+            samples,
+            self.is_timed,
+        )
+        if portions.is_kept:
+            drawer.check(2 if self.cluster is None else self.cluster.copies, self.progress)
+        return drawer
+
+    def _draw_chunk(self, versions: Mapping[str, Draw], chunk: range, pace: Pace) -> dict[str, Any]:
         """The chunk in every version, here."""
         parts = {}
         for name, draw in versions.items():
@@ -138,13 +163,13 @@ class Drawing:
             pace.note(name, pace.clock() - start, count_drawn(parts[name].seconds))
         return parts
 
-    def _send(self, chunk: Draws, pace: Pace) -> dict[str, Any]:
+    def _send(self, drawer: PortionDrawing, chunk: range, pace: Pace) -> dict[str, Any]:
         """The chunk in both versions, by the cluster: the first one, which tells what single networks do, was drawn here."""
         assert self.cluster is not None
         start = pace.clock()
-        reference, exported = self.cluster.draw(chunk, self._tell)
+        reference, exported = self.cluster.draw(drawer.draws, drawer.portions.split(chunk), self._tell)
         pace.rates.clear()
-        pace.note("exported", pace.clock() - start, len(chunk.prompts))
+        pace.note("exported", pace.clock() - start, len(chunk))
         return {"reference": reference, "exported": exported}
 
     @property
@@ -152,15 +177,8 @@ class Drawing:
         """Whether torch can draw all pictures too."""
         return picture_side(self.bundle) <= SMALL_PICTURE
 
-    def _recall_reference(self, draws: Draws) -> Reference:
-        return recall_reference(self.student, draws, self._tell, self.is_timed, self.kept)
-
-    def _draw_rounded(self, draws: Draws) -> Drawn:
-        return draw_rounded(self.bundle, self.student, draws, self._tell, self.kept)
-
-    def _draw_exported(self, draws: Draws) -> Drawn:
-        samples = 0 if self.is_small else LARGE_SAMPLES
-        return draw_exported(self.bundle, self.runtime, draws, self._tell, self.kept, samples)
+    def _draw_rounded(self, draws: LaterDraws, places: range) -> Drawn:
+        return draw_rounded(self.bundle, self.student, draws.take(places), self._tell, self.kept)
 
     def _compare_blocks(self, found: Mapping[str, Drawn]) -> Blocks:
         """Each network on what it was given at the first prompt; large ones ran rounded then, and need not again."""
@@ -177,7 +195,7 @@ class Drawing:
         rounded = found["rounded"]
         rows = compare_components(self.bundle, self.runtime, rounded, self._tell)
         paired = pair_components(self.bundle, self.student, rounded)
-        return rows + load_target(self.bundle.target).compare_rows(self.bundle, paired), rounded.pictures
+        return rows + load_target(self.bundle.target).compare_rows(self.bundle, paired), rounded.pictures[:]
 
     def _tell(self, step: Step, done: int, total: int) -> None:
         """A stage that comes again with the next chunk goes on counting."""
@@ -185,21 +203,6 @@ class Drawing:
         self.progress(step, before + done, before + total)
         if done == total:
             self._told[step] = before + total
-
-
-def make_draws(specialized: Student, networks: Mapping[str, Interface], prompts: Sequence[str], compute: Compute = CPU) -> Draws:
-    """What all versions draw of a specialized student with these networks: prompts, noise, what optional networks take.
-
-    Noise and inputs of a prompt depend on its place alone.
-    """
-    assert specialized.plan is not None
-    noise = make_noise(VALIDATION_SEED, specialized.plan.steps, len(prompts), specialized.latent_shape)
-    samples = load_family(specialized.family).make_inputs(specialized, prompts)
-    inputs = {name: samples[name] for name in specialized.chain.list_given(networks)}
-    plan, family = specialized.plan, load_family(specialized.family)
-    times = tuple(plan.times[row] for row in plan.rows())
-    own = family.plan_times(plan.steps)
-    return Draws(prompts, noise, plan.guidance, inputs, compute, times=() if times == own else times)
 
 
 def picture_side(bundle: Bundle) -> int:

@@ -73,7 +73,7 @@ def find_all(
         find_worst(samples[0], sides.confidence),
         *(each.as_row(sides.confidence) for each in samples[1:]),
         *judged.rows,
-        *measured.of_sets,
+        *measured.list_sets(sides.confidence),
         Measurement("quantized_share", quantized_share(bundle, student), "", note="of matmul and 1x1-convolution weights"),
         *time_components(exported.seconds, reference.seconds),
         *recall_search(bundle),

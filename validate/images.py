@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sprint_export.psnr import CAP_DB
+from sprint_export.validate.rows import Rows, split_rows
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -27,22 +28,28 @@ def psnr_arrays(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
     return float(min(CAP_DB, 10 * np.log10(max(np.square(wanted).max(), 1e-24) / max(error, 1e-24))))
 
 
-def relative_error(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+def relative_error(found: Rows, wanted: Rows) -> float:
     """Largest difference over the largest magnitude wanted."""
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-12))
+    apart, largest = [], []
+    for part in split_rows(wanted):
+        ours, theirs = found[part], wanted[part]
+        apart.append(np.abs(ours - theirs).max())
+        largest.append(np.abs(theirs).max())
+    return float(np.max(apart) / max(np.max(largest), 1e-12))
 
 
-def draw_contact_sheet(rows: list[tuple[str, UInt8]], path: Any, most: int = 8, gain: int = 4) -> None:
+def draw_contact_sheet(rows: list[tuple[str, Rows]], path: Any, most: int = 8, gain: int = 4) -> None:
     """A PNG with one row per set of pictures and, last, the difference of the last from the first, amplified `gain` times."""
     from PIL import Image, ImageDraw
 
-    first, last = rows[0][1][:most], rows[-1][1][:most]
+    sides = [(title, pictures[:most]) for title, pictures in rows]
+    first, last = sides[0][1], sides[-1][1]
     difference = np.clip(np.abs(last.astype(np.int16) - first) * gain, 0, 255).astype(np.uint8)
     side = first.shape[1]
     scale = max(1, 128 // side) if side < 256 else 1
     sheets = []
-    for title, pictures in [*rows, (f"difference x{gain}", difference)]:
-        strip = Image.fromarray(np.concatenate(list(pictures[:most]), axis=1))
+    for title, pictures in [*sides, (f"difference x{gain}", difference)]:
+        strip = Image.fromarray(np.concatenate(list(pictures), axis=1))
         strip = strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST)
         labelled = Image.new("RGB", (strip.width, strip.height + 16), "white")
         labelled.paste(strip, (0, 16))

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sprint_export.nouns.report import Measurement
 from sprint_export.students.judge import Judge, list_judges
 from sprint_export.validate.confidence.evidence import Loss, Share
+from sprint_export.validate.rows import Rows, map_rows, split_rows, walk_rows
 from sprint_export.validate.sampled import Sampled
 
-UInt8 = npt.NDArray[np.uint8]
 SHOWN, DROPPED, CHANGED = "adherence_percent", "adherence_drop_points", "flips"
 
 
@@ -26,20 +26,26 @@ class Judged:
     flipped: Sequence[tuple[str, ...]] = ()
 
 
-def judge_pictures(prompts: Sequence[str], exported: UInt8, reference: UInt8, is_steered: bool = False) -> Judged:
+def judge_pictures(prompts: Sequence[str], exported: Rows, reference: Rows, is_steered: bool = False) -> Judged:
     """What the judge that knows these prompts and pictures, uint8 [B, H, W, 3], says; nothing where none does."""
     judge = find_judge(prompts, exported.shape[2])
     if judge is None:
         return Judged(flipped=[()] * len(prompts))
-    ours, theirs = (judge.list_right(prompts, pictures) for pictures in (exported, reference))
-    changed = judge.list_changed(exported, reference)
+    ours, theirs = (list_right(judge, prompts, pictures) for pictures in (exported, reference))
+    changed = map_rows(judge.list_changed, exported, reference)
     rows = [Measurement(CHANGED, float(changed.sum()), "pictures", note="that show something else than PyTorch float32's")]
-    steered = judge.compare_controls(prompts, exported, reference) if is_steered else []
+    steered = judge.compare_controls(prompts, walk_rows(exported), walk_rows(reference)) if is_steered else []
     flipped = [
         tuple(name for name, differs in ((SHOWN, a != b), (CHANGED, c)) if differs)
         for a, b, c in zip(ours, theirs, changed, strict=True)
     ]
     return Judged(compare_rights(ours, theirs), rows + steered, flipped)
+
+
+def list_right(judge: Judge, prompts: Sequence[str], pictures: Rows) -> npt.NDArray[np.bool_]:
+    """Which pictures show all that their prompts say, bool [B]; some are read at a time."""
+    parts = split_rows(pictures)
+    return np.concatenate([judge.list_right(prompts[part], pictures[part]) for part in parts])
 
 
 def find_judge(prompts: Sequence[str], side: int | None = None) -> Judge | None:

@@ -17,12 +17,13 @@ from sprint_export.quantize.search.frontier import JSON, read_frontier
 from sprint_export.validate.confidence.decisions import CONFIDENCE
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.memory import plan_memory
+from sprint_export.validate.rows import Rows, map_rows
 from sprint_export.validate.sampled import Sampled, sample_mean
 
 UInt8 = npt.NDArray[np.uint8]
 
 
-def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: bool = False) -> list[Sampled]:
+def compare_pictures(exported: Rows, rounded: UInt8, reference: Rows, is_fed: bool = False) -> list[Sampled]:
     """Whole pictures: exported against PyTorch float32, and its two parts.
 
     Args:
@@ -38,19 +39,20 @@ def compare_pictures(exported: UInt8, rounded: UInt8, reference: UInt8, is_fed: 
     return [
         measure_psnr(exported, reference),
         measure_ssim(exported, reference),
-        sample_mean("converter_image_psnr_db", "dB", converter, psnr_images(exported[:few], rounded)),
-        sample_mean("recipe_image_psnr_db", "dB", recipe, psnr_images(rounded, reference[:few])),
+        sample_mean("converter_image_psnr_db", "dB", converter, map_rows(psnr_images, exported[:few], rounded)),
+        sample_mean("recipe_image_psnr_db", "dB", recipe, map_rows(psnr_images, rounded, reference[:few])),
     ]
 
 
-def measure_psnr(exported: UInt8, reference: UInt8) -> Sampled:
+def measure_psnr(exported: Rows, reference: Rows) -> Sampled:
     """PSNR of each picture."""
-    return sample_mean("psnr_db", "dB", "exported vs PyTorch float32, mean over {}", psnr_images(exported, reference))
+    values = map_rows(psnr_images, exported, reference)
+    return sample_mean("psnr_db", "dB", "exported vs PyTorch float32, mean over {}", values)
 
 
-def measure_ssim(exported: UInt8, reference: UInt8) -> Sampled:
+def measure_ssim(exported: Rows, reference: Rows) -> Sampled:
     """SSIM of each picture."""
-    return sample_mean("ssim", "", "exported vs PyTorch float32", ssim_images(exported, reference))
+    return sample_mean("ssim", "", "exported vs PyTorch float32", map_rows(ssim_images, exported, reference))
 
 
 def find_worst(psnr: Sampled, confidence: float = CONFIDENCE) -> Measurement:
@@ -68,7 +70,7 @@ def find_worst(psnr: Sampled, confidence: float = CONFIDENCE) -> Measurement:
     return Measurement("psnr_worst_db", float(psnr.values.min()), "dB", note=note)
 
 
-def compare_decoders(exported: UInt8, reference: UInt8, own: UInt8) -> list[Sampled]:
+def compare_decoders(exported: Rows, reference: Rows, own: UInt8) -> list[Sampled]:
     """What another decoder makes of pictures: exported ones beside those of the student's own decoder, of the first prompts.
 
     Args:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,36 @@ from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, quiet
 from sprint_export.students.family import Draws, Reference, load_family
 from sprint_export.validate.kept import Kept
+from sprint_export.validate.rows import Rows, join_rows
 
 KIND = "reference"
+PICTURE, LATENTS = "picture", "latents"  # in a file
 LIBRARIES = ("torch", "diffusers", "transformers", "tokenizers")
 
 
+@dataclass
+class ReferenceSide:
+    """A Reference whose pictures uint8 [B, H, W, 3] and denoised states float32 [B, *latents] may lie on a disk."""
+
+    pictures: Rows
+    latents: Rows
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def join(self, later: ReferenceSide) -> ReferenceSide:
+        """Both; each network's first call is left out of the later's seconds: it was loaded anew."""
+        seconds = {role: [*each, *later.seconds.get(role, [])[1:]] for role, each in self.seconds.items()}
+        pictures, latents = join_rows(self.pictures, later.pictures), join_rows(self.latents, later.latents)
+        return ReferenceSide(pictures, latents, later.seconds | seconds)
+
+
 def recall_reference(
-    student: Student, draws: Draws, progress: Progress = quiet, is_fresh: bool = False, unfinished: Kept | None = None
+    student: Student,
+    draws: Draws,
+    progress: Progress = quiet,
+    is_fresh: bool = False,
+    unfinished: Kept | None = None,
+    kept: Kept | None = None,
+    is_needed: bool = False,
 ) -> Reference:
     """What the family's reference draws, of which only what is not kept yet is drawn.
 
@@ -39,17 +62,19 @@ def recall_reference(
         progress: is told (step, done, total).
         is_fresh: draw all of them, for their seconds; they are kept.
         unfinished: where to keep what a picture is made of until it is drawn.
+        kept: where pictures are kept, bounded by who gives it; default: by this.
+        is_needed: each has to be found there again.
     """
-    kept = Kept(KIND)
+    is_own, kept = kept is None, kept or Kept(KIND)
     drawing, paths = _describe_drawing(student, draws), list_paths(student, draws, kept)
     found = [None if is_fresh else kept.read(path) for path in paths]
     missing = [i for i, values in enumerate(found) if values is None]
     seconds: dict[str, list[float]] = {}
 
     def keep(row: int, picture: npt.NDArray[np.uint8], latents: npt.NDArray[np.float32]) -> None:
-        values: dict[str, npt.NDArray[Any]] = {"picture": picture, "latents": latents}
+        values: dict[str, npt.NDArray[Any]] = {PICTURE: picture, LATENTS: latents}
         found[missing[row]] = values
-        kept.write(paths[missing[row]], values)
+        kept.write(paths[missing[row]], values, is_needed)
 
     if missing:
         asked = replace(draws.take(missing), hand_over=keep)
@@ -60,9 +85,10 @@ def recall_reference(
         for row, i in enumerate(missing):
             if found[i] is None:  # by a family that hands nothing over
                 keep(row, drawn.pictures[row], drawn.latents[row])
-        kept.bound()
+        if is_own:
+            kept.bound()
     whole = [values for values in found if values is not None]
-    pictures, latents = (np.stack([values[name] for values in whole]) for name in ("picture", "latents"))
+    pictures, latents = (np.stack([values[name] for values in whole]) for name in (PICTURE, LATENTS))
     return Reference(pictures, latents, seconds)
 
 

@@ -35,13 +35,14 @@ from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.open import chain_sessions, open_pipeline
 from sprint_export.runtimes.runtime import Runtime
-from sprint_export.session import OneAtATime, Pipeline, list_findings, to_uint8
+from sprint_export.session import OneAtATime, Pipeline, join_findings, list_findings, to_uint8
 from sprint_export.specialize import specialize_like
 from sprint_export.students.family import Draws
 from sprint_export.validate import kept as kept_files
 from sprint_export.validate.bundle_layers import take_layers
 from sprint_export.validate.images import psnr_arrays, relative_error
 from sprint_export.validate.kept import Kept
+from sprint_export.validate.rows import Rows, join_rows
 
 if TYPE_CHECKING:
     from sprint_export.session import Array, Session
@@ -50,6 +51,7 @@ ROLE_SAMPLES = 4  # small pictures on which single components are compared; whol
 LARGE_SAMPLES = 1  # likewise of large ones
 ROUNDED, EXPORTED = "torch, rounded", "exported"  # stages of progress
 UNFINISHED, OWNER_LETTERS = "unfinished", 16  # of the cache
+NO_MASK = np.zeros((0, 0), np.int64)  # of prompts whose single networks nobody compares
 RAN_ON = " ran on"  # beside the outputs in a file; no network's output is called so
 
 
@@ -65,10 +67,10 @@ class Trace:
 
 @dataclass
 class Drawn:
-    """Pictures uint8 [B, H, W, 3], the sampler's x0, the prompts' mask; what each network did, by role."""
+    """Pictures uint8 [B, H, W, 3], the sampler's x0, the mask of the first prompts; what each network did, by role."""
 
-    pictures: Array
-    latents: Array
+    pictures: Rows
+    latents: Rows
     mask: Array
     traces: Mapping[str, Trace]
     description: str
@@ -79,12 +81,18 @@ class Drawn:
         return {role: trace.seconds for role, trace in self.traces.items()}
 
     def join(self, later: Drawn) -> Drawn:
-        """Both; each call that opened a network is left out of the later's seconds, as it is of the first's."""
+        """Both; each call that opened a network is left out of the later's seconds, as it is of the first's.
+
+        What sessions noticed is put together; inputs and outputs are the first's alone.
+        """
+        traces = dict(self.traces)
         for role, trace in later.traces.items():
-            self.traces[role].seconds.extend(trace.seconds[1:])
-        pairs = ((self.pictures, later.pictures), (self.latents, later.latents), (self.mask, later.mask))
-        pictures, latents, mask = map(np.concatenate, pairs)
-        return replace(self, pictures=pictures, latents=latents, mask=mask)
+            own = traces.get(role, Trace())
+            traces[role] = replace(
+                own, seconds=[*own.seconds, *trace.seconds[1:]], findings=join_findings([*own.findings, *trace.findings])
+            )
+        pictures, latents = join_rows(self.pictures, later.pictures), join_rows(self.latents, later.latents)
+        return replace(self, pictures=pictures, latents=latents, traces=traces)
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class Watched:
         rows = max(map(len, feeds.values()))
         self.trace.seconds.extend([(time.perf_counter() - start) / rows] * rows)
         self.description = session.description
-        if self.samples and len(self.trace.seconds) == self.calls:
+        if len(self.trace.seconds) == self.calls:
             self.trace.findings = list_findings(session)
         # what a session noticed of this run is not in its outputs: one that notices anything runs again
         if self.trace.seconds[-1] >= kept_files.LEAST_SECONDS and not list_findings(session):
@@ -168,7 +176,7 @@ def draw_exported(
     A pipeline of the bundle on that runtime is taken as it is; without one it is opened, one network at a time.
     """
     pipeline = pipeline or open_pipeline(bundle, runtime, one_at_a_time=True)
-    question = _describe_bundle(bundle, runtime.title)
+    question = describe_side(bundle, runtime.title)
     return _draw(pipeline, draws, progress, Watching(EXPORTED, question, kept or keep_unfinished(bundle), samples))
 
 
@@ -179,7 +187,7 @@ def draw_rounded(bundle: Bundle, student: Student, draws: Draws, progress: Progr
 
 
 def _watch_rounded(bundle: Bundle, kept: Kept | None, compute: Compute, samples: int = 0) -> Watching:
-    return Watching(ROUNDED, _describe_bundle(bundle, f"{ROUNDED}, {compute.title}"), kept or keep_unfinished(bundle), samples)
+    return Watching(ROUNDED, describe_side(bundle, f"{ROUNDED}, {compute.title}"), kept or keep_unfinished(bundle), samples)
 
 
 @dataclass(frozen=True)
@@ -198,10 +206,10 @@ class RoundedKeeper:
 
 def keep_unfinished(bundle: Bundle) -> Kept:
     """Where results of a bundle's validation are kept until its report is written."""
-    return Kept(UNFINISHED, _describe_bundle(bundle, "")[:OWNER_LETTERS])
+    return Kept(UNFINISHED, describe_side(bundle, str(bundle.folder.resolve()))[:OWNER_LETTERS])
 
 
-def _describe_bundle(bundle: Bundle, side: str) -> str:
+def describe_side(bundle: Bundle, side: str) -> str:
     """All that decides what a side's networks give, beside their inputs: files by sha256, layers, libraries, the CPU."""
     return hash_question(
         [to_json(replace(bundle, folder=Path())), side, list_installed(), torch.backends.cpu.get_cpu_capability()]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate
 from sprint_export.validate.confidence.decisions import is_enough, is_reachable
-from sprint_export.validate.judging import compare_rights, find_judge
+from sprint_export.validate.judging import compare_rights, find_judge, list_right
 from sprint_export.validate.measure import measure_psnr, measure_ssim
+from sprint_export.validate.rows import Rows
 from sprint_export.validate.sampled import Sampled
 
-Array = npt.NDArray[Any]
 LATER = ("converter_image_psnr_db", "recipe_image_psnr_db", "own_decoder_psnr_db")  # means that are measured once, at the end
 
 
@@ -34,7 +31,7 @@ class Stopping:
     prompts: Sequence[str]
     later: Sequence[str] = LATER
 
-    def is_decided(self, exported: Array, reference: Array, confidence: float) -> bool:
+    def is_decided(self, exported: Rows, reference: Rows, confidence: float) -> bool:
         """Whether these pictures, uint8 [B, H, W, 3] of the first prompts, are enough."""
         names = {gate.metric for gate in self.gates}
         if names & set(self.later):
@@ -49,7 +46,7 @@ class Stopping:
     def _is_waited_for(self, gate: Gate, sample: Sampled, confidence: float) -> bool:
         return gate in self.asked or is_reachable(gate, sample.evidence, len(self.prompts), confidence)
 
-    def _measure(self, names: set[str], exported: Array, reference: Array) -> list[Sampled]:
+    def _measure(self, names: set[str], exported: Rows, reference: Rows) -> list[Sampled]:
         found = []
         if "psnr_db" in names:
             found.append(measure_psnr(exported, reference))
@@ -58,5 +55,5 @@ class Stopping:
         prompts = self.prompts[: len(exported)]
         judge = find_judge(prompts, exported.shape[2])
         if judge is not None and names & set(judge.metrics):
-            found += compare_rights(*(judge.list_right(prompts, pictures) for pictures in (exported, reference)))
+            found += compare_rights(*(list_right(judge, prompts, pictures) for pictures in (exported, reference)))
         return found

@@ -123,6 +123,18 @@ def is_stale_part(path: Path) -> bool:
     return match["origin"] == _origin() and not _is_alive(int(match["pid"]))
 
 
+def find_other_part(folder: Path, stem: str) -> Path | None:
+    """A part of this stem in `folder` that another living process made, or None."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            match = PART.fullmatch(path.name)
+            if match is None or match["stem"] != stem or is_stale_part(path):
+                continue
+            if (match["origin"], int(match["pid"])) != (_origin(), os.getpid()):
+                return path
+    return None
+
+
 def _is_alive(pid: int) -> bool:
     if os.name == "nt":
         return True  # os.kill would end it; its parts are litter after a day

@@ -48,11 +48,7 @@ class Parts:
 
     def findings(self) -> list[Finding]:
         """What the parts noticed, put together."""
-        joined: dict[str, Finding] = {}
-        for found in (found for part in self.parts for found in list_findings(part)):
-            before = joined.get(found.metric)
-            joined[found.metric] = found if before is None else before.join(found)
-        return list(joined.values())
+        return join_findings(found for part in self.parts for found in list_findings(part))
 
 
 @runtime_checkable
@@ -61,6 +57,15 @@ class Noticing(Protocol):
 
     def findings(self) -> list[Finding]:
         """What it noticed since it was opened."""
+
+
+def join_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """One of each metric."""
+    joined: dict[str, Finding] = {}
+    for found in findings:
+        before = joined.get(found.metric)
+        joined[found.metric] = found if before is None else before.join(found)
+    return list(joined.values())
 
 
 def list_findings(session: Session) -> list[Finding]:

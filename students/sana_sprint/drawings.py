@@ -19,23 +19,23 @@ SHAPES = 4  # in a picture
 STROKE = 1 / 64  # of the picture's side
 
 
-def make_inputs(student: Student, prompts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Drawings and the scale 1, as far as the student's networks take them, a row a prompt [B, ...] by name."""
+def make_inputs(student: Student, prompts: Sequence[str], first: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """Drawings and the scale 1, as far as the student's networks take them, a row a prompt [B, ...] by name; `first`: place."""
     names = student.chain.names
     made: dict[str, npt.NDArray[Any]] = {}
     for name, spec in student.chain.list_given(student.components).items():
         if name == names.source:
-            made[name] = _draw(prompts, int(spec.shape[2]))
+            made[name] = _draw(prompts, int(spec.shape[2]), first)
         elif name == names.scale:
             made[name] = np.ones(len(prompts), np.float32)
     return made
 
 
-def _draw(prompts: Sequence[str], side: int) -> npt.NDArray[np.float32]:
-    known = (judge.draw_controls(prompts) for judge in list_judges() if judge.knows(prompts, side))
+def _draw(prompts: Sequence[str], side: int, first: int) -> npt.NDArray[np.float32]:
+    known = (judge.draw_controls(prompts, first) for judge in list_judges() if judge.knows(prompts, side))
     controls = next((drawn for drawn in known if drawn is not None), None)
     if controls is None:
-        return np.stack([draw_outlines(i, side) for i in range(len(prompts))])
+        return np.stack([draw_outlines(first + i, side) for i in range(len(prompts))])
     return np.moveaxis(controls, 3, 1).astype(np.float32) / 127.5 - 1
 
 

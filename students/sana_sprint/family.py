@@ -151,10 +151,10 @@ class SanaSprint(Family):
 
         return add_controlnet(student, folder)
 
-    def make_inputs(self, student: Student, prompts: Sequence[str]) -> dict[str, Array]:
+    def make_inputs(self, student: Student, prompts: Sequence[str], first: int = 0) -> dict[str, Array]:
         from sprint_export.students.sana_sprint.drawings import make_inputs
 
-        return make_inputs(student, prompts)
+        return make_inputs(student, prompts, first)
 
     def load_preset(self, preset: str) -> Student:
         from sprint_export.students.sana_sprint.presets import load_preset

@@ -6,7 +6,7 @@ nearest of the other, both ways (the chamfer distance): 0 where they are equal, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ def measure_distance(edges: UInt8, control: UInt8) -> float:
     return float((there + back) / 2)
 
 
-def measure_edges(pictures: Sequence[UInt8], controls: Sequence[UInt8]) -> EdgeMatch:
+def measure_edges(pictures: Iterable[UInt8], controls: Iterable[UInt8]) -> EdgeMatch:
     """Compare the edges of drawn pictures with the edge pictures they were drawn from; uint8 [H, W, 3] each."""
     found = [measure_distance(find_edges(drawn), control) for drawn, control in zip(pictures, controls, strict=True)]
     return EdgeMatch(float(np.mean([distance <= OBEYED for distance in found])), float(np.mean(found)), len(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sprint_export.nouns.report import Measurement
@@ -32,14 +32,14 @@ class ShapesWorld(Judge):
             return False
         return side in (None, IMAGE_SIZE)
 
-    def draw_controls(self, prompts: Sequence[str]) -> npt.NDArray[np.uint8]:
+    def draw_controls(self, prompts: Sequence[str], first: int = 0) -> npt.NDArray[np.uint8]:
         """Edges of a scene of each prompt whose shapes lie off their places; each depends on its prompt and place alone."""
         import numpy as np
 
         from sprint_export.students.sprint_tiny.edges import find_edges
         from sprint_export.students.sprint_tiny.world import read_caption, render_moved
 
-        drawn = (render_moved(read_caption(prompt), np.random.default_rng(i)) for i, prompt in enumerate(prompts))
+        drawn = (render_moved(read_caption(prompt), np.random.default_rng(i)) for i, prompt in enumerate(prompts, first))
         return np.stack([find_edges(picture) for picture in drawn])
 
     def list_right(self, prompts: Sequence[str], pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -53,13 +53,14 @@ class ShapesWorld(Judge):
         return list_flips(list(exported), list(reference))
 
     def compare_controls(
-        self, prompts: Sequence[str], exported: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]
+        self, prompts: Sequence[str], exported: Iterable[npt.NDArray[np.uint8]], reference: Iterable[npt.NDArray[np.uint8]]
     ) -> list[Measurement]:
         from sprint_export.students.sprint_tiny.edges import OBEYED, measure_edges
 
-        controls, rows = list(self.draw_controls(prompts)), []
+        rows = []
         for name, pictures in (("edges_obeyed_percent", exported), ("edges_obeyed_reference_percent", reference)):
-            match = measure_edges(list(pictures), controls)
+            controls = (self.draw_controls([prompt], place)[0] for place, prompt in enumerate(prompts))
+            match = measure_edges(pictures, controls)
             note = f"edges within {OBEYED:g} px of the control picture's; {match.distance:.2f} px on average"
             rows.append(Measurement(name, 100 * match.obeyed, "%", note=note))
         return rows

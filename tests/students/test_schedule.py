@@ -20,7 +20,7 @@ from sprint_export.run_checks import check_order
 from sprint_export.specialize import specialize_student
 from sprint_export.students.family import Draws, load_family, plan_steps
 from sprint_export.students.schedule import Schedule, find_flow_time, find_trigflow_time, read_schedule
-from sprint_export.validate.drawing import make_draws
+from sprint_export.validate.portions import make_draws
 from tests.made_student import PROMPTS, make_pipeline
 
 NAMED = {"tbcm": Schedule((1.0, 0.6), 5.0)}

@@ -21,6 +21,7 @@ from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.image_metrics.measuring import Measured, measure_pictures
 from sprint_export.validate.image_metrics.metric import Comparison
 from sprint_export.validate.prompt_sets.prompt_set import Question, WantedObject, WantedScene
+from sprint_export.validate.rows import walk_rows
 from sprint_export.validate.scorers.command import ScorerCommand, read_scorers
 from sprint_export.validate.scorers.objects import Detection, find_relations, score_scene
 from sprint_export.validate.scorers.questions import score_answers
@@ -63,7 +64,7 @@ def test_the_example_scorer_scores_both_sides_with_their_interval(tmp_path: Path
         grey = np.rint(picture @ np.array([299, 587, 114]) / 1000)
         return float(np.hypot(*np.gradient(grey)).mean())
 
-    wanted = [slope(each) for each in comparison.reference]
+    wanted = [slope(each) for each in walk_rows(comparison.reference)]
     assert measured.figures["mine_reference"] == pytest.approx(wanted, rel=0.01)
     assert rows["mine_drop"].value == pytest.approx(rows["mine_reference"].value - rows["mine"].value)
     assert rows["mine_drop"].interval == mean_interval(measured.figures["mine_drop"])

@@ -6,13 +6,12 @@ A worker gets prompts with their noise, so what it draws depends on nothing but 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sprint_export.compute import choose_compute
@@ -68,13 +67,12 @@ class Job:
 
 @dataclass
 class PromptResult:
-    """One prompt drawn on both sides: pictures uint8 [H, W, 3], denoised states float32 [*latents], the prompt's mask int64."""
+    """One prompt drawn on both sides: pictures uint8 [H, W, 3], denoised states float32 [*latents]."""
 
     reference: Array
     reference_latents: Array
     exported: Array
     exported_latents: Array
-    mask: Array
 
     def as_arrays(self) -> dict[str, Array]:
         """By field."""
@@ -123,7 +121,7 @@ class ShardDrawer:
         reference = recall_reference(self._student, here, is_fresh=self.job.is_timed)
         exported = draw_exported(self._bundle, self._runtime, here, kept=kept, pipeline=self._pipeline)
         kept.discard()
-        sides = (reference.pictures, reference.latents, exported.pictures, exported.latents, exported.mask)
+        sides = (reference.pictures, reference.latents, exported.pictures[:], exported.latents[:])
         rows = [PromptResult(*row) for row in zip(*sides, strict=True)]
         return ShardResult(rows, reference.seconds, exported.seconds, exported.description)
 
@@ -154,8 +152,3 @@ class ShardDrawer:
         if student.fingerprint != self._bundle.fingerprint:
             raise InputError(f"{self.job.student!r} on this worker is not the student that the bundle was made from")
         return student
-
-
-def join_arrays(results: Sequence[PromptResult], name: str) -> npt.NDArray[Any]:
-    """One field of all, [B, ...]."""
-    return np.stack([getattr(result, name) for result in results])

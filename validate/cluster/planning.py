@@ -12,7 +12,7 @@ from sprint_export.validate.drawing import picture_side
 from sprint_export.validate.inquiry import Inquiry
 from sprint_export.validate.kept import Kept
 from sprint_export.validate.pace import SMALL_PICTURE
-from sprint_export.validate.side_by_side import OWNER_LETTERS
+from sprint_export.validate.side_by_side import OWNER_LETTERS, describe_side
 
 
 def plan_cluster(bundle: Bundle, student: Student, inquiry: Inquiry, is_timed: bool) -> Cluster:
@@ -38,4 +38,4 @@ def plan_cluster(bundle: Bundle, student: Student, inquiry: Inquiry, is_timed: b
         is_timed=is_timed,
         one_at_a_time=not is_small,
     )
-    return Cluster(inquiry.ray, job, is_small, Kept(KIND, bundle.identity[:OWNER_LETTERS]))
+    return Cluster(inquiry.ray, job, is_small, Kept(KIND, describe_side(bundle, job.bundle)[:OWNER_LETTERS]))

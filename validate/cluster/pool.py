@@ -16,10 +16,13 @@ from sprint_export.errors import MachineError, SprintExportError
 from sprint_export.libraries import hush, require
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.runtimes.interfaces import name_first_line
-from sprint_export.students.family import Draws, Reference
-from sprint_export.validate.cluster.job import KIND, Job, PromptResult, ShardDrawer, ShardResult, join_arrays
+from sprint_export.students.family import Draws
+from sprint_export.validate.cluster.job import KIND, Job, ShardDrawer, ShardResult
 from sprint_export.validate.kept import Kept
-from sprint_export.validate.side_by_side import Drawn, Trace
+from sprint_export.validate.portions import LaterDraws
+from sprint_export.validate.reference_cache import ReferenceSide
+from sprint_export.validate.rows import open_rows
+from sprint_export.validate.side_by_side import NO_MASK, Drawn, Trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,35 +61,41 @@ class Cluster:
     is_small: bool
     kept: Kept
 
-    def draw(self, draws: Draws, progress: Progress = quiet) -> tuple[Reference, Drawn]:
-        """Both sides of all these prompts, in their order.
+    @property
+    def copies(self) -> int:
+        """Files of each picture on this machine's disk: results, and what workers here keep of the reference."""
+        return 3 if self.address == LOCAL else 2
+
+    def draw(self, draws: LaterDraws, portions: Sequence[range], progress: Progress = quiet) -> tuple[ReferenceSide, Drawn]:
+        """Both sides of all prompts at the places of these portions, in their order; they lie in files.
 
         Raises:
-            MachineError: the cluster is not there, or loses its workers again and again.
+            MachineError: the cluster is not there, or loses its workers again and again; or a result cannot be written.
         """
-        paths = self._locate(draws)
-        found = {i: result for i, path in enumerate(paths) if (result := self._read(path)) is not None}
-        missing = [i for i in range(len(paths)) if i not in found]
+        paths = {
+            place: path for portion in portions for place, path in zip(portion, self._locate(draws.take(portion)), strict=True)
+        }
+        missing = [place for place, path in paths.items() if self.kept.read(path) is None]
+        done = len(paths) - len(missing)
         reference_seconds: dict[str, list[float]] = {}
         traces: dict[str, Trace] = {}
-        description = f"{len(found)} pictures of an earlier run" if found else ""
-        progress(DRAWING, len(found), len(paths))
+        description = f"{done} pictures of an earlier run" if done else ""
+        progress(DRAWING, done, len(paths))
         for places, shard in self._draw_missing(draws, missing):
             for place, result in zip(places, shard.prompts, strict=True):
-                found[place] = result
-                self.kept.write(paths[place], result.as_arrays())
+                self.kept.write(paths[place], result.as_arrays(), is_needed=True)
+            done += len(places)
             for role, seconds in shard.reference_seconds.items():
                 reference_seconds.setdefault(role, []).extend(seconds)
             for role, seconds in shard.exported_seconds.items():
                 traces.setdefault(role, Trace()).seconds.extend(seconds)
             description = shard.description
-            progress(DRAWING, len(found), len(paths))
-        results = [found[i] for i in range(len(paths))]
-        reference = Reference(join_arrays(results, "reference"), join_arrays(results, "reference_latents"), reference_seconds)
-        pictures, latents, mask = (join_arrays(results, name) for name in ("exported", "exported_latents", "mask"))
-        return reference, Drawn(pictures, latents, mask, traces, description)
+            progress(DRAWING, done, len(paths))
+        names = ("reference", "reference_latents", "exported", "exported_latents")
+        rows, _ = open_rows(self.kept, list(paths.values()), names)
+        return ReferenceSide(rows[0], rows[1], reference_seconds), Drawn(rows[2], rows[3], NO_MASK, traces, description)
 
-    def _draw_missing(self, draws: Draws, missing: Sequence[int]) -> Iterator[tuple[list[int], ShardResult]]:
+    def _draw_missing(self, draws: LaterDraws, missing: Sequence[int]) -> Iterator[tuple[list[int], ShardResult]]:
         """Places and results of shards, as they are done."""
         if not missing:
             return
@@ -122,10 +131,6 @@ class Cluster:
         question = json.dumps(asdict(self.job), sort_keys=True, default=str)
         return [self.kept.locate([KIND, question, *one.prompts], {"noise": one.noise, **one.inputs}) for one in draws.split()]
 
-    def _read(self, path: Path) -> PromptResult | None:
-        values = self.kept.read(path)
-        return None if values is None else PromptResult(**values)
-
 
 def split_places(places: Sequence[int], workers: int, most: int) -> list[list[int]]:
     """Shards of at most `most` places; smaller ones where that leaves fewer than SHARDS_A_WORKER to each worker."""
@@ -158,7 +163,7 @@ def connect(address: str) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _take(draws: Draws, places: Sequence[int]) -> Draws:
+def _take(draws: LaterDraws, places: Sequence[int]) -> Draws:
     """Some of the prompts, without what is of this process alone."""
-    part = draws.take(places)
+    part = draws.pick(places)
     return Draws(part.prompts, part.noise, part.guidance, part.inputs, times=part.times)

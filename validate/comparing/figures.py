@@ -19,6 +19,7 @@ from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.judging import DROPPED, judge_pictures
+from sprint_export.validate.rows import map_rows
 
 PSNR, SSIM, LATENCY, SIZE, BLANK = "psnr_db", "ssim", "latency_p50_ms", "disk_mb", "blank_pictures"
 NO_BLANKS = Gate(BLANK, "<=", 0, "a picture of one colour, or of no numbers, shows nothing")
@@ -46,9 +47,9 @@ class Measured:
 def measure_entry(entry: Label, side: Side, prompts: Sequence[str], reference: UInt8) -> Measured:
     """An entry's pictures against the reference's [B, H, W, 3]; what it took, and what it weighs."""
     pictures = np.stack(side.pictures)
-    figures = {PSNR: psnr_images(pictures, reference)}
+    figures = {PSNR: map_rows(psnr_images, pictures, reference)}
     if min(reference.shape[1:3]) >= SSIM_WINDOW:
-        figures[SSIM] = ssim_images(pictures, reference)
+        figures[SSIM] = map_rows(ssim_images, pictures, reference)
     rows = [average(name, values, "against stock PyTorch in float32") for name, values in figures.items()]
     rows.append(Measurement("psnr_worst_db", float(figures[PSNR].min()), "dB", note="the worst picture"))
     judged = judge_pictures(prompts, pictures, reference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sprint_export.validate.confidence.means import mean_interval
@@ -53,6 +53,7 @@ class Mean:
     """The mean of one figure a picture, float64 [b]."""
 
     values: npt.NDArray[np.float64]
+    _known: dict[float, Interval | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def count(self) -> float:
@@ -63,7 +64,9 @@ class Mean:
         return float(self.values.mean())
 
     def interval(self, confidence: float) -> Interval | None:
-        return mean_interval(self.values, confidence)
+        if confidence not in self._known:  # how many pictures would decide a gate is asked of it many times
+            self._known[confidence] = mean_interval(self.values, confidence)
+        return self._known[confidence]
 
     def grow(self, count: float) -> Evidence:
         return _GrownMean(self, count)

@@ -3,6 +3,15 @@
 It is the hull of two: the bootstrap's (bias-corrected and accelerated, scipy's), which follows a skewed figure, and Student's t,
 which is right for the few pictures of which a bootstrap knows too little: of four, a bootstrap holds the truth in about 8 of 10
 draws. `benchmarks/gate_power.py` has the shares.
+
+Of many values the bootstrap of a mean is known without resampling: its quantiles follow the expansion of Cornish and Fisher, with
+g the skewness of the values and s their deviation,
+
+    mean + s / sqrt(n) (w + g (w^2 - 1) / (6 sqrt(n))),    w = z0 + (z0 + z) / (1 - a (z0 + z)),    z0 = a = g / (6 sqrt(n))
+
+(Efron, Better bootstrap confidence intervals, JASA 82 (1987); Hall, The bootstrap and Edgeworth expansion (1992), chapter 2).
+What it leaves out falls as 1 / n. Resampling 30,000 values 9,999 times takes seconds for each look at a row, and their jackknife
+as many bytes as they have pairs.
 """
 
 from __future__ import annotations
@@ -14,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 RESAMPLES = 9999
+MOST_RESAMPLED = 4096  # values; above, the expansion
+VALUES_AT_ONCE = 1 << 22  # of resamples, 32 MB
 FEWEST_BOOTSTRAPPED = 8  # below, Student's interval is the wider one almost always, and resamples are few different ones
 
 
@@ -44,7 +55,30 @@ def bootstrap_interval(values: npt.NDArray[np.float64], confidence: float) -> tu
     import numpy as np
     from scipy.stats import bootstrap
 
+    if len(values) > MOST_RESAMPLED:
+        return expand_bootstrap(values, confidence)
     found = bootstrap(
-        (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
+        (values,),
+        np.mean,
+        confidence_level=confidence,
+        n_resamples=RESAMPLES,
+        batch=max(1, VALUES_AT_ONCE // len(values)),
+        method="BCa",
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def expand_bootstrap(values: npt.NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """What `bootstrap_interval` tends to as resamples and values grow, by its expansion."""
+    from scipy.stats import norm, skew
+
+    root = len(values) ** 0.5
+    skewness, reach = float(skew(values)), float(values.std()) / root
+    bias = skewness / (6 * root)  # and the acceleration: of a mean they are one
+    ends = []
+    for share in ((1 - confidence) / 2, (1 + confidence) / 2):
+        shifted = bias + float(norm.ppf(share))
+        w = bias + shifted / (1 - bias * shifted)
+        ends.append(float(values.mean()) + reach * (w + skewness * (w * w - 1) / (6 * root)))
+    return ends[0], ends[1]

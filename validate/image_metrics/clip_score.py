@@ -18,6 +18,7 @@ from sprint_export.validate.image_metrics.networks import TORCHMETRICS, find_lib
 
 if TYPE_CHECKING:
     from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.rows import Rows
 
 
 class ClipScore(ImageMetric):
@@ -45,9 +46,11 @@ class ClipScore(ImageMetric):
         return compare_sides(self.name, self.unit, ours, theirs, note)
 
 
-def score_pictures(clip: Clip, pictures: UInt8, prompts: Sequence[str], compute: Compute) -> Float64:
+def score_pictures(clip: Clip, pictures: Rows, prompts: Sequence[str], compute: Compute) -> Float64:
     """The score [B] of each picture uint8 [B, H, W, 3] with its prompt."""
     import torch
+
+    from sprint_export.validate.rows import walk_rows
 
     with hush():
         from torchmetrics.functional.multimodal import clip_score
@@ -57,7 +60,7 @@ def score_pictures(clip: Clip, pictures: UInt8, prompts: Sequence[str], compute:
         return clip.processor(**asked, **({"truncation": True} if "text" in asked else {}))
 
     place, found = Place(compute, ClipScore.title), []
-    for picture, prompt in zip(pictures, prompts, strict=True):
+    for picture, prompt in zip(walk_rows(pictures), prompts, strict=True):
 
         def score(picture: UInt8 = picture, prompt: str = prompt) -> float:
             with torch.inference_mode(), place.compute.exact(), hush():

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     import torch
 
-    from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.image_metrics.metric import UInt8
+    from sprint_export.validate.image_metrics.picture_sets import Features
+    from sprint_export.validate.rows import Rows
 
 FEWEST = 2  # pictures: of one there is no covariance
-PIXELS_AT_ONCE = 4_194_304
+PIXELS_AT_ONCE = 4_194_304  # of those that the network reads
+ROWS_AT_ONCE = 4096  # of features in float64
 
 
 class FrechetInception(ImageMetric):
@@ -46,34 +49,41 @@ class FrechetInception(ImageMetric):
     def measure(self, comparison: Comparison, setting: Setting) -> list[Scores]:
         if len(comparison.exported) < FEWEST:
             raise UnmeasuredError(f"{len(comparison.exported)} picture: a covariance takes {FEWEST} or more")
+        from sprint_export.validate.image_metrics.frechet_without import measure_without
         from sprint_export.validate.image_metrics.inception import Inception
 
         network = Inception()
         fill_module(network, INCEPTION_FILE.read(setting), INCEPTION_FILE.title)
         place = Place(setting.compute, self.title)
-        return compare_sets(self.name, comparison, lambda sets: find_features(network, sets, place), frechet_distance)
+
+        def describe(sets: Iterable[Rows]) -> Features:
+            return find_features(network, sets, place)
+
+        return compare_sets(self.name, comparison, describe, frechet_distance, measure_without)
 
 
-def find_features(network: torch.nn.Module, sets: Iterable[UInt8], place: Place) -> Float64:
-    """Features float64 [B, 2048] of sets of pictures uint8 [b, H, W, 3], each of one size."""
+def find_features(network: torch.nn.Module, sets: Iterable[Rows], place: Place) -> Features:
+    """Features float32 [B, 2048] of sets of pictures uint8 [b, H, W, 3], each of one size."""
     import torch
+
+    from sprint_export.validate.image_metrics.inception import SIDE
 
     found = []
     for pictures in sets:
-        for part in split_pictures(pictures, PIXELS_AT_ONCE):
+        for part in split_pictures(pictures, PIXELS_AT_ONCE, SIDE):
 
             def run(chosen: UInt8 = pictures[part]) -> torch.Tensor:
                 network.eval().to(place.compute.device)
                 with torch.inference_mode(), place.compute.exact():
                     features: torch.Tensor = network(255 * to_unit(chosen, place.compute))
-                    return features.double().cpu()
+                    return features.float().cpu()
 
             found.append(place.attempt(run, network))
-    return np.asarray(torch.cat(found).numpy(), np.float64)
+    return np.asarray(torch.cat(found).numpy(), np.float32)
 
 
-def frechet_distance(ours: Float64, theirs: Float64) -> float:
-    """The distance of two sets of features float64 [B, F], by torchmetrics; what rounding leaves below 0 is 0."""
+def frechet_distance(ours: Features, theirs: Features) -> float:
+    """The distance of two sets of features [B, F], by torchmetrics in float64; what rounding leaves below 0 is 0."""
     import torch
 
     from sprint_export.libraries import hush
@@ -83,12 +93,14 @@ def frechet_distance(ours: Float64, theirs: Float64) -> float:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         metric = FrechetInceptionDistance(feature=_give_features(ours.shape[1]))
-        metric.update(torch.from_numpy(theirs), real=True)
-        metric.update(torch.from_numpy(ours), real=False)
+        for features, is_real in ((theirs, True), (ours, False)):
+            for start in range(0, len(features), ROWS_AT_ONCE):
+                some = features[start : start + ROWS_AT_ONCE].astype(np.float64)
+                metric.update(torch.from_numpy(some), real=is_real)
         return max(0.0, float(metric.compute()))
 
 
-def shorten_features(ours: Float64, theirs: Float64) -> tuple[Float64, Float64]:
+def shorten_features(ours: Features, theirs: Features) -> tuple[Features, Features]:
     """The same features along an orthonormal basis of all of them: N numbers each, where N in all are fewer than F.
 
     Means, distances and eigenvalues of covariances stay what they are, and so does FID; torchmetrics' eigenvalues of 2048 x 2048
@@ -97,6 +109,7 @@ def shorten_features(ours: Float64, theirs: Float64) -> tuple[Float64, Float64]:
     count = len(ours) + len(theirs)
     if count >= ours.shape[1]:
         return ours, theirs
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     basis = np.linalg.qr(np.concatenate([ours, theirs]).T)[0]  # [F, N]
     return ours @ basis, theirs @ basis
 

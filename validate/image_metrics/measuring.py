@@ -16,7 +16,9 @@ from sprint_export.errors import InputError, MachineError, unknown_choice
 from sprint_export.nouns.report import Measurement, Metric
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import list_members
+from sprint_export.validate.confidence.decisions import CONFIDENCE
 from sprint_export.validate.confidence.evidence import Evidence, Loss, Mean, Share
+from sprint_export.validate.confidence.jackknife import jackknife_interval
 from sprint_export.validate.image_metrics.metric import (
     Comparison,
     ImageMetric,
@@ -33,7 +35,8 @@ from sprint_export.validate.scorers.command import ScorerCommand, read_scorers
 from sprint_export.validate.scorers.scorer import Scorer
 
 if TYPE_CHECKING:
-    from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.image_metrics.metric import Float64
+    from sprint_export.validate.rows import Rows
 
 Interval = tuple[float, float] | None
 
@@ -74,11 +77,9 @@ class Measured:
         """Of rows that are not of the whole set: what they stand on."""
         return [sample_scores(each) for each in self.scores if each.kind != "set"]
 
-    @property
-    def of_sets(self) -> list[Measurement]:
+    def list_sets(self, confidence: float = CONFIDENCE) -> list[Measurement]:
         """The other rows."""
-        names = {each.row for each in self.scores if each.kind == "set"}
-        return [row for row in self.rows if row.metric in names]
+        return [make_set_row(each, confidence) for each in self.scores if each.kind == "set"]
 
 
 def declare_metrics(choice: MetricChoice | None = None) -> list[Metric]:
@@ -143,7 +144,7 @@ def measure_pictures(
     return measured
 
 
-def pair_pictures(prompts: Sequence[str], exported: UInt8, reference: UInt8) -> Comparison:
+def pair_pictures(prompts: Sequence[str], exported: Rows, reference: Rows) -> Comparison:
     """Pictures uint8 [B, H, W, 3] of both sides with their prompts, and with what a PromptSet has beside these."""
     if not isinstance(prompts, PromptSet):
         return Comparison(exported, reference, prompts)
@@ -199,9 +200,16 @@ def _measure(
 def make_row(scores: Scores, find_interval: Callable[[Float64], Interval]) -> Measurement:
     """The row of a report: the mean or rate with its interval, or the value of the set."""
     if scores.kind == "set":
-        return Measurement(scores.row, float(scores.values[0]), scores.unit, note=scores.note)
+        return make_set_row(scores)
     row = sample_scores(scores).as_row()
     return replace(row, interval=find_interval(_drop_nan(scores.values))) if scores.kind == "mean" else row
+
+
+def make_set_row(scores: Scores, confidence: float = CONFIDENCE) -> Measurement:
+    """The row of a value of the whole set, with its interval."""
+    value = float(scores.values[0])
+    interval = jackknife_interval(value, scores.without, confidence)
+    return Measurement(scores.row, value, scores.unit, note=scores.note, interval=interval)
 
 
 def sample_scores(scores: Scores) -> Sampled:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sprint_export.validate.prompt_sets.prompt_set import Question, WantedScene
+    from sprint_export.validate.rows import Rows
 
     UInt8 = npt.NDArray[np.uint8]
     Float64 = npt.NDArray[np.float64]
@@ -38,7 +39,7 @@ class Comparison:
     """Pictures of two sides, drawn from the same prompts and noise.
 
     Args:
-        exported: uint8 [B, H, W, 3].
+        exported: uint8 [B, H, W, 3]; a metric reads some at a time.
         reference: likewise.
         prompts: B texts.
         originals: pictures that came with the prompts, by place; empty where none did.
@@ -46,8 +47,8 @@ class Comparison:
         questions: what to ask of each, likewise.
     """
 
-    exported: UInt8
-    reference: UInt8
+    exported: Rows
+    reference: Rows
     prompts: Sequence[str]
     originals: Sequence[Path] = ()
     scenes: Sequence[WantedScene] = ()
@@ -77,6 +78,7 @@ class Scores:
         values: float64 [B], of which the row is the mean, nan where a picture has none; [1] of a value of the whole set.
         note: what was compared.
         kind: "mean"; "set" of one value of all pictures; "rate" of values 0 or 100; "loss" of the difference of two rates.
+        without: float64 [G] of a set: its value without the pictures of each of some groups, which its interval stands on.
     """
 
     row: str
@@ -84,6 +86,7 @@ class Scores:
     values: Float64
     note: str = ""
     kind: Kind = "mean"
+    without: Float64 | None = None
 
 
 class UnmeasuredError(Exception):

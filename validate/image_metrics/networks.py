@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from sprint_export.validate.image_metrics.metric import Float64, UInt8
+    from sprint_export.validate.rows import Rows
 
 TORCHMETRICS = "torchmetrics"
 PIXELS_AT_ONCE = 1_048_576  # of pictures that run together: VGG16's first layers hold 0.5 GB of them
@@ -45,9 +46,12 @@ def read_wheel_weights(*parts: str) -> dict[str, torch.Tensor]:
     return read_state(found)
 
 
-def split_pictures(pictures: UInt8, at_once: int = PIXELS_AT_ONCE) -> Iterator[slice]:
-    """Slices of uint8 [B, H, W, 3] with at most so many pixels each, and at least one picture."""
-    count = max(1, at_once // (pictures.shape[1] * pictures.shape[2]))
+def split_pictures(pictures: Rows, at_once: int = PIXELS_AT_ONCE, least: int = 0) -> Iterator[slice]:
+    """Slices of uint8 [B, H, W, 3] with at most so many pixels each, and at least one picture.
+
+    `least`: the side in pixels to which a network enlarges pictures that are smaller.
+    """
+    count = max(1, at_once // max(pictures.shape[1] * pictures.shape[2], least * least))
     yield from (slice(start, start + count) for start in range(0, len(pictures), count))
 
 
@@ -60,7 +64,7 @@ def to_unit(pictures: UInt8, compute: Compute) -> torch.Tensor:
 
 def run_pairs(
     network: torch.nn.Module,
-    pairs: tuple[UInt8, UInt8],
+    pairs: tuple[Rows, Rows],
     compute: Compute,
     title: str,
     distance: Callable[[Any, Any], torch.Tensor],

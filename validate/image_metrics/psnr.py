@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sprint_export.psnr import psnr_images
 from sprint_export.validate.image_metrics.metric import Comparison, ImageMetric, Scores, Setting
+from sprint_export.validate.rows import map_rows
 
 
 class Psnr(ImageMetric):
@@ -17,7 +18,7 @@ class Psnr(ImageMetric):
         return ("psnr_db",)
 
     def measure(self, comparison: Comparison, setting: Setting) -> list[Scores]:
-        values = psnr_images(comparison.exported, comparison.reference)
+        values = map_rows(psnr_images, comparison.exported, comparison.reference)
         return [Scores("psnr_db", self.unit, values, "exported vs PyTorch float32")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sprint_export.validate.image_metrics.metric import Comparison, ImageMetric, Scores, Setting, UnmeasuredError
 from sprint_export.validate.images import ssim_images
+from sprint_export.validate.rows import map_rows
 
 WINDOW = 7  # pixels: scikit-image's own
 
@@ -17,7 +18,7 @@ class Ssim(ImageMetric):
     def measure(self, comparison: Comparison, setting: Setting) -> list[Scores]:
         if min(comparison.exported.shape[1:3]) < WINDOW:
             raise UnmeasuredError(f"pictures of {comparison.exported.shape[1:3]} are smaller than its window, {WINDOW} px")
-        values = ssim_images(comparison.exported, comparison.reference)
+        values = map_rows(ssim_images, comparison.exported, comparison.reference)
         return [Scores(self.name, self.unit, values, "exported vs PyTorch float32")]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from sprint_export.validate.rows import Rows, split_rows
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -15,6 +18,7 @@ EXACT_SIDE = 128  # pixels: up to here a picture is embedded as it is
 LONGEST_SIDE = 512  # above, it is scaled down to this
 QUALITY = 85  # of WebP, or of JPEG where Pillow was built without WebP
 GAINS = (1, 2, 4, 8, 16, 32, 64)
+SAMPLED_PIXELS = 1 << 20  # of all pictures; they say enough to choose a gain
 SHOWN_SHARE = 99.5  # percent of all differences that the gain leaves below white
 
 
@@ -42,10 +46,15 @@ def embed_picture(picture: UInt8) -> Embedded:
     return Embedded(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", *image.size)
 
 
-def choose_gain(exported: UInt8, reference: UInt8) -> int:
+def choose_gain(exported: Rows, reference: Rows) -> int:
     """By how much differences of pictures [B, H, W, 3] are amplified to be seen: one gain for all, so that they compare."""
-    step = max(1, exported[..., 0].size // (1 << 20))  # a million pixels say enough
-    apart = np.abs(exported.reshape(-1, 3)[::step].astype(np.int16) - reference.reshape(-1, 3)[::step])
+    pixels = math.prod(exported.shape[1:3])
+    step, skip, found = max(1, len(exported) * pixels // SAMPLED_PIXELS), 0, []
+    for part in split_rows(exported):
+        ours, theirs = (side[part].reshape(-1, 3)[skip::step] for side in (exported, reference))
+        found.append(np.abs(ours.astype(np.int16) - theirs))
+        skip = (skip - min(part.stop - part.start, len(exported) - part.start) * pixels) % step
+    apart = np.concatenate(found)
     largest = float(np.percentile(apart, SHOWN_SHARE)) if apart.size else 0.0
     return max((gain for gain in GAINS if gain * largest <= 255), default=1)
 

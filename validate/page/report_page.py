@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup
 
 from sprint_export.bundle_files import PAGE
@@ -29,14 +27,13 @@ from sprint_export.validate.page.precision_map import render_map
 from sprint_export.validate.page.templates import render
 from sprint_export.validate.page.tiles import Tile, rank_rows, render_tiles
 from sprint_export.validate.page.verdicts import WORDS, render_gates, render_head
+from sprint_export.validate.rows import Rows, take_row
 from sprint_export.validate.unchecked import list_unchecked
-
-UInt8 = npt.NDArray[np.uint8]
 
 TIMED = "Times were taken while pictures were compared, one call at a time; the verb bench measures latency alone."
 
 
-def write_page(folder: Path, report: Report, reference: UInt8, exported: UInt8) -> None:
+def write_page(folder: Path, report: Report, reference: Rows, exported: Rows) -> None:
     """Write report.html into a bundle: whole, or not at all.
 
     Args:
@@ -51,7 +48,7 @@ def write_page(folder: Path, report: Report, reference: UInt8, exported: UInt8) 
     write_text(folder / PAGE, describe_page(read_manifest(folder), report, reference, exported))
 
 
-def describe_page(bundle: Bundle, report: Report, reference: UInt8, exported: UInt8) -> str:
+def describe_page(bundle: Bundle, report: Report, reference: Rows, exported: Rows) -> str:
     """The page's text; otherwise as `write_page`."""
     title = f"{name_student(bundle)}, {report.target}"
     height, width = exported.shape[1:3]
@@ -77,18 +74,16 @@ def _judge(bundle: Bundle, report: Report) -> Iterator[Section]:
         yield Section("gates", "Gates", render_gates(report, find_reasons(bundle)))
 
 
-def _show_pictures(report: Report, reference: UInt8, exported: UInt8) -> Iterator[Section]:
+def _show_pictures(report: Report, reference: Rows, exported: Rows) -> Iterator[Section]:
     rows = report.pictures
     if not rows:
         return
     gain = choose_gain(exported, reference)
 
     def make_tile(i: int) -> Tile:
-        shots = {
-            "PyTorch": reference[i],
-            "exported": exported[i],
-            f"difference \u00d7{gain}": amplify_difference(exported[i], reference[i], gain),
-        }
+        theirs, ours = take_row(reference, i), take_row(exported, i)
+        difference = amplify_difference(ours, theirs, gain)
+        shots = {"PyTorch": theirs, "exported": ours, f"difference \u00d7{gain}": difference}
         return Tile(rows[i], VALIDATION_SEED, shots)
 
     caption = f"PyTorch in float32, the exported files, and where they differ, {gain} times as bright."

@@ -137,10 +137,12 @@ def list_questions(comparison: Comparison, offer: Mapping[str, str], folder: Pat
     """What a scorer is asked, one picture at a time; a picture's file is there until the next one is asked for."""
     from PIL import Image
 
+    from sprint_export.validate.rows import take_row
+
     for i in range(2 * len(comparison.prompts)):
         place, side = i // 2, (comparison.exported, comparison.reference)[i % 2]
         path = folder / f"{i}.png"
-        Image.fromarray(side[place]).save(path)
+        Image.fromarray(take_row(side, place)).save(path)
         question: dict[str, Any] = {"id": i, "picture": str(path), "prompt": comparison.prompts[place]}
         if offer["gives"] == OBJECTS:
             question["objects"] = sorted({each.name for each in comparison.scenes[place].wanted})

@@ -33,10 +33,10 @@ from sprint_export.runtimes.reference import SMALL_PIXELS
 from sprint_export.students.family import load_family
 from sprint_export.unpaid import EXPECTED, recall_unpaid
 from sprint_export.validate.bundle import TIMED
-from sprint_export.validate.drawing import make_draws
 from sprint_export.validate.inquiry import Inquiry, choose_prompts
 from sprint_export.validate.judging import find_judge
 from sprint_export.validate.pace import SMALL_PICTURE
+from sprint_export.validate.portions import HELD_BYTES, MOST_AT_ONCE, LaterDraws
 from sprint_export.validate.reference_cache import list_paths
 from sprint_export.validate.side_by_side import LARGE_SAMPLES, ROLE_SAMPLES
 
@@ -179,13 +179,15 @@ def _count_smoothed(student: Student, role: str, rounded: Mapping[str, str]) -> 
 
 
 def _plan_validation(job: Job, checked: CheckedOrder, student: Student, specialized: Student, shared: Shared) -> tuple[Job, int]:
-    """The job with its pictures, and the bytes that the reference's take."""
+    """The job with its pictures, and the bytes that those take which lie in the cache."""
     spec = specialized.chain.find_spec(specialized.chain.names.picture, specialized.components)
     assert spec is not None
     side = int(spec.shape[3])
     prompts, pace = choose_prompts(student, Inquiry(count=checked.order.count, budget=checked.order.budget), side)
     prompts = prompts[: pace.expect(find_judge(prompts, side) is not None)]
-    paths = list_paths(student, make_draws(specialized, specialized.components, prompts))
+    later, places = LaterDraws(specialized, specialized.components, prompts), range(len(prompts))
+    portions = (places[start : start + MOST_AT_ONCE] for start in places[::MOST_AT_ONCE])
+    paths = [path for portion in portions for path in list_paths(student, later.take(portion))]
     is_timed = any(gate.metric.startswith(TIMED) for gate in checked.gates)
     missing = [path for path in paths if is_timed or not path.is_file()]
     drawn = [path for path in missing if not shared.is_done(path.name)]
@@ -196,4 +198,5 @@ def _plan_validation(job: Job, checked: CheckedOrder, student: Student, speciali
     is_fed = side > SMALL_PICTURE
     samples = min(LARGE_SAMPLES if is_fed else ROLE_SAMPLES, len(prompts))
     job = replace(job, pictures=len(prompts), drawn=len(drawn), samples=samples, is_fed=is_fed, kept=kept)
-    return job, len(drawn) * picture
+    results = len(prompts) if 2 * len(prompts) * picture > HELD_BYTES else 0
+    return job, (len(drawn) + results) * picture

@@ -18,7 +18,7 @@ from sprint_export.specialize import specialize_like
 from sprint_export.students import load_student
 from sprint_export.validate import validate_bundle
 from sprint_export.validate.blocks.compare import Feeds, Found, Sides, compare_blocks
-from sprint_export.validate.drawing import make_draws
+from sprint_export.validate.portions import make_draws
 from sprint_export.validate.side_by_side import draw_rounded
 from tests.bundles import copy_bundle, shared_bundle
 from tests.planted_faults import change_prefix, scale_weight, swap_channels

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sprint_export.validate.confidence import means
-from sprint_export.validate.confidence.means import bootstrap_interval, mean_interval, student_interval
+from sprint_export.validate.confidence.evidence import Mean
+from sprint_export.validate.confidence.means import bootstrap_interval, expand_bootstrap, mean_interval, student_interval
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,34 @@ def test_a_skewed_figure_is_held_too(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = 40 - np.random.default_rng(0).exponential(2.0, (400, 32))
     found = [low < 38.0 < high for low, high in filter(None, map(mean_interval, draws))]
     assert 0.92 <= np.mean(found) <= 0.98
+
+
+def test_resamples_are_the_same_however_many_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = 40 - np.random.default_rng(0).exponential(2.0, 200)
+    whole = bootstrap_interval(values, 0.95)
+    monkeypatch.setattr(means, "VALUES_AT_ONCE", 12_345)
+    assert bootstrap_interval(values, 0.95) == whole
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+def test_of_many_values_the_bootstrap_is_its_expansion(confidence: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a few hundredths of its reach: as far as 9,999 resamples know its ends."""
+    values = 40 - np.random.default_rng(0).exponential(2.0, 1000) ** 1.5
+    expanded = expand_bootstrap(values, confidence)
+    low, high = bootstrap_interval(values, confidence)
+    reach = (high - low) / 2
+    assert expanded == pytest.approx((low, high), abs=(0.02 if confidence < 0.99 else 0.06) * reach)
+    assert values.mean() - low > 1.02 * (high - values.mean()), "the tail is below"
+    monkeypatch.setattr(means, "MOST_RESAMPLED", 999)
+    assert bootstrap_interval(values, confidence) == expanded
+
+
+def test_an_interval_is_computed_once_for_each_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(
+        "sprint_export.validate.confidence.evidence.mean_interval", lambda values, confidence: asked.append(confidence)
+    )
+    mean = Mean(np.arange(9.0))
+    for confidence in (0.95, 0.99, 0.95):
+        mean.interval(confidence)
+    assert asked == [0.95, 0.99]

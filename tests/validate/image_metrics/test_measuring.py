@@ -23,13 +23,14 @@ from tests.validate.image_metrics.made_weights import COUNT, make_pictures
 BRIGHTNESS = '''
 """A metric that a stranger adds: how much brighter the exported pictures are."""
 from sprint_export.validate.image_metrics.metric import ImageMetric, Scores
+from sprint_export.validate.rows import map_rows
 
 
 class Brightness(ImageMetric):
     title, unit, better = "difference of mean brightness", "levels", "lower"
 
     def measure(self, comparison, setting):
-        ours, theirs = (each.mean((1, 2, 3)) for each in (comparison.exported, comparison.reference))
+        ours, theirs = (map_rows(lambda some: some.mean((1, 2, 3)), side) for side in (comparison.exported, comparison.reference))
         return [Scores(self.name, self.unit, abs(ours - theirs), "levels of 255")]
 
 
