@@ -13,7 +13,7 @@ LOAD = """
 import json, runpy, sys
 from pathlib import Path
 
-folder, own = Path("benchmarks").resolve(), list(sys.path[1:])
+folder, own = Path("benchmarks").resolve(), list(sys.path)
 failed = {}
 for script in sorted(folder.glob("*.py")):
     for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
