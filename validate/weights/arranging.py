@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 MOST_TAPS = 49  # of a depthwise kernel: 7 x 7
+MOST_PARTS = 16  # tensors that hold a weight together; a bias, as wide as its weight, is not one of a thousand
 MATRIX, MOST_AXES = 2, 4
 FEW = 8  # values of a line, and lines, that tell one place from another
 NEAR = 0.01  # of their values
@@ -91,16 +92,25 @@ def _slide(turned: Array, axis: int, wanted: Sequence[int], first: Array) -> Ite
         for start in _find_starts(turned, axis, count, first):
             inside = (*(slice(None),) * axis, slice(start, start + count))
             yield View(turned[inside], (slice(None),) * len(wanted))
-    elif length and count % length == 0:
+    elif length and count % length == 0 and count // length <= MOST_PARTS:
         for start in range(0, count, length):
             yield View(turned, (*(slice(None),) * axis, slice(start, start + length), *(slice(None),) * (len(wanted) - axis - 1)))
 
 
 def _find_starts(turned: Array, axis: int, count: int, first: Array) -> list[int]:
     """Where along the axis the first line of the piece may begin: its first values are those, or one step away in 8 bits."""
-    line, wanted = np.moveaxis(turned, axis, 0), np.moveaxis(first, axis, 0)
-    line, wanted = line.reshape(len(line), -1), wanted.reshape(len(wanted), -1)
-    head = np.asarray(wanted[:FEW, : min(FEW, line.shape[1])], np.float32)
+    line, wanted = _begin_lines(turned, axis), _begin_lines(first, axis)[:FEW]
+    head = np.asarray(wanted[:, : line.shape[1]], np.float32)
     starts = np.flatnonzero(np.isclose(np.asarray(line[: len(line) - count + 1, 0], np.float32), head[0, 0], rtol=NEAR))
-    found = (np.asarray(line[start : start + len(head), : head.shape[1]], np.float32) for start in starts)
-    return [int(start) for start, lines in zip(starts, found, strict=True) if np.allclose(lines, head, rtol=NEAR)]
+    for row, values in enumerate(head):  # of codes, thousands begin with the same one
+        found = np.asarray(line[starts + row, : head.shape[1]], np.float32)
+        starts = starts[np.isclose(found, values, rtol=NEAR).all(1)]
+        if not len(starts):
+            break
+    return [int(start) for start in starts]
+
+
+def _begin_lines(values: Array, axis: int) -> Array:
+    """The first values of each line across an axis; of a matrix a view, since it may be large, and nothing of it is meant."""
+    lines = np.moveaxis(values, axis, 0)
+    return (lines if lines.ndim == MATRIX else lines.reshape(len(lines), -1))[:, :FEW]

@@ -56,13 +56,18 @@ class Meant:
     def read_pieces(self) -> Iterator[dict[str, Array]]:
         """Some rows of each piece, in order, in torch's arrangement; a piece without rows comes with the first."""
         whole = self.handle.load()
-        if self.layer is None:
-            stored = whole if self._is_exact(whole) else whole.to(getattr(torch, FLOAT_DTYPES[self.dtype]))
-            yield {VALUE: stored.float().numpy()} if whole.is_floating_point() else {}
+        if self.layer is None and not (whole.is_floating_point() and whole.ndim):
+            yield {VALUE: whole.float().numpy()} if whole.is_floating_point() else {}
             return
-        rows = max(1, ROWS_VALUES * len(whole) // max(whole.numel(), 1)) if _has_own_rows(self.layer) else len(whole)
+        has_own_rows = self.layer is None or _has_own_rows(self.layer)
+        rows = max(1, ROWS_VALUES * len(whole) // max(whole.numel(), 1)) if has_own_rows else len(whole)
         for part in whole.split(rows):
-            yield _pack(part.float(), self.layer)
+            yield {VALUE: self._store(part)} if self.layer is None else _pack(part.float(), self.layer)
+
+    def _store(self, rows: torch.Tensor) -> Array:
+        stored = rows if self._is_exact(rows) else rows.to(getattr(torch, FLOAT_DTYPES[self.dtype]))
+        found: Array = stored.float().numpy()
+        return found
 
     def _is_exact(self, value: torch.Tensor) -> bool:
         return self.name in EXACT or not value.is_floating_point()

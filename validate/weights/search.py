@@ -36,8 +36,9 @@ class Held:
         return self._values
 
     def forget(self) -> None:
-        """Let go of them."""
-        self._values = None
+        """Let go of them; what is mapped holds no memory."""
+        if not isinstance(self._values, np.memmap):
+            self._values = None
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Piece:
 MATRIX = 2  # axes
 SMALL = 1 << 18  # values of a piece that is also looked for where its layer's name does not stand
 TINY = 2.0**-14  # the smallest normal number of half precision
+UNLIKE = 4096  # values of a piece that no second tensor begins with
 FIRST = 256  # values that are compared before a tensor of another name is looked at further
 
 
@@ -120,24 +122,29 @@ class Search:
                     if not is_elsewhere:
                         piece.trials = _list_trials(piece, own, part)
                     if not piece.trials:
-                        piece.trials = _list_trials(piece, self._list_others(piece), part, is_sure=False)
+                        piece.trials = _list_trials(piece, self._list_others(piece, meant.module), part, is_sure=False)
                 for trial in pieces[kind].trials:
                     _try(trial, pieces[kind], part, start, self._dtype)
             start += rows
         return pieces
 
-    def _list_others(self, piece: Piece) -> Iterator[Held]:
-        """Tensors without the layer's name: as large, or wider, where several layers lie side by side."""
+    def _list_others(self, piece: Piece, module: str) -> Iterator[Held]:
+        """Tensors without the layer's name: as large, or wider, where several layers lie side by side; its neighbours first."""
         size, wanted = int(np.prod(piece.shape)), sorted(squeeze(piece.shape))
         if size <= SMALL:
             yield from self._by_size.get((piece.kind == CODES, size), [])
             if len(wanted) > MATRIX and len(squeeze(piece.shape)) < len(piece.shape):  # depthwise: its taps apart
                 yield from self._by_size.get((piece.kind == CODES, piece.shape[0]), [])
-        for held in self._wide:
+        for held in sorted(self._wide, key=lambda held: -count_alike(held.tensor.name, module)):
             found = sorted(squeeze(held.tensor.shape))
             is_wider = len(found) == len(wanted) and sum(found) > sum(wanted) and len(set(found) - set(wanted)) <= 1
             if held.tensor.is_code == (piece.kind == CODES) and is_wider:
                 yield held
+
+
+def count_alike(one: str, other: str) -> int:
+    """How many letters two names have in common from their beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _choose_form(pieces: dict[str, Piece]) -> list[Piece]:
@@ -167,6 +174,8 @@ def _list_trials(piece: Piece, tensors: Iterable[Held], first: Array, is_sure: b
             trials += [Trial(held, view) for view in alike or (views if is_sure else ())]
             if not is_sure and (not trials or trials[-1].held is not held):
                 held.forget()
+            elif not is_sure and trials[-1].view.count(piece.shape) >= max(UNLIKE, int(np.prod(piece.shape))):
+                break  # the whole piece, not one of a depthwise kernel's taps
     return trials
 
 
