@@ -274,7 +274,7 @@ def test_a_wrong_program_fails_its_gate_however_good_the_picture(damaged: tuple[
     }
     assert rows["transformer"].note == "every operation gives what PyTorch gives"
     assert f"op {op.name!r} (conv)" in rows["vae_decoder"].note
-    assert failed_gates(report) == ["departures", "departing_blocks"], "the picture is as good as before"
+    assert failed_gates(report) == ["departures", "departing_blocks", "differing_layers"], "the picture is as good as before"
     assert not report.passed
 
 
