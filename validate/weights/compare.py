@@ -9,7 +9,8 @@ of, and the shadow that is run in its place here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sprint_export.errors import MachineError, RefusedError
 from sprint_export.freed_memory import return_freed_memory
@@ -22,8 +23,8 @@ from sprint_export.runtimes.stored_tensors import StoredTensor
 from sprint_export.validate.graph_names import find_module, spell
 from sprint_export.validate.side_by_side import take_component
 from sprint_export.validate.weights.activations import compare_ranges
-from sprint_export.validate.weights.meant import VALUE, list_meant
-from sprint_export.validate.weights.search import Held, Search
+from sprint_export.validate.weights.meant import VALUE, Meant, list_meant
+from sprint_export.validate.weights.search import Held, Piece, Search
 from sprint_export.validate.weights.telling import tell_beside, tell_missing
 
 COMPARING = Step("comparing weights")
@@ -72,21 +73,55 @@ def compare_weights(bundle: Bundle, specialized: Student, progress: Progress = q
             continue
         component = take_component(bundle, specialized, record)
         compared[record.role] = len(component.weights)
-        found, unfound = dict[str, str](), dict[str, None]()
+        found, seen = dict[str, str](), _Seen()
         for tensors in files.values():
-            for module, said in _compare_file(bundle, component, tensors, unfound):
+            for module, said in _compare_file(bundle, component, tensors, seen):
                 found.setdefault(module, said)
         differences += [Difference(record.role, module, said) for module, said in found.items()]
-        if unfound:
-            unchecked.append(f"weights of {record.role}: no tensor of the files is {', '.join(unfound)}, by name or content")
+        if seen.unfound:
+            names = ", ".join(seen.unfound)
+            unchecked.append(f"weights of {record.role}: no tensor of the files is {names}, by name or content")
         return_freed_memory()
     return Weights(compared, differences, unchecked)
 
 
+@dataclass
+class _Seen:
+    """What earlier graphs of a network told.
+
+    Args:
+        unfound: weights that no tensor is, by name or content, in order.
+        right: of each weight that is right the tensors that hold it, where their bytes lie in a file beside the graph.
+    """
+
+    unfound: dict[str, None] = field(default_factory=dict)
+    right: dict[str, frozenset[Any]] = field(default_factory=dict)
+
+    def is_right(self, meant: Meant, held: Mapping[Any, Held]) -> bool:
+        """Whether the same tensors, over the same bytes, hold a weight here, which then are not read again."""
+        known = self.right.get(meant.name, frozenset())
+        if not known or not known <= held.keys():
+            return False
+        for each in known:
+            held[each].is_meant = True
+        return True
+
+    def keep(self, meant: Meant, pieces: Sequence[Piece]) -> None:
+        """Note what holds a weight, where all of it is right."""
+        holding = [trial.held for piece in pieces for trial in piece.trials if trial.seen and not trial.wrong]
+        if all(piece.is_there for piece in pieces) and all(each.tensor.place for each in holding):
+            self.right[meant.name] = frozenset(map(_identify, holding))
+
+
+def _identify(held: Held) -> tuple[Any, ...]:
+    tensor = held.tensor
+    return tensor.name, tensor.place, tensor.shape, tensor.is_code
+
+
 def _compare_file(
-    bundle: Bundle, component: Component, tensors: Sequence[StoredTensor], unfound: dict[str, None]
+    bundle: Bundle, component: Component, tensors: Sequence[StoredTensor], seen: _Seen
 ) -> Iterator[tuple[str, str]]:
-    """(module, what is wrong) of one graph; `unfound` gets the weights that no tensor is, by name or content."""
+    """(module, what is wrong) of one graph."""
     dtype = load_target(bundle.target).graph_dtype[bundle.precision]
     everything = list_meant(component, dtype)
     modules = {spell(each.module): each.module for each in everything}
@@ -96,13 +131,17 @@ def _compare_file(
         module = find_module(each.tensor.name, modules)
         if module is not None:
             own.setdefault(modules[module], []).append(each)
-    search = Search(held, dtype)
+    search, by_identity = Search(held, dtype), {_identify(each): each for each in held}
     for meant in everything:
-        for piece in search.find(meant, own.get(meant.module, ())):
+        if seen.is_right(meant, by_identity):
+            continue
+        pieces = search.find(meant, own.get(meant.module, ()))
+        seen.keep(meant, pieces)
+        for piece in pieces:
             if piece.is_there:
                 continue
             if piece.kind == VALUE and not _has_name(own.get(meant.module, ()), meant.name):
-                unfound.setdefault(meant.name)  # folded into a constant of another name, as an exporter may
+                seen.unfound.setdefault(meant.name)  # folded into a constant of another name, as an exporter may
             else:
                 yield meant.module, tell_missing(meant, piece)
     for module, mine in own.items():

@@ -36,7 +36,11 @@ class Held:
         return self._values
 
     def forget(self) -> None:
-        """Let go of them; what is mapped holds no memory."""
+        """Let go of them."""
+        self._values = None
+
+    def forget_copy(self) -> None:
+        """Let go of them unless they are mapped: then no more of them is in memory than was looked at."""
         if not isinstance(self._values, np.memmap):
             self._values = None
 
@@ -173,7 +177,7 @@ def _list_trials(piece: Piece, tensors: Iterable[Held], first: Array, is_sure: b
             alike = [view for view in views if _begins_alike(view, piece, first)]
             trials += [Trial(held, view) for view in alike or (views if is_sure else ())]
             if not is_sure and (not trials or trials[-1].held is not held):
-                held.forget()
+                held.forget_copy()
             elif not is_sure and trials[-1].view.count(piece.shape) >= max(UNLIKE, int(np.prod(piece.shape))):
                 break  # the whole piece, not one of a depthwise kernel's taps
     return trials
