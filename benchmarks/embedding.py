@@ -42,6 +42,7 @@ from embedding_case import (
     make_case,
     measure_python,
     median,
+    place_bundles,
     time_in_python,
     write_array,
 )
@@ -172,10 +173,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sprint-export-") as temporary:
         work = make_work_folder(Path(temporary) / "javascript")
-        bundles = work / "bundles"
-        if asked.work:
-            asked.work.mkdir(parents=True, exist_ok=True)
-            bundles.symlink_to(asked.work.resolve())
+        bundles = place_bundles(work, asked.work)
         value = json.loads(asked.out.read_text("utf-8")) if asked.out.exists() else {"rows": {}}
         value |= {"command": "python benchmarks/embedding.py", "machine": describe_machine(), "versions": describe_versions()}
         for student in asked.student or STUDENTS:

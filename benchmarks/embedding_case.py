@@ -153,3 +153,12 @@ def count_bytes(case: Case, destination: str) -> Cell:
 def median(times: list[float]) -> float:
     """Milliseconds, two digits."""
     return round(float(np.median(times)), 2)
+
+
+def place_bundles(work: Path, kept: Path | None) -> Path:
+    """`work`/bundles, where bundles are made; a link to `kept`, so that they stay, where that is given."""
+    bundles = work / "bundles"
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        bundles.symlink_to(kept.resolve())
+    return bundles

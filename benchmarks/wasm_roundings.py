@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import onnx
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # tests/ is no installed package
 
-from embedding_case import Call, Recorder
+from embedding_case import Call, Recorder, place_bundles
 
 from sprint_export.conversion import convert
 from sprint_export.noise import make_noise
@@ -196,13 +197,10 @@ def main() -> None:
     value = json.loads(asked.out.read_text("utf-8")) if asked.out.exists() else {"bundles": {}}
     npm = json.loads((HERE / "packages.json").read_text("utf-8"))["dependencies"]
     value |= {"command": "python benchmarks/wasm_roundings.py", "machine": describe_machine(), "pictures_each": SEEDS}
-    value["versions"] = {"onnxruntime": __import__("onnxruntime").__version__, "onnxruntime-web": npm["onnxruntime-web"]}
+    value["versions"] = {"onnxruntime": version("onnxruntime"), "onnxruntime-web": npm["onnxruntime-web"]}
     with tempfile.TemporaryDirectory(prefix="sprint-export-") as temporary:
         work = make_work_folder(Path(temporary) / "javascript")
-        bundles = work / "bundles"
-        if asked.work:
-            asked.work.mkdir(parents=True, exist_ok=True)
-            bundles.symlink_to(asked.work.resolve())
+        bundles = place_bundles(work, asked.work)
         value["kernels"] = [asdict(each) for each in compare_in_wasm(work, list(make_kernels()))]
         print(json.dumps(value["kernels"], indent=1), flush=True)
         for name in asked.bundle or BUNDLES:

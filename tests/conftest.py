@@ -124,6 +124,17 @@ def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def made_bundle(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That student in 8 bits, not validated."""
+    from sprint_export.conversion import convert
+    from tests.made_student import PROMPTS
+
+    out: Path = tmp_path_factory.mktemp("made") / "bundle"
+    convert(str(made_folder), "onnx-int8", out, prompts=PROMPTS, validate=False)
+    return out
+
+
+@pytest.fixture(scope="session")
 def made(made_folder: Path) -> Student:
     """That pipeline, loaded from its folder."""
     from sprint_export.students import load_student

@@ -15,6 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.attack.file_mutations import choose_place
+
 MANIFEST = "bundle.json"
 NUMBERS: tuple[Any, ...] = (0, 1, -1, 2, 3, 7, 300000, 2**31, 2**40, 2**63, 10**400, 1e308, -0.0, 0.5, 1e-30, float("nan"))
 NUMBERS += (float("inf"), True, None, "1", [])
@@ -146,7 +148,7 @@ def edit_field(folder: Path, rng: Random, outside: Path) -> str:
     """One field of the manifest becomes another value, goes, comes twice, or stands many times."""
     path = folder / MANIFEST
     value = json.loads(path.read_text("utf-8"))
-    container, key, where = _choose_field(value, rng)
+    container, key, where = choose_place(value, rng)
     old = container[key]
     if rng.random() < 0.12:
         del container[key]
@@ -160,19 +162,6 @@ def edit_field(folder: Path, rng: Random, outside: Path) -> str:
         done = repr(container[key])[:60]
     path.write_text(_dump(value), "utf-8", errors="surrogatepass")
     return f"{where} = {done}"
-
-
-def _choose_field(value: Any, rng: Random) -> tuple[Any, Any, str]:
-    """A container, a key of it, and where it is; long branches (layers) are no likelier than short ones."""
-    container, where = value, ""
-    while True:
-        keys = list(container) if isinstance(container, dict) else range(len(container))
-        key = rng.choice(list(keys))
-        where += f".{key}"
-        inner = container[key]
-        if not isinstance(inner, dict | list) or not inner or rng.random() < 0.15:
-            return container, key, where
-        container = inner
 
 
 def _choose_value(old: Any, rng: Random) -> Any:

@@ -24,7 +24,10 @@ Mutation = Callable[[Path, Random, Path], str]
 
 
 def choose_place(value: Any, rng: Random) -> tuple[Any, Any, str]:
-    """A container within a JSON value, a key of it, and where it is; an empty value has none: container None."""
+    """A container within a JSON value, a key of it, and where it is: long branches (layers) are no likelier than short ones.
+
+    An empty value has none: container None.
+    """
     container, where = value, ""
     if not isinstance(value, dict | list) or not value:
         return None, None, where

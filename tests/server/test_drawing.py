@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,6 @@ def test_an_idle_server_with_room_for_one_takes_two_at_once(tmp_path_factory: py
         for job in jobs:
             assert len(job.result.result(timeout=60)) == 1
         while drawer._is_drawing:  # the last result is there before the thread waits again
-            pass
+            time.sleep(0.01)
     drawer.close()
     assert (drawer.counts.requests, drawer.counts.refused, drawer.counts.pictures) == (4, 2, 4)

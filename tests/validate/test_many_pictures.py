@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.conversion import convert
 from sprint_export.errors import InputError, MachineError
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import Student
@@ -21,7 +20,6 @@ from sprint_export.validate.portions import LaterDraws, make_draws, plan_portion
 from sprint_export.validate.reference_cache import KIND
 from sprint_export.validate.rows import Array
 from sprint_export.validate.side_by_side import UNFINISHED
-from tests.made_student import PROMPTS
 
 COUNT, FIRST, AT_ONCE = 8, 3, 2  # pictures, those of the first look, and those of a portion
 PICTURES = [f"a {size} {color} circle" for size in ("small", "large") for color in ("red", "green", "blue", "red")]
@@ -30,12 +28,9 @@ Usage = namedtuple("Usage", "total used free")
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-@pytest.fixture(scope="module")
-def folder(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The made student in 8 bits."""
-    out = tmp_path_factory.mktemp("many") / "bundle"
-    convert(str(made_folder), "onnx-int8", out, prompts=PROMPTS, validate=False)
-    return out
+@pytest.fixture
+def folder(made_bundle: Path) -> Path:
+    return made_bundle
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sprint_export.conversion import convert
 from sprint_export.nouns.report import Report
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet
@@ -38,12 +37,9 @@ STAGES = {
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-@pytest.fixture(scope="module")
-def folder(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The made student in 8 bits."""
-    out = tmp_path_factory.mktemp("resume") / "bundle"
-    convert(str(made_folder), "onnx-int8", out, prompts=PROMPTS, validate=False)
-    return out
+@pytest.fixture
+def folder(made_bundle: Path) -> Path:
+    return made_bundle
 
 
 @pytest.fixture
