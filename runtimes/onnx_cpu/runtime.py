@@ -104,6 +104,8 @@ def make_options(keeps_memory: bool = True) -> Any:
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     # Else its kernels for weights in few bits round activations to 8 bits too, which no recipe asked for.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # Else a network's threads go on waiting at full speed when it is done, beside those of the network that runs after it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.enable_cpu_mem_arena = keeps_memory
     return options
 

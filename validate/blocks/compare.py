@@ -70,18 +70,16 @@ class Value:
 
     def take_wanted(self, value: Array) -> None:
         """Choose the layout in which the graph's value is nearest."""
-        matrix, errors = arrange_torch(value), []
-        for layout, found in zip(self.layouts, self.exported, strict=True):
-            difference = found - matrix[layout.list_positions()]
-            errors.append(float(np.nan_to_num(np.square(difference, dtype=np.float64).mean(), nan=np.inf)))
-        best = int(np.argmin(errors))
-        self.positions = self.layouts[best].list_positions()
+        places = [layout.list_positions() for layout in self.layouts]
+        wanted = [arrange_torch(value, positions) for positions in places]
+        squares = [np.square(ours - theirs, dtype=np.float64).mean() for ours, theirs in zip(self.exported, wanted, strict=True)]
+        best = int(np.argmin(np.nan_to_num(squares, nan=np.inf)))
         self.layouts, self.exported = [self.layouts[best]], [self.exported[best]]
-        self.count, self.wanted = len(matrix), matrix[self.positions]
+        self.count, self.wanted, self.positions = value.size // wanted[best].shape[1], wanted[best], places[best]
 
     def take_rounded(self, value: Array) -> None:
         """Keep the same positions."""
-        self.rounded = arrange_torch(value)[self.positions]
+        self.rounded = arrange_torch(value, self.positions)
 
 
 @dataclass(frozen=True)

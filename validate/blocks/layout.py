@@ -76,10 +76,16 @@ def find_channels(axes: int) -> int:
     return 1 if axes == PICTURE else axes - 1
 
 
-def arrange_torch(value: Array) -> Array:
-    """What a PyTorch module gives -> [positions, channels]."""
-    moved = np.moveaxis(value, find_channels(value.ndim), -1)
-    return moved.reshape(-1, moved.shape[-1])
+def arrange_torch(value: Array, positions: npt.NDArray[np.int64] | None = None) -> Array:
+    """What a PyTorch module gives -> [positions, channels]; of these positions alone, where any are named.
+
+    No more than those is copied: a decoder's block gives half a gigabyte.
+    """
+    channels = find_channels(value.ndim)
+    flat = value.reshape(*value.shape[: channels + 1], -1) if channels == 1 else value.reshape(-1, value.shape[-1], 1)
+    picture, place = np.divmod(np.arange(value.size // value.shape[channels]) if positions is None else positions, flat.shape[2])
+    taken: Array = flat[picture, :, place]
+    return taken
 
 
 def _fill(shape: Sequence[int | None], wanted: Sequence[int]) -> tuple[int, ...] | None:

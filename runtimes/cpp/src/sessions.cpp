@@ -135,6 +135,8 @@ private:
         set("session.qdqisint8allowed", "1");
         // Else kernels for weights in few bits round activations to 8 bits too.
         set("session.qdq_matmulnbits_accuracy_level", "1");
+        // Else a network's threads go on waiting at full speed when it is done, beside those of the network that runs after it.
+        set("session.force_spinning_stop", "1");
         check<MachineError>(api_->SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_ERROR), "ONNX Runtime cannot start");
         if (!keeps_memory) check<MachineError>(api_->DisableCpuMemArena(made), "ONNX Runtime cannot start");
         if (options_.threads < 0) throw InputError("threads=" + std::to_string(options_.threads) + ", expected 0 or more");

@@ -29,7 +29,7 @@ from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search.costs import float_bytes, student_bytes
 from sprint_export.quantize.student import decide_layers
 from sprint_export.recipe_choice import find_recipe
-from sprint_export.runtimes.reference import SMALL_PIXELS
+from sprint_export.runtimes.reference import MOST_FURTHER, SMALL_PIXELS
 from sprint_export.students.family import load_family
 from sprint_export.unpaid import EXPECTED, recall_unpaid
 from sprint_export.validate.bundle import TIMED
@@ -127,14 +127,15 @@ def plan_job(checked: CheckedOrder, student: Student, specialized: Student, shar
 
 
 def _count_drawings(specialized: Student) -> int:
-    """Drawings of a bundle's `reference/` (runtimes/reference.py): one for each step count of small pictures, else one."""
+    """Drawings of a bundle's `reference/`: of small pictures one for each step count and of further prompts, else one."""
     assert specialized.plan is not None
     if specialized.chain.list_missing(specialized.components):
         return 0
     picture = specialized.chain.find_spec(specialized.chain.names.picture, specialized.components)
     assert picture is not None
     is_small = math.prod(size for size in picture.shape[2:] if isinstance(size, int)) <= SMALL_PIXELS
-    return max(len(specialized.plan.counts), 1) if is_small else 1
+    further = min(len(specialized.validation_prompts[1:]), MOST_FURTHER)
+    return max(len(specialized.plan.counts), 1) + further if is_small else 1
 
 
 def _plan_network(

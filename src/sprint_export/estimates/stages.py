@@ -23,6 +23,7 @@ HEARING = 6  # what a record looks at: largest values, sums, histograms
 SMOOTHING = 1
 CHOOSING = 1  # scales of weights that are tried
 ROUNDING = 5  # what a layer reads, and its weight, rounded to eight bits and back
+COMPARING = 13  # a graph's weights beside what they are to be: read, rounded anew, restored from the file
 WRITING = 8  # a graph's weights: folded, rounded, written, hashed
 PRICING = 3  # a graph's weights that are made up: rounded, written
 OPENING = 4  # by a runtime: read and folded to float32
@@ -164,15 +165,23 @@ class _Stages:
         loading = sum(self._load(each) for each in job.networks.values()) if job.drawn else 0.0
         drawing = sum(self._draw(each, job.drawn, rates) * each.stock for each in job.networks.values())
         yield self._one("PyTorch reference", "", loading + drawing, max(map(self._hold, job.networks.values())))
-        rounded = list(self._each("torch, rounded", self._round, self._hold))
         exported = list(self._each("exported", lambda each: self._run(each, job.pictures), self._open))
-        yield from (*exported, *rounded) if job.is_fed else (*rounded, *exported)
-        inner = sum((1 if job.is_fed else 2) * self._draw(each, 1, rates) + self._run(each, 1) for each in job.networks.values())
-        yield self._one("comparing blocks", "", inner, max(map(self._open, job.networks.values())))
-        if not job.is_fed:
+        count = job.samples if job.is_fed else job.pictures
+        rounded = list(self._each("torch, rounded", lambda each: self._round(each, count), self._hold))
+        blocks = sum(self._load(each) + self._draw(each, 1, rates) + self._run(each, 1) for each in job.networks.values())
+        opened = max(map(self._open, job.networks.values()))
+        if job.is_fed:  # rounded networks are run block by block, and what they gave is kept
+            yield from exported
+            yield self._one("comparing blocks", "", blocks + sum(each.seconds for each in rounded), opened)
+            yield from (replace(each, seconds=0.0, kept="done while blocks are compared") for each in rounded)
+        else:
+            blocks += sum(self._round(each, 1) for each in job.networks.values())
             compared = sum(self._run(each, job.samples) for each in job.networks.values())
-            yield self._one("comparing", "", compared, max(map(self._open, job.networks.values())))
-        yield self._one("comparing weights", "", sum(map(self._load, job.networks.values())), 0.0)
+            yield from (*rounded, *exported)
+            yield self._one("comparing blocks", "", blocks, opened)
+            yield self._one("comparing", "", compared, opened)
+        weights = sum(self._pass(each.count.values * FLOAT, COMPARING) for each in job.networks.values())
+        yield self._one("comparing weights", "", weights, 0.0)
 
     def _each(self, stage: str, seconds: Measure, memory: Measure) -> Iterator[Estimate]:
         for role, network in self.job.networks.items():
@@ -204,10 +213,9 @@ class _Stages:
     def _load(self, network: Network) -> float:
         return self._pass(network.count.values * FLOAT, LOADING)
 
-    def _round(self, network: Network) -> float:
+    def _round(self, network: Network, pictures: int) -> float:
         """A network in torch with the exported one's rounding."""
-        job = self.job
-        pictures, passes = job.samples if job.is_fed else job.pictures, ROUNDING * job.is_rounded
+        passes = ROUNDING * self.job.is_rounded
         drawing = self._draw(network, pictures, self.machine.device) + pictures * network.steps * self._watch(network, passes)
         return self._load(network) + self._pass(network.count.values * FLOAT, passes) + drawing
 

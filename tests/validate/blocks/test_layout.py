@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sprint_export.validate.blocks import layout
-from sprint_export.validate.blocks.layout import Layout, arrange_torch, list_layouts
+from sprint_export.validate.blocks.layout import Array, Layout, arrange_torch, list_layouts
 
 TOKENS = np.random.default_rng(0).standard_normal((1, 12, 5)).astype(np.float32)  # [B, h w, D], h w = 3 x 4
 FORMS = {
@@ -36,6 +36,16 @@ def test_a_picture_of_torch_is_positions_by_channels() -> None:
     np.testing.assert_array_equal(arrange_torch(picture), TOKENS[0])
     [found] = list_layouts("v", (1, 3, 4, 5), picture.shape)
     np.testing.assert_array_equal(found.arrange(FORMS["a picture, channels last"]), TOKENS[0])
+
+
+@pytest.mark.parametrize(
+    "value", [TOKENS, FORMS["a picture"], FORMS["no batch"], np.concatenate([FORMS["a picture"], 2 * FORMS["a picture"]])]
+)
+def test_some_positions_of_torch_are_those_of_all(value: Array) -> None:
+    whole = arrange_torch(value)
+    chosen = np.arange(0, len(whole), 5)
+    np.testing.assert_array_equal(arrange_torch(value, chosen), whole[chosen])
+    np.testing.assert_array_equal(whole[-1], value[-1, :, -1, -1] if value.ndim == 4 else value.reshape(-1, 5)[-1])
 
 
 def test_every_axis_that_may_be_the_channels_is_tried() -> None:
