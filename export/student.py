@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,7 +25,7 @@ from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.student import Component, Student
 from sprint_export.nouns.target import BATCH, DYNAMIC, Target
 from sprint_export.options import complete_options
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Say, Step, quiet, say_nothing
 from sprint_export.quantize.mend.edits import EDITS_FILE, write_edits
 from sprint_export.quantize.tensor_files import hash_tensors
 from sprint_export.students.family import load_family
@@ -86,7 +86,7 @@ def export_student(
     deployment: Deployment,
     out: Path,
     progress: Progress = quiet,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = say_nothing,
 ) -> Bundle:
     """Write graphs, tokenizer, configs and manifest into the work folder beside `out`; a later stage publishes it.
 
@@ -116,30 +116,12 @@ def export_student(
         return _gather_bundle(student, deployment, work, progress, say)
 
 
-def _gather_bundle(
-    student: Student, deployment: Deployment, work: Path, progress: Progress, say: Callable[[str], None]
-) -> Bundle:
+def _gather_bundle(student: Student, deployment: Deployment, work: Path, progress: Progress, say: Say) -> Bundle:
     assert student.plan is not None
-    target, options, components = deployment.target, deployment.options, student.components
-    if options.get(DYNAMIC):
-        components = load_family(student.family).free_sizes(student).components
-    exporter = load_exporter(target).suit(student, options)
-    batch, step = int(options.get(BATCH, 1)), student.chain.names.step
-    key = bundle_key(student, deployment)
+    target, options = deployment.target, deployment.options
+    exporter, key = load_exporter(target).suit(student, options), bundle_key(student, deployment)
     work = open_work_folder(work, key)
-    found = {role: _find_finished(work / role, say) for role in components}
-    check_room(work, {role: components[role] for role in components if found[role] is None}, deployment)
-    records, artifacts, done, total = [], [], 0, sum(map(count_read, components.values()))
-    for role, component in components.items():
-        tell = partial(_tell, progress, Step("exporting", role), done, total)
-        tell(0)
-        folder, config = work / role, student.configs.get(role, {})
-        read = tell_reading(widen_component(component, batch, step), tell)
-        finished = found[role] or _export_component(read, deployment, exporter, folder, config)
-        records.append(_narrow(finished.record, component) if batch > 1 else finished.record)
-        artifacts += _describe_files(finished.files, role, exporter)
-        done += count_read(component)
-    progress(Step("exporting"), total, total)
+    records, artifacts = _write_networks(student, deployment, exporter, work, progress, say)
     beside = [make_artifact(work, path, "pipeline", "config", path.suffix[1:]) for path in exporter.write_beside(work)]
     artifacts += [*_copy_tokenizer(student, work), *beside, *_find_built(work)]
     bundle = Bundle(
@@ -168,6 +150,29 @@ def _gather_bundle(
     assert all(find_artifact(bundle, record.role, "graph") for record in records)
     write_bundle(bundle)
     return write_app(bundle, [text for text in student.validation_prompts if len(text) <= EXAMPLE_LETTERS][:EXAMPLES])
+
+
+def _write_networks(
+    student: Student, deployment: Deployment, exporter: Exporter, work: Path, progress: Progress, say: Say
+) -> tuple[list[ComponentRecord], list[Artifact]]:
+    """Each network in a folder of its own in `work`; what an interrupted run finished there is taken over."""
+    options, components = deployment.options, student.components
+    if options.get(DYNAMIC):
+        components = load_family(student.family).free_sizes(student).components
+    batch, step = int(options.get(BATCH, 1)), student.chain.names.step
+    found = {role: _find_finished(work / role, say) for role in components}
+    check_room(work, {role: components[role] for role in components if found[role] is None}, deployment)
+    records, artifacts, done, total = list[ComponentRecord](), list[Artifact](), 0, sum(map(count_read, components.values()))
+    for role, component in components.items():
+        tell = partial(_tell, progress, Step("exporting", role), done, total)
+        tell(0)
+        read = tell_reading(widen_component(component, batch, step), tell)
+        finished = found[role] or _export_component(read, deployment, exporter, work / role, student.configs.get(role, {}))
+        records.append(_narrow(finished.record, component) if batch > 1 else finished.record)
+        artifacts += _describe_files(finished.files, role, exporter)
+        done += count_read(component)
+    progress(Step("exporting"), total, total)
+    return records, artifacts
 
 
 def widen_component(component: Component, batch: int, step: str) -> Component:
@@ -216,7 +221,7 @@ def _check_quantized(student: Student, deployment: Deployment) -> None:
         )
 
 
-def _find_finished(folder: Path, say: Callable[[str], None]) -> Finished | None:
+def _find_finished(folder: Path, say: Say) -> Finished | None:
     """The component that an interrupted run finished, if it is whole."""
     try:
         return read_component(folder)

@@ -15,7 +15,16 @@ from sprint_export.pictures import read_picture
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.psnr import psnr_images
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
-from sprint_export.runtimes.reference import MOST_FURTHER, Drawing, Wanted, describe_drawing, draw_wanted, hash_array, is_small
+from sprint_export.runtimes.reference import (
+    FORMAT,
+    MOST_FURTHER,
+    Drawing,
+    Wanted,
+    describe_drawing,
+    draw_wanted,
+    hash_array,
+    is_small,
+)
 from sprint_export.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-FORMAT = 1
 TOLERANCE = 2  # of 255: what other kernels for the same integers may leave
 MOST_BYTES = 4 << 20
 MOST_DRAWINGS = 4

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from sprint_export.clear_errors import find_free_memory
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, MachineError, RefusedError
 from sprint_export.export.bundle import (
@@ -24,6 +23,7 @@ from sprint_export.export.bundle import (
 from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.nouns.target import BuiltTarget, Device, Options
 from sprint_export.options import complete_options
+from sprint_export.process_memory import find_free_memory
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import load_target
 from sprint_export.work_folder import claim_bundle

@@ -17,7 +17,7 @@ def name_student(bundle: Bundle) -> str:
     return Path(bundle.source).name or bundle.family
 
 
-def describe_drawing(pipeline: Pipeline, folder: Path, size: tuple[int, int]) -> Making:
+def describe_making(pipeline: Pipeline, folder: Path, size: tuple[int, int]) -> Making:
     """All that pictures of a bundle have in common; prompt and seed are left open.
 
     Args:

@@ -18,7 +18,7 @@ from sprint_export.runtimes.batched import Batched
 from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.inner_values import JoinedGraph
 from sprint_export.runtimes.runtime import Runtime, load_runtime
-from sprint_export.session import OneAtATime, Parts, Pipeline
+from sprint_export.session import JoinedSession, OneAtATime, Pipeline
 from sprint_export.sizes import find_sizes
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def open_session(bundle: Bundle, runtime: Runtime, role: str) -> Session:
         wide = replace(part, inputs=inputs, outputs=outputs)
         return Batched(_open_part(bundle, runtime, role, wide), batch, step)
     if len(record.parts) > 1:
-        return Parts([_open_part(bundle, runtime, role, part) for part in record.parts])
+        return JoinedSession([_open_part(bundle, runtime, role, part) for part in record.parts])
     return _open_part(bundle, runtime, role, record.parts[0])
 
 

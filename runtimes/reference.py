@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from sprint_export.export.bundle import add_artifacts, find_file, make_artifact,
 from sprint_export.files import write_bytes, write_text, write_whole
 from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Artifact, Bundle
-from sprint_export.progress import Progress, Step, quiet, track
+from sprint_export.nouns.chain import EACH_STEP
+from sprint_export.progress import Progress, Say, Step, quiet, say_nothing, track
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.session import Pipeline, Session, to_uint8
 from sprint_export.sizes import find_sizes
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+FORMAT = 1  # of reference.json
 PROMPT = "a red circle above a blue square"  # where the student came without any
 SEED = 0
 SMALL_PIXELS = 128 * 128
@@ -87,7 +89,7 @@ def add_reference(
     bundle: Bundle,
     prompt: str | None = None,
     progress: Progress = quiet,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = say_nothing,
     provider: str | None = None,
     further: Sequence[str] = (),
 ) -> Bundle:
@@ -148,7 +150,7 @@ def draw_wanted(pipeline: Pipeline, wanted: Wanted) -> Drawing:
     ids, mask = pipeline.reader.read([wanted.prompt])
     noise = make_noise(wanted.seed, wanted.steps, 1, pipeline.latent_shape)
     drawing = Drawing(wanted.prompt, wanted.seed, wanted.steps, ids, mask, noise)
-    looped = {stage.role for stage in pipeline.executor.chain.stages if stage.when == "each step"}
+    looped = {stage.role for stage in pipeline.executor.chain.stages if stage.when == EACH_STEP}
     noting = pipeline.over(_Noting(pipeline.sessions, drawing, looped))
     (table,) = noting.draw([wanted.prompt], noise=drawing.noise)
     drawing.picture = to_uint8(table[pipeline.executor.chain.names.picture])[0]
@@ -218,7 +220,7 @@ def _write(bundle: Bundle, drawings: list[Drawing]) -> list[Artifact]:
         first = [drawing for drawing in drawings if drawing.prompt == drawings[0].prompt]
         write_bytes(bundle.folder / VALUES, save(_list_short(first)))
         paths.append(VALUES)
-    write_text(bundle.folder / REFERENCE, json.dumps({"format": 1, **described}, allow_nan=False) + "\n")
+    write_text(bundle.folder / REFERENCE, json.dumps({"format": FORMAT, **described}, allow_nan=False) + "\n")
     paths.append(REFERENCE)
     return [make_artifact(bundle.folder, bundle.folder / p, "reference", "reference", p.rpartition(".")[2]) for p in paths]
 

@@ -84,7 +84,7 @@ def test_one_step_takes_the_noise_as_it_is(several: Path) -> None:
     np.testing.assert_array_equal(to_uint8(picture), pipe(PROMPTS[:1], seed=4))
 
 
-def test_another_size_too(several: Path) -> None:
+def test_an_app_draws_another_size_too(several: Path) -> None:
     sizes = read_app(several)["sizes"]
     assert sizes == {"noise": [4, "height", "width"], "picture": ["4*height", "4*width"]}
     wanted = open_bundle(several)(PROMPTS[:1], seed=3, height=32, width=96)[0]

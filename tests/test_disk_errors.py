@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from sprint_export.disk_errors import check_space, clear_disk_errors
+from sprint_export.disk_errors import check_disk_space, clear_disk_errors
 from sprint_export.errors import InputError, MachineError
 from sprint_export.files import name_part, write_text
 
@@ -80,6 +80,6 @@ def test_what_is_no_matter_of_the_disk_stays_what_it_is(tmp_path: Path, error: E
 
 
 def test_room_is_looked_for_before_a_library_that_would_end_the_process(tmp_path: Path) -> None:
-    check_space(tmp_path, 1)
+    check_disk_space(tmp_path, 1)
     with pytest.raises(MachineError, match="the disk is full"), clear_disk_errors(tmp_path):
-        check_space(tmp_path, 1 << 60)
+        check_disk_space(tmp_path, 1 << 60)

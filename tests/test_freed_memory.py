@@ -10,7 +10,7 @@ from tests.test_house import run_python
 
 CODE = """
 import ctypes, sys
-from sprint_export.clear_errors import find_used_memory
+from sprint_export.process_memory import find_used_memory
 from sprint_export.freed_memory import return_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

@@ -35,6 +35,7 @@ ORDER = (
     ("bundle_files", "batches"),
     ("picture_files",),
     ("registry", "locks", "disk_errors", "clear_errors", "freed_memory", "libraries", "streams", "paths", "interrupts"),
+    ("process_memory",),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -65,6 +66,7 @@ TORCH_FREE = {
     "cli",
     "run_checks",
     "clear_errors",
+    "process_memory",
     "libraries",
     "paths",
     "streams",

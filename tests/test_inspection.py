@@ -16,7 +16,7 @@ from sprint_export.conversion import convert, load_orders
 from sprint_export.errors import InputError
 from sprint_export.estimates.memory import describe_memory, plan_memory, read_memory
 from sprint_export.export.bundle import read_bundle
-from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, list_names, tabulate_recipe
+from sprint_export.inspection import describe_bundle, describe_recipe, list_names, require_recipe, tabulate_recipe
 from sprint_export.nouns.bundle import Artifact, Bundle
 from sprint_export.nouns.order import Order
 from sprint_export.nouns.student import Student
@@ -48,7 +48,7 @@ def test_every_layer_is_there_with_its_reason(bundle: Bundle, student: Student) 
     layers = {layer["layer"]: layer for layer in describe_recipe(read_bundle(bundle.folder))["layers"]}
     whole = specialize_student(student)
     part = dataclasses.replace(whole, components={role: whole.components[role] for role in TWO})
-    assert list(layers) == [d.layer for d in explain_recipe(find_recipe(bundle), part)]
+    assert list(layers) == [d.layer for d in explain_recipe(require_recipe(bundle), part)]
     for layer, precision, is_refused, word in (
         ("transformer.patch_embed.proj", "float", False, "entry layer"),
         ("transformer.transformer_blocks.0.attn1.to_q", "w8a8", False, "all other"),
@@ -73,7 +73,7 @@ def test_the_table_names_every_layer(bundle: Bundle) -> None:
 
 
 def test_a_bundle_without_quantization_says_so(plain: Bundle) -> None:
-    for show in (describe_recipe, lambda b: list(tabulate_recipe(b)), find_recipe):
+    for show in (describe_recipe, lambda b: list(tabulate_recipe(b)), require_recipe):
         with pytest.raises(InputError, match=r"fp32 was made without quantization \(onnx-fp32\), so it has no recipe"):
             show(plain)
     done = run_command("inspect", plain.folder, "--recipe", folder=plain.folder.parent)
@@ -101,10 +101,11 @@ def test_inspecting_a_recipe_needs_no_torch(bundle: Bundle) -> None:
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
         "from sprint_export.export.bundle import read_bundle\n"
-        "from sprint_export.inspection import describe_recipe, find_recipe, tabulate_recipe\n"
+        "from sprint_export.inspection import describe_recipe, require_recipe, tabulate_recipe\n"
         "from sprint_export.recipe_toml import write_recipe\n"
         f"found = read_bundle(Path({str(bundle.folder)!r}))\n"
-        "print(len(describe_recipe(found)['layers']), len(list(tabulate_recipe(found))), len(write_recipe(find_recipe(found))))"
+        "text = write_recipe(require_recipe(found))\n"
+        "print(len(describe_recipe(found)['layers']), len(list(tabulate_recipe(found))), len(text))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

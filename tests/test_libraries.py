@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sprint_export.clear_errors import check_space, explain_error
+from sprint_export.clear_errors import explain_error
 from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.libraries import (
     DRAWING_SPACE,
@@ -20,6 +20,7 @@ from sprint_export.libraries import (
     name_install,
     require,
 )
+from sprint_export.process_memory import check_address_space
 from sprint_export.registry import list_members, load_target
 from tests.tree import ROOT
 
@@ -114,5 +115,5 @@ def test_address_space_is_asked_for_before_libraries_that_end_the_process_withou
     monkeypatch.setattr("resource.getrlimit", lambda kind: (1_000_000_000, 1_000_000_000))
     said = r"memory is short \(1,000 MB allowed to this process by ulimit -v, .*\): PyTorch takes 1,570 MB or more; end other"
     with pytest.raises(MachineError, match=said):
-        check_space(EXPORTING_SPACE, "PyTorch")
-    check_space(DRAWING_SPACE, "a runtime")
+        check_address_space(EXPORTING_SPACE, "PyTorch")
+    check_address_space(DRAWING_SPACE, "a runtime")

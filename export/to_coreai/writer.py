@@ -21,7 +21,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from sprint_export.disk_errors import check_space
+from sprint_export.disk_errors import check_disk_space
 from sprint_export.errors import InputError
 from sprint_export.export.exporter import Exporter
 from sprint_export.export.repeated_program import export_program
@@ -60,7 +60,7 @@ class CoreAIExporter(Exporter):
             raise InputError(f"{component.role} has no input specs; call specialize_student before exporting")
         program = make_program(component, target.graph_dtype[precision])
         counts = count_precisions(program)
-        check_space(folder, _estimate_bytes(counts))  # the library ends the process where a disk is full
+        check_disk_space(folder, _estimate_bytes(counts))  # the library ends the process where a disk is full
         _write_asset(program, component, options, folder / ASSET)
         inputs = tuple(replace(spec, dtype="int32") if spec.dtype == "int64" else spec for spec in component.inputs)
         parts = (Part(f"{ASSET}/{GRAPH}", inputs, component.outputs),)

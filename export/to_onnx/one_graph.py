@@ -17,8 +17,6 @@ import onnx_ir as ir
 from sprint_export.errors import BundleError, RefusedError
 from sprint_export.nouns.chain import EACH_STEP, Stage, ValueNames
 
-_IR_TYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
-
 
 @dataclass(frozen=True)
 class OneStep:

@@ -36,7 +36,7 @@ from sprint_export.weights import Handle
 SMALLEST_HALF = 2.0**-24  # above zero, of half precision
 READERS = (("MatMul", 1), ("Conv", 1), ("Gather", 0))  # what may read a weight, at which input
 
-Shared = dict[tuple[object, ...], ir.Value]  # source, scales, format -> what was rounded so
+Key = tuple[object, ...]  # of an input that is rounded: source, scale, format
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class _Weight:
 def insert_qdq(model: ir.Model, component: Component) -> None:
     """Insert Q/DQ for every quantized layer, in place.
 
+    Layers come in the order of their modules, which names go by; nodes stand in the order that they run in. The two may differ,
+    so what several layers read is rounded before the first of them that runs.
+
     Args:
         model: after the passes: a Linear is a MatMul with weight `<layer>.weight.transposed` [in, out], a Conv2d a Conv.
         component: of which it is the graph.
@@ -80,14 +83,16 @@ def insert_qdq(model: ir.Model, component: Component) -> None:
     Raises:
         InputError: a layer's weight is not in the graph, or is not read by exactly one MatMul, Conv or Gather; or is a palette.
     """
-    graph, shared = model.graph, Shared()
+    graph = model.graph
+    weights = {name: _find(graph, name, component.weights) for name in component.layers}
+    inputs = _Inputs(graph, weights, component.layers)
     for name, layer in component.layers.items():
-        scheme, weight = load_scheme(layer.scheme), _find(graph, name, component.weights)
+        scheme, weight = load_scheme(layer.scheme), weights[name]
         _check_weight(name, weight, scheme)
         node, source = weight.node, weight.node.inputs[0]
         assert source is not None
         if scheme.inputs is not None:
-            node.replace_input_with(0, _round_input(graph, weight, layer, scheme.inputs, shared))
+            node.replace_input_with(0, inputs.round(name, scheme.inputs))
         node.replace_input_with(weight.place, _dequantized_weight(graph, weight, layer, scheme))
         last = add_branch(graph, node, source, layer, weight.handle.shape, weight.load) if scheme.rank else node
         if layer.output_amax is not None:
@@ -112,21 +117,42 @@ def _check_weight(name: str, weight: _Weight, scheme: Scheme) -> None:
         raise InputError(f"layer {name!r}: {scheme.name} stores a palette, and ONNX has none; use a coreml target")
 
 
-def _round_input(graph: ir.Graph, weight: _Weight, layer: QuantizedLayer, inputs: Inputs, shared: Shared) -> ir.Value:
-    """What a layer reads, rounded: layers that read one tensor at one scale share it."""
-    node, source = weight.node, weight.node.inputs[0]
-    assert source is not None and source.name is not None
-    scale = None if inputs.is_dynamic else input_scale(layer)
-    key = (source.name, inputs, node.op_type) if scale is None else (source.name, inputs.format, scale.item())
-    if key not in shared:
-        prefix = f"{source.name}.{inputs.format.name}.{len(shared)}"
-        if scale is None:
-            shared[key] = round_dynamically(graph, node, layer, inputs, weight.handle.shape[1], prefix)
-        else:
-            nodes = _make_pair(graph, source, scale, layer, prefix)
-            graph.insert_before(node, nodes)
-            shared[key] = nodes[-1].outputs[0]
-    return shared[key]
+class _Inputs:
+    """What layers read, rounded: those that read one tensor at one scale share it."""
+
+    def __init__(self, graph: ir.Graph, weights: Mapping[str, _Weight], layers: Mapping[str, QuantizedLayer]) -> None:
+        self._graph, self._weights, self._layers = graph, weights, layers
+        self._rounded: dict[Key, ir.Value] = {}
+        self._keys = {name: key for name in layers if (key := self._find_key(name)) is not None}
+        place = {node: i for i, node in enumerate(graph)}
+        readers: dict[Key, list[ir.Node]] = {}
+        for name, key in self._keys.items():
+            readers.setdefault(key, []).append(weights[name].node)
+        self._first = {key: min(nodes, key=lambda node: place[node]) for key, nodes in readers.items()}
+
+    def _find_key(self, name: str) -> Key | None:
+        """What layers must have in common to share an input; None where a layer's stays float."""
+        layer, node = self._layers[name], self._weights[name].node
+        source, inputs = node.inputs[0], load_scheme(layer.scheme).inputs
+        if inputs is None:
+            return None
+        return (source, inputs, node.op_type) if inputs.is_dynamic else (source, inputs.format, input_scale(layer).item())
+
+    def round(self, name: str, inputs: Inputs) -> ir.Value:
+        """What a layer reads, rounded as its scheme says."""
+        layer, weight, key = self._layers[name], self._weights[name], self._keys[name]
+        source, first = weight.node.inputs[0], self._first[key]
+        assert source is not None and source.name is not None
+        if key not in self._rounded:
+            prefix = f"{source.name}.{inputs.format.name}.{len(self._rounded)}"
+            if inputs.is_dynamic:
+                channels = weight.handle.shape[1]
+                self._rounded[key] = round_dynamically(self._graph, first, layer, inputs, channels, prefix)
+            else:
+                nodes = _make_pair(self._graph, source, input_scale(layer), layer, prefix)
+                self._graph.insert_before(first, nodes)
+                self._rounded[key] = nodes[-1].outputs[0]
+        return self._rounded[key]
 
 
 def _quantize_output(graph: ir.Graph, node: ir.Node, layer: QuantizedLayer) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sprint_export.errors import MachineError, unknown_choice
+from sprint_export.progress import Say, say_nothing
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +28,7 @@ CHOICES = (AUTO, ON_CPU, *DEVICES)
 HELD_SHARE = 0.5  # of the free memory may be taken by weights that stay; the rest is for activations
 SHORT = ("out of memory", "ALLOC_FAILED")  # in what Apple's backend, cuBLAS and cuDNN say; others raise OutOfMemoryError
 
-Say = Callable[[str], None]
 Result = TypeVar("Result")
-
-
-def keep_quiet(text: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Compute:
 
     device: str = ON_CPU
     title: str = "CPU"
-    say: Say = field(default=keep_quiet, compare=False, repr=False)
+    say: Say = field(default=say_nothing, compare=False, repr=False)
 
     @property
     def is_cpu(self) -> bool:
@@ -156,7 +152,7 @@ def check_compute(name: str) -> None:
         raise unknown_choice("--compute", name, CHOICES)
 
 
-def choose_compute(name: str = AUTO, say: Say = keep_quiet) -> Compute:
+def choose_compute(name: str = AUTO, say: Say = say_nothing) -> Compute:
     """The device of a name; `auto` takes the first that works here.
 
     Args:

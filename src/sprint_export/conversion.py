@@ -28,7 +28,7 @@ from sprint_export.nouns.target import DYNAMIC
 from sprint_export.options import keep_asked, list_options
 from sprint_export.out_folder import check_out, holds_anything, read_present
 from sprint_export.paths import is_file
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Say, Step, quiet, say_nothing
 from sprint_export.recipe_choice import add_frontier, choose_recipe
 from sprint_export.run_checks import check_order, check_orders, load_libraries
 from sprint_export.work_folder import claim_bundle, find_work_folder
@@ -37,12 +37,7 @@ if TYPE_CHECKING:
     from sprint_export.estimates.stages import Estimate
 
 READING, SPECIALIZING = Step("reading student"), Step("specializing")
-Say = Callable[[str], None]
 Expect = Callable[[Sequence["Estimate"]], None]
-
-
-def ignore(text: str) -> None:
-    """Say nothing; the default for library use."""
 
 
 def convert(
@@ -51,7 +46,7 @@ def convert(
     out: str | Path | None = None,
     *,
     progress: Progress = quiet,
-    say: Say = ignore,
+    say: Say = say_nothing,
     **asked: Any,
 ) -> Bundle:
     """Load, specialize, quantize, export, build, validate.
@@ -81,7 +76,7 @@ def convert_targets(
     out: str | Path | None = None,
     *,
     progress: Progress = quiet,
-    say: Say = ignore,
+    say: Say = say_nothing,
     **asked: Any,
 ) -> list[Bundle]:
     """As `convert`, for several targets: what they share is done once, and each bundle is what `convert` makes.
@@ -113,7 +108,7 @@ def _write_order(student: str | Path | Student, target: str, out: str | Path | N
     return Order(student, target, out, options=options, **asked)
 
 
-def convert_order(order: Order, progress: Progress = quiet, say: Say = ignore, expect: Expect | None = None) -> Bundle:
+def convert_order(order: Order, progress: Progress = quiet, say: Say = say_nothing, expect: Expect | None = None) -> Bundle:
     """As `convert`, for an order that is written already; `expect` is told what its stages will take once that is counted."""
     if len(order.targets) > 1:
         raise InputError(f"target={order.target!r}: expected one target; convert_targets makes a bundle of each")
@@ -123,7 +118,9 @@ def convert_order(order: Order, progress: Progress = quiet, say: Say = ignore, e
         return _convert_loaded(load_orders([checked], progress, say, expect), checked, progress, say)
 
 
-def convert_each(order: Order, progress: Progress = quiet, say: Say = ignore, expect: Expect | None = None) -> Iterator[Bundle]:
+def convert_each(
+    order: Order, progress: Progress = quiet, say: Say = say_nothing, expect: Expect | None = None
+) -> Iterator[Bundle]:
     """The bundles of an order for one target or several, each when it is finished; arguments as in `convert_order`.
 
     Raises:
@@ -189,7 +186,7 @@ class Loaded:
         compute: Compute,
         orders: Sequence[CheckedOrder],
         progress: Progress = quiet,
-        say: Say = ignore,
+        say: Say = say_nothing,
         expect: Expect | None = None,
     ) -> None:
         self.student, self.compute, self.orders = student, compute, orders
@@ -225,7 +222,7 @@ class Loaded:
 
 
 def load_orders(
-    orders: Sequence[CheckedOrder], progress: Progress = quiet, say: Say = ignore, expect: Expect | None = None
+    orders: Sequence[CheckedOrder], progress: Progress = quiet, say: Say = say_nothing, expect: Expect | None = None
 ) -> Loaded:
     """The student of a run's orders, which differ in target, folder and options alone.
 

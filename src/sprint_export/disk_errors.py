@@ -80,7 +80,7 @@ def describe_full(output: Path) -> str:
     )
 
 
-def check_space(folder: Path, size: int) -> None:
+def check_disk_space(folder: Path, size: int) -> None:
     """For libraries that end the process where a disk is full: see that `size` bytes have room before they write.
 
     Raises:

@@ -176,7 +176,7 @@ def _describe_layers(record: ComponentRecord) -> Iterator[str]:
         yield f"    {name}: {layer.scheme}, {seen}, weights {grain}"
 
 
-def find_recipe(bundle: Bundle) -> Recipe:
+def require_recipe(bundle: Bundle) -> Recipe:
     """The recipe a bundle was quantized with.
 
     Raises:
@@ -197,7 +197,7 @@ def describe_recipe(bundle: Bundle) -> dict[str, Any]:
         InputError: nothing in the bundle is quantized.
     """
     layers = [to_json(d) | {"component": record.role} for record in bundle.components for d in record.decisions]
-    return {"recipe": to_json(find_recipe(bundle)), "layers": layers}
+    return {"recipe": to_json(require_recipe(bundle)), "layers": layers}
 
 
 def tabulate_recipe(bundle: Bundle) -> Iterator[Table]:
@@ -209,7 +209,7 @@ def tabulate_recipe(bundle: Bundle) -> Iterator[Table]:
     from rich.table import Table
     from rich.text import Text
 
-    recipe = find_recipe(bundle)
+    recipe = require_recipe(bundle)
     for record in bundle.components:
         values = Counter[str]()
         for decision in record.decisions:

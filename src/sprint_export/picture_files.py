@@ -60,7 +60,7 @@ class Making:
         )
 
 
-def describe_making(making: Making) -> PngInfo:
+def list_chunks(making: Making) -> PngInfo:
     """A PNG's text chunks: tEXt where Latin-1 has all letters, else iTXt."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -83,7 +83,7 @@ def encode_png(picture: Pictures, making: Making) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png", pnginfo=describe_making(making))
+    Image.fromarray(picture).save(buffer, "png", pnginfo=list_chunks(making))
     return buffer.getvalue()
 
 
@@ -155,7 +155,7 @@ def save_picture(picture: Pictures, path: Path, making: Making | None = None) ->
 
     more: dict[str, Any] = {}
     if making is not None and path.suffix.lower() == ".png":
-        more["pnginfo"] = describe_making(making)
+        more["pnginfo"] = list_chunks(making)
     is_replaced = path.exists()
     with clear_disk_errors(path, "choose another -o"):
         try:

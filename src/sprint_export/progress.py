@@ -1,4 +1,4 @@
-"""How a long stage says how far it is: a callback (step, done, total), so that a bar, a log or nothing can listen."""
+"""How a stage speaks: a callback (step, done, total) says how far it is, another what was decided, in a line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ class Step:
 
 
 Progress = Callable[[Step, int, int], None]
+Say = Callable[[str], None]
 
 
 def quiet(step: Step, done: int, total: int) -> None:
     """Say nothing; the default for library use."""
+
+
+def say_nothing(text: str) -> None:
+    """Likewise."""
 
 
 def track(items: Collection[T], step: Step, progress: Progress) -> Iterator[T]:

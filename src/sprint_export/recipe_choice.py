@@ -7,7 +7,7 @@ picture error, by the psnr_db gate, and makes the cost small.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from sprint_export.nouns.recipe import FLOAT, Recipe
 from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Offer, Target
-from sprint_export.progress import Progress
+from sprint_export.progress import Progress, Say
 from sprint_export.recipe_toml import ASKED, AUTO, CONVOLUTION, GENTLER, read_recipe
 from sprint_export.registry import list_members, load_target
 
@@ -132,7 +132,7 @@ def find_recipe(student: Student, checked: CheckedOrder) -> Recipe | None:
 
 
 def choose_recipe(
-    student: Student, checked: CheckedOrder, progress: Progress, say: Callable[[str], None], compute: Compute = CPU
+    student: Student, checked: CheckedOrder, progress: Progress, say: Say, compute: Compute = CPU
 ) -> tuple[Recipe | None, Frontier | None]:
     """The recipe for a specialized student, and what a search has to show; None leaves the choice to the precision.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.bundle_files import MANIFEST
-from sprint_export.clear_errors import check_space
 from sprint_export.compute import check_compute
 from sprint_export.devices import find_device
 from sprint_export.disk_errors import clear_disk_errors
@@ -26,6 +25,7 @@ from sprint_export.nouns.target import BuiltTarget, Target
 from sprint_export.options import complete_options
 from sprint_export.out_folder import check_out, name_bundle
 from sprint_export.paths import is_file, resolve_path
+from sprint_export.process_memory import check_address_space
 from sprint_export.progress import Progress, Step
 from sprint_export.recipe_choice import check_recipe, find_psnr_gate
 from sprint_export.recipe_toml import AUTO
@@ -341,7 +341,7 @@ def load_libraries(progress: Progress) -> None:
     Raises:
         MachineError: this process may not have the memory for them.
     """
-    check_space(EXPORTING_SPACE, "PyTorch with what is behind it")
+    check_address_space(EXPORTING_SPACE, "PyTorch with what is behind it")
     for i, name in enumerate(SLOW_IMPORTS):
         progress(Step("loading", name), i, len(SLOW_IMPORTS))
         importlib.import_module(name)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["OneAtATime", "Parts", "Pipeline", "Session", "check_ids", "list_findings", "open_student", "to_uint8"]
+__all__ = ["JoinedSession", "OneAtATime", "Pipeline", "Session", "check_ids", "list_findings", "open_student", "to_uint8"]
 
 
-class Parts:
+class JoinedSession:
     """Several graphs as one: each takes what it needs from the inputs and from what ran before; the last one's outputs count."""
 
     def __init__(self, parts: Sequence[Session]) -> None:

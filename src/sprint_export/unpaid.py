@@ -10,7 +10,7 @@ What is found becomes rules of the recipe, before calibration, so that smoothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
@@ -21,10 +21,9 @@ from sprint_export.nouns.recipe import FLOAT, UNPAID, Recipe, Rule
 from sprint_export.nouns.student import Student
 from sprint_export.planning.building import round_plainly
 from sprint_export.planning.layer_kernels import find_kind
-from sprint_export.planning.prices import Prices as UnitPrices
-from sprint_export.planning.prices import list_peaks
+from sprint_export.planning.prices import Prices, list_peaks
 from sprint_export.planning.trials import KeptTrials, NotKeptError, Trials
-from sprint_export.progress import Progress, Step, quiet
+from sprint_export.progress import Progress, Say, Step, quiet, say_nothing
 
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Component
@@ -33,7 +32,7 @@ TOLERATED = 1.02  # times the price of a network with all its layers rounded
 EXPECTED = 3  # engines of a network
 
 
-class Prices(Protocol):
+class NetworkPrices(Protocol):
     """What one network costs with some of its layers in float (planning/trials.py)."""
 
     def price(self, left: frozenset[str]) -> float:
@@ -103,7 +102,7 @@ def drop_unpaid(
     deployment: Deployment,
     recipe: Recipe | None,
     progress: Progress = quiet,
-    say: Callable[[str], None] = print,
+    say: Say = say_nothing,
 ) -> Recipe:
     """The recipe with rules that leave in float what does not pay on the deployment's device.
 
@@ -129,7 +128,7 @@ def drop_unpaid(
 def recall_unpaid(student: Student, deployment: Deployment, recipe: Recipe | None) -> Recipe | None:
     """What `drop_unpaid` gives, where earlier runs built all it takes; else None, and nothing is built."""
     try:
-        return _drop(student, deployment, recipe, KeptTrials, quiet, lambda _: None)
+        return _drop(student, deployment, recipe, KeptTrials, quiet, say_nothing)
     except NotKeptError:
         return None
 
@@ -140,7 +139,7 @@ def _drop(
     recipe: Recipe | None,
     trials: type[Trials],
     progress: Progress,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Recipe:
     from sprint_export.quantize.student import decide_layers
 
@@ -166,7 +165,7 @@ def _describe(dropped: Sequence[Unpaid], kinds: Sequence[Kind], ratio: float) ->
     return f"{counts} do not pay, the priced engine is {describe_ratio(ratio)} without all of them; by kernel tables: {names}"
 
 
-def _find_prices(deployment: Deployment) -> UnitPrices:
+def _find_prices(deployment: Deployment) -> Prices:
     unit = deployment.target.find_unit(deployment.precision, deployment.device, deployment.options)
     prices = None if unit is None else list_peaks(deployment.device, unit)
     if prices is None:
@@ -182,7 +181,9 @@ def group_layers(component: Component) -> tuple[Kind, ...]:
     return tuple(Kind(pattern, shape, frozenset(names)) for (pattern, shape), names in found.items())
 
 
-def find_unpaid(role: str, kinds: Sequence[Kind], prices: Prices, progress: Progress = quiet) -> tuple[list[Unpaid], float]:
+def find_unpaid(
+    role: str, kinds: Sequence[Kind], prices: NetworkPrices, progress: Progress = quiet
+) -> tuple[list[Unpaid], float]:
     """The kinds to leave in float together, and the built price then over that of the network as it is.
 
     Args:
@@ -215,7 +216,7 @@ def find_unpaid(role: str, kinds: Sequence[Kind], prices: Prices, progress: Prog
     return [Unpaid(role, kind, each.ratio, reached) for each in accepted for kind in each.kinds], reached
 
 
-def list_choices(kinds: Sequence[Kind], prices: Prices, whole: float) -> list[Choice]:
+def list_choices(kinds: Sequence[Kind], prices: NetworkPrices, whole: float) -> list[Choice]:
     """Kinds that can be left in float apart from others, the cheapest first, by what the two tables give each.
 
     Args:
@@ -258,7 +259,7 @@ def _join(choices: Sequence[Choice]) -> frozenset[str]:
 class _Built:
     """Tells how many engines were priced; expected are two and one to see what was found hold, or as many as it takes."""
 
-    def __init__(self, prices: Prices, step: Step, progress: Progress) -> None:
+    def __init__(self, prices: NetworkPrices, step: Step, progress: Progress) -> None:
         self._prices, self._step, self._progress, self._done = prices, step, progress, set[frozenset[str]]()
         progress(step, 0, EXPECTED)
 

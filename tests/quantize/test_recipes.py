@@ -201,7 +201,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_damaged_recipe(tmp_path: Path, case: str) -> None:
+def test_a_damaged_recipe_says_what_is_wrong_with_it(tmp_path: Path, case: str) -> None:
     text, parts = BAD[case]
     path = tmp_path / "bad.toml"
     path.write_text(text)
@@ -211,7 +211,7 @@ def test_a_damaged_recipe(tmp_path: Path, case: str) -> None:
         assert part in str(caught.value)
 
 
-def test_a_missing_recipe(tmp_path: Path) -> None:
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--recipe .*none\.toml: cannot be read \(No such file"):
         read_recipe(tmp_path / "none.toml")
 

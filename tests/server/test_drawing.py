@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sprint_export.runtimes import open_bundle
-from sprint_export.runtimes.makings import describe_drawing
+from sprint_export.runtimes.makings import describe_making
 from sprint_export.server.drawing import Drawer
 from sprint_export.server.picture_request import PictureRequest
 from sprint_export.server.refusals import RefusalError
@@ -18,7 +18,7 @@ from tests.bundles import shared_bundle
 def test_an_idle_server_with_room_for_one_takes_two_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     bundle: Path = shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8")
     pipeline = open_bundle(bundle)
-    drawer = Drawer(pipeline, describe_drawing(pipeline, bundle, (64, 64)), most_waiting=1)
+    drawer = Drawer(pipeline, describe_making(pipeline, bundle, (64, 64)), most_waiting=1)
     for _ in range(2):  # before the thread drew anything, and after
         with drawer._changed:  # so that the thread cannot take the first
             jobs = [drawer.submit(PictureRequest("a red circle", 1, seed, 1)) for seed in range(2)]

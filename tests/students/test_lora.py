@@ -245,7 +245,7 @@ def test_a_config_that_is_not_covered(made: Student, made_folder: Path, config: 
     assert said in str(caught.value)
 
 
-def test_a_truncated_file(made_folder: Path, factors: Tensors, tmp_path: Path) -> None:
+def test_a_truncated_lora_is_named(made_folder: Path, factors: Tensors, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_file(spell(factors, FORMS["bare"]), file)
     file.write_bytes(file.read_bytes()[:-10])

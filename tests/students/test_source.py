@@ -35,7 +35,7 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(value))
 
 
-def test_a_folder(made: Student, made_folder: Path) -> None:
+def test_a_folder_becomes_a_student(made: Student, made_folder: Path) -> None:
     assert (made.family, made.source, made.revision) == ("sana_sprint", str(made_folder), None)
     assert tuple(made.components) == ROLES
     assert made.latent_shape == (4, 16, 16)
@@ -211,7 +211,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_damaged_folder(copied: Path, case: str) -> None:
+def test_a_damaged_folder_says_what_is_wrong_with_it(copied: Path, case: str) -> None:
     damage, parts = BAD[case]
     damage(copied)
     with pytest.raises(InputError) as caught:

@@ -26,7 +26,7 @@ def test_psnr_of_every_picture_is_scikit_images() -> None:
     np.testing.assert_allclose(psnr_images(FOUND, WANTED), expected, rtol=1e-12)
 
 
-def test_psnr_by_hand() -> None:
+def test_psnr_is_what_it_is_by_hand() -> None:
     """One grey level everywhere is 20 log10(255) dB, and black against white is 0: uint8 must not wrap around."""
     grey = np.full((1, 8, 8, 3), 100, np.uint8)
     assert psnr_images(grey + 1, grey)[0] == pytest.approx(20 * np.log10(255))

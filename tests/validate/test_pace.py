@@ -74,6 +74,6 @@ def test_a_budget_is_a_time(text: str | float, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ten", "-5m", "0", "10d", "1e3s", float("nan"), float("inf"), "9" * 400])
-def test_and_nothing_else(text: str | float) -> None:
+def test_a_budget_is_seconds_minutes_or_hours_and_nothing_else(text: str | float) -> None:
     with pytest.raises(InputError, match=r"budget=.*: expected seconds, minutes or hours, e\.g\. 90s, 10m or 1h"):
         read_budget(text)

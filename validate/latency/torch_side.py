@@ -131,7 +131,7 @@ def _check_memory(student: Student, opponent: Opponent, compute: Compute) -> Non
     """Refuse weights that the memory does not hold: what is read from the disk for each call would time the disk."""
     from math import prod
 
-    from sprint_export.clear_errors import find_free_memory
+    from sprint_export.process_memory import find_free_memory
 
     width = getattr(torch, DTYPES[opponent.dtype]).itemsize
     needed = width * sum(prod(handle.shape) for network in student.components.values() for handle in network.weights.values())

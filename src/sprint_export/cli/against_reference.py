@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sprint_export.cli.bars import progress_bars
-from sprint_export.cli.checks import check_drawing
+from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.errors import InputError
 from sprint_export.libraries import is_installed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from sprint_export.progress import Step
 
 if TYPE_CHECKING:
     from sprint_export.estimates.stages import Estimate
+    from sprint_export.validate.ci.files import CiFiles
 
 app = typer.Typer(
     name="sprint-export",
@@ -62,6 +63,11 @@ def convert_command(context: typer.Context, **values: Any) -> None:
     if values["dry_run"]:
         show_plan(order, values["as_json"])
         return
+    _convert(order, files, values)
+
+
+def _convert(order: Order, files: CiFiles, values: Mapping[str, Any]) -> None:
+    """Make the bundles, show what was found of them, upload where that was asked for; leaves with status 1 as `show_results`."""
     from sprint_export.conversion import convert_each
     from sprint_export.validate.report_file import read_report
 

@@ -9,7 +9,7 @@ import typer
 
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
-from sprint_export.cli.checks import check_drawing
+from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.compute import check_compute, choose_compute

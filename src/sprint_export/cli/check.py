@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sprint_export.clear_errors import check_space
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
+from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import complain, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
-from sprint_export.libraries import DRAWING, DRAWING_SPACE, check_installed
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.checking import Check
@@ -26,8 +25,7 @@ def check(
     as_json: o.Json = False,
 ) -> None:
     """Draw a bundle's reference pictures again, and say how far they are apart and where that begins."""
-    check_installed((*DRAWING, "PIL"))
-    check_space(DRAWING_SPACE, "ONNX Runtime with a small student")
+    check_drawing("PIL")
     from sprint_export.json_forms import to_json
     from sprint_export.runtimes.checking import check_bundle
 

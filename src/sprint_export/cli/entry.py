@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 
 from sprint_export import interrupts
 
@@ -24,8 +25,11 @@ def main() -> None:
     sys.exit(run())
 
 
-def run() -> int:
-    """Run the app; a user's mistake or what the machine lacks is one line on stderr, never a traceback."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the app on these arguments, by default the process's own, and give its exit status.
+
+    A user's mistake or what the machine lacks is one line on stderr, never a traceback.
+    """
     reserve = bytearray(RESERVE)  # given back when memory runs short: saying so takes some
     try:
         importlib.import_module("sprint_export.clear_errors")  # where memory runs short, nothing more can be imported
@@ -33,7 +37,7 @@ def run() -> int:
 
         streams.prepare_streams()
         streams.use_utf8()
-        status = call_app()
+        status = call_app(arguments)
         sys.stdout.flush()
     except SystemExit as leaving:  # completion scripts, a reader that went away
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -48,11 +52,11 @@ def run() -> int:
     return status
 
 
-def call_app() -> int:
+def call_app(arguments: Sequence[str] | None = None) -> int:
     """The app's exit status; its results are on their way when this returns."""
     from sprint_export.cli.app import app
 
-    status = app(standalone_mode=False)  # what a typer.Exit or Ctrl-C left with comes back as a value, else None
+    status = app(arguments, standalone_mode=False)  # what a typer.Exit or Ctrl-C left with comes back as a value, else None
     return status if isinstance(status, int) else 0
 
 

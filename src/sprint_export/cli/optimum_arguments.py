@@ -6,11 +6,9 @@ positional OUTPUT. They are turned back into the command's arguments, so that bo
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
-from unittest import mock
 
 from sprint_export.nouns.option import Option
 from sprint_export.nouns.order import list_options
@@ -53,8 +51,7 @@ def run_command(values: Mapping[str, Any]) -> int:
     """Run `sprint-export` on what was parsed; its exit status."""
     from sprint_export.cli.entry import run
 
-    with mock.patch.object(sys, "argv", ["sprint-export", *list_arguments(values)]):
-        return run()
+    return run(list_arguments(values))
 
 
 def _list_own() -> list[Option]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from sprint_export.cli.signature import takes_options
 from sprint_export.errors import InputError
 from sprint_export.nouns.option import Option
 from sprint_export.paths import is_folder
+
+if TYPE_CHECKING:
+    from sprint_export.planning.asking import Wanted
 
 OPTIONS = (
     Option("device", "For which, several with commas; see: list devices. Default: a bundle's own."),
@@ -60,7 +63,7 @@ def _check_together(source: str | None, asked: dict[str, Any]) -> None:
         raise InputError(f"--fit makes a price list and plans nothing; expected no --{clashing[0]} beside it")
 
 
-def _plan(wanted: Any, asked: dict[str, Any], as_json: bool) -> None:
+def _plan(wanted: Wanted, asked: dict[str, Any], as_json: bool) -> None:
     from sprint_export.planning.asking import find_bundle, find_devices, plan_devices
     from sprint_export.planning.measured import read_measured
     from sprint_export.planning.plan import Question
@@ -86,7 +89,7 @@ def _plan(wanted: Any, asked: dict[str, Any], as_json: bool) -> None:
             show(line)
 
 
-def _fit(wanted: Any, asked: dict[str, Any], as_json: bool) -> None:
+def _fit(wanted: Wanted | None, asked: dict[str, Any], as_json: bool) -> None:
     from sprint_export.json_forms import to_json
     from sprint_export.planning.asking import fit_measured
     from sprint_export.planning.measured import read_measured

@@ -13,7 +13,7 @@ import typer
 
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
-from sprint_export.cli.checks import check_drawing
+from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.errors import InputError
@@ -118,13 +118,13 @@ def _check_request(bundle: Path, steps: int | None, prompts: int, asked: dict[st
 
 
 def _draw(pipeline: Pipeline, folder: Path, prompts: list[str], seed: int, asked: Mapping[str, Any]) -> Drawn:
-    from sprint_export.runtimes.makings import describe_drawing
+    from sprint_export.runtimes.makings import describe_making
 
     start = time.perf_counter()
     pictures = pipeline(prompts, seed=seed, **asked)
     total = 1000 * (time.perf_counter() - start)
     _, height, width, _ = pictures.shape
-    making = describe_drawing(pipeline, folder, (width, height))
+    making = describe_making(pipeline, folder, (width, height))
     count = len(pictures) // len(prompts)
     makings = [replace(making, prompt=prompts[i // count], seed=seed + i) for i in range(len(pictures))]
     milliseconds = {role: [round(1000 * each, 3) for each in calls] for role, calls in pipeline.seconds.items()}

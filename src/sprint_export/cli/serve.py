@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sprint_export.cli import options as o
-from sprint_export.cli.checks import check_drawing
+from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import complain
 from sprint_export.cli.signature import takes_options
 

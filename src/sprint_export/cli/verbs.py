@@ -114,7 +114,7 @@ def inspect(
     """Say what a bundle holds; its files are checked against their sha256."""
     from sprint_export.estimates.memory import describe_memory, read_memory
     from sprint_export.export.bundle import read_bundle
-    from sprint_export.inspection import describe_bundle, describe_recipe, find_recipe, tabulate_recipe
+    from sprint_export.inspection import describe_bundle, describe_recipe, require_recipe, tabulate_recipe
     from sprint_export.json_forms import to_json
     from sprint_export.recipe_toml import write_recipe
 
@@ -129,7 +129,7 @@ def inspect(
         raise InputError(f"--{next(iter(given))} is for planning a student's memory: expected --target beside it")
     found = read_bundle(bundle)
     if toml:
-        stdout.out(write_recipe(find_recipe(found)), end="", highlight=False)
+        stdout.out(write_recipe(require_recipe(found)), end="", highlight=False)
     elif as_json:
         stdout.print_json(json.dumps(describe_recipe(found) if recipe else to_json(found)))
     elif recipe:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.cache import cache_folder
-from sprint_export.clear_errors import find_free_memory, find_used_memory
 from sprint_export.conversion import READING, SPECIALIZING, Loaded, load_orders
 from sprint_export.estimates.jobs import Planned, Shared, plan_job
 from sprint_export.estimates.machine import TYPICAL, Machine, measure_machine
 from sprint_export.estimates.stages import Estimate, estimate_job
 from sprint_export.nouns.order import CheckedOrder
 from sprint_export.nouns.student import Student
+from sprint_export.process_memory import find_free_memory, find_used_memory
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.recipe_choice import is_searched
 from sprint_export.run_checks import load_libraries

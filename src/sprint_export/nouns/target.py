@@ -76,9 +76,8 @@ class TargetOption(Option):
     """One thing to ask of a target beside the precision.
 
     Text is one of `choices`, where there are any; a number is at least 1 and counts what `unit` says. What has no default is left
-    to the target or the device. `most` bounds
-    a number. `is_for_building`: it shapes what is built beside a graph and not the graph, so that a bundle may
-    be built with another value later.
+    to the target or the device. `most` bounds a number. `is_for_building`: it shapes what is built beside a graph and not the
+    graph, so that a bundle may be built with another value later.
     """
 
     choices: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ kernels and bytes against a builder's own table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -143,8 +143,3 @@ def _weigh(kernel: _Kernel, last: Mapping[str, int], outputs: frozenset[str]) ->
     named = max(products or kernel.operations, key=lambda each: each.flop)
     flop = sum(each.flop for each in products)
     return Work(named.name, flop, named.dtype if flop else "", sum(read.values()) + sum(written.values()))
-
-
-def add_bytes(works: Iterable[Work]) -> float:
-    """Read and written by all."""
-    return sum(each.bytes for each in works)

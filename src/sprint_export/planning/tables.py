@@ -135,10 +135,7 @@ def describe_fit(fit: Fit) -> Iterator[str]:
     prices = fit.prices
     yield f"prices of {prices.device}'s {prices.unit}: {prices.basis}"
     for name, value in _list_rates(prices).items():
-        before = (
-            f"published {fit.before[name]:g}, reached {value / fit.before[name]:.0%}" if name in fit.before else "none published"
-        )
-        before = f"before {fit.before[name]:g}" if name in fit.before and name == "kernel" else before
+        before = _compare_rate(name, value, fit.before)
         kept = "; kept, with the factor on all" if name in fit.kept else ""
         yield f"    {name}: {value:.4g} {UNITS.get(name, 'TFLOP/s')} ({before}){kept}"
     yield f"    {'network':<34}{'measured':>12}{'at peaks':>12}{'fitted':>12}{'ratio':>8}{'fitted without it':>20}"
@@ -208,10 +205,8 @@ def _tabulate_network(each: NetworkPlan) -> dict[str, Any]:
         "weights": each.work.weights,
         "activations": each.work.activations,
         "priced": {
-            name: None
-            if price is None
-            else {"ms": price.milliseconds, "by": dict(price.by_bound), "unknown": sorted(price.unknown)}
-            for name, price in (("at_peaks", each.peak), ("expected", each.reached))
+            "at_peaks": _tabulate_price(each.peak),
+            "expected": _tabulate_price(each.reached),
         },
         "measured_ms": each.measured_ms,
     }

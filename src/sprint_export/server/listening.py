@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ from sprint_export import interrupts
 from sprint_export.errors import InputError, MachineError
 from sprint_export.export.bundle import read_manifest
 from sprint_export.libraries import require
+from sprint_export.progress import Say, say_nothing
 from sprint_export.runtimes.hub import find_bundle
-from sprint_export.runtimes.makings import describe_drawing, name_student
+from sprint_export.runtimes.makings import describe_making, name_student
 from sprint_export.runtimes.open import open_bundle
 from sprint_export.server.app import EXTRA, Service, make_app
 from sprint_export.server.drawing import Drawer
@@ -30,7 +30,7 @@ KEEP_ALIVE_S = 15
 def serve(
     bundle: str | Path,
     settings: Settings | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = say_nothing,
     **opened: str | None,
 ) -> None:
     """Serve a bundle's pictures until this process is asked to stop.
@@ -66,7 +66,7 @@ def make_service(bundle: str | Path, settings: Settings, **opened: str | None) -
     height, width = pipeline.sizes.pixels if pipeline.sizes else (0, 0)
     manifest = read_manifest(folder)
     model = f"{name_student(manifest)}-{manifest.target}-{manifest.precision}"
-    drawer = Drawer(pipeline, describe_drawing(pipeline, folder, (width, height)), settings.most_waiting)
+    drawer = Drawer(pipeline, describe_making(pipeline, folder, (width, height)), settings.most_waiting)
     return make_app(Service(pipeline, drawer, model, settings), drawer, settings), model, pipeline.description
 
 

@@ -24,7 +24,7 @@ from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.registry import load_target
 from sprint_export.runtimes.coreml.checker import RUNTIME
 from sprint_export.runtimes.coreml.mil.program import read_program
-from sprint_export.session import Parts, Session
+from sprint_export.session import JoinedSession, Session
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.validate.images import psnr_arrays, relative_error
@@ -45,7 +45,7 @@ def write(component: Component, folder: Path, precision: str = "fp32", **options
 
 
 def open_component(record: ComponentRecord, folder: Path) -> Session:
-    return Parts([RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
+    return JoinedSession([RUNTIME.open_session(folder / part.graph, part.inputs, part.outputs) for part in record.parts])
 
 
 @dataclasses.dataclass(frozen=True)

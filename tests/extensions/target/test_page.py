@@ -72,7 +72,7 @@ def test_its_refusals_are_said_by_the_command() -> None:
     assert (done.returncode, done.stderr) == (2, "error: page-int8 --workers 65: a browser starts at most 64\n")
 
 
-def test_the_whole_road(made: Path) -> None:
+def test_a_student_goes_all_the_way_to_a_report_and_a_picture(made: Path) -> None:
     bundle = read_bundle(made)
     assert bundle.options == {"workers": 8}, "in the manifest"
     report = read_report(made)

@@ -176,7 +176,7 @@ def test_a_damaged_cache_is_replaced(student: Student) -> None:
         assert path.stat().st_size == len(whole)
 
 
-def test_no_prompts() -> None:
+def test_calibration_without_prompts_is_refused() -> None:
     with pytest.raises(InputError, match=r"calibration needs prompts and got none; give --prompts FILE"):
         calibrate(None, [], 1)  # type: ignore[arg-type]  # refused before the student is looked at
 

@@ -266,7 +266,7 @@ def test_only_what_a_layer_reaches_is_drawn_again(student: Student) -> None:
     assert pictures.measure_error(layers) == first, "the weights came back as they were"
 
 
-def test_several_steps(made: Student) -> None:
+def test_a_student_of_several_steps_is_searched_too(made: Student) -> None:
     student = specialize_student(made, 2)
     found = search(student, student_bytes(student, uniform(student, "w8a16")), prompts=PROMPTS[:1])
     assert 100 > found.frontier.chosen.psnr_db > next(p.psnr_db for p in found.frontier.uniform if p.name == "p4a16")

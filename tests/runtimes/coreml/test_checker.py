@@ -20,7 +20,7 @@ from sprint_export.registry import load_target
 from sprint_export.runtimes.coreai_asset.runtime import RUNTIME as COREAI
 from sprint_export.runtimes.coreai_asset.target import TARGET as COREAI_TARGET
 from sprint_export.runtimes.coreml.checker import RUNTIME, CheckerSession
-from sprint_export.session import Parts
+from sprint_export.session import JoinedSession
 from sprint_export.specialize import specialize_student
 from tests.export.to_onnx.graphs import make_feeds
 from tests.made_student import Array, relative_error
@@ -87,7 +87,7 @@ def save_linear(folder: Path) -> Path:
 
 
 def rows_of(session: object) -> dict[str, Finding]:
-    assert isinstance(session, CheckerSession | Parts)
+    assert isinstance(session, CheckerSession | JoinedSession)
     return {row.metric: row for row in session.findings()}
 
 
@@ -121,7 +121,7 @@ def test_a_chain_of_parts_tells_of_the_part_that_overflowed(tmp_path: Path) -> N
         return mb.cast(x=grown, dtype="fp32", name="y")
 
     second = save_program(tmp_path / "second.mlpackage", [((1, 8), "fp32")], build) / MODEL
-    chain = Parts([RUNTIME.open_session(first, (X,), (z,)), RUNTIME.open_session(second, (z,), (Y,))])
+    chain = JoinedSession([RUNTIME.open_session(first, (X,), (z,)), RUNTIME.open_session(second, (z,), (Y,))])
     chain.run({"x": np.full((1, 8), 20.0, np.float32)})
     rows = rows_of(chain)
     assert (rows["infinities"].value, rows["infinities"].note) == (16, "first at op 'grown' (exp)")

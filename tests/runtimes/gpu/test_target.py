@@ -52,7 +52,7 @@ def test_every_provider_may_run_it() -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_the_form(precision: str, tmp_path: Path) -> None:
+def test_pairs_are_signed_with_zero_points_of_zero_and_half_precision_scales(precision: str, tmp_path: Path) -> None:
     model = write(quantize_small(precision, "fp16", 0, target="gpu"), tmp_path)
     stored, made = initializers(model), producers(model)
     rounded = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]

@@ -176,7 +176,7 @@ def test_more_residuals_than_blocks_are_refused(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("preset", "values"), [("0.6b", 168_765_696), ("1.6b", 631_576_960)])
-def test_full_size_shapes(preset: str, values: int) -> None:
+def test_a_controlnet_of_full_size_has_as_many_values_as_diffusers(preset: str, values: int) -> None:
     """On `meta`: as many values as diffusers' ControlNet of 7 blocks has, and residuals of the width of the transformer."""
     student = load_preset(f"sana-sprint-{preset}-controlnet")
     stock = student.components["controlnet"]

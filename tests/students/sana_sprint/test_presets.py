@@ -32,7 +32,7 @@ def test_students_that_differ_have_different_fingerprints(other: dict[str, Any])
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_published_shapes(name: str) -> None:
+def test_presets_have_the_published_shapes(name: str) -> None:
     student = load_preset(name)
     assert student.latent_shape == (32, 32, 32)
     assert student.prompt.before == 196, "a prefix of about the length it has in Gemma's tokens"

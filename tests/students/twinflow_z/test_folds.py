@@ -79,7 +79,7 @@ def test_every_caption_at_every_time(steps: int) -> None:
 
 
 @pytest.mark.parametrize("config", [{"qk_norm": False}, {"n_layers": 1, "n_refiner_layers": 2}, {"n_refiner_layers": 0}], ids=str)
-def test_odd_configs(config: dict[str, Any]) -> None:
+def test_folds_hold_for_odd_configs(config: dict[str, Any]) -> None:
     deviation = compare(make_double(tiny(**config)), 2, (33,))
     assert deviation <= EXACT, f"deviation {deviation:.2e}, tolerance {EXACT}"
 

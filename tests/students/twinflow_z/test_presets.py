@@ -46,7 +46,7 @@ def test_it_has_the_published_parameters(full: Student) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_what_folding_deletes(full: Student, steps: int) -> None:
+def test_folding_deletes_the_time_path_and_nothing_else(full: Student, steps: int) -> None:
     """The time path, 128,358,656 parameters, becomes gains that are there anyway, or a table of 495,360 values a step."""
     specialized = specialize_student(full, steps)
     text, transformer, decoder = (specialized.components[role] for role in ("text_encoder", "transformer", "vae_decoder"))

@@ -65,7 +65,7 @@ def test_rows_are_read_then_restored() -> None:
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_scales_in_blocks(is_packed: bool) -> None:
+def test_rows_of_scales_in_blocks_are_gathered_too(is_packed: bool) -> None:
     """Also of 4-bit values, which go two in a byte."""
     model = make_model(block=16, is_int4=is_packed)
     before = run(model)

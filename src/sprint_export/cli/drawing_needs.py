@@ -1,9 +1,9 @@
-"""What verbs ask of the machine before they do anything."""
+"""What verbs that draw ask of the machine before they do anything: libraries and address space."""
 
 from __future__ import annotations
 
-from sprint_export.clear_errors import check_space
 from sprint_export.libraries import DRAWING, DRAWING_SPACE, check_installed
+from sprint_export.process_memory import check_address_space
 
 
 def check_drawing(*modules: str) -> None:
@@ -13,4 +13,4 @@ def check_drawing(*modules: str) -> None:
         MachineError: it is not there.
     """
     check_installed((*DRAWING, *modules))
-    check_space(DRAWING_SPACE, "ONNX Runtime with a small student")
+    check_address_space(DRAWING_SPACE, "ONNX Runtime with a small student")
