@@ -1,1 +1,1 @@
-"""Target `coreml`, and the checker that runs its packages elsewhere."""
+"""Target `coreml`: Core ML packages, run by Core ML on a Mac; elsewhere mil/ evaluates them in torch (checker.py)."""

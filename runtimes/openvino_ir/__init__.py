@@ -1,1 +1,1 @@
-"""Target `openvino`."""
+"""Target `openvino`: OpenVINO IR for CPUs, Intel GPUs and NPUs, run by OpenVINO."""

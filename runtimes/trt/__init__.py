@@ -1,1 +1,1 @@
-"""What the target `trt` is made of beside its file: the library and its one logger, the GPUs, the running engine."""
+"""Target `trt`: ONNX graphs with TensorRT engines built beside them: the library, the GPUs, kernel tables and their prices."""

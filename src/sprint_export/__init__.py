@@ -1,4 +1,4 @@
-"""From a distilled one-step text-to-image student to a small, fast bundle that is provably still the same model.
+"""From a distilled one-step text-to-image student to a small, fast bundle, and whether that is still the same model.
 
     load_student -> specialize_student -> quantize_student -> export_student -> build_bundle -> validate_bundle
 

@@ -1,1 +1,1 @@
-"""TwinFlow-Qwen-Image, a family of students; see family.py."""
+"""The family TwinFlow-Qwen-Image: its stages, configs, folds, prompt and reference."""

@@ -39,7 +39,9 @@ def draw(count: int, error: int = 1) -> tuple[np.ndarray, np.ndarray]:
         ([PSNR, Gate("disk_mb", "<=", 9, "why")], [], [CAPTION] * 64, 4, True),  # no sample
     ],
 )
-def test_a_validation_stops_once_its_gates_are_decided(gates: Sequence[Gate], asked: Sequence[Gate], prompts: Sequence[str], drawn: int, is_decided: bool) -> None:
+def test_a_validation_stops_once_its_gates_are_decided(
+    gates: Sequence[Gate], asked: Sequence[Gate], prompts: Sequence[str], drawn: int, is_decided: bool
+) -> None:
     exported, reference = draw(drawn)
     assert Stopping(gates, asked, prompts).is_decided(exported, reference, 0.98) is is_decided
 

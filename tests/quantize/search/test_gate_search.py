@@ -112,7 +112,9 @@ def test_a_gate_that_nothing_meets_names_the_best(student: Student) -> None:
     ],
     ids=lambda value: getattr(value, "name", None) or str(value),
 )
-def test_schemes_that_may_stand_beside_the_one_asked_for_are_offered(target: Target, precision: str, device: Any, choices: tuple[str, ...]) -> None:
+def test_schemes_that_may_stand_beside_the_one_asked_for_are_offered(
+    target: Target, precision: str, device: Any, choices: tuple[str, ...]
+) -> None:
     assert offer_choices(target, precision, device) == choices
 
 
