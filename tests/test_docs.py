@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -62,15 +63,16 @@ def list_commands(line: str) -> Iterator[list[str]]:
 
 def find_fault(arguments: list[str]) -> str | None:
     """What the command line says of these arguments before it does anything, or None."""
-    group = typer.main.get_command(app)
+    if "--help" in arguments:
+        return None
+    group: Any = typer.main.get_command(app)  # of typer's copy of click, which has no public name
     try:
         context = group.make_context(COMMAND, list(arguments))
-        rest = [*context.protected_args, *context.args] if hasattr(context, "protected_args") else context.args
-        if rest:
-            verb, command, more = group.resolve_command(context, rest)  # type: ignore[attr-defined]  # a group's
+        if rest := [*context._protected_args, *context.args]:
+            verb, command, more = group.resolve_command(context, rest)
             command.make_context(verb, more, parent=context)
     except Exception as error:
-        if hasattr(error, "format_message"):  # typer's copy of click has no public name
+        if hasattr(error, "format_message"):
             return str(error.format_message())
         raise
     return None

@@ -99,15 +99,18 @@ def test_no_tensor_is_quantized_twice_at_one_scale(graph: Exported) -> None:
 
 def test_what_layers_share_is_rounded_before_the_first_that_runs_whatever_the_order_of_modules(tmp_path: Path) -> None:
     component = quantize_small("w8a8", "fp32", 0)
-    turned = dataclasses.replace(component, layers=dict(reversed(component.layers.items())))
-    exported = [export_component(each, "fp32", tmp_path / str(i)) for i, each in enumerate((component, turned))]
+    turned = dataclasses.replace(component, layers=dict(reversed([*component.layers.items()])))
+    exported = []
+    for name, each in (("in order", component), ("turned", turned)):
+        (tmp_path / name).mkdir()
+        exported.append(export_component(each, "fp32", tmp_path / name))
     for each in exported:
         known = {value.name for value in (*each.model.graph.input, *each.model.graph.initializer)}
         for node in each.model.graph.node:
             assert set(node.input) - {""} <= known, f"{node.name} runs before what it reads is there"
             known |= set(node.output)
-    pictures = [run_onnx(each.path, small_feeds(), fuse=False) for each in exported]
-    assert np.array_equal(*pictures), "the same graph, to its names"
+    first, second = (run_onnx(each.path, small_feeds(), fuse=False) for each in exported)
+    assert np.array_equal(first, second), "the same graph, to its names"
 
 
 def test_depthwise_convolutions_stay_float(graph: Exported) -> None:
