@@ -104,12 +104,12 @@ def test_what_layers_share_is_rounded_before_the_first_that_runs_whatever_the_or
     for name, each in (("in order", component), ("turned", turned)):
         (tmp_path / name).mkdir()
         exported.append(export_component(each, "fp32", tmp_path / name))
-    for each in exported:
-        known = {value.name for value in (*each.model.graph.input, *each.model.graph.initializer)}
-        for node in each.model.graph.node:
+    for graph in exported:
+        known = {value.name for value in (*graph.model.graph.input, *each.model.graph.initializer)}
+        for node in graph.model.graph.node:
             assert set(node.input) - {""} <= known, f"{node.name} runs before what it reads is there"
             known |= set(node.output)
-    first, second = (run_onnx(each.path, small_feeds(), fuse=False) for each in exported)
+    first, second = (run_onnx(graph.path, small_feeds(), fuse=False) for graph in exported)
     assert np.array_equal(first, second), "the same graph, to its names"
 
 
