@@ -105,7 +105,7 @@ def test_what_layers_share_is_rounded_before_the_first_that_runs_whatever_the_or
         (tmp_path / name).mkdir()
         exported.append(export_component(each, "fp32", tmp_path / name))
     for graph in exported:
-        known = {value.name for value in (*graph.model.graph.input, *each.model.graph.initializer)}
+        known = {value.name for value in (*graph.model.graph.input, *graph.model.graph.initializer)}
         for node in graph.model.graph.node:
             assert set(node.input) - {""} <= known, f"{node.name} runs before what it reads is there"
             known |= set(node.output)
