@@ -71,7 +71,7 @@ def choose_runtime(bundle: Bundle, runtime: str | None, provider: str | None = N
     """
     target = load_target(bundle.target)
     if runtime is not None and runtime not in target.runtimes:
-        raise unknown_choice(f"runtime for a {bundle.target} bundle:", runtime, target.runtimes)
+        raise unknown_choice(f"runtime for {bundle.target} bundles:", runtime, target.runtimes)
     runtimes = list_runtimes(target, bundle.precision, provider, runtime)
     reasons = {each: _refuse(bundle, each) for each in runtimes}
     chosen = next((each for each, reason in reasons.items() if reason is None), None)
@@ -93,7 +93,7 @@ def list_runtimes(target: Target, precision: str, provider: str | None = None, r
     if not choices:
         runtimes[0].on(provider)
     if provider not in choices:
-        raise unknown_choice(f"provider for a {target.name} bundle:", provider, choices)
+        raise unknown_choice(f"provider for {target.name} bundles:", provider, choices)
     reason = target.refuse_provider(precision, provider)
     if reason is not None:
         raise RefusedError(reason)

@@ -147,6 +147,12 @@ def test_the_recipes_are_listed_with_what_they_mean() -> None:
         list_names("engines")
 
 
+def test_a_precision_that_is_a_scheme_and_another_on_some_target_is_listed_as_both() -> None:
+    found = list_names("precisions")["fp8"]
+    assert found.startswith("8-bit float weights and activations")
+    assert found.endswith("; fp8a16 on coreai")
+
+
 def test_memory_is_planned_for_a_student_and_read_of_its_bundle(student: Student, plain: Bundle) -> None:
     """Weights of the bundle are those that were planned; what is held beside them is counted on the graph and on the module."""
     order = Order(student, "onnx-fp32", plain.folder.parent / "other", components=TWO[1:])

@@ -256,7 +256,7 @@ def test_what_cannot_be_packed_is_refused_with_the_choices(bundle: Path, packed:
         ("is packed already; give the bundle that it was packed from", RefusedError, "web", packed, {}),
         ("is not a bundle: it has no bundle.json", InputError, "web", tmp_path, {}),
         ("cannot reach the Hugging Face hub for 'some/bundle'", MachineError, "web", "some/bundle", {}),
-        ("shard_megabytes=0: expected 1 to 4000", InputError, "web", bundle, {"shard_megabytes": 0}),
+        (r"shard_megabytes=0 \(--shard-mb\): expected 1 to 4000", InputError, "web", bundle, {"shard_megabytes": 0}),
         ("one graph is checked by the picture that it draws", InputError, "web", bundle, {"one_graph": True, "draws": False}),
     ):
         with pytest.raises(error, match=message):

@@ -53,7 +53,7 @@ def check(recipe: Any = None, precision: str = "int8", **more: Any) -> CheckedOr
         (
             {"recipe": Recipe("odd", (Rule("*", "int7"),))},
             InputError,
-            r"unknown precision in rule '\*' of recipe 'odd' for a onnx target: 'int7'; "
+            r"unknown precision in rule '\*' of recipe 'odd' for onnx targets: 'int7'; "
             r"choose from: float, fp8, fp8a16, int4, int8, "
             r"w4a16, w8a16, w8a8\. Did you mean 'int8'\? On onnx, int8 means w8a8, int4 means w4a16",
         ),

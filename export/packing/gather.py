@@ -142,7 +142,7 @@ def _read_examples(bundle: Bundle) -> tuple[str, ...]:
 def _pack_networks(packing: Packing, folder: Path, progress: Progress) -> list[Finished]:
     bundle, packer = packing.bundle, load_packer(load_target(packing.bundle.target))
     if packing.is_one_graph:
-        progress(Step("packing", "one graph"), 0, 1)
+        progress(Step("packing"), 0, 1)
         stages = [stage for group in bundle.chain.group([record.role for record in bundle.components]) for stage in group]
         return [_finish(folder, _describe_one(bundle), partial(packer.join_networks, bundle, stages, packing.layout))]
     records, found = list_running(bundle), []

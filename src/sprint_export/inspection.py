@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def list_names(what: str) -> dict[str, str]:
+def list_names(what: str | None) -> dict[str, str]:
     """Names of a kind -> what they are.
 
     Raises:
-        InputError: there is no such list.
+        InputError: there is no such list, or none was asked for.
     """
     lists: Mapping[str, Callable[[], dict[str, str]]] = {
         "students": _list_students,
@@ -32,6 +32,8 @@ def list_names(what: str) -> dict[str, str]:
         "recipes": _list_recipes,
         "providers": _list_providers,
     }
+    if what is None:
+        raise InputError(f"what to list is missing; choose from: {', '.join(sorted(lists))}")
     if what not in lists:
         raise unknown_choice("list", what, lists)
     return lists[what]()
@@ -62,7 +64,10 @@ def _list_precisions() -> dict[str, str]:
         alias: "; ".join(f"{scheme} on {', '.join(targets)}" for scheme, targets in schemes.items())
         for alias, schemes in aliases.items()
     }
-    return dict(sorted({**{name: scheme.meaning for name, scheme in list_schemes().items()}, **means}.items()))
+    found = {name: scheme.meaning for name, scheme in list_schemes().items()}
+    for alias, meaning in means.items():
+        found[alias] = f"{found[alias]}; {meaning}" if alias in found else meaning  # fp8 is a scheme, and another on one target
+    return dict(sorted(found.items()))
 
 
 def _list_devices() -> dict[str, str]:

@@ -44,10 +44,10 @@ def check_value(option: TargetOption, value: OptionValue) -> None:
         InputError: it is of another type, out of range, or none of the choices.
     """
     if type(value) is not option.kind:
-        raise InputError(f"{option.name}={value!r}: expected {KINDS[option.kind]}")
+        raise InputError(f"{_say_asked(option, value)}: expected {KINDS[option.kind]}")
     if isinstance(value, int) and not 1 <= value <= option.most:
         bound = "at least 1" if value < 1 else f"at most {option.most}"
-        raise InputError(f"{option.name}={value}: expected {bound} ({option.unit})")
+        raise InputError(f"{_say_asked(option, value)}: expected {bound} ({option.unit})")
     if isinstance(value, str) and option.choices and value not in option.choices:
         raise unknown_choice(option.name.replace("_", " "), value, option.choices)
 
@@ -88,6 +88,13 @@ def _merge(owners: Mapping[str, TargetOption]) -> Option:
     return Option(option.name, text, option.kind, default, " and ".join(helps), option.flags)
 
 
+def _say_asked(option: TargetOption, value: OptionValue) -> str:
+    """What was asked for as Python says it, with the flag where that is spelt otherwise."""
+    flag = option.flags[0] if option.flags else ""
+    is_other = flag.removeprefix("--").replace("-", "_") not in ("", option.name)
+    return f"{option.name}={value!r}{f' ({flag})' if is_other else ''}"
+
+
 def _explain_missing(target: Target, precision: str, name: str, value: OptionValue) -> SprintExportError:
     """The error for an option that a target does not declare."""
     owners = list_options().get(name, {})
@@ -96,4 +103,5 @@ def _explain_missing(target: Target, precision: str, name: str, value: OptionVal
     if name in target.lacks:
         flag = next(iter(owners.values())).flags[0]
         return RefusedError(f"{target.name}-{precision} {flag}{'' if value is True else f' {value}'}: {target.lacks[name]}")
-    return InputError(f"{name}={value}: {target.name} targets have no such option; it is for {' and '.join(owners)} targets")
+    asked = _say_asked(next(iter(owners.values())), value)
+    return InputError(f"{asked}: {target.name} targets have no such option; it is for {' and '.join(owners)} targets")

@@ -144,7 +144,7 @@ def pack_bundle(
 
 def _read_shard(megabytes: int | None) -> int:
     if megabytes is not None and not 1 <= megabytes <= LARGEST_SHARD_MB:
-        raise InputError(f"shard_megabytes={megabytes}: expected 1 to {LARGEST_SHARD_MB}")
+        raise InputError(f"shard_megabytes={megabytes} (--shard-mb): expected 1 to {LARGEST_SHARD_MB}")
     return (megabytes or 0) * 1_000_000
 
 
@@ -181,7 +181,7 @@ def _compare(source: Bundle, packed: Bundle, progress: Progress) -> tuple[Compar
     drawn: list[Array] = []
     runtime: Runtime | None = None
     for i, bundle in enumerate((source, packed)):
-        progress(Step("drawing", "bundle" if bundle is source else "packed"), i, 2)
+        progress(Step("drawing"), i, 2)
         if bundle is packed and any(artifact.kind == "shadow" for artifact in source.artifacts):
             return None, "its graphs are for another runtime than those here, and the shadows that check them do not ship"
         try:

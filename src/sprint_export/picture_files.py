@@ -97,7 +97,7 @@ def check_output(output: Path) -> None:
 
     folder = output.absolute() if is_folder(output) else output.absolute().parent
     if not is_folder(folder):
-        raise InputError(f"-o {output}: the folder {folder} does not exist")
+        raise InputError(f"-o {output}: the folder {folder} does not exist; make it first")
     if is_folder(output):
         return
     for field in _FIELD.findall(output.name):

@@ -113,9 +113,9 @@ def test_what_no_target_has_is_an_unknown_option() -> None:
     ("option", "value", "said"),
     [
         ("dynamic", "yes", "dynamic='yes': expected true or false"),
-        ("part_megabytes", True, "part_megabytes=True: expected a whole number"),
-        ("part_megabytes", -1, "part_megabytes=-1: expected at least 1 (10^6 bytes of a file of weights)"),
-        ("part_megabytes", 1 << 50, "part_megabytes=1125899906842624: expected at most 4398046511104"),
+        ("part_megabytes", True, "part_megabytes=True (--part-mb): expected a whole number"),
+        ("part_megabytes", -1, "part_megabytes=-1 (--part-mb): expected at least 1 (10^6 bytes of a file of weights)"),
+        ("part_megabytes", 1 << 50, "part_megabytes=1125899906842624 (--part-mb): expected at most 4398046511104"),
         ("compute_unit", 3, "compute_unit=3: expected a text"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_runtime_that_was_asked_for_is_not_replaced(fp8: Path, monkeypatch: py
 
 
 def test_an_unknown_runtime_lists_the_bundles_own(fp8: Path) -> None:
-    with pytest.raises(InputError, match="unknown runtime for a trt bundle: 'coreml'; choose from: onnx, trt"):
+    with pytest.raises(InputError, match="unknown runtime for trt bundles: 'coreml'; choose from: onnx, trt"):
         open_bundle(fp8, "coreml")
 
 

@@ -82,7 +82,7 @@ def test_wrong_questions_are_refused_before_any_picture(folder: Path, made: Stud
         ({"count": 0}, "count=0: expected at least one prompt to validate with"),
         ({"prompts": []}, "no prompts to validate with; give --prompts FILE"),
         ({"gates": ["psnr_db"]}, "gate 'psnr_db' is not of the form"),
-        ({"runtime": "trt"}, "unknown runtime for a onnx bundle: 'trt'; choose from: onnx"),
+        ({"runtime": "trt"}, "unknown runtime for onnx bundles: 'trt'; choose from: onnx"),
         ({"student": tiny_student}, "is not the student this bundle was made from"),
     ):
         with pytest.raises(InputError, match=message):

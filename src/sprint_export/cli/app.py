@@ -55,7 +55,8 @@ def convert_command(context: typer.Context, **values: Any) -> None:
     if context.invoked_subcommand is not None:
         return
     if values["target"] is None:
-        print_help(context)
+        if not _is_asked(context):
+            print_help(context)
         raise InputError("--target is missing; e.g. sprint-export --target trt-fp8 (all: sprint-export list targets)")
     files = o.read_ci_files(values)
     order = o.read_order(values)
@@ -132,6 +133,11 @@ def show_plan(order: Order, as_json: bool) -> None:
         return
     for line in describe_plan(plan):
         show(line)
+
+
+def _is_asked(context: typer.Context) -> bool:
+    """Whether anything was asked for: not the bare command."""
+    return any((source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE" for name in context.params)
 
 
 def print_help(context: typer.Context) -> None:

@@ -19,7 +19,7 @@ from sprint_export.progress import Progress, Step
 if TYPE_CHECKING:
     from rich.console import Console
 
-JOINED = ("loading", "exporting", "building")  # stages with one bar for all their details
+JOINED = ("loading", "exporting", "building", "packing")  # stages with one bar for all their details
 IN_BYTES = ("exporting",)
 SPEED_PERIOD_S = 600.0  # a stage may have three steps of a minute each
 LEAST_LEFT_S = 2.0

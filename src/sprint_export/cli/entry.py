@@ -68,7 +68,8 @@ def say_failure(error: BaseException) -> int:
 
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's copy of click has no public name
             text = error.format_message().rstrip(".")
-            say_error(f"error: {text}{'' if text.endswith('?') else '.'} See: sprint-export --help")
+            command = getattr(getattr(error, "ctx", None), "command_path", "sprint-export")
+            say_error(f"error: {text}{'' if text.endswith('?') else '.'} See: {command} --help")
             return int(error.exit_code)
         known = explain_error(error)
         if known is not None:

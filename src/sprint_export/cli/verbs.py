@@ -86,7 +86,7 @@ def _show_result(result: Report | Bundle) -> None:
 
 @takes_options()
 def list_names(
-    what: Annotated[str, typer.Argument(help="students, targets, precisions, devices, recipes or providers")],
+    what: Annotated[str | None, typer.Argument(help="students, targets, precisions, devices, recipes or providers.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """List students, targets, precisions, devices, recipes or providers."""

@@ -172,7 +172,7 @@ class Target(ABC):
         if offer is None:
             named = ", ".join(f"{key} means {offer.scheme}" for key, offer in quantized.items() if key != offer.scheme)
             hint = f"On {self.name}, {named}" if named else ""
-            what = f"precision{where} for a {self.name} target:"
+            what = f"precision{where} for {self.name} targets:"
             raise unknown_choice(what, name, {FLOAT, *quantized, *by_scheme}, hint)
         return offer
 

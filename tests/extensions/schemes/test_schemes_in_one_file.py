@@ -160,5 +160,5 @@ def test_a_dynamic_scale_is_that_of_its_block(axis: int) -> None:
 def test_another_format_refuses_what_it_has_not(special: Student) -> None:
     coreml = load_target("coreml")
     for name in NAMES:
-        with pytest.raises(InputError, match=rf"for a coreml target: '{name}'; choose from: "):
+        with pytest.raises(InputError, match=rf"for coreml targets: '{name}'; choose from: "):
             quantize_student(special, "int8", coreml, Recipe("odd", (Rule("*", name),), ("a red circle",)))

@@ -163,7 +163,7 @@ def test_a_provider_that_is_not_installed_is_said_with_what_brings_it(
     [
         ("onnx", "int8", None, "cuda", RefusedError, "onnx-int8 is in a form for CPUs, and cuda .*; use gpu-int8 or onnx-fp16"),
         ("onnx", "fp8", "onnx", "webgpu", RefusedError, "onnx-fp8 is in a form for CPUs, .*CPUs: cpu, openvino, xnnpack"),
-        ("onnx", "fp16", None, "cudo", InputError, "unknown provider for a onnx bundle: 'cudo'; .*Did you mean 'cuda'"),
+        ("onnx", "fp16", None, "cudo", InputError, "unknown provider for onnx bundles: 'cudo'; .*Did you mean 'cuda'"),
         ("openvino", "fp16", None, "cpu", InputError, "runtime openvino has no provider 'cpu'; leave --provider out"),
     ],
 )
