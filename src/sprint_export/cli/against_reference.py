@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
 PYTORCH = "torch"
 FLAG = Option(
-    "reference", "Without PyTorch: compare with reference/ alone. So it is where PyTorch is not installed.", bool, False
+    "reference",
+    "Compare with the pictures in reference/, without PyTorch; the default where PyTorch is not installed.",
+    bool,
+    False,
 )
 OWN = (
     Option("out", "With --reference: write the result here, for: report --merge.", Path, None, None, (), "FILE"),
-    Option("runs", "With --reference: time so many pictures too.", int),
-    Option("label", "With --reference: what the device is called beside others; default: its processor."),
+    Option("runs", "With --reference: time so many drawings too.", int),
+    Option("label", "With --reference: the device's name in a joined report; default: its processor's."),
 )
 OPTIONS = (FLAG, *OWN)
 

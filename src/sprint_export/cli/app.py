@@ -137,7 +137,9 @@ def show_plan(order: Order, as_json: bool) -> None:
 
 def _is_asked(context: typer.Context) -> bool:
     """Whether anything was asked for: not the bare command."""
-    return any((source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE" for name in context.params)
+    return any(
+        (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE" for name in context.params
+    )
 
 
 def print_help(context: typer.Context) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 FROM_STUDENT = ("student", "variant", "compute")  # which PyTorch's side alone takes
 OPTIONS = (
     o.PROVIDER,
-    Option("warm_up", "Drawings before those that count; default: at least 2, and more until a second has passed.", int),
-    Option("minutes", "Draw for so long in place of --runs, and say how the p50 moves.", float),
+    Option("warm_up", "Drawings before those that are counted; default: at least 2, and more until a second has passed.", int),
+    Option("minutes", "Draw for so many minutes in place of --runs, and say how the p50 moves.", float),
     Option("spread", "Seconds over which drawings are spread, with pauses. Default: 30; 0 with --runs or --minutes.", float),
     Option("batch", "Pictures at once; several with commas draw in turn. Default: what the graphs take at once."),
     Option("cold_starts", "Fresh processes that are timed to their first picture; default: up to 3, 0 for none.", int),
@@ -35,7 +35,7 @@ OPTIONS = (
         "What draws in turn with it: pytorch, pytorch-compile, either with :bf16 or :fp16, or another bundle; may be repeated.",
         is_repeated=True,
     ),
-    Option("student", "Of pytorch. Default: the one it was made from, where that is embedded or random:PRESET."),
+    Option("student", "Whose PyTorch --against is; default: the one it was made from, where that is embedded or random:PRESET."),
     *o.pick_options("variant", "compute"),
     Option("gates", "A demand such as 'latency_p50_ms<=20'; may be repeated.", flags=("--gate",), is_repeated=True),
     Option("allow_undecided", "Exit status 0 also where a gate's limit lies within the interval.", bool, False),
@@ -54,7 +54,10 @@ def bench(
     as_json: o.Json = False,
     **asked: Any,
 ) -> None:
-    """Time a bundle on this machine: every network, the whole picture, cold starts, memory; with intervals."""
+    """Time a bundle on this machine: every network, the whole picture, cold starts, memory; with intervals.
+
+    Example: sprint-export bench my-bundle --against pytorch
+    """
     check_drawing()
     from sprint_export.validate.latency import bench_bundle
     from sprint_export.validate.latency.opponents import is_pytorch

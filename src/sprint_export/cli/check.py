@@ -24,7 +24,10 @@ def check(
     runtime: o.Runtime = None,
     as_json: o.Json = False,
 ) -> None:
-    """Draw a bundle's reference pictures again, and say how far they are apart and where that begins."""
+    """Draw a bundle's reference pictures again, and say how far they are apart and where that begins.
+
+    Example: sprint-export check my-bundle
+    """
     check_drawing("PIL")
     from sprint_export.json_forms import to_json
     from sprint_export.runtimes.checking import check_bundle

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 OUT = Path("comparison")
 COMPARE_OPTIONS = (
-    Option("student", "Whose stock PyTorch is the reference. Default: the first bundle's, where that is embedded."),
+    Option("student", "The student whose stock PyTorch is the reference; default: the first bundle's, where that is embedded."),
     Option("prompts", "A file, one prompt a line; - for stdin.", Path, None, None, (), "FILE"),
     Option("count", "How many prompts; default all of --prompts, else 64, or 8 of pictures larger than 128 px.", int),
-    Option("seed", "Of the first prompt's noise; prompt i has this plus i.", int, 0),
-    Option("steps", "Of the sampler. Default: the first bundle's, else 1.", int),
-    Option("rank_by", "A metric of the table.", str, "psnr_db"),
+    Option("seed", "Seed of the first prompt's noise; prompt i has this plus i.", int, 0),
+    Option("steps", "Sampling steps of every entry; default: the first bundle's, else 1.", int),
+    Option("rank_by", "The metric that entries are ranked by; any of the table's.", str, "psnr_db"),
     Option("metrics", "Image metrics to measure too, with commas: lpips,dists,..."),
-    Option("metric_weights", "A folder with their weights.", Path, None, None, (), "FOLDER"),
+    Option("metric_weights", "A folder with the metrics' weights.", Path, None, None, (), "FOLDER"),
     Option("one_at_a_time", "Open an entry when those before it have drawn; latency is then not in turn.", bool, False),
     Option("allow_undecided", "Exit status 0 also where so few pictures leave a gate undecided.", bool, False),
     Option("out", "The folder for comparison.html and comparison.json.", Path, OUT),
@@ -38,7 +38,7 @@ COMPARE_OPTIONS = (
 Entries = Annotated[
     list[str],
     typer.Argument(
-        metavar="[NAME=]FOLDER...",
+        metavar="[NAME=]FOLDER",
         help="Bundles, diffusers folders (SDNQ, torchao), optimum-intel folders, or folders of pictures with their prompts.",
     ),
 ]
@@ -56,7 +56,10 @@ def compare(
     gates: list[str] | None,
     **asked: Any,
 ) -> None:
-    """Rank bundles and other programs' outputs on the same prompts and noise: quality, latency, size; pictures side by side."""
+    """Rank bundles and other programs' outputs on the same prompts and noise: quality, latency, size; pictures side by side.
+
+    Example: sprint-export compare my-bundle theirs=FOLDER
+    """
     from sprint_export.run_checks import load_libraries
     from sprint_export.students.source import check_source
     from sprint_export.validate.gates import read_gates

@@ -29,16 +29,26 @@ MEGABYTE = 1e6
 @takes_options()
 def demo(
     bundle: o.Folder,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0: any; default: the first free one from 8484 on.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="The port to listen at, 0 for any that is free; default: the first free one from 8484 on."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in a browser.")] = True,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the page for any static server, and stop.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the page into this new folder, for any static server, and stop.")
+    ] = None,
     node_modules: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where onnxruntime-web and @huggingface/tokenizers lie; default: from npm.")
     ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Show a bundle on a page: type, and the browser draws. Ctrl-C ends it."""
+    """Show a bundle on a page: type, and the browser draws. Ctrl-C ends it.
+
+    Example: sprint-export demo my-bundle
+    """
     from sprint_export.demo.server import open_server
     from sprint_export.demo.static_copy import check_new, write_site
 

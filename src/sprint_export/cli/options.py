@@ -49,9 +49,9 @@ ALLOW_UNDECIDED = Option(
 )
 COMMAND_OPTIONS = (
     ALLOW_UNDECIDED,
-    Option("dry_run", "Check everything, print what would be made, and stop.", bool, False),
+    Option("dry_run", "Check everything, print what would be made, in what time, memory and disk, and stop.", bool, False),
     Option("upload_repo", "Upload the bundle to the hub once its gates are met.", metavar="OWNER/NAME"),
-    Option("private", "With --upload-repo: a repository that is made is private.", bool, False),
+    Option("private", "With --upload-repo: a repository that is new is made private.", bool, False),
     Option("as_json", "Print JSON on stdout.", bool, False, OUTPUT, ("--json",)),
     *CI_OPTIONS,
     Option("version", "Print the version.", bool, False, OUTPUT),
@@ -63,12 +63,12 @@ RUN_OPTIONS = (
     Option("grid", "All pictures in one file: a row for each prompt, where each has several.", bool, False),
 )
 REQUEST_OPTIONS = (  # of run: the fields of session.Request that are typed
-    Option("height", "Pixels; for bundles made with --dynamic. Default: the student's own.", int),
-    Option("width", "Likewise.", int),
+    Option("height", "Height in pixels, for bundles made with --dynamic; default: the student's own.", int),
+    Option("width", "Width in pixels, likewise.", int),
     Option("control", "A picture that steers; for bundles of a student with a ControlNet.", Path),
-    Option("control_scale", "How strongly it does; default 1, as trained.", float),
+    Option("control_scale", "How strongly --control steers; default 1, as trained.", float),
     Option("image", "A picture to start from; for bundles made with --image-to-image, or with a ControlNet.", Path),
-    Option("strength", "How far from it: the share of the steps that is run, above 0 to 1; default 0.6.", float),
+    Option("strength", "How far from --image: the share of the steps that is run, above 0 to 1; default 0.6.", float),
 )
 
 

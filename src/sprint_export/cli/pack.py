@@ -25,13 +25,22 @@ def pack(
     bundle: o.Source,
     destination: Annotated[str, typer.Option("--for", metavar="APP", help=_FOR)],
     out: Annotated[Path | None, typer.Option(help="The new folder; default: <bundle>-<app>.")] = None,
-    one_graph: Annotated[bool, typer.Option("--one-graph", help="One ONNX graph: ids, mask and noise to a picture.")] = False,
-    shard_mb: Annotated[int | None, typer.Option(help="Weights beside graphs, in files of at most so many 10^6 bytes.")] = None,
+    one_graph: Annotated[
+        bool, typer.Option("--one-graph", help="Join the networks in one ONNX graph: ids, mask and noise in, the picture out.")
+    ] = False,
+    shard_mb: Annotated[
+        int | None, typer.Option(help="Keep weights beside the graphs, in files of at most so many MB (10^6 bytes).")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is at --out.")] = False,
-    no_draw: Annotated[bool, typer.Option("--no-draw", help="Draw no picture to compare; files are compared anyway.")] = False,
+    no_draw: Annotated[
+        bool, typer.Option("--no-draw", help="Draw no picture to compare; files are compared all the same.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Pack what ships of a bundle for an app: graphs, tokenizer, app.json, licences; read back, and drawn with."""
+    """Pack what ships of a bundle for an app: graphs, tokenizer, app.json, licences; read back, and drawn with.
+
+    Example: sprint-export pack my-bundle --for web
+    """
     from sprint_export.packing import pack_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:

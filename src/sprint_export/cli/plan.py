@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sprint_export.planning.asking import Wanted
 
 OPTIONS = (
-    Option("device", "For which, several with commas; see: list devices. Default: a bundle's own."),
-    Option("target", "Which pair of target and precision to look at, several with commas; default: the fastest."),
+    Option("device", "The devices to price for, with commas; see: list devices. Default: a bundle's own."),
+    Option("target", "The targets to price, with commas; default: the fastest on the device."),
     Option("steps", "Sampling steps of a student.", int, 1),
     Option("prompt_tokens", "Rows of text of a student; default 300.", int),
     Option("decoder", "Another decoder of the student's latent space, to see what it gains: a folder or hub id."),
@@ -41,7 +41,10 @@ def plan(
     as_json: o.Json = False,
     **asked: Any,
 ) -> None:
-    """Say what a student or a bundle holds and costs on a device that need not be here."""
+    """Say what a student or a bundle holds and costs on a device that need not be here.
+
+    Example: sprint-export plan random:sana-sprint-0.6b --device rtx-4070-laptop
+    """
     _check_together(source, asked)
     from sprint_export.planning.asking import Wanted
 

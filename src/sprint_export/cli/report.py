@@ -26,7 +26,7 @@ def report(
     bundle: o.Folder,
     results: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RESULT...", help="With --merge: what validate --reference --out and bench --json gave."),
+        typer.Argument(metavar="RESULT", help="With --merge: what validate --reference --out and bench --json gave."),
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Join results of devices into one report.")] = False,
     out: Annotated[Path | None, typer.Option(help="With --merge: the folder of the report; default: BUNDLE-devices.")] = None,
@@ -34,7 +34,10 @@ def report(
     *,
     gates: list[str] | None,
 ) -> None:
-    """Show a bundle's report, or join what devices found of it: report.json and report.html, one row a device."""
+    """Show a bundle's report, or join what devices found of it: report.json and report.html, one row a device.
+
+    Example: sprint-export report my-bundle --merge phone.json laptop.json
+    """
     if not merge:
         _refuse_without_merge(results, out, gates)
         _show_own(bundle, as_json)

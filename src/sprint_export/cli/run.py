@@ -42,23 +42,28 @@ class Drawn:
 @takes_options(*o.RUN_OPTIONS, o.PROVIDER, *o.REQUEST_OPTIONS)
 def run(
     bundle: o.Source,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPTS]...", help="One or more prompts.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="PROMPTS", help="One or more prompts.")] = None,
     output: Annotated[
         Path,
         typer.Option(
             "-o",
             "--output",
-            help="PNG, or a folder; {index}, {seed} and {prompt} may stand in its name, else several are numbered. "
-            "A file that is there is replaced.",
+            help="A picture's file, or a folder that is there; {index}, {seed} and {prompt} may stand in the name, else several "
+            "are numbered. A file that is there is replaced.",
         ),
     ] = Path("out.png"),
-    seed: Annotated[int, typer.Option(min=0, help="Picture i uses seed + i.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="One of the step counts it was made for; default: its first.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture's noise; picture i has this plus i.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Sampling steps, one of the counts the bundle was made for; default: its first.")
+    ] = None,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
     **given: Any,
 ) -> None:
-    """Draw pictures."""
+    """Draw pictures of prompts.
+
+    Example: sprint-export run my-bundle "a red circle above a blue square" -o picture.png
+    """
     check_drawing("PIL")
     asked: dict[str, Any] = dict(keep_asked(given))
     prompts, is_grid = _list_prompts(texts, asked.pop("prompts", None)), asked.pop("grid", False)

@@ -19,12 +19,15 @@ from sprint_export.paths import is_file
 def upload(
     bundle: o.Folder,
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the Hugging Face hub; made where it is not there.")],
-    private: Annotated[bool, typer.Option("--private", help="A repository that is made is private.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a repository that is new private.")] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also where a gate is not met or not decided, or nothing was validated.")
+        bool, typer.Option("--anyway", help="Upload also where a gate is not met or not decided, or nothing was validated.")
     ] = False,
 ) -> None:
-    """Upload a bundle with its model card and report."""
+    """Upload a bundle with its model card and report to the Hugging Face hub.
+
+    Example: sprint-export upload my-bundle me/my-bundle
+    """
     send_bundle(bundle, repo, private, anyway)
 
 

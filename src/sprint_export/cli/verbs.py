@@ -86,10 +86,15 @@ def _show_result(result: Report | Bundle) -> None:
 
 @takes_options()
 def list_names(
-    what: Annotated[str | None, typer.Argument(help="students, targets, precisions, devices, recipes or providers.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(metavar="WHAT", help="students, targets, precisions, devices, recipes or providers.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """List students, targets, precisions, devices, recipes or providers."""
+    """List students, targets, precisions, devices, recipes or providers.
+
+    Example: sprint-export list targets
+    """
     from sprint_export.inspection import list_names as find_names
 
     found = find_names(what)
@@ -106,12 +111,19 @@ def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made; with --target a student.")],
     target: Annotated[str | None, typer.Option(help="Plan a student's memory for this target; see: list targets.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
-    recipe: Annotated[bool, typer.Option("--recipe", help="Show why every layer is quantized or not.")] = False,
-    toml: Annotated[bool, typer.Option("--toml", help="With --recipe: print it as a file to edit and give to --recipe.")] = False,
+    recipe: Annotated[
+        bool, typer.Option("--recipe", help="Show for every layer whether it is quantized, and by which rule.")
+    ] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="With --recipe: print it as TOML, to edit and give to sprint-export --recipe.")
+    ] = False,
     as_json: o.Json = False,
     **asked: Any,
 ) -> None:
-    """Say what a bundle holds; its files are checked against their sha256."""
+    """Say what a bundle holds; its files are checked against their sha256.
+
+    Example: sprint-export inspect my-bundle
+    """
     from sprint_export.estimates.memory import describe_memory, read_memory
     from sprint_export.export.bundle import read_bundle
     from sprint_export.inspection import describe_bundle, describe_recipe, require_recipe, tabulate_recipe
@@ -171,7 +183,10 @@ def _show_memory(order: Order, as_json: bool) -> None:
 def validate(
     bundle: o.Folder,
     student: Annotated[
-        str | None, typer.Option(help="Default: the one it was made from, where that is embedded or random:PRESET.")
+        str | None,
+        typer.Option(
+            help="The student to compare with; default: the one it was made from, where that is embedded or random:PRESET."
+        ),
     ] = None,
     prompts: Annotated[
         str | None,
@@ -234,11 +249,16 @@ def validate(
 @takes_options(*merge_options(is_for_building=True))
 def build(
     bundle: o.Folder,
-    device: Annotated[str | None, typer.Option(help="See: list devices.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="The device to build for; see: list devices. Default: the bundle's own.")
+    ] = None,
     as_json: o.Json = False,
     **options: OptionValue | None,
 ) -> None:
-    """Build a bundle's engines for another device."""
+    """Build a bundle's engines for another device.
+
+    Example: sprint-export build my-bundle --device rtx-4070
+    """
     from sprint_export.runtimes import build_bundle
 
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
