@@ -173,9 +173,7 @@ def test_other_makers_devices_are_refused_with_what_serves_them(device: str, ins
 
 
 def test_an_option_of_other_targets_is_refused() -> None:
-    with pytest.raises(
-        InputError, match=r"part_megabytes=5 \(--part-mb\): openvino targets have no such option; .* for coreml"
-    ):
+    with pytest.raises(InputError, match=r"part_megabytes=5 \(--part-mb\): openvino targets have no such option; .* for coreml"):
         complete_options(TARGET, "int8", find_device("cpu"), {"part_megabytes": 5})
     with pytest.raises(InputError, match="unknown compute unit 'neural-engine'; choose from: cpu, gpu, npu"):
         complete_options(TARGET, "int8", find_device("cpu"), {"compute_unit": "neural-engine"})
