@@ -107,7 +107,7 @@ class Family(Protocol):
     schedules: Mapping[str, Schedule] = {}  # by name, beside `plan_times`
     completed_by: Mapping[
         str, str
-    ] = {}  # parts that its checkpoint files come without -> where they are; empty: it reads no files
+    ] = {}  # parts that its checkpoint files come without -> where they are; none: it reads no files
     notices: tuple[str, ...] = ()  # terms of what released checkpoints took from others, a sentence each
     holds_prefix: bool = False  # whether its text encoder can hold what it makes of a prompt's prefix
 

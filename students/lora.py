@@ -1,24 +1,23 @@
 """LoRA: low-rank changes of a student's weights, added when a weight is read and so before anything is folded.
 
-    W' = W + scale * (alpha / rank) * B A        W [out, in, ...], A [rank, in, ...], B [out, rank, ...], in float32
+    V  = W + factor * B A                W [out, in, ...], A [rank, in, ...], B [out, rank, ...], in float32
+    W' = V                               LoRA: factor = scale * alpha / rank; rsLoRA: scale * alpha / sqrt(rank)
+    W' = m * V / ||V||                   DoRA: a norm and a magnitude m for each row of V [out, in * ...]
 
-Covered are Linear layers and convolutions without groups, under the names that PEFT (`lora_A`, `lora_B`, with an adapter's name
-behind or without), diffusers (`lora.down`, `lora.up`) and others (`lora_down`, `lora_up`) give them, with the prefixes of their
-wrappers; alpha from a tensor `<layer>.alpha`, PEFT's adapter_config.json or diffusers' metadata, else equal to the rank. What
-such a file holds beside (`<layer>.base_layer.weight` of a whole checkpoint, a trained bias) takes the place of the student's.
-Of several adapters `default` counts. Refused: names in which underscores stand for dots, DoRA, LoHa, LoKr, biases of A or B.
-Sources: PEFT's LoraLayer.get_delta_weight; diffusers' load_lora_adapter; what TwinFlow's save_ckpt writes (base_layer, `old`).
+`scale` is the user's. It stands within the norm, where PEFT has it; at 1 all programs agree. LyCORIS' DoRA of old files measures
+columns, `in`, in place of rows. Covered are Linear layers and convolutions without groups. Names: lora_names.py; alpha and rank:
+lora_config.py. What a file holds beside (`<layer>.base_layer.weight` of a whole checkpoint, a trained bias) takes the place of
+the student's. Refused by name: LoHa, LoKr and other methods, what the student has not, what does not fit.
+Sources: PEFT's LoraLayer.get_delta_weight, DoraLinearVariant and _DoraConvNdVariant; LyCORIS' apply_weight_decompose; what
+TwinFlow's save_ckpt writes (base_layer, `old`).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,26 +25,32 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.parts import Lora
 from sprint_export.nouns.student import Student
 from sprint_export.students.family import Family
-from sprint_export.students.folder import check_file, list_hashed, parse_text, read_json
-from sprint_export.weights import Handle, open_file, open_safetensors, read_metadata, widen_dtype
+from sprint_export.students.lora_config import Settings, read_settings
+from sprint_export.students.lora_files import find_files
+from sprint_export.students.lora_names import TAKEN, Change, Layers, refuse, sort_tensors
+from sprint_export.weights import Handle, open_file, open_safetensors, widen_dtype
 
-STEMS = ("adapter_model", "pytorch_lora_weights", "diffusion_pytorch_model")  # of a folder: PEFT's, diffusers', a whole network's
-PEFT_CONFIG, DIFFUSERS_METADATA = "adapter_config.json", "lora_adapter_metadata"
-WRAPPERS = ("base_model.model.", "module.", "diffusion_model.", "model.diffusion_model.")
-_FACTOR = re.compile(r"(?P<layer>.+?)\.(lora_(?P<side>[AB]|down|up)|lora\.(?P<dotted>down|up))(\.(?P<adapter>\w+))?\.weight")
-_FOREIGN = re.compile(
-    r"^lora_(unet|transformer|te\d?)_|lora_magnitude|dora_scale|hada_|lokr_|lora_embedding|\.lora_[AB].*\.bias$"
-)
+Weights = dict[str, dict[str, Handle]]  # by role and name
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """DoRA's m, and along which axis of the weight it runs."""
+
+    values: Handle
+    axis: int
 
 
 @dataclass(frozen=True)
 class MergedHandle:
-    """A weight with a LoRA's change of it; `factor` is scale * alpha / rank."""
+    """A weight with a LoRA's change of it; `factor` is scale * alpha / rank, `name` what errors call the weight."""
 
     weight: Handle
     down: Handle
     up: Handle
     factor: float
+    magnitude: Magnitude | None = None
+    name: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,172 +63,151 @@ class MergedHandle:
         return widen_dtype(self.weight.dtype)
 
     def load(self) -> torch.Tensor:
-        """W + factor * B A."""
+        """W'.
+
+        Raises:
+            InputError: a row that has no length was to get a magnitude.
+        """
         down, up = (each.load().to(self.dtype).flatten(1) for each in (self.down, self.up))
-        return torch.addmm(self.weight.load().to(self.dtype).flatten(1), up, down, alpha=self.factor).reshape(self.shape)
+        merged = torch.addmm(self.weight.load().to(self.dtype).flatten(1), up, down, alpha=self.factor).reshape(self.shape)
+        if self.magnitude is None:
+            return merged
+        axis = self.magnitude.axis
+        norms = torch.linalg.vector_norm(merged, dim=[each for each in range(merged.ndim) if each != axis], keepdim=True)
+        if not norms.all():
+            raise InputError(f"{self.name}: DoRA's change leaves a row of zeros, which has no direction; the LoRA is damaged")
+        return merged.mul_(self.magnitude.values.load().to(self.dtype).reshape(norms.shape) / norms)
+
+
+@dataclass(frozen=True)
+class GivenHandle:
+    """A weight that a LoRA's file holds whole, in the place of the student's."""
+
+    weight: Handle
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's own."""
+        return self.weight.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weight's own."""
+        return self.weight.dtype
+
+    def load(self) -> torch.Tensor:
+        """The weight."""
+        return self.weight.load()
 
 
 def merge_lora(student: Student, family: Family, lora: Lora) -> Student:
-    """The student with a LoRA in its weights; nothing of it is read but names and shapes.
+    """The student with a LoRA in its weights; nothing of it is read but names, shapes and alphas.
 
     Raises:
         InputError: the file is damaged, holds no LoRA or one of another kind, or does not fit the student; the message names the
             layers.
     """
-    list_files(lora.file)  # nothing else is opened
-    handles = _open(lora.file)
-    foreign = [name for name in handles if _FOREIGN.search(name)]
-    if foreign:
-        raise _refuse(lora, "has tensors of a kind that is not covered", foreign, "PEFT's or diffusers' names of a plain LoRA")
-    factors, alphas, plain = _sort(lora, handles)
-    settings = read_settings(lora.file)
-    weights: dict[str, dict[str, Handle]] = {role: dict(each.weights) for role, each in student.components.items()}
-    _replace(lora, family, weights, plain)
-    unknown, misfits, touched = [], [], Counter[str]()
-    for layer, (down, up) in factors.items():
-        role, name = family.find_lora_layer(strip_wrappers(layer))
-        weight = weights.get(role, {}).get(f"{name}.weight")
-        if weight is None:
-            unknown.append(layer)
-        elif (up.shape[0], down.shape[1:], down.shape[0]) != (weight.shape[0], weight.shape[1:], math.prod(up.shape[1:])):
-            misfits.append(f"{layer} (B {up.shape} A {down.shape} for {weight.shape})")
-        else:
-            rank, alpha = down.shape[0], alphas.get(layer, settings.find_alpha(layer))
-            size = 1.0 if alpha is None else alpha / (math.sqrt(rank) if settings.is_rank_stabilized else rank)
-            weights[role][f"{name}.weight"] = MergedHandle(weight, down, up, lora.scale * size)
-            touched[role] += 1
-    if unknown:
-        raise _refuse(lora, "changes layers that the student has not", unknown, f"layers of {student.source}")
-    if misfits:
-        raise _refuse(lora, "does not fit the student's layers", misfits, f"the shapes of {student.source}")
+    files = find_files(lora)  # nothing else is opened
+    file = files.weights[0]
+    contents = sort_tensors(lora, open_safetensors(file.parent, files.stem) if files.stem else open_file(file))
+    settings = read_settings(file, files.config)
+    weights: Weights = {role: dict(each.weights) for role, each in student.components.items()}
+    layers = Layers(family, {role: each.weights for role, each in student.components.items()})
+    given = _replace(lora, layers, weights, contents.plain)
+    touched = _merge(lora, layers, weights, contents.changes, settings)
     components = dict(student.components)
-    for role, count in touched.items():
-        note = f"lora: {lora.file.name} x {lora.scale:g}, {count} layers, merged in float32"
+    for role in dict.fromkeys((*touched, *given)):
+        note = f"lora: {lora.name} x {lora.scale:g}, {_say_counts(touched.get(role, []), given[role])}, merged in float32"
         components[role] = replace(components[role], weights=weights[role], notes=(*components[role].notes, note))
     return replace(student, components=components)
 
 
-def list_files(path: Path) -> list[Path]:
-    """All that a LoRA is read from.
-
-    Raises:
-        InputError: one of them is no regular file, or a link out of its folder.
-    """
-    if path.is_dir():
-        return [check_file(file, path) for file in list_hashed(path)]
-    beside = [path.parent / PEFT_CONFIG] if path.stem == STEMS[0] else []
-    return [check_file(file, path.parent) for file in (path, *beside) if file is path or file.exists()]
-
-
-def strip_wrappers(name: str) -> str:
-    """A layer's name without the prefixes that training and other tools put before it."""
-    while found := next((prefix for prefix in WRAPPERS if name.startswith(prefix)), None):
-        name = name.removeprefix(found)
-    return name
-
-
 def is_merged(weights: Mapping[str, Handle]) -> bool:
     """Whether a LoRA is in a network's weights, so that they are not those of its file."""
-    return any(isinstance(handle, MergedHandle) for handle in weights.values())
+    return any(isinstance(handle, MergedHandle | GivenHandle) for handle in weights.values())
 
 
-def _open(path: Path) -> dict[str, Handle]:
-    if path.is_dir():
-        stem = next((stem for stem in STEMS if any(path.glob(f"{stem}*.safetensors"))), STEMS[0])
-        return open_safetensors(path, stem)
-    return open_file(path)
-
-
-def _sort(
-    lora: Lora, handles: Mapping[str, Handle]
-) -> tuple[dict[str, tuple[Handle, Handle]], dict[str, float], dict[str, Handle]]:
-    """(down, up) by layer, alphas by layer, and what is no part of a LoRA."""
-    sides: dict[str, dict[str, dict[str, Handle]]] = {}
-    alphas, plain = {}, {}
-    for name, handle in handles.items():
-        if match := _FACTOR.fullmatch(name):
-            side = "down" if (match["side"] or match["dotted"]) in ("A", "down") else "up"
-            sides.setdefault(match["adapter"] or "", {}).setdefault(match["layer"], {})[side] = handle
-        elif name.endswith(".alpha") and math.prod(handle.shape) == 1:
-            alphas[name.removesuffix(".alpha")] = float(handle.load())
-        else:
-            plain[name] = handle
-    if not sides:
-        raise _refuse(lora, "holds no LoRA", sorted(handles), "<layer>.lora_A.weight and <layer>.lora_B.weight")
-    if len(sides) > 1 and "default" not in sides:
-        raise _refuse(lora, "has several adapters and none named default", sorted(sides), "one of them")
-    chosen = sides["default"] if "default" in sides else next(iter(sides.values()))
-    halves = [layer for layer, pair in chosen.items() if len(pair) < 2]
-    if halves:
-        raise _refuse(lora, "has one factor only of layers", halves, "both A and B")
-    return {layer: (pair["down"], pair["up"]) for layer, pair in chosen.items()}, alphas, plain
-
-
-def _replace(lora: Lora, family: Family, weights: dict[str, dict[str, Handle]], plain: Mapping[str, Handle]) -> None:
-    """Put what a file holds beside its LoRA in the place of the student's own."""
-    unknown = []
+def _replace(lora: Lora, layers: Layers, weights: Weights, plain: Mapping[str, Handle]) -> Counter[str]:
+    """Put what a file holds beside its LoRA in the place of the student's own; how many by role."""
+    unknown, given = [], Counter[str]()
     for key, handle in plain.items():
-        role, name = family.find_lora_layer(strip_wrappers(key).replace(".base_layer.", "."))
-        if name in weights.get(role, {}) and weights[role][name].shape == handle.shape:
-            weights[role][name] = handle
+        found = layers.find_weight(key)
+        fits = handle.dtype.is_floating_point
+        if found is not None and fits and weights[found[0]][found[1]].shape == handle.shape:
+            weights[found[0]][found[1]] = GivenHandle(handle)
+            given[found[0]] += 1
         else:
             unknown.append(key)
     if unknown:
-        raise _refuse(lora, "has weights that the student has not in that shape", unknown, "the student's own names and shapes")
+        raise refuse(
+            lora, "has weights that the student has not in that shape", unknown, f"the student's own names and shapes, or {TAKEN}"
+        )
+    return given
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a LoRA's config says of its scale: alpha, other ones by pattern, and whether it is divided by the rank's root."""
-
-    alpha: float | None = None
-    patterns: Mapping[str, float] | None = None
-    is_rank_stabilized: bool = False
-
-    def find_alpha(self, layer: str) -> float | None:
-        """That of a layer; a pattern is a regular expression for the end of its name, as PEFT has it."""
-        for pattern, alpha in (self.patterns or {}).items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", layer):
-                return alpha
-        return self.alpha
-
-
-def read_settings(path: Path) -> Settings:
-    """PEFT's adapter_config.json beside the weights, else what diffusers wrote into their metadata.
-
-    Raises:
-        InputError: it is damaged, or of another method than LoRA.
-    """
-    folder = path if path.is_dir() else path.parent
-    config, where = {}, folder / PEFT_CONFIG
-    if where.exists() and (path.is_dir() or path.stem == STEMS[0]):
-        config = read_json(where, folder)
-    elif not path.is_dir():
-        where = path
-        try:
-            packed = parse_text(read_metadata(path).get(DIFFUSERS_METADATA, "{}"))
-            config = {str(key).rpartition(".")[2]: value for key, value in packed.items()}
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise InputError(f"{path}: its metadata {DIFFUSERS_METADATA} is damaged ({error}); save the LoRA again") from error
-    return _check_settings(where, config)
+def _merge(
+    lora: Lora, layers: Layers, weights: Weights, changes: Mapping[str, Change], settings: Mapping[str, Settings]
+) -> dict[str, list[MergedHandle]]:
+    """Put a LoRA's changes around the weights; those made, by role."""
+    unknown, misfits, made = [], [], dict[str, list[MergedHandle]]()
+    seen: dict[tuple[str, str], str] = {}
+    for layer, change in changes.items():
+        if (place := layers.find(lora, layer)) is None:
+            unknown.append(layer)
+            continue
+        role, name = place
+        if place in seen:
+            raise refuse(lora, f"changes {role}.{name} under several names", [seen[place], layer], "each layer once")
+        seen[place] = layer
+        said = settings.get(role) or settings.get("") or Settings()
+        weight = weights[role][name]
+        if (fault := _find_misfit(change, weight, said, name)) is not None:
+            misfits.append(f"{layer} ({fault})")
+            continue
+        merged = _make_handle(lora, change, weight, said, name)
+        weights[role][name] = merged
+        made.setdefault(role, []).append(merged)
+    if unknown:
+        raise refuse(lora, "changes layers that the student has not", unknown, layers.suggest(unknown[0]))
+    if misfits:
+        raise refuse(lora, "does not fit the student's layers", misfits, "the shapes and ranks of its layers")
+    return made
 
 
-def _check_settings(where: Path, config: Mapping[str, Any]) -> Settings:
-    if config.get("peft_type", "LORA") != "LORA" or config.get("use_dora"):
-        kind = "DoRA" if config.get("use_dora") else config["peft_type"]
-        raise InputError(f"{where}: an adapter of the kind {kind}, expected a plain LoRA; merge it with the tool that made it")
-    alpha, patterns = config.get("lora_alpha"), config.get("alpha_pattern") or {}
-    numbers = [alpha, *patterns.values()] if isinstance(patterns, dict) else [patterns]
-    if any(not (value is None or (isinstance(value, int | float) and math.isfinite(value))) for value in numbers):
-        raise InputError(f"{where}: lora_alpha={alpha!r}, alpha_pattern={patterns!r}: expected finite numbers")
-    try:
-        for pattern in patterns:
-            re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"{where}: alpha_pattern {pattern!r} is no regular expression ({error})") from error
-    return Settings(alpha, patterns, bool(config.get("use_rslora")))
+def _find_misfit(change: Change, weight: Handle, said: Settings, name: str) -> str | None:
+    """Why a change cannot be one of a weight, or of this config; None where it can."""
+    (rank, *inner), (rows, *columns) = change.down.shape or (0,), change.up.shape or (0,)
+    if rank < 1 or not inner or (rows, *inner) != weight.shape or math.prod(columns) != rank:
+        return f"B {change.up.shape} A {change.down.shape} for {weight.shape}"
+    if (wanted := said.find_rank(name.removesuffix(".weight"))) is not None and wanted != rank:
+        return f"of rank {rank}, where the config says {wanted:g}"
+    if said.has_magnitudes is not None and said.has_magnitudes != (change.magnitude is not None):
+        found = "no magnitude" if said.has_magnitudes else "a magnitude"
+        return f"{found}, where the config says use_dora={str(said.has_magnitudes).lower()}"
+    if change.magnitude is not None and _find_axis(change.magnitude, change.is_by_rows, weight) is None:
+        return f"magnitude {change.magnitude.shape} for {weight.shape}"
+    return None
 
 
-def _refuse(lora: Lora, said: str, names: list[str], expected: str) -> InputError:
-    shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-    return InputError(f"--lora {lora.file} {said}: {shown or 'nothing'}; expected {expected}")
+def _find_axis(magnitude: Handle, is_by_rows: bool, weight: Handle) -> int | None:
+    """Which axis of a weight its magnitude runs along: PEFT's rows, in its shapes; LyCORIS' rows or columns, by shape."""
+    rows, columns, *rest = weight.shape
+    ones = [1] * len(rest)
+    if magnitude.shape in ((rows,), (rows, 1, *ones)) or (is_by_rows and magnitude.shape == (1, rows, *ones)):
+        return 0
+    return 1 if not is_by_rows and magnitude.shape == (1, columns, *ones) else None
+
+
+def _make_handle(lora: Lora, change: Change, weight: Handle, said: Settings, name: str) -> MergedHandle:
+    """A weight with a change that fits it."""
+    factor = lora.scale * said.scale(name.removesuffix(".weight"), change.down.shape[0], change.alpha)
+    magnitude = None
+    if change.magnitude is not None:
+        magnitude = Magnitude(change.magnitude, _find_axis(change.magnitude, change.is_by_rows, weight) or 0)
+    return MergedHandle(weight, change.down, change.up, factor, magnitude, f"--lora {lora.said}: {name}")
+
+
+def _say_counts(merged: list[MergedHandle], given: int) -> str:
+    """How many layers were changed how."""
+    kind = " (DoRA)" if any(each.magnitude for each in merged) else ""
+    return " and ".join([f"{len(merged)} layers{kind}"] * bool(merged) + [f"{given} whole weights"] * bool(given))

@@ -9,24 +9,24 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sprint_export.errors import InputError, MachineError, unknown_choice
-from sprint_export.nouns.parts import NO_PARTS, Parts
+from sprint_export.errors import InputError, unknown_choice
+from sprint_export.nouns.parts import NO_PARTS, Lora, Parts
 from sprint_export.nouns.student import Student
 from sprint_export.paths import is_file, is_folder, resolve_path
 from sprint_export.students.embedded import SHARES, complete_folder
 from sprint_export.students.family import Family, list_families, load_family
 from sprint_export.students.folder import find_part, fingerprint_folder, hash_file, read_card, read_pipeline
+from sprint_export.students.hub import SUFFIX, fetch_folder, fetch_lora, is_cached, read_hub_id
+from sprint_export.students.lora_files import find_files
 
 HERE = Path(__file__).parent
 RANDOM = "random:"  # before a preset's name
-HUB_FILES = ("*.json", "*.safetensors", "*_prompts.txt", "*merges.txt", "README.md", "LICENSE*")  # no code, no pickles
 PARTS = {  # subfolders of pipelines
     "decoder": ("vae",),
     "vae": ("vae",),
     "text_encoder": ("text_encoder", "tokenizer"),
     "controlnet": ("controlnet",),
 }
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<inner>(/(?!\.)[\w.-]+)*)(@(?P<revision>[\w.-]+))?")
 
 
 def list_students() -> dict[str, str]:
@@ -75,16 +75,22 @@ def load_student(source: str | Path = "sprint-tiny", variant: str | None = None,
 
 def _find_parts(parts: Parts) -> Parts:
     """The same with a path for every name."""
-    lora = tuple(dataclasses.replace(each, file=resolve_path("--lora", each.file)) for each in parts.lora)
+    lora = tuple(map(_find_lora, parts.lora))
     found = {name: _find_folder(_flag(name), value)[0] for name, value in parts.folders.items()}
     return dataclasses.replace(parts, lora=lora, **found)
 
 
+def _find_lora(lora: Lora) -> Lora:
+    """The same with the path of its file or folder; a hub id is fetched."""
+    file, hub = resolve_path("--lora", lora.file), read_hub_id(lora.said)
+    if hub is None or (file.exists() and not lora.hub_id):
+        return dataclasses.replace(lora, file=file)
+    return dataclasses.replace(lora, file=fetch_lora(hub), hub_id=hub[0])
+
+
 def _fingerprint_parts(student: Student, parts: Parts) -> str:
     """sha256 over the fingerprint of a student's checkpoint, what its parts were read from, and which variant of that."""
-    from sprint_export.students.lora import list_files
-
-    loras = [[*(hash_file(file).hex() for file in list_files(each.file)), each.scale] for each in parts.lora]
+    loras = [[*(hash_file(file).hex() for file in find_files(each).paths), each.scale] for each in parts.lora]
     folders = {
         name: [fingerprint_folder(Path(folder), part=part) for part in {find_part(Path(folder), each): 0 for each in PARTS[name]}]
         for name, folder in parts.folders.items()
@@ -115,9 +121,10 @@ def _find_folder(option: str, source: str | Path) -> tuple[Path, str, str | None
     folder = resolve_path(option, Path(source))
     if folder.exists():
         return folder, str(folder), None  # whole, so that a bundle finds it from anywhere
-    hub = _HUB_ID.fullmatch(name)
+    hub = read_hub_id(name)
     assert hub is not None, "check_source lets nothing else through"
-    return _download(hub, is_pipeline=option == "--student"), name, hub["revision"]
+    known = (each for family in list_families() for each in family.hub_ids)
+    return fetch_folder(hub, option == "--student", known), name, hub["revision"]
 
 
 def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
@@ -137,23 +144,21 @@ def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
     folder = resolve_path("--student", Path(source))
     if is_folder(folder) or is_file(folder):
         return _find_family(folder, parts)
-    if not _is_hub_id(name):
+    if read_hub_id(name) is None:
         raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")
     return next((family for family in list_families() if name.partition("@")[0] in family.hub_ids), None)
-
-
-def _is_hub_id(name: str) -> bool:
-    return _HUB_ID.fullmatch(name) is not None and not name.startswith((".", "/", "~"))
 
 
 def _check_parts(parts: Parts) -> None:
     for lora in parts.lora:
         file = resolve_path("--lora", lora.file)
-        if not (is_folder(file) or (file.suffix == ".safetensors" and is_file(file))):
+        if not (is_folder(file) or (file.suffix == SUFFIX and is_file(file)) or (read_hub_id(lora.said) and not file.exists())):
             found = "pickles can hold code and are not read" if is_file(file) else "there is no such file"
-            raise InputError(f"--lora {lora.file}: expected safetensors or a folder of them; {found}")
+            raise InputError(
+                f"--lora {lora.file}: expected safetensors, a folder of them or a hub id owner/name[/file{SUFFIX}]; {found}"
+            )
     for name, value in parts.folders.items():
-        if not (is_embedded(str(value)) or is_folder(resolve_path(_flag(name), Path(value))) or _is_hub_id(str(value))):
+        if not (is_embedded(str(value)) or is_folder(resolve_path(_flag(name), Path(value))) or read_hub_id(str(value))):
             raise InputError(f"{_flag(name)} {value}: there is no such folder; expected one, or a hub id owner/name")
 
 
@@ -205,47 +210,14 @@ def _find_reader(file: Path, families: Sequence[Family], parts: Parts) -> Family
     return family
 
 
-def is_at_hand(source: str | Path) -> bool:
-    """Whether what `check_source` lets through can be loaded without a download."""
-    name, hub = str(source), _HUB_ID.fullmatch(str(source))
-    if hub is None or name.startswith(RANDOM) or is_embedded(name) or Path(source).exists():
-        return True
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        snapshot_download(hub["repo"], revision=hub["revision"], allow_patterns=_list_patterns(hub), local_files_only=True)
-    except LocalEntryNotFoundError:
-        return False
-    return True
-
-
-def _list_patterns(hub: re.Match[str]) -> list[str]:
-    """Which files a student needs: those of its folder, and the model card and licence of the repository."""
-    inner = hub["inner"].strip("/")
-    return [*(f"{inner}/{name}" for name in HUB_FILES), *HUB_FILES[-2:]] if inner else list(HUB_FILES)
-
-
-def _download(hub: re.Match[str], is_pipeline: bool) -> Path:
-    """Fetch (or find in the hub cache) the files that are needed; a pipeline's index first, so that none is fetched in vain."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    repo, revision, inner = hub["repo"], hub["revision"], hub["inner"].strip("/")
-    try:
-        root = Path(snapshot_download(repo, revision=revision, allow_patterns=["*model_index.json"])) if is_pipeline else None
-        if root is not None and not (root / inner / "model_index.json").is_file():
-            found = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("model_index.json"))
-            raise InputError(
-                f"hub model {repo!r} has no model_index.json in {repr(inner) if inner else 'its root'}; folders that have one: "
-                f"{', '.join(f'{repo}/{name}'.removesuffix('/.') for name in found) or 'none'}"
-            )
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_list_patterns(hub))) / inner
-    except RepositoryNotFoundError as error:
-        known = ", ".join(name for family in list_families() for name in family.hub_ids)
-        raise InputError(f"hub model {repo!r} does not exist or needs a login; known students: {known}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise MachineError(
-            f"cannot reach the Hugging Face hub for {repo!r} and it is not in the local cache. Connect to the "
-            "network, or give a folder downloaded elsewhere, or use the embedded student sprint-tiny"
-        ) from error
+def find_absent(source: str | Path, parts: Parts = NO_PARTS) -> str | None:
+    """The first of a student and its parts that a run has to download, of what `check_source` lets through."""
+    for name in map(str, (source, *parts.folders.values())):
+        hub = None if name.startswith(RANDOM) or is_embedded(name) or Path(name).exists() else read_hub_id(name)
+        if hub is not None and not is_cached(hub):
+            return name
+    for lora in parts.lora:
+        hub = None if lora.file.exists() else read_hub_id(lora.said)
+        if hub is not None and not is_cached(hub, is_lora=True):
+            return lora.said
+    return None

@@ -57,7 +57,7 @@ def _make_handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 else:
                     self._send(401, b"", {})
             elif path.startswith(f"/api/models/{hub.repo}"):
-                self._answer({"id": hub.repo, "sha": COMMIT, "siblings": []})
+                self._answer({"id": hub.repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in hub.files]})
             elif path.startswith(prefix) and (name := path.removeprefix(prefix)) in hub.files:
                 data = hub.files[name]
                 self._send(200, data, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT})

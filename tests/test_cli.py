@@ -71,7 +71,11 @@ def here(tmp_path: Path) -> Path:
         ("--target onnx-fp32 --prompts binary.txt", 2, ["--prompts binary.txt: cannot be read as UTF-8 text"]),
         ("--target onnx-fp32 --gate psnr=30", 2, ["gate 'psnr=30' is not of the form metric>=number"]),
         ("--target onnx-fp32 --count 0", 2, ["count=0: expected at least one prompt"]),
-        ("--target onnx-fp32 --lora no.safetensors:0.5", 2, ["--lora no.safetensors: expected safetensors or a folder of them"]),
+        (
+            "--target onnx-fp32 --lora no.safetensors:0.5",
+            2,
+            ["--lora no.safetensors: expected safetensors, a folder of them or a hub id"],
+        ),
         ("--target onnx-fp32 --times 1,0", 2, ["--times 1,0: expected 1 to 4 falling flow times in (0, 1]"]),
         ("--target onnx-fp32 --student file", 2, ["file is a file; expected a diffusers folder with a model_index.json, or"]),
         ("--target onnx-fp32 --steps 9", 2, ["steps=9", "choose one of 1, 2, 3, 4"]),

@@ -25,6 +25,7 @@ from sprint_export.students.source import HERE, check_source
         ("a.safetensors:0.5", "a.safetensors", 0.5),
         ("C:/a.safetensors", "C:/a.safetensors", 1.0),
         ("C:/a.safetensors:-2", "C:/a.safetensors", -2.0),
+        ("owner/name/style.safetensors@main:0.8", "owner/name/style.safetensors@main", 0.8),
     ],
 )
 def test_a_lora_is_a_file_and_how_much_of_it(text: str, file: str, scale: float) -> None:
@@ -49,11 +50,15 @@ def test_an_order_gathers_its_parts() -> None:
     [
         (
             Parts((Lora(Path("none.safetensors")),)),
-            "--lora none.safetensors: expected safetensors or a folder of them; there is no such",
+            "--lora none.safetensors: expected safetensors, a folder of them or a hub id owner/name[/file.safetensors]; there is",
         ),
         (
             Parts((Lora(HERE / "source.py"),)),
-            "source.py: expected safetensors or a folder of them; pickles can hold code and are not",
+            "source.py: expected safetensors, a folder of them or a hub id owner/name[/file.safetensors]; pickles can hold code",
+        ),
+        (
+            Parts((Lora(Path("styles/none.safetensors")),)),
+            "--lora styles/none.safetensors: expected safetensors, a folder of them or",
         ),
         (Parts(decoder="./none"), "--decoder ./none: there is no such folder; expected one, or a hub id owner/name"),
         (Parts(text_encoder="none"), "--text-encoder none: there is no such folder"),

@@ -204,11 +204,6 @@ def _check_rotary(file: str, config: Config, defaults: Config) -> None:
             )
 
 
-def _count_pixels(transformer: Config, vae: Config) -> int:
-    side: int = transformer["sample_size"] * 2 ** (len(vae["decoder_block_out_channels"]) - 1)
-    return side
-
-
 def check_agreement(file: str, configs: Mapping[str, Config]) -> None:
     """Whether what one network gives is what the next one takes.
 

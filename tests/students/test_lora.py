@@ -20,7 +20,7 @@ from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws, load_family
-from sprint_export.students.lora import MergedHandle
+from sprint_export.students.lora import MergedHandle, is_merged
 from sprint_export.weights import constant
 from tests.made_student import make_pipeline
 
@@ -126,6 +126,63 @@ def test_peft_s_folder_with_an_alpha_of_one_layer(made: Student, made_folder: Pa
     assert changed.fingerprint != student.fingerprint, "the config decides too"
 
 
+def test_diffusers_metadata_is_read_by_network_and_of_a_folder_too(
+    made: Student, made_folder: Path, factors: Tensors, tmp_path: Path
+) -> None:
+    text = make_factors(made, "text_encoder", (TEXT,))
+    tensors = spell(factors, FORMS["diffusers"]) | spell(text, "text_encoder.{layer}.lora_{side}.weight")
+    said: dict[str, object] = {"transformer.r": RANK, "transformer.lora_alpha": 8, "transformer.alpha_pattern": {ATTENTION: 6}}
+    said |= {"text_encoder.r": RANK, "text_encoder.lora_alpha": 2}
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(tensors, file, {"format": "pt", "lora_adapter_metadata": json.dumps(said)})
+    for source in (file, tmp_path):
+        student = load(made_folder, source)
+        check_merged(student, made, text, 2 / RANK, "text_encoder")
+        found = {
+            name: handle.factor
+            for name, handle in student.components["transformer"].weights.items()
+            if isinstance(handle, MergedHandle)
+        }
+        assert found == {f"{ATTENTION}.weight": 6 / RANK, f"{CONVOLUTION}.weight": 8 / RANK, f"{TIME}.weight": 8 / RANK}
+
+
+def test_a_layer_s_rank_and_alpha_by_pattern(made: Student, made_folder: Path, tmp_path: Path) -> None:
+    """Regular expressions for the end of a name, the first that fits, as PEFT's get_pattern_key has it."""
+    factors = make_factors(made, layers=(ATTENTION, TIME))
+    narrow = {
+        name: value[:2].contiguous() if name.endswith("A") else value[:, :2].contiguous() for name, value in factors.items()
+    }
+    mixed = {name: (narrow if name.startswith(TIME) else factors)[name] for name in factors}
+    save_file(spell(mixed, FORMS["PEFT"]), tmp_path / "adapter_model.safetensors")
+    config: dict[str, object] = {"r": RANK, "lora_alpha": 1, "use_rslora": True}
+    config |= {"rank_pattern": {r"^time_embed\..*linear_1": 2}, "alpha_pattern": {r"attn\d+\.to_q": 5, "to_q": 7}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    weights = load(made_folder, tmp_path).components["transformer"].weights
+    attention, time = weights[f"{ATTENTION}.weight"], weights[f"{TIME}.weight"]
+    assert isinstance(attention, MergedHandle)
+    assert isinstance(time, MergedHandle)
+    assert (attention.factor, time.factor) == (5 / math.sqrt(RANK), 1 / math.sqrt(2))
+
+
+def test_a_network_that_a_file_only_holds_whole_weights_of_gets_them(made: Student, made_folder: Path, tmp_path: Path) -> None:
+    tensors = spell(make_factors(made, layers=(ATTENTION,)), FORMS["diffusers"])
+    norm = torch.full(made.components["text_encoder"].weights["norm.weight"].shape, 0.5)
+    save_file(tensors | {"text_encoder.model.norm.weight": norm}, tmp_path / "a.safetensors")
+    text = load(made_folder, tmp_path / "a.safetensors").components["text_encoder"]
+    assert torch.equal(text.weights["norm.weight"].load(), norm)
+    assert is_merged(text.weights), "so that a reference does not read the folder"
+    assert text.notes == ("lora: a.safetensors x 1, 1 whole weights, merged in float32",)
+
+
+def test_a_folder_of_several_loras_lists_them(made_folder: Path, factors: Tensors, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_file(spell(factors, FORMS["bare"]), tmp_path / f"{name}.safetensors")
+    with pytest.raises(InputError, match=r"expected a folder with one LoRA, .*; found a\.safetensors, b\.safetensors; name one"):
+        load(made_folder, tmp_path)
+    (tmp_path / "b.safetensors").unlink()
+    assert load(made_folder, tmp_path).fingerprint == load(made_folder, tmp_path / "a.safetensors").fingerprint
+
+
 def test_a_whole_checkpoint_with_two_adapters(made: Student, made_folder: Path, factors: Tensors, tmp_path: Path) -> None:
     """As TwinFlow's trainer saves one: all weights, `base_layer` where there is an adapter, `default` beside `old`."""
     weights = {name: handle.load() + 1 for name, handle in made.components["transformer"].weights.items()}
@@ -188,22 +245,47 @@ def rename(**names: str) -> Callable[[Tensors], Tensors]:
 
 
 BAD: dict[str, tuple[Callable[[Tensors], Tensors], list[str]]] = {
-    "empty": (lambda tensors: {"x": torch.zeros(1)}, ["holds no LoRA: x; expected <layer>.lora_A.weight and"]),
+    "empty": (
+        lambda tensors: {"x": torch.zeros(1)},
+        [
+            "holds no LoRA: x; expected LoRA, rsLoRA or DoRA under the names of",
+            "e.g. <layer>.lora_A.weight and <layer>.lora_B.weight",
+        ],
+    ),
     "one factor": (lambda tensors: {A: tensors[A]}, ["has one factor only of layers", ATTENTION]),
     "another model": (
         lambda tensors: {name.replace("attn1", "self_attention"): value for name, value in tensors.items()},
-        ["changes layers that the student has not: transformer.transformer_blocks.1.self_attention.to_q", "expected layers of"],
+        [
+            "changes layers that the student has not: transformer.transformer_blocks.1.self_attention.to_q",
+            "expected layers of text_encoder, transformer, vae_decoder, such as transformer.transformer_blocks.1.attn",
+        ],
     ),
     "another width": (
         lambda tensors: tensors | {A: torch.zeros(RANK, 7)},
         ["does not fit the student's layers", f"{ATTENTION} (B (48, 4) A (4, 7) for (48, 48))"],
     ),
     "another rank": (lambda tensors: tensors | {A: torch.zeros(3, 48)}, ["(B (48, 4) A (3, 48) for (48, 48))"]),
-    "underscores": (
-        lambda tensors: {"lora_unet_transformer_blocks_1_attn1_to_q.lora_down.weight": tensors[A]},
-        ["has tensors of a kind that is not covered: lora_unet_", "expected PEFT's or diffusers' names"],
+    "no rank": (lambda tensors: {A: torch.zeros(0, 48), B: torch.zeros(48, 0)}, ["(B (48, 0) A (0, 48) for (48, 48))"]),
+    "an alpha without a pair": (
+        lambda tensors: tensors | {"transformer.proj_out.alpha": torch.ones(1)},
+        ["has an alpha or a magnitude without A and B of layers: transformer.proj_out"],
     ),
-    "DoRA": (lambda tensors: tensors | {A.replace("lora_A", "lora_magnitude_vector"): torch.ones(48)}, ["lora_magnitude_vector"]),
+    "an alpha that is no number": (
+        lambda tensors: tensors | {f"transformer.{ATTENTION}.alpha": torch.tensor(float("nan"))},
+        [f"tensor 'transformer.{ATTENTION}.alpha' holds NaN"],
+    ),
+    "two spellings": (
+        lambda tensors: tensors | {A.replace("lora_A", "lora_down"): tensors[A].clone()},
+        ["has a tensor under two spellings: ", "expected each once"],
+    ),
+    "two names": (
+        lambda tensors: tensors | {name.removeprefix("transformer."): value.clone() for name, value in tensors.items()},
+        [f"changes transformer.{ATTENTION}.weight under several names: transformer.{ATTENTION}, {ATTENTION}; expected each"],
+    ),
+    "a norm": (
+        lambda tensors: {A.replace("to_q", "norm_q"): torch.zeros(4), B.replace("to_q", "norm_q"): torch.zeros(48, 4)},
+        ["(B (48, 4) A (4,) for (48,))"],
+    ),
     "a foreign bias": (
         lambda tensors: tensors | {"transformer.nothing.bias": torch.ones(3)},
         ["in that shape: transformer.nothing"],
@@ -223,18 +305,27 @@ def test_what_does_not_fit_is_refused_by_name(made: Student, made_folder: Path, 
     save_file(change(spell(make_factors(made, layers=(ATTENTION,)), FORMS["diffusers"])), tmp_path / "a.safetensors")
     with pytest.raises(InputError) as caught:
         load(made_folder, tmp_path / "a.safetensors")
-    for part in ("--lora", "a.safetensors", *parts):
+    for part in ("a.safetensors", *parts):
         assert part in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"peft_type": "LOHA"}, "an adapter of the kind LOHA, expected a plain LoRA"),
-        ({"use_dora": True}, "an adapter of the kind DoRA"),
-        ({"lora_alpha": "many"}, "lora_alpha='many', alpha_pattern={}: expected finite numbers"),
+        ({"peft_type": "LOHA"}, "an adapter of the kind LOHA, expected LORA (use_rslora and use_dora too)"),
+        ({"use_dora": True}, "(no magnitude, where the config says use_dora=true)"),
+        ({"use_dora": "yes"}, "use_dora='yes': expected true or false"),
+        ({"lora_alpha": "many"}, "lora_alpha='many': expected a finite number"),
+        ({"r": 3}, f"{TIME} (of rank 4, where the config says 3)"),
+        ({"r": 4, "rank_pattern": {"attn1.to_q": 8}}, f"{ATTENTION} (of rank 4, where the config says 8)"),
+        ({"alpha_pattern": {"to_q": True}}, "alpha_pattern['to_q']=True: expected a finite number"),
+        ({"alpha_pattern": [1]}, "alpha_pattern: expected at most 5,000 numbers by pattern of layers' names"),
+        ({"rank_pattern": {"(a+)+$": 4}}, "rank_pattern '(a+)+$': expected the end of a layer's name, or a regular expression"),
+        ({"rank_pattern": {"a?" * 9 + "a" * 9: 4}}, "at most 2 repetitions and 2 groups, no group repeated"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' changes the weights below too; expected one of None, True,"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication=[[0, 2]]: layers that are repeated; expected none"),
         ({"lora_alpha": 10**400}, "the number 100000000000000000000000... has 401 digits, more than float64 holds"),
-        ({"alpha_pattern": {"(": 1}}, "alpha_pattern '(' is no regular expression"),
+        ({"alpha_pattern": {"[": 1}}, "alpha_pattern '[' is no regular expression"),
     ],
 )
 def test_a_config_that_is_not_covered(made: Student, made_folder: Path, config: object, said: str, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from sprint_export.process_memory import find_free_memory, find_used_memory
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.recipe_choice import is_searched
 from sprint_export.run_checks import load_libraries
-from sprint_export.students.source import is_at_hand
+from sprint_export.students.source import find_absent
 
 BEFORE = (Step("loading"), READING, SPECIALIZING)  # stages that a dry run goes through itself
 WORTH_MEASURING_S = 60.0  # a run that takes less is not held up to measure the machine
@@ -64,9 +64,9 @@ def plan_run(orders: Sequence[CheckedOrder], progress: Progress = quiet) -> Plan
     Raises:
         InputError, RefusedError: the student is not there or cannot be taken, as in the run itself. MachineError: likewise.
     """
-    source, parts = orders[0].order.student, orders[0].order.parts.folders.values()
-    if not (isinstance(source, Student) or all(map(is_at_hand, (source, *parts)))):
-        return Plan(notes=(f"not estimated: {source} is not downloaded yet; a run does that first",))
+    source = orders[0].order.student
+    if not isinstance(source, Student) and (absent := find_absent(source, orders[0].order.parts)) is not None:
+        return Plan(notes=(f"not estimated: {absent} is not downloaded yet; a run does that first",))
     clock = [time.perf_counter()]
     load_libraries(progress)
     clock.append(time.perf_counter())

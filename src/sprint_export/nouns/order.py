@@ -50,7 +50,7 @@ class Order:
     lora: Sequence[str | Lora] = field(
         default=(),
         metadata=resolved(
-            "A LoRA in safetensors, merged into the weights, with how much of it; may be repeated.",
+            "A LoRA: safetensors, a folder of them or a hub id, merged into the weights, with how much of it; may be repeated.",
             panel=STUDENT,
             metavar="FILE[:SCALE]",
             is_repeated=True,

@@ -11,10 +11,21 @@ from sprint_export.errors import InputError
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank changes of a student's weights, W + scale * B A, and how much of them is added."""
+    """Low-rank changes of weights, W + scale * B A, how much of them is added, and the hub id they came from, if any."""
 
     file: Path
     scale: float = 1.0
+    hub_id: str = ""
+
+    @property
+    def said(self) -> str:
+        """What errors call it."""
+        return self.hub_id or self.file.as_posix()
+
+    @property
+    def name(self) -> str:
+        """What notes of a bundle call it: no folder of this machine."""
+        return self.hub_id or self.file.name
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ NO_PARTS = Parts()
 
 
 def read_lora(text: str) -> Lora:
-    """`FILE` or `FILE:SCALE` -> a Lora; what follows the last colon is a scale where it is a number.
+    """`FILE` or `FILE:SCALE`, a path or a hub id -> a Lora; what follows the last colon is a scale where it is a number.
 
     Raises:
         InputError: the scale is not finite, or there is no name before it.

@@ -156,13 +156,11 @@ def load_subject(wanted: Wanted, parts: Parts, progress: Progress = quiet) -> St
         InputError: there is none, or it is not downloaded.
     """
     from sprint_export.run_checks import load_libraries
-    from sprint_export.students.source import check_source, is_at_hand
+    from sprint_export.students.source import check_source, find_absent
 
     check_source(wanted.source, parts)
-    if not all(map(is_at_hand, (wanted.source, *parts.folders.values()))):
-        raise InputError(
-            f"{wanted.source} is not downloaded yet, and a plan downloads nothing; its shape may be had as random:PRESET"
-        )
+    if (absent := find_absent(wanted.source, parts)) is not None:
+        raise InputError(f"{absent} is not downloaded yet, and a plan downloads nothing; its shape may be had as random:PRESET")
     load_libraries(progress)
     from sprint_export.students import load_student
 
