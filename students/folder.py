@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.errors import InputError
+from sprint_export.strict_json import check_depth
 
 LARGEST_TEXT = 16 << 20  # bytes of a config, a prompt file, a model card
 HASHED = (".json", ".safetensors")
@@ -148,9 +149,11 @@ def parse_text(text: str) -> Any:
     """The value of a student's JSON; NaN, infinity and numbers beyond float64 are none (tokenizers have 10^30 for no limit).
 
     Raises:
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: it is no JSON, or nested deeper than any file of a student.
     """
-    return json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int, parse_float=_read_float)
+    value = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int, parse_float=_read_float)
+    check_depth(value)
+    return value
 
 
 def read_pipeline(folder: Path) -> str:

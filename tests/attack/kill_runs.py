@@ -88,13 +88,17 @@ class World:
         """`act` in a fork that writes here."""
 
         def child() -> str:
-            os.environ["SPRINT_EXPORT_CACHE"] = str(self.cache)
-            tempfile.tempdir = str(self.temporary)
+            self.enter()
             before()
             act()
             return ""
 
         return run_forked(child, SECONDS)
+
+    def enter(self) -> None:
+        """Have this process, a fork, keep what it measures and its temporary files here."""
+        os.environ["SPRINT_EXPORT_CACHE"] = str(self.cache)
+        tempfile.tempdir = str(self.temporary)
 
     def list_litter(self) -> list[str]:
         """What a run should not have left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ def test_an_altered_file_is_refused(tmp_path: Path, content: bytes) -> None:
     folder = make_small_app(tmp_path / "app")
     (folder / GRAPH).write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.onnx has .*(another sha256|bytes, expected 5)"):
+        read_app(folder)
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    """Else a large one, named ten thousand times, would be hashed for hours."""
+    folder = make_small_app(tmp_path / "app")
+    value = json.loads((folder / "app.json").read_text("utf-8"))
+    (folder / "app.json").write_text(json.dumps(value | {"files": value["files"] * 5000}), "utf-8")
+    with pytest.raises(BundleError, match=r"names 'decoder/model\.onnx' twice; expected every file once"):
         read_app(folder)
 
 

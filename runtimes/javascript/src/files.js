@@ -2,6 +2,7 @@
 
 import { checkApp, isInside } from "./app.js";
 import { SprintExportError, describe } from "./errors.js";
+import { parseJson } from "./json.js";
 
 const MOST_APP_BYTES = 4 << 20; // of app.json
 
@@ -81,7 +82,7 @@ export class Files {
     const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal: this.signal });
     let app;
     try {
-      app = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+      app = parseJson(bytes);
     } catch (error) {
       throw new SprintExportError("app", `${place} is no JSON (${describe(error)}); download the bundle again`, { cause: error });
     }

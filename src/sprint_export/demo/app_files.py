@@ -6,7 +6,7 @@ A bundle, unpacked or packed, is untrusted: paths stay inside it, links are refu
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def read_app(folder: Path) -> App:
     if value is None:
         raise InputError(f"{folder} has no {APP}, which says what an app needs; make the bundle again with this version")
     fields = _check_fields(folder, value)
-    files = tuple(_read_entry(folder, entry) for entry in value["files"])
+    files = _read_entries(folder, value["files"])
     for file in files:
         _compare(folder, file)
     references, prompts = _read_references(folder, value.get("reference"))
@@ -84,6 +84,15 @@ def _check_fields(folder: Path, value: Any) -> dict[str, Any]:
             f"{folder / APP}: {', '.join(wrong) or 'files or runtimes'} cannot be; expected what this package writes"
         )
     return {key: value[key] for key in ("name", "target", "runtimes")}
+
+
+def _read_entries(folder: Path, entries: list[Any]) -> tuple[AppFile, ...]:
+    """Every file once: it is hashed as often as it is named."""
+    files = tuple(_read_entry(folder, entry) for entry in entries)
+    twice = [path for path, count in Counter(file.path for file in files).items() if count > 1]
+    if twice:
+        raise BundleError(f"{folder / APP} names {twice[0]!r} twice; expected every file once")
+    return files
 
 
 def _read_entry(folder: Path, entry: Any) -> AppFile:

@@ -91,6 +91,8 @@ def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None
         (lambda app: app.pop("stages"), 'app.json has no "stages"'),
         (lambda app: app["sampler"].update(next="x"), 'sampler.next is "x", expected "(1 - s)*x0 + s*noise"'),
         (lambda app: app["noise"].update(generator="mt19937"), 'noise.generator is "mt19937", expected "philox'),
+        (lambda app: app["files"].append(app["files"][0]), "expected every file once"),
+        (lambda app: app["files"].extend(app["files"] * 4096), "expected at most 4096"),
         (lambda app: app["noise"].update(shape=[1 << 20, 1 << 20]), "expected at most 1073741824 values"),
         (lambda app: app["noise"].update(shape=[4, 8, 8]), 'expected the shape of "latents", which transformer reads'),
         (lambda app: app["prompt"]["mask"].update(kept=[[0, 9]] * 65), "expected at most 64"),
