@@ -45,7 +45,7 @@ def read_pickle(path: Path) -> Any:
     Raises:
         InputError: it is no such file, truncated, of torch's old format, or names anything but tensors and containers.
     """
-    _check_archive(path)
+    check_archive(path)
     try:
         with hush(), torch.serialization.safe_globals([(Unread, name) for name in ARRAY_NAMES]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -62,7 +62,7 @@ def read_pickle(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as a checkpoint of torch.save ({said}); download it again") from error
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
     """Refuse an archive that says much in few bytes: torch unpacks its pickle before it looks at it.
 
     Raises:

@@ -311,12 +311,12 @@ def prepare(base: Path, names: Sequence[str]) -> tuple[Inputs, dict[str, str]]:
 
 def _draw_first(base: Path, name: str, inputs: Inputs) -> str:
     """What the undisturbed bundle draws; every verb ends well or is refused for what it is."""
-    world = base / f"first {name}"
-    world.mkdir()
-    shutil.copyfile(base / "given.png", world / "given.png")
-    for verb in ("run", "run with more"):
-        if SHAPES[name].target.startswith("openvino"):
-            return ""  # another program's pipeline draws with it
+    if SHAPES[name].target.startswith("openvino"):
+        return ""  # another program's pipeline draws with it
+    for verb in ("run with more", "run"):
+        world = base / f"first {name} {verb}"
+        world.mkdir()
+        shutil.copyfile(base / "given.png", world / "given.png")
         outcome, seen, _ = type_verb(Fault("first", list_verbs(str(base / name), SHAPES[name], inputs)[verb], (0,)), world)
         assert outcome == RIGHT, f"{name}, {verb}: {seen}"
     return hash_picture(world / "x.png")

@@ -165,7 +165,7 @@ def find_half(path: Path, is_bundle: bool = False) -> str:
     """What is half-written at an output or below it; "" where it is whole, or not there."""
     if not path.exists():
         return ""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file() and not is_working(each))
     for file in files:
         try:
             _read_whole(file)
@@ -177,6 +177,11 @@ def find_half(path: Path, is_bundle: bool = False) -> str:
         except SprintExportError as error:
             return str(error)
     return ""
+
+
+def is_working(path: Path) -> bool:
+    """Whether a file is still being made: a part, or in the work folder of a bundle."""
+    return any(part.endswith(".partial") or ".part" in part for part in path.parts)
 
 
 def _read_whole(file: Path) -> None:
