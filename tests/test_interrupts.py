@@ -48,7 +48,10 @@ def test_little_is_loaded_before_signals_are_heard() -> None:
     code = "import os, sys; before = set(sys.modules); import sprint_export.cli.entry; print(*sorted(set(sys.modules) - before))"
     path = str(Path(interrupts.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path!r}); {code}"], capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     own = {"sprint_export", "sprint_export.errors", "sprint_export.cli", "sprint_export.cli.entry", "sprint_export.interrupts"}
     enum = {"enum", "types", "operator", "_operator", "functools", "_functools", "collections", "itertools", "keyword", "reprlib"}

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PART = re.compile(r"\.(?P<stem>.+)\.(?P<origin>[0-9a-f]{8})\.(?P<pid>\d+)-[0-9a-f]{8}\.part(\.[^.]*)?")
+PART = re.compile(r"\.(?P<stem>.+)\.(?P<origin>[0-9a-f]{8})\.(?P<pid>\d+)-[0-9a-z_]{8}\.part(\.[^.]*)?")
 STALE_SECONDS = 86_400  # a part of another machine, or of a pid that was given away again, is litter after a day
 LONGEST_STEM = 100  # letters of a part's; a name may have 255 bytes
 TRIES = 3  # of a write whose folder another run takes away
@@ -255,12 +255,13 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder among the system's temporary files, named like a part: what a killed run left of such is removed first."""
-    temporary = Path(tempfile.gettempdir())
-    sweep_parts(temporary)
-    folder = name_part(temporary / "sprint-export")
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A folder among the system's temporary files, as `open_temporary_folder` makes it."""
+    with open_temporary_folder() as folder:
+        yield Path(folder)
+
+
+def open_temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """One that lives as long as the object, named like a part: what a killed run left of such is removed first."""
+    sweep_parts(Path(tempfile.gettempdir()))
+    prefix = f".sprint-export.{_origin()}.{os.getpid()}-"
+    return tempfile.TemporaryDirectory(suffix=".part", prefix=prefix, ignore_cleanup_errors=True)
