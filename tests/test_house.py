@@ -34,7 +34,18 @@ ORDER = (
     ("cache", "work_folder", "thread_count", "linear_kernels", "compute"),
     ("bundle_files", "batches"),
     ("picture_files",),
-    ("registry", "locks", "disk_errors", "clear_errors", "freed_memory", "libraries", "streams", "paths", "interrupts"),
+    (
+        "registry",
+        "locks",
+        "own_files",
+        "disk_errors",
+        "clear_errors",
+        "freed_memory",
+        "libraries",
+        "streams",
+        "paths",
+        "interrupts",
+    ),
     ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

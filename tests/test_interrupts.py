@@ -44,11 +44,11 @@ def test_a_signal_is_one_line_and_its_status(act: str, number: int, status: int)
 
 
 def test_little_is_loaded_before_signals_are_heard() -> None:
-    """Who presses Ctrl-C before that sees Python's traceback; all modules of the standard library that it takes are named here."""
-    code = "import os, sys; before = set(sys.modules); import sprint_export.cli.entry; print(*sorted(set(sys.modules) - before))"
+    """Who presses Ctrl-C before that sees the traceback of Python; what it takes of the standard library is named here."""
+    code = "before = set(sys.modules); import sprint_export.cli.entry; print(*sorted(set(sys.modules) - before))"
     path = str(Path(interrupts.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path!r}); {code}"],
+        [sys.executable, "-S", "-c", f"import os, sys; sys.path.insert(0, {path!r}); {code}"],
         capture_output=True,
         text=True,
         check=True,

@@ -34,7 +34,7 @@ THREADS = 64
 BURST = 200  # requests of one
 MOST_GROWTH = 200e6  # bytes, of a process that has served many
 DEPTHS = range(200, 1300)
-HOSTS = (
+HOSTS: tuple[str, ...] = (
     "evil.example",
     "evil.example:{port}",
     "127.0.0.1.evil.example",
@@ -45,7 +45,7 @@ HOSTS = (
     "127.1",
 )
 HOSTS += ("0x7f000001", "2130706433", "169.254.169.254", "localhost:1", "127.0.0.1:{port}@evil", "evil\t127.0.0.1", "x" * 5000)
-WAYS = (
+WAYS: tuple[str, ...] = (
     "../secret",
     "..%2fsecret",
     "%2e%2e/secret",

@@ -85,7 +85,7 @@ def measure(verb: Verb, root: Path) -> Undisturbed:
 
 def read_files(verb: Verb, home: Path) -> State:
     """All files that it makes; by name alone where bytes are not promised."""
-    found = {}
+    found: State = {}
     for name in verb.makes:
         path = home / name
         if path.is_dir():

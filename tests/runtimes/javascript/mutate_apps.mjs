@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { checkApp } from "./node_modules/sprint-export/src/app.js";
 import { readReference } from "./node_modules/sprint-export/src/compare.js";
 import { SprintExportError } from "./node_modules/sprint-export/src/errors.js";
-import { Files } from "./node_modules/sprint-export/src/files.js";
+import { Files, hash } from "./node_modules/sprint-export/src/files.js";
 import { encodePrompt, listUnknown } from "./node_modules/sprint-export/src/prompt.js";
 import { arrangeInputs, findSourceSize, readRequest } from "./node_modules/sprint-export/src/request.js";
 import { openTokenizer } from "./node_modules/sprint-export/src/tokenizer.js";
@@ -101,5 +101,23 @@ async function readDeep(text) {
 
 const [deepList, deepObject] = ["[", '{"a":'].map((open) => open.repeat(100_000) + "1" + (open === "[" ? "]" : "}").repeat(100_000));
 found.deep = await Promise.all([deepList, deepObject, `{"format": 1, "files": [{"path": ${deepList}}]}`].map(readDeep));
+
+/** app.json with a letter changed, beside a manifest that names it as it was, or none: the code of what is thrown. */
+async function readAltered(text, altered, base, hasManifest) {
+  const manifest = JSON.stringify({ artifacts: [{ path: "app.json", sha256: await hash(new TextEncoder().encode(text)) }] });
+  const readFile = async (url) => {
+    if (url.endsWith("bundle.json") && !hasManifest) {
+      throw new SprintExportError("file", "it is not there");
+    }
+    return new TextEncoder().encode(url.endsWith("bundle.json") ? manifest : altered);
+  };
+  return new Files(base, { verify: true, readFile }).readApp().then(() => "read", (error) => error.code ?? error.stack);
+}
+
+const letter = texts[0].replace('"prefix": "', '"prefix": "x');
+found.altered = await Promise.all([
+  readAltered(texts[0], texts[0], "file:///bundle/", true), readAltered(texts[0], letter, "file:///bundle/", true),
+  readAltered(texts[0], letter, "file:///bundle/", false), readAltered(texts[0], letter, "https://example.com/bundle/", true),
+]);
 found.odd = [...new Set(found.odd)];
 process.stdout.write(JSON.stringify(found));
