@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.errors import InputError
 from sprint_export.strict_json import check_depth
 
@@ -76,11 +77,21 @@ def check_files(folder: Path, parts: tuple[str, ...]) -> None:
 
 
 def list_hashed(folder: Path) -> list[Path]:
-    """Everything in the folder that is named like a config, weights or a tokenizer file, in order."""
+    """Everything in the folder that is named like a config, weights or a tokenizer file, in order.
+
+    A bundle that was made in there is none of the student's, nor is what is hidden, its work folder among it: else the same
+    command would find another student the second time.
+    """
     found = []
     for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_bundle(Path(parent, name))]
         found += [Path(parent, name) for name in (*folders, *files) if Path(name).suffix in HASHED or name == MERGES]
     return sorted(found)
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle and no network of a student, which has a config."""
+    return (folder / MANIFEST).is_file() and not (folder / "config.json").exists()
 
 
 def find_part(folder: Path, name: str) -> Path:
