@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from sprint_export.clear_errors import find_used_memory
 from tests.attack.outcomes import CLEAN, HANG, OUTSIDE, RIGHT, TRACEBACK, WRONG, Tally
-from tests.attack.raw_requests import MOST_S, SECRET, Target, post_request, send, serving, showing
+from tests.attack.raw_requests import MOST_S, REFUSED, SECRET, Target, post_request, send, serving, showing
 
 NAME = "floods"
 THREADS = 64
@@ -173,7 +173,7 @@ def _judge(said: bytes, is_late: bool, target: Target, what: str) -> tuple[str, 
     seen = f"{what}: status {status}, log {target.failures.said[:2]}"
     if SECRET in said:
         return OUTSIDE, seen
-    if target.failures.said or status.startswith("5"):
+    if target.failures.said or (status.startswith("5") and status not in REFUSED):
         target.failures.said.clear()
         return TRACEBACK, seen
     return (HANG if is_late else RIGHT if status == "200" else CLEAN), seen

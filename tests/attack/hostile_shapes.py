@@ -62,6 +62,7 @@ SHAPES: Mapping[str, Shape] = {
     "w4a16": Shape("onnx-w4a16"),
     "web": Shape("web-int8"),
     "gpu": Shape("gpu-int8"),
+    "trt": Shape("trt-int8"),
     "layout": Shape("openvino-fp16", {"layout": "optimum"}),
     "one graph": Shape("onnx-fp32", packing={"destination": "node", "one_graph": True}),
     "packed": Shape("web-w4a16", packing={"destination": "web"}),
