@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sprint_export.export.bundle import hash_file
 from tests.attack.forks import run_forked
-from tests.attack.kill_runs import read_state
 from tests.attack.machine_faults import Fault
 from tests.attack.outcomes import CLEAN, LOST, RIGHT, WRONG, Tally
 from tests.attack.verb_faults import Inputs, describe_all, load_command, read_inputs, run_loaded
@@ -83,13 +83,10 @@ def attempt(name: str | bytes, verb: str, inputs: Inputs, known: dict[str, dict[
             shutil.copytree(inputs.student, world / f"{spelt} student")
         (world / f"{spelt} prompts").write_text("a red circle\n", "utf-8")
     typed, made = list_commands(spelt, inputs)[verb]
-    before = read_state(world)
+    before = _list_all(world)
     outcome, seen = run_loaded(Fault("name", [os.fsencode(each) for each in typed], (0, 1) if is_good else (0, 2, 3)), world)
-    lost = {
-        path
-        for path in before
-        if before[path] != read_state(world).get(path) and not path.endswith(("report.json", "report.html"))
-    }
+    after = _list_all(world)
+    lost = {path for path in before if before[path] != after.get(path) and not path.endswith(("report.json", "report.html"))}
     if lost:
         return LOST, f"{sorted(lost)[:3]}; {seen}"
     if not is_good:
@@ -107,11 +104,15 @@ def attempt(name: str | bytes, verb: str, inputs: Inputs, known: dict[str, dict[
     return RIGHT, seen
 
 
+def _list_all(folder: Path) -> dict[str, str]:
+    """Hashes of all files, by path; links are none."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in paths}
+
+
 def _list_exact(path: Path) -> dict[str, str]:
-    """Hashes of what does not depend on its name."""
-    if path.is_file():
-        return {"": read_state(path.parent)[path.name]}
-    return read_state(path)
+    """Likewise of what does not depend on its name."""
+    return {"": hash_file(path)} if path.is_file() else _list_all(path)
 
 
 def run(count: int, seed: int, tally: Tally) -> None:
