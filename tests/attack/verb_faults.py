@@ -220,7 +220,6 @@ VALUES: dict[str, dict[str, Sequence[str | bytes]]] = {
     "merge": {"--gate": ("ssim>=1", "x"), "--out": ("binary", "loop", "x" * 5000)},
     "check": {"--tolerance": ("-1", "256", "x"), "--runtime": ("tr",)},
 }
-NOT_GIVEN_TWICE = {"validate": "--count", "compare": "--count", "bench": "--runs"}
 
 
 def list_arguments(inputs: Inputs) -> Iterator[Fault]:
