@@ -39,7 +39,8 @@ def main() -> int:
     with contextlib.suppress(KeyboardInterrupt):  # what was counted until then is a result too: `total` says how many
         campaign.run(options.count, options.seed, tally)
     command = f"python benchmarks/attack.py {options.campaign} --count {options.count} --seed {options.seed}"
-    found = {"command": command, "name": campaign.NAME, "seconds": round(time.monotonic() - start)} | tally.to_json()
+    ran = {"date": time.strftime("%Y-%m-%d"), "seconds": round(time.monotonic() - start)}
+    found = {"command": command, "name": campaign.NAME} | ran | tally.to_json()
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"attack_{options.campaign}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(tally.table())

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sprint_export.app_contract import describe_app
-from sprint_export.bundle_files import APP, MANIFEST, TOKENIZER
+from sprint_export.bundle_files import APP, LONGEST_MANIFEST, MANIFEST, TOKENIZER
 from sprint_export.errors import BundleError, InputError
 from sprint_export.export.app_checks import AppError, check_app, read_app, read_beyond
 from sprint_export.export.manifest_checks import ManifestError, check_manifest
@@ -47,7 +47,6 @@ __all__ = [
 FORMAT = 6
 HASH = "sha256"  # the manifest's field that holds its own
 MOST_LETTERS = 400  # of what an error quotes from a manifest
-MOST_BYTES = 16 << 20  # of a manifest; a full-size student's has under one million
 
 
 def make_artifact(folder: Path, path: Path, role: str, kind: str, format: str) -> Artifact:
@@ -174,15 +173,17 @@ def _check_contract(bundle: Bundle) -> None:
 def _read_manifest(folder: Path) -> bytes:
     try:
         with open_checked(folder, MANIFEST) as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(LONGEST_MANIFEST + 1)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(
             f"{folder} is not a bundle: it has no {MANIFEST}. Make one with: sprint-export --target trt-fp8 --out {folder}"
         ) from error
     except (FileError, OSError) as error:
         raise BundleError(f"{folder / MANIFEST} {error}; copy the bundle with its files in it, or export it again") from error
-    if len(data) > MOST_BYTES:
-        raise BundleError(f"{folder / MANIFEST} has more than {MOST_BYTES} bytes, so it is no manifest; export the student again")
+    if len(data) > LONGEST_MANIFEST:
+        raise BundleError(
+            f"{folder / MANIFEST} has more than {LONGEST_MANIFEST} bytes, so it is no manifest; export the student again"
+        )
     return data
 
 

@@ -11,14 +11,30 @@ import math
 from pathlib import Path
 from typing import Any
 
+from sprint_export.errors import BundleError
+
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 BITS = {"FLOAT": 32, "INT32": 32, "DOUBLE": 64, "INT64": 64, "FLOAT16": 16, "BFLOAT16": 16}  # 8 of any other type
 
 
 def count_live(path: Path) -> int | None:
-    """Bytes of one run of a graph file; None where the `onnx` package is not installed."""
+    """Bytes of one run of a graph file; None where the `onnx` package is not installed.
+
+    Raises:
+        BundleError: it is no graph.
+    """
     if importlib.util.find_spec("onnx") is None:
         return None
+    try:
+        return _count_live(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf's own kinds, and what names and types that fit nothing lead to
+        said = " ".join(str(error).split())[:200]
+        raise BundleError(f"{path} holds no graph that can be read ({said}); copy or export the bundle again") from error
+
+
+def _count_live(path: Path) -> int:
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph

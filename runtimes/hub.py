@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sprint_export.bundle_files import MANIFEST
+from sprint_export.bundle_files import LONGEST_MANIFEST, MANIFEST
 from sprint_export.cache import clear_cache_errors, open_cache
 from sprint_export.errors import BundleError, InputError, MachineError, SprintExportError
-from sprint_export.export.bundle import MOST_BYTES, read_bundle, read_manifest
+from sprint_export.export.bundle import read_bundle, read_manifest
 from sprint_export.libraries import require
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.paths import is_folder
@@ -58,7 +58,7 @@ def fetch_bundle(repo: str, revision: str | None, folder: Path, progress: Progre
     with clear_hub_errors(repo), clear_cache_errors(folder):
         commit = hub.HfApi().model_info(repo, revision=revision).sha
         size = _find_sizes(repo, commit, [MANIFEST]).get(MANIFEST)
-        if size is None or size > MOST_BYTES:
+        if size is None or size > LONGEST_MANIFEST:
             raise InputError(f"hub model {repo!r} has no {MANIFEST}, so it is no bundle; expected one that --upload-repo made")
         hub.hf_hub_download(repo, MANIFEST, revision=commit, local_dir=folder)
         bundle = read_manifest(folder)

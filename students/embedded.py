@@ -7,6 +7,7 @@ in the cache when it is first asked for, a few megabytes.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sprint_export.cache import clear_cache_errors, hash_question, open_cache
@@ -28,11 +29,12 @@ def complete_folder(folder: Path) -> Path:
         return folder
     other = folder.parent / (folder / SHARES).read_text("utf-8").strip()
     taken = {path.name: path for path in (*_list(other), *_list(folder))}
-    files = {name: [path] if is_file(path) else sorted(path.iterdir()) for name, path in taken.items()}
-    key = hash_question({name: [[path.name, hash_file(path).hex()] for path in paths] for name, paths in files.items()})
+    key = _hash_parts(taken)
     whole = open_cache("students") / f"{folder.name}-{key[:16]}"
     if is_folder(whole):
-        return whole
+        if _hash_parts({path.name: path for path in _list(whole)}) == key:
+            return whole
+        remove(whole)  # a disk damaged it, or somebody changed it
     part = name_part(whole)
     with clear_cache_errors(whole):
         try:
@@ -47,6 +49,13 @@ def complete_folder(folder: Path) -> Path:
         finally:
             remove(part)
     return whole
+
+
+def _hash_parts(parts: Mapping[str, Path]) -> str:
+    """Of the names and contents of a student's files, and of those in its folders."""
+    files = {name: [path] if is_file(path) else sorted(path.iterdir()) for name, path in parts.items()}
+    named = {name: [[path.name, hash_file(path).hex()] for path in files[name]] for name in sorted(files)}
+    return hash_question(named)
 
 
 def _list(folder: Path) -> list[Path]:

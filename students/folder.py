@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sprint_export.bundle_files import MANIFEST
 from sprint_export.errors import InputError
+from sprint_export.strict_json import check_depth
 
 LARGEST_TEXT = 16 << 20  # bytes of a config, a prompt file, a model card
 HASHED = (".json", ".safetensors")
@@ -75,11 +77,21 @@ def check_files(folder: Path, parts: tuple[str, ...]) -> None:
 
 
 def list_hashed(folder: Path) -> list[Path]:
-    """Everything in the folder that is named like a config, weights or a tokenizer file, in order."""
+    """Everything in the folder that is named like a config, weights or a tokenizer file, in order.
+
+    A bundle that was made in there is none of the student's, nor is what is hidden, its work folder among it: else the same
+    command would find another student the second time.
+    """
     found = []
     for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_bundle(Path(parent, name))]
         found += [Path(parent, name) for name in (*folders, *files) if Path(name).suffix in HASHED or name == MERGES]
     return sorted(found)
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle and no network of a student, which has a config."""
+    return (folder / MANIFEST).is_file() and not (folder / "config.json").exists()
 
 
 def find_part(folder: Path, name: str) -> Path:
@@ -148,9 +160,11 @@ def parse_text(text: str) -> Any:
     """The value of a student's JSON; NaN, infinity and numbers beyond float64 are none (tokenizers have 10^30 for no limit).
 
     Raises:
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: it is no JSON, or nested deeper than any file of a student.
     """
-    return json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int, parse_float=_read_float)
+    value = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int, parse_float=_read_float)
+    check_depth(value)
+    return value
 
 
 def read_pipeline(folder: Path) -> str:

@@ -8,6 +8,7 @@ Pages of a mapping count as this process's memory once they are read, so a mappi
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from sprint_export.libraries import hush
 from sprint_export.weights import Handle, check_numbers
 
 MAPPED_BYTES = 256 << 20
+PICKLE = "data.pkl"  # in a checkpoint, beside its tensors' bytes
+MOST_PICKLE = 16 << 20  # bytes of it: names and shapes; each may become a list of 64 bytes
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)|reduce for unrecognized function (.+)")
 
 
@@ -42,6 +45,7 @@ def read_pickle(path: Path) -> Any:
     Raises:
         InputError: it is no such file, truncated, of torch's old format, or names anything but tensors and containers.
     """
+    check_archive(path)
     try:
         with hush(), torch.serialization.safe_globals([(Unread, name) for name in ARRAY_NAMES]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -56,6 +60,27 @@ def read_pickle(path: Path) -> Any:
             ) from error
         said = "torch's format of before 1.6: load and save it again" if "_use_new_zipfile" in text else text[:200]
         raise InputError(f"{path} cannot be read as a checkpoint of torch.save ({said}); download it again") from error
+
+
+def check_archive(path: Path) -> None:
+    """Refuse an archive that says much in few bytes: torch unpacks its pickle before it looks at it.
+
+    Raises:
+        InputError: a file in it is compressed, which torch.save never does, or the pickle is larger than names and shapes are.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = archive.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile):  # no archive: torch says so in its own words
+        return
+    packed = next((each.filename for each in files if each.compress_type != zipfile.ZIP_STORED), None)
+    if packed is not None:
+        raise InputError(
+            f"{path}: {packed[:200]!r} in it is compressed, which torch.save never does; save it with torch.save again"
+        )
+    size = max((each.file_size for each in files if each.filename.rpartition("/")[2] == PICKLE), default=0)
+    if size > MOST_PICKLE:
+        raise InputError(f"{path}: its {PICKLE} has {size:,} bytes, expected at most {MOST_PICKLE:,}; save the state_dict alone")
 
 
 def find_tensors(value: Any, key: str) -> Mapping[str, torch.Tensor]:

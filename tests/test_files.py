@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -62,6 +64,51 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         write_text(path, "second")
     assert path.read_text() == "first"
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"], "nothing half-written beside it"
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket", "a folder"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, kind: str) -> None:
+    """Who may write to /dev would make a file of /dev/null for all programs of this machine."""
+    path = tmp_path / "there"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        if os.getuid() != 0:
+            pytest.skip("only root makes devices")
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    elif kind == "a socket":
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as made:
+            made.bind(os.path.relpath(path))
+    else:
+        path.mkdir()
+    before = path.lstat().st_mode
+    with pytest.raises(OSError, match="Is a directory" if kind == "a folder" else "a device, a pipe or a socket is there"):
+        write_text(path, "text")
+    assert path.lstat().st_mode == before
+    assert [each.name for each in tmp_path.iterdir()] == ["there"]
+
+
+def test_what_a_killed_run_left_beside_a_file_goes_with_the_next_run(tmp_path: Path) -> None:
+    part = part_of_a_dead_process(tmp_path / "result.json")
+    part.write_text("{")
+    write_text(tmp_path / "result.json", "{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_part_that_cannot_be_removed_does_not_keep_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [part_of_a_dead_process(tmp_path / name) for name in "abc"]
+    for part in parts:
+        part.write_text("")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == parts[1]:
+            raise PermissionError(1, "another user's")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    sweep_parts(tmp_path)
+    assert list(tmp_path.iterdir()) == [parts[1]]
 
 
 def test_the_folder_is_made_and_made_again_when_another_run_takes_it_away(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sprint_export import interrupts
 from sprint_export.interrupts import STOPPED
 
 SLEEPER = "import sys, time, types\nfrom sprint_export.cli import entry\ndef app(): {act}\nentry.call_app = app\nentry.main()\n"
@@ -40,6 +41,21 @@ def test_a_signal_is_one_line_and_its_status(act: str, number: int, status: int)
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (status, STOPPED + "\n")
+
+
+def test_little_is_loaded_before_signals_are_heard() -> None:
+    """Who presses Ctrl-C before that sees the traceback of Python; what it takes of the standard library is named here."""
+    code = "before = set(sys.modules); import sprint_export.cli.entry; print(*sorted(set(sys.modules) - before))"
+    path = str(Path(interrupts.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import os, sys; sys.path.insert(0, {path!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    own = {"sprint_export", "sprint_export.errors", "sprint_export.cli", "sprint_export.cli.entry", "sprint_export.interrupts"}
+    enum = {"enum", "types", "operator", "_operator", "functools", "_functools", "collections", "itertools", "keyword", "reprlib"}
+    assert set(done.stdout.split()) <= own | enum | {"__future__", "atexit", "signal", "_collections"}, "signal itself takes enum"
 
 
 def test_a_second_one_ends_it_at_once() -> None:

@@ -14,6 +14,7 @@ import pytest
 from sprint_export import open_bundle, pack_bundle
 from sprint_export.bundle_files import APP, LICENCES, MANIFEST, TOKENIZER
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
+from sprint_export.export import publishing
 from sprint_export.export.bundle import read_bundle
 from sprint_export.export.packing.packer import Layout
 from sprint_export.export.to_onnx.packer import OnnxPacker
@@ -177,6 +178,24 @@ def test_a_run_that_is_killed_publishes_nothing_and_the_next_goes_on(
     assert asked == ["text_encoder", "transformer", "vae_decoder", "vae_decoder"]
     monkeypatch.setattr(OnnxPacker, "pack_network", packs)
     pack_bundle(bundle, "cpp", tmp_path / "app", draws=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["app"]
+
+
+def test_a_run_that_is_killed_once_it_published_leaves_nothing_to_the_next(
+    bundle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that it took the place of lies in the work folder then, and the same command finds nothing to do."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = copy_bundle(packed, tmp_path / "app")
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "recover", kill)
+        with pytest.raises(KeyboardInterrupt):
+            pack_bundle(bundle, "cpp", out, overwrite=True, draws=False)
+    assert (tmp_path / ".app.partial" / "old" / "bundle.json").exists()
+    assert not pack_bundle(bundle, "cpp", out, overwrite=True, draws=False).is_new
     assert [path.name for path in tmp_path.iterdir()] == ["app"]
 
 

@@ -19,6 +19,8 @@ BAD = {
     "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' stands there twice"),
     "depth": (b"[" * 100_000, "it is nested too deep"),
     "depth of objects": (b'{"a":' * 100_000, "it is nested too deep"),
+    "depth that Python reads and cannot print": (b"[" * 900 + b"]" * 900, "it is nested too deep"),
+    "depth of both": (b'[{"a": ' * 33 + b"1" + b"}]" * 33, "it is nested too deep"),
     "not UTF-8": (b'{"a": "\xff"}', "invalid start byte"),
     "another encoding": ('{"a": 1}'.encode("utf-16"), "codec can't decode"),
     "nothing": (b"", "Expecting value"),
@@ -34,6 +36,10 @@ def test_what_means_nothing_or_two_things_is_an_error(case: str) -> None:
         parse_json(data)
     assert part in str(caught.value)
     assert time.monotonic() - start < 5
+
+
+def test_what_this_package_could_write_is_not_too_deep() -> None:
+    assert str(parse_json(b'[{"a": ' * 32 + b"1" + b"}]" * 32)).count("a") == 32
 
 
 def test_values_survive() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // What Node draws of a bundle on this machine, and how fast, as a file for `sprint-export report --merge BUNDLE *.json`.
 
-import { access, constants, rename, rm, writeFile } from "node:fs/promises";
+import { access, constants, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
 
@@ -31,6 +31,10 @@ async function main() {
     throw new UsageError(`expected one bundle and --out\n${USAGE}`);
   }
   await access(dirname(out), constants.W_OK);
+  const there = await stat(out).catch(() => null);
+  if (there && !there.isFile()) {
+    throw new UsageError(`${out} is no file; expected one, or a new name`);
+  }
   const options = { provider: asked.provider, threads: asked.threads === undefined ? undefined : Number(asked.threads) };
   const pipeline = await openBundle(positionals[0], options);
   try {

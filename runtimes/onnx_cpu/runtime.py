@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sprint_export.errors import BundleError, MachineError, SprintExportError
+from sprint_export.files import open_temporary_folder
 from sprint_export.libraries import is_installed, missing_library, require
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
@@ -27,6 +27,8 @@ from sprint_export.runtimes.runtime import Runtime
 from sprint_export.versions import refuse_older
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from sprint_export.runtimes.inner_values import InnerGraph
     from sprint_export.runtimes.stored_tensors import StoredTensor
     from sprint_export.session import Array, Session
@@ -189,7 +191,7 @@ class OnnxRuntimeSession:
 
 def _open(ort: Any, graph: Path, options: Any, provider: Provider, is_shadow: bool) -> tuple[Any, TemporaryDirectory[str] | None]:
     """An onnxruntime.InferenceSession and, on another provider than the CPU's, the folder of its first run's profile."""
-    folder = None if provider.name == CPU else TemporaryDirectory(prefix="sprint-export-")
+    folder = None if provider.name == CPU else open_temporary_folder()
     said = io.StringIO()
     try:
         if folder is not None:

@@ -8,7 +8,8 @@ Bytes are mapped, not read, until a tensor is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CODES = ("INT4", "UINT4", "INT8", "UINT8", "FLOAT8E4M3FN", "FLOAT8E5M2")
 FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 HALVES = ("INT4", "UINT4")  # two values a byte
+MOST_VALUES, MOST_AXES, MOST_DIGITS = 1 << 40, 8, 19  # of a weight; of an offset in a file
 COLUMN, SINGLE, PACKED = ".column", ".single", ".packed"
 
 
@@ -39,10 +41,10 @@ def list_onnx_tensors(graph: Path) -> Iterator[StoredTensor]:
     except Exception as error:  # protobuf's own, several kinds
         raise BundleError(f"{graph} cannot be read as an ONNX graph ({name_first_line(error)})") from error
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    name_type = onnx.TensorProto.DataType.Name
+    known = {number: name for name, number in onnx.TensorProto.DataType.items() if name in (*CODES, *FLOATS)}
     for name, tensor in tensors.items():
-        kind = name_type(tensor.data_type)
-        if kind in (*CODES, *FLOATS) and not _is_factor(name, tensors):
+        kind = known.get(tensor.data_type)  # a number that is no type's is none of these
+        if kind is not None and not _is_factor(name, tensors):
             yield _describe(onnx, graph, tensor, tensors.get(name.partition(COLUMN)[0] + SINGLE), kind in CODES)
 
 
@@ -54,15 +56,25 @@ def _is_factor(name: str, tensors: Mapping[str, Any]) -> bool:
 
 def _describe(onnx: Any, graph: Path, tensor: Any, single: Any, is_code: bool) -> StoredTensor:
     place, name, shape = _find_place(graph, tensor), tensor.name, tuple(tensor.dims)
+    if len(shape) > MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) > MOST_VALUES:
+        raise BundleError(f"{graph}: the weight {name!r} has the shape {shape[:MOST_AXES]}, which no weight has; export again")
     load = partial(_load, onnx, graph, tensor)
     if COLUMN in name and single is not None:
-        factor = partial(_load, onnx, graph, single)
-        return StoredTensor(name, shape, is_code, lambda: load().astype("float32") * factor().astype("float32"))
-    if name.endswith(PACKED) and is_code:
+        return StoredTensor(name, shape, is_code, partial(_multiply, graph, load, partial(_load, onnx, graph, single)))
+    if name.endswith(PACKED) and is_code and len(shape) > 1:
         is_product = len(shape) == len("NKB")
         whole = (shape[0], 2 * shape[1] * shape[2]) if is_product else (*shape[:-1], 2 * shape[-1])
         return StoredTensor(name, whole, is_code, lambda: (_unpack_product if is_product else _unpack_table)(load()), place)
     return StoredTensor(name, shape, is_code, load, place)
+
+
+def _multiply(graph: Path, load: Callable[[], Array], load_factor: Callable[[], Array]) -> Array:
+    value, factor = load().astype("float32"), load_factor().astype("float32")
+    try:
+        product: Array = value * factor
+    except ValueError as error:
+        raise BundleError(f"{graph}: factors of {value.shape} and {factor.shape} have no product; export again") from error
+    return product
 
 
 def _find_place(graph: Path, tensor: Any) -> tuple[str, int] | None:
@@ -70,7 +82,8 @@ def _find_place(graph: Path, tensor: Any) -> tuple[str, int] | None:
     if not entries:
         return None
     name, offset = entries.get("location", ""), entries.get("offset", "0")
-    if name != Path(name).name or not (graph.parent / name).is_file() or not offset.isdecimal():
+    is_place = offset.isascii() and offset.isdecimal() and len(offset) <= MOST_DIGITS
+    if name != Path(name).name or not (graph.parent / name).is_file() or not is_place:
         raise BundleError(f"{graph}: the weight {tensor.name!r} is said to lie in {name!r}, no file beside it; export again")
     return name, int(offset)
 
@@ -80,7 +93,11 @@ def _load(onnx: Any, graph: Path, tensor: Any) -> Array:
 
     place = _find_place(graph, tensor)
     if place is None:
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
+        try:
+            return np.asarray(onnx.numpy_helper.to_array(tensor))
+        except (ValueError, TypeError) as error:  # fewer bytes than its shape says, or in a field of another type
+            said = name_first_line(error)
+            raise BundleError(f"{graph}: the weight {tensor.name!r} is damaged ({said}); export the student again") from error
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     shape, count = tuple(tensor.dims), int(np.prod(tuple(tensor.dims), dtype=np.int64))
     is_halved = onnx.TensorProto.DataType.Name(tensor.data_type) in HALVES

@@ -8,12 +8,12 @@ each verb is fetched from its stage when first asked for, so opening a bundle ne
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError, SprintExportError
 
+TYPE_CHECKING = False  # typing's own would load it, before the command hears a Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from sprint_export.conversion import convert, convert_targets
     from sprint_export.export import export_student
     from sprint_export.packing import pack_bundle
@@ -67,6 +67,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

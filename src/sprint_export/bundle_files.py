@@ -28,7 +28,7 @@ REFERENCE_FOLDER, REFERENCE = "reference", "reference/reference.json"  # what it
 TOKENIZER = "tokenizer/tokenizer.json"
 LICENCES = "LICENCES.txt"  # of a packed folder
 REPORT, PAGE, SHEET = "report.json", "report.html", "contact_sheet.png"  # validation writes them beside the manifest
-LONGEST_MANIFEST = 1 << 28  # bytes
+LONGEST_MANIFEST = 16 << 20  # bytes; a full-size student's has under one million
 SHOWN = 3  # foreign files in a message
 
 _BUILT = r"{role}/{built}"
@@ -163,7 +163,7 @@ def _read_manifest(path: Path) -> Any:
     """The manifest's value, of any shape; None where it cannot be read."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_size < LONGEST_MANIFEST:
+        if stat.S_ISREG(status.st_mode) and status.st_size <= LONGEST_MANIFEST:
             return json.loads(path.read_bytes())
     return None
 

@@ -5,7 +5,9 @@ A message says what was found, what was expected and what to do; where there is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+TYPE_CHECKING = False  # typing's own would load it, before the command hears a Ctrl-C
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SHORTEST = 3  # letters of a beginning that says something
 LONGEST = 200  # letters of a wrong name that are said

@@ -9,6 +9,7 @@ modes that open() and mkdir() give (0666 and 0777 less the umask), whatever a li
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PART = re.compile(r"\.(?P<stem>.+)\.(?P<origin>[0-9a-f]{8})\.(?P<pid>\d+)-[0-9a-f]{8}\.part(\.[^.]*)?")
+PART = re.compile(r"\.(?P<stem>.+)\.(?P<origin>[0-9a-f]{8})\.(?P<pid>\d+)-[0-9a-z_]{8}\.part(\.[^.]*)?")
 STALE_SECONDS = 86_400  # a part of another machine, or of a pid that was given away again, is litter after a day
 LONGEST_STEM = 100  # letters of a part's; a name may have 255 bytes
 TRIES = 3  # of a write whose folder another run takes away
@@ -34,6 +35,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written to; nothing is left beside `path`.
     """
+    _check_place(path)
     for attempt in range(TRIES):
         try:
             _write_once(path, write)
@@ -43,8 +45,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                 raise
 
 
+def _check_place(path: Path) -> None:
+    """See that nothing but a file, or a link, would be replaced: who may write to /dev would make a file of /dev/null.
+
+    Raises:
+        OSError: a folder, a device, a pipe or a socket is there.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise OSError(errno.ENODEV, "a device, a pipe or a socket is there, not a file", str(path))
+
+
 def _write_once(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(path.parent.absolute())
     part = name_part(path)
     try:
         with part.open("xb") as file:
@@ -106,10 +125,17 @@ def _origin() -> str:
 
 def sweep_parts(folder: Path) -> None:
     """Remove parts in `folder`, not below it, whose process is gone."""
-    with contextlib.suppress(OSError):  # no folder, or not ours to sweep
+    with contextlib.suppress(OSError):  # no folder
         for path in folder.iterdir():
             if is_stale_part(path):
-                remove(path)
+                with contextlib.suppress(OSError):  # not ours to remove
+                    remove(path)
+
+
+@functools.cache
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder that this process writes to: who was killed there may have been typed again."""
+    sweep_parts(folder)
 
 
 def is_stale_part(path: Path) -> bool:
@@ -229,12 +255,13 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder among the system's temporary files, named like a part: what a killed run left of such is removed first."""
-    temporary = Path(tempfile.gettempdir())
-    sweep_parts(temporary)
-    folder = name_part(temporary / "sprint-export")
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A folder among the system's temporary files, as `open_temporary_folder` makes it."""
+    with open_temporary_folder() as folder:
+        yield Path(folder)
+
+
+def open_temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """One that lives as long as the object, named like a part: what a killed run left of such is removed first."""
+    sweep_parts(Path(tempfile.gettempdir()))
+    prefix = f".sprint-export.{_origin()}.{os.getpid()}-"
+    return tempfile.TemporaryDirectory(suffix=".part", prefix=prefix, ignore_cleanup_errors=True)

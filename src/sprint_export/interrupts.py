@@ -11,16 +11,13 @@ import atexit
 import os
 import signal
 import sys
-from dataclasses import dataclass
-from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = "stopped; run the same command again to go on where it stopped"
 
 
-@dataclass
 class _Stop:
-    """The first signal that came, and whether its line was said."""
+    """The first signal that came, and whether its line was said; no dataclass, which would load a dozen modules first."""
 
     signal: int | None = None
     is_said: bool = False
@@ -60,7 +57,7 @@ def forget() -> None:
     _stop.signal, _stop.is_said = None, False
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def _note(number: int, frame: object) -> None:
     if _stop.signal is not None:
         say_stopped()
         os._exit(exit_status())

@@ -16,7 +16,7 @@ from sprint_export.errors import BundleError, InputError, MachineError
 from sprint_export.export.bundle import find_file, hash_file, read_bundle
 from sprint_export.export.packing.gather import Packing, check_packing, gather_packed
 from sprint_export.export.packing.packer import Layout, load_packer
-from sprint_export.export.publishing import publish_bundle
+from sprint_export.export.publishing import discard_work, publish_bundle
 from sprint_export.libraries import DRAWING, check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.destination import find_destination
@@ -27,7 +27,7 @@ from sprint_export.runtimes.checking import read_further, read_reference
 from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.runtimes.reference import add_reference
-from sprint_export.work_folder import claim_bundle
+from sprint_export.work_folder import claim_bundle, find_work_folder
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.runtime import Runtime
@@ -125,6 +125,7 @@ def pack_bundle(
     folder = _choose_out(source.folder, destination, out, overwrite)
     present = read_present(folder, overwrite)
     if present is not None and present.key == packing.key:
+        _clear_work(folder, packing.key)
         return _describe(present, destination, is_new=False)
     if present is not None and not overwrite:
         raise InputError(f"--out {folder} holds another bundle; choose another folder, or add --overwrite")
@@ -140,6 +141,13 @@ def pack_bundle(
                 raise MachineError(f"one graph is checked by the picture that it draws, and none can be drawn here: {reason}")
             result = replace(result, comparison=comparison, undrawn=reason)
         return replace(result, folder=publish_bundle(packed, folder).folder)
+
+
+def _clear_work(folder: Path, key: str) -> None:
+    """Take away what a run left that was killed when its packed folder stood: the one it took the place of."""
+    if find_work_folder(folder.resolve()).exists():
+        with claim_bundle(folder) as work:
+            discard_work(work, key)
 
 
 def _read_shard(megabytes: int | None) -> int:

@@ -1,7 +1,8 @@
 """JSON of unknown origin: read whole or refused, with one meaning only.
 
-Python's own reader takes NaN and Infinity, lets the last of two equal keys win and makes integers of any length. Here each of
-these is an error, and so is a number that float64 or int64 cannot hold. `hash_json` is a hash of what a value says, however
+Python's own reader takes NaN and Infinity, lets the last of two equal keys win, makes integers of any length and nests as deep as
+its stack, which whoever then prints or compares the value has less of. Here each of these is an error, and so is a number that
+float64 or int64 cannot hold. `hash_json` is a hash of what a value says, however
 it is laid out. Standard library only.
 """
 
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_DIGITS = 19  # of an int64
+TOO_DEEP = "it is nested too deep"
+DEEPEST = 64  # of lists and objects within each other; what this package writes has under 12
 
 
 def parse_json(data: bytes) -> Any:
@@ -23,7 +26,7 @@ def parse_json(data: bytes) -> Any:
         ValueError: it is not JSON, not UTF-8, or says something twice or without bounds; nested too deep is among these.
     """
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"),
             parse_constant=_refuse_constant,
             parse_int=_read_int,
@@ -31,7 +34,24 @@ def parse_json(data: bytes) -> Any:
             object_pairs_hook=_read_object,
         )
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError(TOO_DEEP) from error
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Refuse a JSON value that is nested deeper than DEEPEST: no recursion, and a pass over it for each level.
+
+    Raises:
+        ValueError: it is.
+    """
+    level = [value]
+    for _ in range(DEEPEST):
+        within = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [item for items in within for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
 
 
 def hash_json(value: Mapping[str, Any]) -> str:

@@ -41,11 +41,16 @@ def find_tokenizer(tokenizer: Path, folder: Path) -> Path:
         return tokenizer
     text = build_tokenizer(tokenizer, folder).to_str()
     found = open_cache("tokenizers") / hashlib.sha256(text.encode()).hexdigest()
-    if not (found / "tokenizer.json").is_file():
+    if not is_whole(found / "tokenizer.json", text):
         with clear_cache_errors(found):
             found.mkdir(exist_ok=True)
             write_text(found / "tokenizer.json", text)
     return found
+
+
+def is_whole(kept: Path, text: str) -> bool:
+    """Whether a file that was kept says what it should: a disk may have damaged it since."""
+    return kept.is_file() and kept.stat().st_size == len(text.encode()) and kept.read_bytes() == text.encode()
 
 
 def build_tokenizer(tokenizer: Path, folder: Path) -> Tokenizer:

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import inspect
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from transformers import Gemma2Model
 
 from sprint_export.compute import CPU, Compute, Place
 from sprint_export.errors import InputError
+from sprint_export.files import temporary_folder
 from sprint_export.libraries import hush
 from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet, track
@@ -90,7 +90,7 @@ def _make_network(student: Student, role: str, device: str) -> torch.nn.Module:
         named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
     variant = choose_variant(folder, stem, student.variant) or None
     try:
-        with hush(), tempfile.TemporaryDirectory() as unused:  # transformers reads safetensors where they lie; diffusers copies
+        with hush(), temporary_folder() as unused:  # transformers reads safetensors where they lie; diffusers copies
             if is_streamed:
                 named |= {"device_map": ON_DISK, "offload_folder": unused}
             network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **named)

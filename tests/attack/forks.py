@@ -38,6 +38,7 @@ class Ended:
     text: str
     seconds: float
     exit_status: int = 0
+    megabytes: float = 0.0  # the most that it held, what it shared with its parent among it
 
 
 def keep_one_thread() -> None:
@@ -62,16 +63,16 @@ def run_forked(act: Callable[[], str], seconds: float = 30.0, gigabytes: float =
     os.close(reader)
     if is_late:
         os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    took = time.monotonic() - start
+    _, status, usage = os.wait4(child, 0)
+    took, megabytes = time.monotonic() - start, usage.ru_maxrss / 1024
     if is_late:
-        return Ended("hang", f"killed after {took:.0f} s", took)
+        return Ended("hang", f"killed after {took:.0f} s", took, megabytes=megabytes)
     if os.WIFSIGNALED(status):
-        return Ended("signal", signal.Signals(os.WTERMSIG(status)).name, took)
+        return Ended("signal", signal.Signals(os.WTERMSIG(status)).name, took, megabytes=megabytes)
     if not said:
-        return Ended("traceback", f"left with status {os.WEXITSTATUS(status)} and no word", took)
+        return Ended("traceback", f"left with status {os.WEXITSTATUS(status)} and no word", took, megabytes=megabytes)
     kind, text, exit_status = json.loads(said)
-    return Ended(kind, text, took, exit_status)
+    return Ended(kind, text, took, exit_status, megabytes)
 
 
 def _act_and_leave(act: Callable[[], str], writer: int, gigabytes: float) -> None:

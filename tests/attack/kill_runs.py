@@ -1,4 +1,4 @@
-"""Kills at changes of files and at moments: while a bundle is published over an old one, and anywhere in whole runs.
+"""Kills at changes of files and at moments, anywhere in whole runs; those while a bundle is published: test_publishing.py.
 
 After each kill the old or the new bundle is whole at its place (or nothing, where there was none); the same command ends well;
 its files are those of a run that nobody killed; and nothing else lies beside the bundle, in the cache or in the temporary folder.
@@ -19,19 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sprint_export.bundle_files import sort_contents
-from sprint_export.conversion import convert, keep_components
+from sprint_export.conversion import convert
 from sprint_export.errors import SprintExportError
-from sprint_export.export import export_student
 from sprint_export.export.bundle import hash_file, read_bundle
 from sprint_export.export.captures import Captures, keep_captures
-from sprint_export.export.publishing import discard_work, publish_bundle
 from sprint_export.files import list_tree
-from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
-from sprint_export.run_checks import read_deployment
-from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
-from sprint_export.work_folder import claim_bundle
 from tests.attack.file_events import count_to, die_after, die_at
 from tests.attack.forks import Ended, run_forked
 from tests.attack.outcomes import CLEAN, HANG, LOST, RIGHT, SIGNAL, TRACEBACK, WRONG, Tally
@@ -88,13 +82,17 @@ class World:
         """`act` in a fork that writes here."""
 
         def child() -> str:
-            os.environ["SPRINT_EXPORT_CACHE"] = str(self.cache)
-            tempfile.tempdir = str(self.temporary)
+            self.enter()
             before()
             act()
             return ""
 
         return run_forked(child, SECONDS)
+
+    def enter(self) -> None:
+        """Have this process, a fork, keep what it measures and its temporary files here."""
+        os.environ["SPRINT_EXPORT_CACHE"] = str(self.cache)
+        tempfile.tempdir = str(self.temporary)
 
     def list_litter(self) -> list[str]:
         """What a run should not have left."""
@@ -111,31 +109,26 @@ class Attack:
     name: str
     act: Callable[[Path], object]  # given where the bundle goes
     old: Path | None  # a bundle that is there before
-    prepared: Path | None  # a world's home before
     new: State
     changes: int
     seconds: float
 
 
-def prepare_attack(
-    name: str, act: Callable[[Path], object], folder: Path, old: Path | None = None, prepared: Path | None = None
-) -> Attack:
+def prepare_attack(name: str, act: Callable[[Path], object], folder: Path, old: Path | None = None) -> Attack:
     """Run it undisturbed, and count its changes of files."""
-    world = _open_world(folder, old, prepared)
+    world = _open_world(folder, old)
     counter = folder.with_suffix(".count")
     ended = world.run(lambda: act(world.out), lambda: count_to(counter))
     assert ended.kind == "returned", ended
     assert not world.list_litter(), world.list_litter()
-    attack = Attack(name, act, old, prepared, read_state(world.out), int(counter.read_text()), ended.seconds)
+    attack = Attack(name, act, old, read_state(world.out), int(counter.read_text()), ended.seconds)
     shutil.rmtree(folder)
     counter.unlink()
     return attack
 
 
-def _open_world(folder: Path, old: Path | None, prepared: Path | None) -> World:
+def _open_world(folder: Path, old: Path | None) -> World:
     world = World(folder)
-    if prepared is not None:
-        shutil.copytree(prepared, world.home, dirs_exist_ok=True)
     if old is not None:
         shutil.copytree(old, world.out)
     return world
@@ -143,7 +136,7 @@ def _open_world(folder: Path, old: Path | None, prepared: Path | None) -> World:
 
 def kill_once(attack: Attack, end: Callable[[], None], folder: Path) -> tuple[str, str]:
     """Have a run end by `end`, which sets its moment, look, run again, look; the outcome and what was seen."""
-    world = _open_world(folder, attack.old, attack.prepared)
+    world = _open_world(folder, attack.old)
     old = read_state(world.out)
     try:
         killed = world.run(lambda: attack.act(world.out), end)
@@ -173,29 +166,6 @@ def _name_state(world: World, old: State, new: State) -> str | None:
     except SprintExportError:
         return None
     return "old" if found == old else "new" if found == new else None
-
-
-def gather_bundle(student: Student, home: Path) -> Bundle:
-    """A finished bundle of one network, in the work folder of `home`/bundle."""
-    part = keep_components(specialize_student(student), ["vae_decoder"])
-    return export_student(part, read_deployment("onnx-fp32"), home / "bundle")
-
-
-def make_publishing(folder: Path, bundle: Bundle, old: Path | None) -> Attack:
-    """Publishing alone: the work folder of `bundle` is copied for every kill, so that each costs milliseconds."""
-
-    def act(out: Path) -> None:
-        with claim_bundle(out) as work:
-            gathered = work / "bundle"
-            if read_present(out) == bundle.key:  # as a whole run does, when it finds its bundle in its place
-                discard_work(work, bundle.key)
-            else:
-                publish_bundle(dataclasses.replace(bundle, folder=gathered), out)
-
-    def read_present(out: Path) -> str | None:
-        return read_bundle(out).key if out.exists() else None
-
-    return prepare_attack("publish over an old one" if old else "publish a new one", act, folder, old, bundle.folder.parents[1])
 
 
 def make_run(student: Student, run: dict[str, Any], folder: Path, old: Path | None = None) -> Attack:

@@ -145,25 +145,27 @@ def make_request(rng: random.Random) -> tuple[str, list[bytes]]:
     """(the kind of attack, what is sent, in pieces)."""
     kind = rng.choice(["values", "values", "text", "headers", "path", "noise", "pieces", "pipelined", "short body", "chunks"])
     if kind == "values":
-        return kind, [_post(_make_body(rng))]
+        return kind, [post_request(_make_body(rng))]
     if kind == "text":
-        return kind, [_post(_make_text(rng))]
+        return kind, [post_request(_make_text(rng))]
     if kind == "headers":
         more = "".join(f"{rng.choice(HEADERS)}: {rng.choice(VALUES)}\r\n" for _ in range(rng.choice([1, 1, 2, 300])))
-        return kind, [_post(b'{"prompt": "a"}', more)]
+        return kind, [post_request(b'{"prompt": "a"}', more)]
     if kind == "path":
         line = f"{rng.choice(METHODS)} {rng.choice(PATHS)} HTTP/{rng.choice(['1.1', '1.0', '2.0', '9', ''])}\r\n"
         return kind, [line.encode("latin-1") + b"Host: 127.0.0.1\r\nConnection: close\r\n\r\n"]
     if kind == "noise":
         return kind, [rng.randbytes(rng.randrange(1, 3000)) + b"\r\n\r\n"]
     if kind == "pieces":
-        whole = _post(_make_body(rng))
+        whole = post_request(_make_body(rng))
         cuts = sorted(rng.randrange(len(whole)) for _ in range(4))
         return kind, [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     if kind == "pipelined":
-        return kind, [b"".join(_post(_make_body(rng), close=False) for _ in range(4)) + _post(b'{"prompt": "a", "seed": 1}')]
+        return kind, [
+            b"".join(post_request(_make_body(rng), close=False) for _ in range(4)) + post_request(b'{"prompt": "a", "seed": 1}')
+        ]
     if kind == "short body":
-        return kind, [_post(b'{"prompt": "a"}', length=rng.choice([16, 1000, 60_000]))]
+        return kind, [post_request(b'{"prompt": "a"}', length=rng.choice([16, 1000, 60_000]))]
     sizes = rng.choice(
         [
             "5\r\nhello\r\n0\r\n\r\n",
@@ -208,7 +210,8 @@ def _make_text(rng: random.Random) -> bytes:
     return rng.choice([*(form.encode() for form in forms), *odd])
 
 
-def _post(body: bytes, more: str = "", length: int | None = None, close: bool = True) -> bytes:
+def post_request(body: bytes, more: str = "", length: int | None = None, close: bool = True) -> bytes:
+    """A request for a picture, with more headers, and a length that need not be the body's."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     head += (
         more
@@ -228,11 +231,12 @@ def send(port: int, pieces: list[bytes], half_closes: bool) -> tuple[bytes, bool
             time.sleep(0.005 if len(pieces) > 1 else 0)
         if half_closes:
             connection.shutdown(socket.SHUT_WR)
-        return _receive(connection, deadline)
+        return receive_all(connection, deadline)
     return b"", False
 
 
-def _receive(connection: socket.socket, deadline: float) -> tuple[bytes, bool]:
+def receive_all(connection: socket.socket, deadline: float) -> tuple[bytes, bool]:
+    """What came until the other side closed, and whether that was too late."""
     said = b""
     while (left := deadline - time.monotonic()) > 0:
         connection.settimeout(left)
@@ -277,7 +281,7 @@ class Target:
 
 def run(count: int, seed: int, tally: Tally) -> None:
     """Attack each server `count` / 2 times."""
-    with tempfile.TemporaryDirectory(prefix="requests-") as name, _serving(Path(name)) as one, _showing(Path(name)) as other:
+    with tempfile.TemporaryDirectory(prefix="requests-") as name, serving(Path(name)) as one, showing(Path(name)) as other:
         for target in (one, other):
             target.right = target.ask(target.port)
         for i in range(count):
@@ -310,7 +314,7 @@ def hold_many(target: Target) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path) -> Iterator[Target]:
+def serving(folder: Path) -> Iterator[Target]:
     """`serve` with a small bundle, in a thread."""
     from tests.server.test_serving import running
 
@@ -335,7 +339,7 @@ def _draw(port: int) -> str:
 
 
 @contextlib.contextmanager
-def _showing(folder: Path) -> Iterator[Target]:
+def showing(folder: Path) -> Iterator[Target]:
     """`demo` with a site of three files, in a thread."""
     (folder / "site").mkdir()
     (folder / "site" / "model.onnx").write_bytes(b"graph")

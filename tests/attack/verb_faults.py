@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -220,7 +220,6 @@ VALUES: dict[str, dict[str, Sequence[str | bytes]]] = {
     "merge": {"--gate": ("ssim>=1", "x"), "--out": ("binary", "loop", "x" * 5000)},
     "check": {"--tolerance": ("-1", "256", "x"), "--runtime": ("tr",)},
 }
-NOT_GIVEN_TWICE = {"validate": "--count", "compare": "--count", "bench": "--runs"}
 
 
 def list_arguments(inputs: Inputs) -> Iterator[Fault]:
@@ -300,8 +299,8 @@ def _make_world(folder: Path) -> Path:
     return again
 
 
-def run_loaded(fault: Fault, folder: Path) -> tuple[str, str]:
-    """(outcome, what was seen) of the command in a fork of this process."""
+def run_loaded(fault: Fault, folder: Path, tell: Callable[[Ended], object] = lambda ended: None) -> tuple[str, str]:
+    """(outcome, what was seen) of the command in a fork of this process; how that ended is told too."""
     make_world(folder)
     said = folder.with_name(f"{folder.name}.err")
 
@@ -320,6 +319,7 @@ def run_loaded(fault: Fault, folder: Path) -> tuple[str, str]:
         return str(status)
 
     ended = run_forked(command, MOST_S, GIGABYTES)
+    tell(ended)
     text = said.read_text("utf-8", "replace") if said.exists() else ""
     seen = f"{ended.kind} {ended.text} after {ended.seconds:.1f} s: {text.strip()[-300:]}"
     if ended.kind != "returned":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from sprint_export.demo.npm_files import read_packages
 from sprint_export.demo.site_files import PAGE, check_runs
 from sprint_export.demo.suggestions import LONGEST, MOST, choose_suggestions
 from sprint_export.errors import BundleError, InputError, RefusedError
+from sprint_export.export.bundle import make_artifact
+from sprint_export.json_forms import to_json
+from tests.bundles import edit_manifest
 from tests.demo.small_app import GRAPH, TOKENIZER, describe, make_small_app
+from tests.small_bundle import make_small_bundle
 
 
 def test_an_app_is_its_files_and_its_references(tmp_path: Path) -> None:
@@ -46,6 +51,27 @@ def test_an_altered_file_is_refused(tmp_path: Path, content: bytes) -> None:
     folder = make_small_app(tmp_path / "app")
     (folder / GRAPH).write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.onnx has .*(another sha256|bytes, expected 5)"):
+        read_app(folder)
+
+
+def test_a_changed_letter_of_app_json_is_found_where_the_manifest_lies_beside_it(tmp_path: Path) -> None:
+    bundle = make_small_bundle(tmp_path / "bundle")
+    folder = make_small_app(tmp_path / "app")
+    named = make_artifact(folder, folder / "app.json", "app", "app", "json")
+    (folder / "bundle.json").write_bytes((bundle.folder / "bundle.json").read_bytes())
+    edit_manifest(folder, lambda value: value["artifacts"].append(to_json(named)))
+    assert read_app(folder).name == "someone/student"
+    (folder / "app.json").write_text((folder / "app.json").read_text("utf-8").replace("someone", "somebody"), "utf-8")
+    with pytest.raises(BundleError, match=r"app\.json is not the one that bundle\.json names; it was altered"):
+        read_app(folder)
+
+
+def test_a_file_is_named_once(tmp_path: Path) -> None:
+    """Else a large one, named ten thousand times, would be hashed for hours."""
+    folder = make_small_app(tmp_path / "app")
+    value = json.loads((folder / "app.json").read_text("utf-8"))
+    (folder / "app.json").write_text(json.dumps(value | {"files": value["files"] * 5000}), "utf-8")
+    with pytest.raises(BundleError, match=r"names 'decoder/model\.onnx' twice; expected every file once"):
         read_app(folder)
 
 

@@ -9,6 +9,7 @@ import pytest
 from sprint_export.demo.site_files import Site, SiteFile
 from sprint_export.demo.static_copy import write_site
 from sprint_export.errors import BundleError, InputError
+from tests.test_files import part_of_a_dead_process
 
 
 @pytest.fixture
@@ -46,6 +47,13 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path, site: Site) -> None:
     with pytest.raises(InputError, match="is a file or a link"):
         write_site(site, tmp_path / "model.onnx")
     assert list_contents(tmp_path / "mine") == {"letter.txt": b"dear"}
+
+
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path, site: Site) -> None:
+    (tmp_path / "sites").mkdir()
+    part_of_a_dead_process(tmp_path / "sites" / "site").mkdir()
+    write_site(site, tmp_path / "sites" / "site")
+    assert [path.name for path in (tmp_path / "sites").iterdir()] == ["site"]
 
 
 def test_nothing_is_left_where_a_file_has_changed(tmp_path: Path, site: Site) -> None:

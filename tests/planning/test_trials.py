@@ -55,10 +55,14 @@ def test_four_blocks_of_eight_are_priced_as_eight(deployment: Deployment, monkey
     assert again.price(frozenset()) == expected
     assert again.join(frozenset()) == short.join(frozenset())
     file = again._find_file(cache_folder() / trials.KIND, frozenset())
-    file.write_text("{", "utf-8")
+    text = file.read_text("utf-8")
+    digit = text.rindex("1")
     monkeypatch.setattr(trials, "build_network", lambda *_: (kernels, 1))
-    damaged = Trials(rounded, "transformer", deployment, prices)
-    assert damaged._build(frozenset()) == Table(kernels), "what cannot be read is built again"
+    for damage in ("{", text[:digit] + "2" + text[digit + 1 :], text[:-20]):
+        file.write_text(damage, "utf-8")
+        damaged = Trials(rounded, "transformer", deployment, prices)
+        assert damaged._build(frozenset()) == Table(kernels), "what is not as it was written is built again"
+        assert file.read_text("utf-8") == text
 
 
 def test_a_run_that_was_killed_goes_on_with_what_it_built(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ from PIL import Image
 from sprint_export.errors import InputError, MachineError
 from sprint_export.runtimes import open_bundle
 from sprint_export.server import Settings
-from sprint_export.server.listening import make_service, open_socket
+from sprint_export.server.connections import MOST_BACKLOG, MOST_CONNECTIONS
+from sprint_export.server.listening import configure, make_service, open_socket
 from tests.attack.outcomes import CLEAN, RIGHT
 from tests.attack.raw_requests import Failures, judge, make_request, send
 from tests.bundles import COMMAND, check_refused, run_command, shared_bundle
@@ -72,14 +73,14 @@ class Client:
 
 
 @contextmanager
-def running(bundle: Path, **settings: Any) -> Iterator[Client]:
-    """A server in a thread of this process, until the block ends."""
+def running(bundle: Path, most: int = MOST_CONNECTIONS, **settings: Any) -> Iterator[Client]:
+    """A server of so many connections in a thread of this process, until the block ends."""
     import uvicorn
 
     chosen = Settings(port=0, **settings)
     app, _, _ = make_service(bundle, chosen)
     listener = open_socket(chosen)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    server = uvicorn.Server(configure(app, chosen, most, MOST_BACKLOG))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

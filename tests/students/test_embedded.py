@@ -85,3 +85,14 @@ def test_a_change_of_either_is_another_folder(sharing: Path) -> None:
     assert (after / "b.json").read_text() == "3"
     shutil.rmtree(after)
     assert complete_folder(sharing) == after
+
+
+def test_what_was_damaged_in_the_cache_is_made_again(sharing: Path) -> None:
+    """Its name says what it was made of, not what a disk made of it since."""
+    whole = complete_folder(sharing)
+    for damage in (lambda: (whole / "b.json").write_text("9"), (whole / "a.json").unlink, (whole / "part").rmdir):
+        damage()
+        assert complete_folder(sharing) == whole
+        assert ((whole / "b.json").read_text(), (whole / "a.json").read_text(), (whole / "part").is_dir()) == ("1", "2", True)
+    (whole / "more.json").write_text("{}")
+    assert not (complete_folder(sharing) / "more.json").exists()

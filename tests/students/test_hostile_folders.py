@@ -153,6 +153,26 @@ def test_the_hub_caches_links_are_followed(made: Student, made_folder: Path, tmp
     assert torch.equal(*(one.components["transformer"].weights["proj_out.weight"].load() for one in (student, made)))
 
 
+def test_a_bundle_that_is_made_in_the_folder_is_none_of_its_files(copied: Path) -> None:
+    """`--student .` puts it there: the same command would find another student the second time, and a killed one start anew."""
+    before = load_student(copied).fingerprint
+    for name in (
+        "student-onnx-fp32/bundle.json",
+        "student-onnx-fp32/transformer/x.json",
+        ".x.partial/bundle/a.json",
+        ".cache/b.json",
+    ):
+        (copied / name).parent.mkdir(parents=True, exist_ok=True)
+        (copied / name).write_text("{}")
+        assert load_student(copied).fingerprint == before, name
+    for name in ("more/x.json", "transformer/bundle.json"):  # a network's folder is no bundle, whatever lies in it
+        (copied / name).parent.mkdir(exist_ok=True)
+        (copied / name).write_text("{}")
+        after = load_student(copied).fingerprint
+        assert after != before, name
+        before = after
+
+
 def test_names_of_weights_are_read_from_headers_alone(copied: Path, tmp_path: Path) -> None:
     """Which family a folder is must not be decided by reading weights, and never by a file that is none."""
     file = copied / "transformer" / "diffusion_pytorch_model.safetensors"

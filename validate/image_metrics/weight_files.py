@@ -108,9 +108,12 @@ def _read(path: Path) -> Any:
     import torch
     from safetensors.torch import load_file
 
+    from sprint_export.students.torch_file import check_archive
+
     try:
         if path.suffix == SAFE:
             return load_file(path)
+        check_archive(path)
         with hush():
             return torch.load(path, map_location="cpu", weights_only=True)
     except (KeyboardInterrupt, SystemExit, MemoryError):

@@ -6,6 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ STARTING = Step("cold start")
 MOST_STARTS, MOST_SECONDS = 3, 20.0
 PROGRAM = Path(__file__).with_name("fresh_process.py")
 MARK = "sprint-export-bench "
+MOST_SAID = 1 << 20  # bytes of what a process complained of
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,18 @@ def start_cold(folder: Path, runtime: str | None, provider: str | None, prompt: 
     asked = {"folder": str(folder.resolve()), "runtime": runtime, "provider": provider, "prompt": prompt}
     command = [sys.executable, "-P", str(PROGRAM), json.dumps(asked)]
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
-        try:
-            first = _read_line(process)
-            total = time.perf_counter() - start
-            last = _read_line(process)
-            _, said = process.communicate()
-        except BaseException:
-            process.kill()
-            raise
+    with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads meanwhile would stop a process that says much
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, encoding="utf-8") as process:
+            try:
+                first = _read_line(process)
+                total = time.perf_counter() - start
+                last = _read_line(process)
+                process.communicate()
+            except BaseException:
+                process.kill()
+                raise
+        complaints.seek(0)
+        said = complaints.read(MOST_SAID).decode("utf-8", "replace")
     if first is None or last is None:
         lines = [line for line in said.splitlines() if line.strip()]
         raise MachineError(f"a fresh process could not draw with {folder}: {lines[-1][:300] if lines else 'it said nothing'}")

@@ -10,6 +10,7 @@ from sprint_export.bundle_files import MANIFEST, PAGE, REPORT
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
 from sprint_export.files import write_text
+from sprint_export.own_files import check_own_files
 from sprint_export.validate.merging.merge import Merged
 from sprint_export.validate.merging.page import render_page
 from sprint_export.validate.merging.result import describe_result
@@ -23,10 +24,11 @@ def write_merged(merged: Merged, out: Path) -> tuple[Path, Path]:
     """Write both files into a folder, which is made; the bundle's own report stays as it is.
 
     Raises:
-        InputError: the folder is a bundle, or cannot be written. MachineError: the disk is full.
+        InputError: the folder is a bundle, holds another program's report, or cannot be written. MachineError: the disk is full.
     """
     if (out / MANIFEST).exists():
         raise InputError(f"--out {out} is a bundle, whose own report would be replaced; choose another folder")
+    check_own_files(out, (REPORT, PAGE))
     written = out / REPORT, out / PAGE
     texts = json.dumps(describe_merged(merged), indent=1, allow_nan=False) + "\n", render_page(merged)
     with clear_disk_errors(out):

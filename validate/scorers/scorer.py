@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sprint_export.files import open_temporary_folder
 from sprint_export.nouns.report import Metric
 from sprint_export.validate.image_metrics.metric import (
     Comparison,
@@ -99,7 +100,7 @@ class Scorer(ImageMetric):
 
 def make_folder() -> tempfile.TemporaryDirectory[str]:
     """Where pictures lie while a process looks at them."""
-    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    return open_temporary_folder()
 
 
 def read_offer(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -43,7 +43,8 @@ void check_output(const std::string& out, const std::string& suffix) {
     std::error_code error;
     if (found != suffix) throw InputError("-o " + out + ": use a name that ends in " + suffix);
     if (!fs::is_directory(path.parent_path(), error)) throw InputError("-o " + out + ": the folder " + path.parent_path().u8string() + " does not exist");
-    if (fs::is_directory(path, error)) throw InputError("-o " + out + " is a folder; expected a file");
+    if (fs::exists(path, error) && !fs::is_regular_file(path, error))
+        throw InputError("-o " + out + (fs::is_directory(path, error) ? " is a folder" : " is a device or a pipe") + "; expected a file");
 }
 
 void write_whole(const std::string& out, const char* data, std::size_t size) {

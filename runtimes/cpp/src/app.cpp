@@ -1,6 +1,8 @@
 #include "app.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "files.h"
 #include "json.h"
@@ -11,6 +13,7 @@ namespace {
 constexpr std::int64_t FORMAT = 1;
 constexpr std::uintmax_t MOST_BYTES = 4 << 20;  // of app.json; a full-size student's has under 0.1 million
 constexpr std::int64_t MOST_TOKENS = 1 << 16, MOST_SIZE = 1 << 16, MOST_STEPS = 1000;
+constexpr std::size_t MOST_FILES = 4096;  // as a manifest's
 constexpr std::size_t MOST_PARTS = 64;  // stages, graphs of a network, steps of a prompt, ranges of a mask
 constexpr std::int64_t LARGEST_FILE = std::int64_t{1} << 40, LARGEST_ID = 1 << 30;
 
@@ -44,18 +47,15 @@ std::vector<Spec> read_specs(const Node& node) {
     return specs;
 }
 
-std::vector<Graph> read_graphs(const Node& network, const App& app) {
+std::vector<Graph> read_graphs(const Node& network, const std::set<std::string>& known) {
     std::vector<Graph> graphs;
     for (const Node& node : network.at("graphs").items()) {
         node.at("format").choice({"onnx"});
         graphs.push_back({node.at("path").text(), read_specs(node.at("inputs")), read_specs(node.at("outputs"))});
         std::vector<Node> files = node.at("files").items();
         files.push_back(node.at("path"));
-        for (const Node& file : files) {
-            const std::string path = file.text();
-            const auto is_this = [&path](const FileEntry& entry) { return entry.path == path; };
-            if (std::none_of(app.files.begin(), app.files.end(), is_this)) file.refuse("one of its files, which have a hash");
-        }
+        for (const Node& file : files)
+            if (known.count(file.text()) == 0) file.refuse("one of its files, which have a hash");
     }
     if (graphs.empty() || graphs.size() > MOST_PARTS) network.refuse("1 to " + std::to_string(MOST_PARTS) + " graphs");
     return graphs;
@@ -67,10 +67,14 @@ void check_count(const Node& list) {
 
 void read_stages(const Node& root, App& app) {
     check_count(root.at("stages"));
+    std::set<std::string> known;
+    for (const FileEntry& entry : app.files) known.insert(entry.path);
+    std::map<std::string, std::vector<Graph>> read;  // however many stages name a network
     for (const Node& node : root.at("stages").items()) {
         Stage stage;
         stage.network = node.at("network").text();
-        stage.graphs = read_graphs(root.at("networks").at(stage.network), app);
+        if (read.count(stage.network) == 0) read.emplace(stage.network, read_graphs(root.at("networks").at(stage.network), known));
+        stage.graphs = read.at(stage.network);
         stage.is_each_step = node.at("when").choice({"once", "each step"}) == "each step";
         stage.is_optional = node.boolean_or("optional", false);
         app.stages.push_back(std::move(stage));
@@ -155,11 +159,15 @@ void check_state(const Node& noise, const App& app) {
 }
 
 void read_files(const Node& root, App& app) {
+    if (root.size() > MOST_FILES) root.refuse("at most " + std::to_string(MOST_FILES));
     for (const Node& node : root.items()) {
         FileEntry entry{node.at("path").text(), node.at("sha256").text(), 0};
         entry.bytes = static_cast<std::uintmax_t>(node.at("bytes").integer(0, LARGEST_FILE));
         app.files.push_back(std::move(entry));
     }
+    std::set<std::string> names;  // a large file that is named a thousand times would be hashed for hours
+    for (const FileEntry& entry : app.files)
+        if (!names.insert(entry.path).second) root.refuse("every file once, and not \"" + entry.path + "\" twice");
 }
 
 }  // namespace

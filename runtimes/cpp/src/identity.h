@@ -9,6 +9,9 @@
 
 namespace sprint_export {
 
+// Throws BundleError where bundle.json lies beside app.json and names another one: a changed word of it would draw another picture.
+void check_description(const std::filesystem::path& folder);
+
 // sha256 over bundle.json's key and files that no device has a part in. Throws BundleError unless app.json, the files it lists and
 // the reference are those that bundle.json names; InputError where there is no bundle.json.
 std::string find_identity(const std::filesystem::path& folder, const App& app);

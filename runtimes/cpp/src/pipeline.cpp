@@ -3,6 +3,7 @@
 
 #include "executor.h"
 #include "files.h"
+#include "identity.h"
 #include "measuring.h"
 #include "prompt.h"
 #include "reference.h"
@@ -42,6 +43,7 @@ struct Pipeline::Parts {
 
     void check_files() const {
         std::size_t done = 0;
+        if (options.verify) check_description(folder);
         for (const FileEntry& entry : app.files) {
             const fs::path file = find_file(folder, entry.path);
             std::error_code error;

@@ -6,6 +6,9 @@ import { fillAxes, findUnits, isAxis } from "./sizes.js";
 const BAD_PATH = /^\/|\\|:|[\u0000-\u001f]|(^|\/)\.{1,2}(\/|$)|\/\/|\/$|^$/;
 const MOST_VALUES = 2 ** 28; // of noise, and of a picture
 const MOST_STEPS = 1000;
+const MOST_PARTS = 64; // stages, graphs of a network, steps of a prompt, ranges of a mask
+const MOST_TOKENS = 2 ** 16;
+const LATEST_TIME = 2;
 const FORMULAS = { start: ["s0*noise", "noise"], start_from_picture: ["(1 - s0)*z + s0*noise"], next: ["(1 - s)*x0 + s*noise"] };
 const NOISE = { generator: "philox4x32-10 as241", variance: 1 };
 const PICTURE = { layout: "NCHW RGB", rounding: "half to even" };
@@ -68,7 +71,7 @@ function checkFiles({ files, reference }, expect) {
 function checkNetworks({ files, networks, stages, values }, expect) {
   const known = new Set(files.map(({ path }) => path));
   for (const [name, { graphs }] of Object.entries(networks)) {
-    expect(graphs.length > 0, `networks: ${name} has no graph`);
+    expect(graphs.length > 0 && graphs.length <= MOST_PARTS, `networks: ${name} has ${graphs.length} graphs, expected 1 to ${MOST_PARTS}`);
     for (const graph of graphs) {
       const advice = "this package opens bundles of onnx-* and web-* targets; export for one of them";
       expect(graph.format === "onnx", `networks: ${name} has the format ${JSON.stringify(graph.format)}, expected "onnx"`, advice);
@@ -79,7 +82,7 @@ function checkNetworks({ files, networks, stages, values }, expect) {
       expect(odd === undefined, `networks: ${name} has an input or output without name, dtype and shape`);
     }
   }
-  expect(stages.length > 0, "stages: there are none");
+  expect(stages.length > 0 && stages.length <= MOST_PARTS, `stages: found ${stages.length}, expected 1 to ${MOST_PARTS}`);
   for (const { network, when } of stages) {
     expect(Object.hasOwn(networks, network), `stages: ${JSON.stringify(network)} is no network`);
     expect(["once", "each step"].includes(when), `stages: ${network} runs ${JSON.stringify(when)}, expected "once" or "each step"`, "take a newer version of this package");
@@ -96,8 +99,9 @@ function checkSampler({ sampler, noise, picture, size }, expect) {
     expect(choices.includes(sampler[name]), `sampler: ${name} is ${JSON.stringify(sampler[name])}, expected ${choices.join(" or ")}`, advice);
   }
   for (const [steps, { times, rows }] of Object.entries(sampler.schedules)) {
-    const isGood = times.length === Number(steps) && rows.length === times.length && rows.every(isCount) && times.every((time) => time > 0);
-    expect(isGood && times.length <= MOST_STEPS, `sampler: the schedule of ${steps} steps has not as many times and rows`);
+    const isCounted = /^[1-9][0-9]{0,3}$/.test(steps) && times.length === Number(steps) && rows.length === times.length;
+    const isGood = isCounted && rows.every(isCount) && times.every((time) => typeof time === "number" && time > 0 && time <= LATEST_TIME);
+    expect(isGood && times.length <= MOST_STEPS, `sampler: the schedule of ${steps.slice(0, 80)} steps has not as many times and rows`);
   }
   expect(Object.hasOwn(sampler.schedules, sampler.default_steps), `sampler: no schedule of ${sampler.default_steps} steps`);
   for (const [part, known, name] of [[noise, NOISE, "noise"], [picture, PICTURE, "picture"]]) {
@@ -106,7 +110,7 @@ function checkSampler({ sampler, noise, picture, size }, expect) {
     }
   }
   expect(`${picture.range}` === "-1,1", `picture: range is ${JSON.stringify(picture.range)}, expected [-1, 1]`, advice);
-  expect([...noise.shape, ...size].every((axis) => isCount(axis) && axis > 0), "noise and size: expected numbers above 0");
+  expect([...noise.shape, ...size].every((axis) => isCount(axis) && axis > 0) && size.length === 2, "noise and size: expected numbers above 0");
   const most = Math.max(...Object.keys(sampler.schedules).map(Number));
   expect(multiply(noise.shape) * most <= MOST_VALUES && multiply(size) * 3 <= MOST_VALUES, `more than ${MOST_VALUES} values of noise or picture`);
 }
@@ -123,9 +127,11 @@ function checkSizes({ sizes, size, noise }, expect) {
 
 function checkPrompt({ prompt, files }, expect) {
   const { tokens, kept } = prompt.mask;
-  expect(isCount(tokens) && tokens <= 2 ** 20 && isCount(prompt.vocabulary), `prompt: found ${JSON.stringify(tokens)} tokens of ${JSON.stringify(prompt.vocabulary)}`);
+  expect(isCount(tokens) && tokens <= MOST_TOKENS && isCount(prompt.vocabulary), `prompt: found ${JSON.stringify(tokens)} tokens of ${JSON.stringify(prompt.vocabulary)}`);
   const isRange = ([start, stop]) => isCount(start) && isCount(stop) && start < stop && stop <= tokens;
-  expect(kept.every(isRange), `prompt: kept is ${JSON.stringify(kept)}, expected ranges below ${tokens}`);
+  expect(kept.length <= MOST_PARTS && kept.every(isRange), `prompt: kept is ${JSON.stringify(kept).slice(0, 80)}, expected ranges below ${tokens}`);
+  const count = prompt.steps.filter((step) => step.do === "tokenize").length;
+  expect(prompt.steps.length <= MOST_PARTS && count === 1, `prompt: found ${count} times "tokenize" in ${prompt.steps.length} steps, expected 1 in ${MOST_PARTS}`);
   for (const step of prompt.steps) {
     const fields = Object.hasOwn(STEPS, step.do) ? STEPS[step.do] : null;
     expect(fields !== null, `prompt: the step ${JSON.stringify(step.do)} is not known`, "take a newer version of this package");

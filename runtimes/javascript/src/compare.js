@@ -2,6 +2,7 @@
 
 import { SprintExportError, describe } from "./errors.js";
 import { hash } from "./files.js";
+import { parseJson } from "./json.js";
 import { makeNoise } from "./noise.js";
 import { toFloats } from "./tensors.js";
 
@@ -30,7 +31,7 @@ export async function readReference({ app, files }) {
   }
   const bytes = await files.readOther(app.reference, MOST_JSON_BYTES);
   try {
-    const { drawings, further = [] } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const { drawings, further = [] } = parseJson(bytes);
     expect(drawings.length >= 1 && drawings.length <= MOST_DRAWINGS && further.length <= MOST_FURTHER, "its number of drawings");
     [...drawings, ...further].forEach(checkDrawing);
     return { drawings, further };

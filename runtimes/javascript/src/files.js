@@ -2,8 +2,11 @@
 
 import { checkApp, isInside } from "./app.js";
 import { SprintExportError, describe } from "./errors.js";
+import { parseJson } from "./json.js";
 
 const MOST_APP_BYTES = 4 << 20; // of app.json
+const MANIFEST = "bundle.json";
+const MOST_MANIFEST_BYTES = 16 << 20;
 
 /** Fetch at most `most` bytes.
  * @param {string} url
@@ -81,11 +84,14 @@ export class Files {
     const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal: this.signal });
     let app;
     try {
-      app = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+      app = parseJson(bytes);
     } catch (error) {
       throw new SprintExportError("app", `${place} is no JSON (${describe(error)}); download the bundle again`, { cause: error });
     }
     checkApp(app, place);
+    if (this.verify && this.base.startsWith("file:")) {
+      await this.#checkNamed(bytes);
+    }
     this.known = new Map(app.files.map((file) => [file.path, file]));
     return app;
   }
@@ -127,6 +133,25 @@ export class Files {
       throw new SprintExportError("reference", `${JSON.stringify(path)} lies outside the bundle`);
     }
     return this.readFile(this.#url(path), { most, base: this.base, signal: this.signal });
+  }
+
+  /** Where the manifest lies beside it, in a folder of this machine: app.json is the one that it names.
+   * @param {Uint8Array} bytes of app.json
+   */
+  async #checkNamed(bytes) {
+    const manifest = await this.readOther(MANIFEST, MOST_MANIFEST_BYTES).catch(() => null);
+    if (manifest === null) {
+      return; // an app need not ship it
+    }
+    let named;
+    try {
+      named = parseJson(manifest).artifacts.find(({ path }) => path === "app.json");
+    } catch (error) {
+      throw new SprintExportError("file", `${this.base}${MANIFEST} is damaged (${describe(error)}); download the bundle again`, { cause: error });
+    }
+    if (named?.sha256 !== (await hash(bytes))) {
+      throw this.#altered("app.json", `another sha256 than ${MANIFEST} names`);
+    }
   }
 
   #altered(path, what) {

@@ -4,6 +4,7 @@
 import { compareDrawing, readReference } from "./compare.js";
 import { SprintExportError, describe } from "./errors.js";
 import { hash } from "./files.js";
+import { parseJson } from "./json.js";
 import { VERSION, countThreads, describeAdapter, findRuntime } from "./machine.js";
 import { refuseUnknown } from "./request.js";
 
@@ -59,7 +60,7 @@ function refuseUncompared(checks) {
 async function findIdentity(files) {
   const bytes = await files.readOther(MANIFEST, MOST_MANIFEST_BYTES);
   try {
-    const { key, artifacts } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const { key, artifacts } = parseJson(bytes);
     const own = artifacts.filter(({ device, kind }) => device === null && kind !== "app").map(({ path, sha256 }) => [path, sha256]);
     own.sort(([one], [other]) => (one < other ? -1 : Number(one > other)));
     return await hash(new TextEncoder().encode(toAscii(JSON.stringify({ files: own, key }))));

@@ -5,6 +5,7 @@
 // in terms that the two libraries read alike.
 
 import { SprintExportError, describe } from "./errors.js";
+import { parseJson } from "./json.js";
 
 const MODELS = ["BPE", "WordLevel", "WordPiece", "Unigram"];
 // \w of Rust's regex: https://docs.rs/regex/latest/regex/#perl-character-classes-unicode-friendly
@@ -27,7 +28,7 @@ const SPLITS = {
 export function openTokenizer(Tokenizer, bytes, path) {
   let value;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    value = parseJson(bytes);
   } catch (error) {
     throw new SprintExportError("tokenizer", `${path} is no JSON (${describe(error)}); download the bundle again`, { cause: error });
   }

@@ -7,10 +7,8 @@ stderr, results to stdout, `--json` for programs. Only the standard library is i
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from sprint_export import interrupts
@@ -32,8 +30,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     reserve = bytearray(RESERVE)  # given back when memory runs short: saying so takes some
     try:
-        importlib.import_module("sprint_export.clear_errors")  # where memory runs short, nothing more can be imported
-        from sprint_export import streams
+        from sprint_export import (
+            clear_errors,  # noqa: F401  where memory runs short, nothing more can be imported
+            streams,
+        )
 
         streams.prepare_streams()
         streams.use_utf8()
@@ -86,6 +86,8 @@ def _show_origin(error: BaseException) -> None:
     """The traceback behind an error, where --verbose asks for it."""
     screen = sys.modules.get("sprint_export.cli.screen")
     if screen is not None and screen.verbosity.is_verbose:
+        import traceback
+
         traceback.print_exception(error)
 
 

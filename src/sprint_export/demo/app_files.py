@@ -6,7 +6,7 @@ A bundle, unpacked or packed, is untrusted: paths stay inside it, links are refu
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from sprint_export.bundle_files import LONGEST_MANIFEST, MANIFEST
 from sprint_export.errors import BundleError, InputError
+from sprint_export.export.bundle import find_file, read_manifest
 from sprint_export.export.safe_files import FileError, check_way, find_path_fault, hash_bytes, open_checked
 from sprint_export.paths import is_file, is_folder
 from sprint_export.strict_json import parse_json
@@ -63,7 +64,8 @@ def read_app(folder: Path) -> App:
     if value is None:
         raise InputError(f"{folder} has no {APP}, which says what an app needs; make the bundle again with this version")
     fields = _check_fields(folder, value)
-    files = tuple(_read_entry(folder, entry) for entry in value["files"])
+    _check_named(folder)
+    files = _read_entries(folder, value["files"])
     for file in files:
         _compare(folder, file)
     references, prompts = _read_references(folder, value.get("reference"))
@@ -84,6 +86,25 @@ def _check_fields(folder: Path, value: Any) -> dict[str, Any]:
             f"{folder / APP}: {', '.join(wrong) or 'files or runtimes'} cannot be; expected what this package writes"
         )
     return {key: value[key] for key in ("name", "target", "runtimes")}
+
+
+def _check_named(folder: Path) -> None:
+    """Where the manifest lies beside it, which knows itself by its hash: app.json is the one that it names."""
+    if is_file(folder / MANIFEST):
+        named, found = find_file(read_manifest(folder), APP), _describe(folder, APP)
+        if named is None or (named.bytes, named.sha256) != (found.bytes, found.sha256):
+            raise BundleError(
+                f"{folder / APP} is not the one that {MANIFEST} names; it was altered: make or fetch the bundle again"
+            )
+
+
+def _read_entries(folder: Path, entries: list[Any]) -> tuple[AppFile, ...]:
+    """Every file once: it is hashed as often as it is named."""
+    files = tuple(_read_entry(folder, entry) for entry in entries)
+    twice = [path for path, count in Counter(file.path for file in files).items() if count > 1]
+    if twice:
+        raise BundleError(f"{folder / APP} names {twice[0]!r} twice; expected every file once")
+    return files
 
 
 def _read_entry(folder: Path, entry: Any) -> AppFile:

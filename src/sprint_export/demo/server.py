@@ -20,6 +20,7 @@ from sprint_export.errors import BundleError, InputError, MachineError
 
 FIRST_PORT, PORTS = 8484, 20  # where no port was asked for: the first of these that is free
 IDLE_S = 60  # a connection that says nothing is closed
+WAITING = 128  # connections that the system holds until they are accepted
 BLOCK = 1 << 18
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -55,6 +56,7 @@ class SiteServer(ThreadingHTTPServer):
     """Serves one site."""
 
     daemon_threads = True
+    request_queue_size = WAITING
 
     def __init__(self, address: tuple[str, int], site: Site, log: Callable[[str], None]) -> None:
         self.site = site

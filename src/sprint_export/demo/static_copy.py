@@ -13,7 +13,7 @@ from sprint_export.demo.server import ISOLATION
 from sprint_export.demo.site_files import Site
 from sprint_export.disk_errors import clear_disk_errors
 from sprint_export.errors import InputError
-from sprint_export.files import name_part, remove, settle_folder
+from sprint_export.files import name_part, remove, settle_folder, sweep_parts
 from sprint_export.paths import is_folder
 from sprint_export.progress import Progress, Step, quiet
 
@@ -41,6 +41,7 @@ def write_site(site: Site, folder: Path, progress: Progress = quiet) -> None:
     check_new(folder)
     step, part = Step("writing", str(folder)), name_part(folder.absolute())
     with clear_disk_errors(folder):
+        sweep_parts(part.parent)
         try:
             for i, file in enumerate(site.files.values()):
                 progress(step, i, len(site.files))

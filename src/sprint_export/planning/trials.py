@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sprint_export.cache import cache_folder, hash_question, open_cache, write_cached
 from sprint_export.errors import InputError
-from sprint_export.files import write_text
+from sprint_export.files import read_signed, sign_text, write_text
 from sprint_export.json_forms import from_json, to_json
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.target import BuiltTarget
@@ -22,11 +22,12 @@ from sprint_export.planning.building import build_network
 from sprint_export.planning.cutting import Cut, count_runs, cut_network
 from sprint_export.planning.layer_kernels import LayerWork, join_layers, share_price
 from sprint_export.planning.prices import Prices, price_kernel
+from sprint_export.strict_json import parse_json
 
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Student
 
-FORM = 1  # of what is kept
+FORM = 2  # of what is kept
 KIND = "trials"
 Left = frozenset[str]  # names of layers that stay in float, those of blocks that are left out among them
 
@@ -92,8 +93,8 @@ class Trials:
     def _read(self, left: Left) -> Table | None:
         path = self._find_file(cache_folder() / KIND, left)
         try:
-            return from_json(Table, json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError, KeyError):  # none, or of another version
+            return from_json(Table, parse_json(read_signed(path.read_bytes()).encode()))
+        except (OSError, ValueError, TypeError, KeyError):  # none, of another version, or damaged: it is built again
             return None
 
     def _make(self, left: Left) -> Table:
@@ -101,7 +102,7 @@ class Trials:
         if not kernels:
             raise InputError(f"--drop-unpaid: the files built for {self.deployment.name} do not say what will run")
         table = Table(kernels)
-        text = json.dumps(to_json(table))
+        text = sign_text(json.dumps(to_json(table)))
         write_cached(self._find_file(open_cache(KIND), left), lambda part: write_text(part, text))
         return table
 

@@ -147,7 +147,8 @@ def make_app(service: Service, drawer: Drawer, settings: Settings) -> Starlette:
         Route("/health", service.check_health),
     ]
     # A name that a stranger's page had pointed at loopback is none of these.
-    hosts = ["127.0.0.1", "localhost", "[::1]"] if settings.is_loopback else ["*"]
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    hosts = ["127.0.0.1", "localhost", "[::1]", own] if settings.is_loopback else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)]
     handlers: dict[Any, Any] = {RefusalError: _answer_refusal, 404: _answer_http, 405: _answer_http, Exception: _answer_failure}
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=close_after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.makings import describe_making, name_student
 from sprint_export.runtimes.open import open_bundle
 from sprint_export.server.app import EXTRA, Service, make_app
+from sprint_export.server.connections import MOST_BACKLOG, bound_connections, make_room
 from sprint_export.server.drawing import Drawer
 from sprint_export.server.settings import Settings
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
 
-BACKLOG = 1024  # connections that the system holds until they are accepted
 KEEP_ALIVE_S = 15
 
 
@@ -48,14 +50,18 @@ def serve(
     settings = settings or Settings()
     require("uvicorn", EXTRA)
     require("starlette", EXTRA)
-    with contextlib.closing(open_socket(settings)) as listener:  # a port that is taken is said before networks are loaded
-        app, model, description = make_service(bundle, settings, **opened)
+    most, backlog = make_room()
+    with contextlib.closing(
+        open_socket(settings, backlog)
+    ) as listener:  # a port that is taken is said before networks are loaded
         host, port = listener.getsockname()[:2]
+        settings = replace(settings, host=host)  # a name may be one of loopback or not: its address says it
+        app, model, description = make_service(bundle, settings, **opened)
         if not settings.is_loopback:
             key = "with the key" if settings.api_key else "and there is no key: give --api-key"
             say(f"listens on {host}: whoever reaches this machine can draw, {key}")
         say(f"{model} runs on {description}; http://{f'[{host}]' if ':' in host else host}:{port}/v1")
-        _run(app, listener, settings)
+        _run(configure(app, settings, most, backlog), listener)
     say("stopped")
 
 
@@ -70,8 +76,8 @@ def make_service(bundle: str | Path, settings: Settings, **opened: str | None) -
     return make_app(Service(pipeline, drawer, model, settings), drawer, settings), model, pipeline.description
 
 
-def open_socket(settings: Settings) -> socket.socket:
-    """A socket that listens.
+def open_socket(settings: Settings, backlog: int = MOST_BACKLOG) -> socket.socket:
+    """A socket that listens; so many connections wait until they are accepted.
 
     Raises:
         InputError: this machine has no such address. MachineError: the port is taken, or not this user's to take.
@@ -86,7 +92,7 @@ def open_socket(settings: Settings) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
@@ -98,14 +104,20 @@ def open_socket(settings: Settings) -> socket.socket:
     return listener
 
 
-def _run(app: Starlette, listener: socket.socket, settings: Settings) -> None:
+def configure(app: Starlette, settings: Settings, most: int, backlog: int) -> uvicorn.Config:
+    """How uvicorn serves the application, with so many connections at once."""
+    import uvicorn
+
+    protocol: Any = bound_connections(settings.head_seconds, most)
+    more: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
+    more |= {"timeout_keep_alive": KEEP_ALIVE_S, "timeout_graceful_shutdown": int(settings.closing_seconds)}
+    return uvicorn.Config(app, http=protocol, backlog=backlog, **more)
+
+
+def _run(config: uvicorn.Config, listener: socket.socket) -> None:
     """Until a signal comes; uvicorn takes both, ends in order, and then hands the signal on."""
     import uvicorn
 
-    more: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
-    config = uvicorn.Config(
-        app, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.closing_seconds), backlog=BACKLOG, **more
-    )
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from sprint_export.errors import InputError
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_PORT = 65535
 
 
@@ -22,7 +22,8 @@ class Settings:
         most_pictures: of one request, `n`.
         most_letters: of a prompt.
         most_body_bytes: of a request.
-        body_seconds: in which a client must have sent it.
+        head_seconds: in which a client must have sent a request's first lines; a browser's spare connection is closed then too.
+        body_seconds: in which it must have sent the rest.
         closing_seconds: for requests that are under way when the server is stopped.
     """
 
@@ -33,6 +34,7 @@ class Settings:
     most_pictures: int = 10
     most_letters: int = 4000
     most_body_bytes: int = 1 << 16
+    head_seconds: float = 15.0
     body_seconds: float = 20.0
     closing_seconds: float = 30.0
 
@@ -46,5 +48,8 @@ class Settings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether programs of this machine alone can reach it."""
-        return self.host in LOOPBACK
+        """Whether programs of this machine alone can reach it: what a name leads to, nobody knows before it listens."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

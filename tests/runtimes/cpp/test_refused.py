@@ -30,6 +30,12 @@ def bundle(tmp_path: Path) -> Path:
     return copy_bundle(shared_bundle(tmp_path.parent, "onnx-fp32", steps=(1, 2, 4), validate=False), tmp_path / "bundle")
 
 
+def ship(bundle: Path) -> Path:
+    """As an app ships it: without the manifest, which would tell of any change of app.json."""
+    (bundle / "bundle.json").unlink()
+    return bundle
+
+
 def read_app(bundle: Path) -> Any:
     return json.loads((bundle / "app.json").read_text("utf-8"))
 
@@ -53,6 +59,18 @@ def test_a_flipped_bit_is_found(bundle: Path) -> None:
         (bundle / file).write_bytes(data)
 
 
+@pytest.mark.parametrize("place", ["generate", '"times"', "philox4x32-10"])
+def test_a_changed_letter_of_the_description_is_found_where_the_manifest_lies_beside_it(bundle: Path, place: str) -> None:
+    """One bit of a prefix draws another picture; a time's digit too."""
+    text = (bundle / "app.json").read_bytes()
+    at = text.lower().index(place.encode()) + len(place) - 1
+    (bundle / "app.json").write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
+    check_refused(bundle, "app.json")
+    if place == "generate":
+        done = draw_picture(ship(bundle), "a red circle", "-o", bundle.parent / "a.png")
+        assert done.returncode == 0, "nothing tells it there"
+
+
 def test_a_file_of_another_size_is_found_without_hashing(bundle: Path) -> None:
     with (bundle / "transformer" / "model.onnx.data").open("ab") as file:
         file.write(b"x")
@@ -73,7 +91,7 @@ def test_a_link_is_not_followed(bundle: Path) -> None:
 
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None:
-    app = read_app(bundle)
+    app = read_app(ship(bundle))
     graph = app["networks"]["transformer"]["graphs"][0]
     for file in app["files"]:
         file["path"] = path if file["path"] == graph["path"] else file["path"]
@@ -91,6 +109,8 @@ def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None
         (lambda app: app.pop("stages"), 'app.json has no "stages"'),
         (lambda app: app["sampler"].update(next="x"), 'sampler.next is "x", expected "(1 - s)*x0 + s*noise"'),
         (lambda app: app["noise"].update(generator="mt19937"), 'noise.generator is "mt19937", expected "philox'),
+        (lambda app: app["files"].append(app["files"][0]), "expected every file once"),
+        (lambda app: app["files"].extend(app["files"] * 4096), "expected at most 4096"),
         (lambda app: app["noise"].update(shape=[1 << 20, 1 << 20]), "expected at most 1073741824 values"),
         (lambda app: app["noise"].update(shape=[4, 8, 8]), 'expected the shape of "latents", which transformer reads'),
         (lambda app: app["prompt"]["mask"].update(kept=[[0, 9]] * 65), "expected at most 64"),
@@ -112,7 +132,7 @@ def test_a_path_that_leads_elsewhere_is_refused(bundle: Path, path: str) -> None
     ],
 )
 def test_a_damaged_description_is_said_by_name(bundle: Path, change: Callable[[Any], object], said: str) -> None:
-    app = read_app(bundle)
+    app = read_app(ship(bundle))
     change(app)
     (bundle / "app.json").write_text(json.dumps(app), "utf-8")
     done = draw_picture(bundle, "a red circle", "-o", bundle.parent / "a.png")
@@ -146,7 +166,7 @@ def mutate(app: Any, draw: random.Random) -> str:
 
 
 def test_mutated_descriptions_never_crash(bundle: Path) -> None:
-    app, draw = read_app(bundle), random.Random(SEED)
+    app, draw = read_app(ship(bundle)), random.Random(SEED)
     for step in app["prompt"]["steps"]:
         step.pop("prefix", None)  # it is half of the text
     app["prompt"]["steps"] = [step | ({"prefix": "a"} if step["do"] == "wrap" else {}) for step in app["prompt"]["steps"]]
@@ -185,7 +205,7 @@ def test_mutated_references_and_manifests_never_crash(bundle: Path, question: st
 
 def test_a_tokenizer_that_grows_a_text_is_stopped(bundle: Path) -> None:
     """Each part doubles it: sixty of them would take 2^60 letters."""
-    file = bundle / "tokenizer" / "tokenizer.json"
+    file = ship(bundle) / "tokenizer" / "tokenizer.json"
     whole = json.loads(file.read_text("utf-8"))
     doubled = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
@@ -203,7 +223,7 @@ def test_a_tokenizer_that_grows_a_text_is_stopped(bundle: Path) -> None:
 
 
 def test_mutated_tokenizers_never_crash(bundle: Path) -> None:
-    whole = json.loads((bundle / "tokenizer" / "tokenizer.json").read_text("utf-8"))
+    whole = json.loads((ship(bundle) / "tokenizer" / "tokenizer.json").read_text("utf-8"))
     draw, kinds = random.Random(SEED), Counter[str]()
     for _ in range(8):
         (bundle / "tokenizer" / "tokenizer.json").write_text(mutate(whole, draw), "utf-8", "surrogatepass")

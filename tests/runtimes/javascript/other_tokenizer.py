@@ -21,3 +21,4 @@ def copy_with_tokenizer(source: Path, target: Path, tokenizer: bytes) -> None:
     steps = [{"do": "tokenize", "file": FILE}, {"do": "pad", "tokens": LONGEST, "id": PADDING}]
     app["prompt"] = {"steps": steps, "mask": {"tokens": LONGEST, "kept": [[0, 1]]}, "vocabulary": 1 << 20}
     (target / "app.json").write_text(json.dumps(app), "utf-8")
+    (target / "bundle.json").unlink()  # it names the file as it was

@@ -199,6 +199,8 @@ def test_mutated_descriptions_are_refused_by_name_or_drawn_from(folder: Path) ->
     found = json.loads(run_program(["node", "mutate_apps.mjs", "2000", *apps], folder))
     assert found["odd"] == []
     assert found["drawn"] > 1000 and found["refused"] > 1000, "both happen"
+    assert found["altered"] == ["read", "file", "read", "read"], "a folder's manifest tells of a changed letter"
+    assert found["deep"] == [["app", "reference", "tokenizer"]] * 3, "what nests too deep is said by name"
 
 
 @pytest.mark.parametrize("name", ["several", "letters"])

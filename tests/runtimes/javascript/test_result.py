@@ -131,6 +131,7 @@ def test_the_command_writes_a_result(folder: Path) -> None:
         (("bundle",), "expected one bundle and --out"),
         (("bundle", "--out", "x.json", "--rums", "3"), "--rums"),
         (("bundle", "--out", "nowhere/x.json"), "nowhere"),
+        (("bundle", "--out", "bundle"), "bundle is no file; expected one, or a new name"),
         (("no-bundle", "--out", "x.json"), "app.json"),
         (("bundle", "--out", "x.json", "--runs", "some"), "runs=NaN"),
     ],

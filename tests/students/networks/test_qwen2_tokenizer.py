@@ -39,6 +39,16 @@ def test_it_is_built_once_and_kept(copied: Path) -> None:
     assert find_tokenizer(copied, copied) == copied, "a fast tokenizer of its own counts"
 
 
+def test_what_was_damaged_in_the_cache_is_built_again() -> None:
+    """A word that is spelt in another way there would draw another picture without a word."""
+    kept = find_tokenizer(CHAT, CHAT) / "tokenizer.json"
+    text = kept.read_text()
+    for damage in (text.replace('"a"', '"b"', 1), text[:-1], ""):
+        kept.write_text(damage)
+        assert find_tokenizer(CHAT, CHAT) / "tokenizer.json" == kept
+        assert kept.read_text() == text
+
+
 def test_older_folders_say_added_tokens_apart(copied: Path) -> None:
     wanted = find_tokenizer(CHAT, CHAT)
     config = json.loads((copied / "tokenizer_config.json").read_text())

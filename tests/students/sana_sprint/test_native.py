@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,24 @@ def test_what_is_no_dictionary_of_weights(save: Callable[..., Path], value: obje
     with pytest.raises(InputError) as caught:
         open_torch_file(save(value), "state_dict")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "said"),
+    [
+        (zipfile.ZIP_DEFLATED, 1 << 20, "'x/data.pkl' in it is compressed, which torch.save never does"),
+        (zipfile.ZIP_STORED, (16 << 20) + 1, r"its data.pkl has 16,777,217 bytes, expected at most 16,777,216"),
+    ],
+)
+def test_an_archive_that_says_much_in_few_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: int, size: int, said: str
+) -> None:
+    """A pickle of ']' alone makes an empty list, and 64 bytes, of each byte."""
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch would unpack it"))
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", method) as archive:
+        archive.writestr("x/data.pkl", b"]" * size)
+    with pytest.raises(InputError, match=said):
+        read_pickle(tmp_path / "x.pth")
 
 
 def test_a_file_that_torch_cannot_read(native: Tensors, tmp_path: Path) -> None:

@@ -44,8 +44,12 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_published(tmp_path_factory.mktemp("hub") / "TwinFlow-Qwen-Image")
+
+
+def write_published(folder: Path) -> Path:
     """The tiny student as the hub's folder has it: stock class names, the second embedder's tensors, vocabulary and merges."""
-    folder, student = tmp_path_factory.mktemp("hub") / "TwinFlow-Qwen-Image", FAMILY.tiny()
+    student = FAMILY.tiny()
     networks: dict[str, Any] = {role: materialize(c.module, c.weights) for role, c in student.components.items()}
     networks["transformer"].save_pretrained(folder / "transformer")
     networks["vae_decoder"].save_pretrained(folder / "vae")
