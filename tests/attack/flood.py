@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
-from sprint_export.clear_errors import find_used_memory
+from sprint_export.process_memory import find_used_memory
 from tests.attack.outcomes import CLEAN, HANG, OUTSIDE, RIGHT, TRACEBACK, WRONG, Tally
 from tests.attack.raw_requests import MOST_S, REFUSED, SECRET, Target, post_request, send, serving, showing
 
