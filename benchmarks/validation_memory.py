@@ -1,13 +1,15 @@
-"""Peak memory of validations of ever more pictures, as the system counts it; of small pictures and of larger ones.
+"""Peak memory of validations, and of comparisons, of ever more pictures, as the system counts it; of small ones and of larger.
 
     python benchmarks/validation_memory.py make --side 512 --out /tmp/made        # a student of cheap networks, and its bundle
     python benchmarks/validation_memory.py run /tmp/made/bundle --student /tmp/made/student --counts 32,64,128 \
         --label "512 px" --out benchmarks/results/validation_memory.json
+    python benchmarks/validation_memory.py run /tmp/made/bundle --student /tmp/made/student --counts 16,96 --compare \
+        --label "compare, 512 px" --out ...                 # the bundle, the student's own folder, and a folder of pictures
     python benchmarks/validation_memory.py make --student sprint-tiny --out /tmp/tiny
     python benchmarks/validation_memory.py run /tmp/tiny/bundle --counts 512,4096 --label "64 px" --out ...
 
-Each row is a process of its own that validates with an empty cache; `peak_mb` is its largest resident set (getrusage), `begin_mb`
-what it held once the student was loaded and before the validation began, `cache_mb` what lay in the cache at most. To see another
+Each row is a process of its own that validates or compares with an empty cache; `peak_mb` is its largest resident set
+(getrusage), `begin_mb` what it held once the student was loaded and before it began, `cache_mb` what lay in the cache at most. To see another
 version of the package, set PYTHONPATH to its src.
 """
 
@@ -76,6 +78,47 @@ def measure(bundle: Path, student: str, count: int) -> dict[str, Any]:
     return {"begin_mb": begin, "peak_mb": peak, "seconds": round(seconds), "figures": digest[:16]}
 
 
+def write_pictures(prompts: list[str], side: int, folder: Path) -> None:
+    """A folder of noise, as another program may leave it: 0.png, ... and prompts.txt."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir()
+    for place in range(len(prompts)):
+        pixels = np.random.default_rng(place).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{place}.png", compress_level=1)
+    (folder / "prompts.txt").write_text("\n".join(prompts), "utf-8")
+
+
+def measure_comparison(bundle: Path, student: str, count: int) -> dict[str, Any]:
+    """In this process: compare three entries, and say what it took."""
+    from sprint_export.export.bundle import read_bundle
+    from sprint_export.json_forms import to_json
+    from sprint_export.sizes import find_sizes
+    from sprint_export.students import load_student
+    from sprint_export.validate.comparing.compare import JSON, PAGE, compare_entries
+
+    loaded = load_student(student)
+    prompts = list(islice(cycle(loaded.validation_prompts), count))
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        write_pictures(prompts, find_sizes(read_bundle(bundle, verify=False)).pixels[0], work / "theirs")
+        entries = {"bundle": bundle, "diffusers": Path(student), "pictures": work / "theirs"}
+        begin, start = read_peak(), time.monotonic()
+        found = compare_entries(entries, work / "out", loaded, prompts=prompts)
+        seconds, peak = time.monotonic() - start, read_peak()
+        size = sum((work / "out" / file).stat().st_size for file in (JSON, PAGE))
+    rows = [row for each in found.entries for row in (*each.rows, *each.against_best) if "latency" not in row.metric]
+    digest = hashlib.sha256(json.dumps(to_json([rows, [each.figures for each in found.entries]])).encode()).hexdigest()
+    return {
+        "begin_mb": begin,
+        "peak_mb": peak,
+        "seconds": round(seconds),
+        "page_mb": round(size / 1e6, 1),
+        "figures": digest[:16],
+    }
+
+
 def read_peak() -> int:
     """Largest resident set so far, in 10^6 bytes."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
@@ -107,6 +150,7 @@ def run(args: argparse.Namespace) -> None:
     rows = found.setdefault(args.label, [])
     for count in map(int, args.counts.split(",")):
         command = [sys.executable, __file__, "one", str(args.bundle), "--student", args.student, "--counts", str(count)]
+        command += ["--compare"] if args.compare else []
         with tempfile.TemporaryDirectory() as cache:
             row, most = watch(command, Path(cache))
         rows.append({"pictures": count} | row | {"cache_mb": most, "machine": describe_machine(), "load": os.getloadavg()[0]})
@@ -122,6 +166,7 @@ def main() -> None:
     parser.add_argument("--student")
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--counts", default="32,64,128")
+    parser.add_argument("--compare", action="store_true", help="compare in place of validate")
     parser.add_argument("--label", default="now")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -131,7 +176,8 @@ def main() -> None:
         args.student = args.student or "sprint-tiny"
         run(args)
     else:
-        print(json.dumps(measure(args.bundle, args.student, int(args.counts))))
+        work = measure_comparison if args.compare else measure
+        print(json.dumps(work(args.bundle, args.student, int(args.counts))))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.pictures import read_picture
 from sprint_export.progress import Progress, Step, quiet, track
 from sprint_export.psnr import psnr_images
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.runtimes.reference import (
     FORMAT,
@@ -95,7 +96,7 @@ def check_bundle(
     """Draw what `reference/` holds again and compare.
 
     Args:
-        folder: the bundle.
+        folder: the bundle, or its hub id.
         runtime: as in `open_bundle`.
         tolerance: how far a pixel's value may be apart, of 255.
         progress: is told (step, done, total).
@@ -109,7 +110,7 @@ def check_bundle(
     """
     if not 0 <= tolerance <= 255:
         raise InputError(f"tolerance={tolerance}: expected 0 to 255")
-    bundle = read_bundle(Path(folder))
+    bundle = read_bundle(find_bundle(folder, progress))
     known = read_reference(bundle)
     pipeline = open_pipeline(bundle, choose_runtime(bundle, runtime), one_at_a_time=not is_small(bundle))
     return tuple(check for check, _ in check_drawings(bundle, pipeline, known, tolerance, progress))

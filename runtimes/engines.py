@@ -26,6 +26,7 @@ from sprint_export.options import complete_options
 from sprint_export.process_memory import find_free_memory
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.registry import load_target
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.work_folder import claim_bundle
 
 WRITE_ADVICE = "engines are built into the bundle; copy it to where you can write"
@@ -39,7 +40,7 @@ def build_bundle(
     """Build what the target needs for a device (TensorRT engines), beside the graphs.
 
     Args:
-        bundle: a bundle or its folder.
+        bundle: a bundle, its folder, or its hub id.
         device: a name from `devices`; default: the one the bundle was made for.
         options: those of the target's that shape what is built, e.g. {"builder": "tensorrt"}; default: the bundle's own.
         progress: is told (step, done, total).
@@ -51,7 +52,7 @@ def build_bundle(
         InputError: the target has no such option, or it shapes the graphs too. RefusedError: the target refuses the device.
         MachineError: a library or the GPU is missing, or another run works on the bundle.
     """
-    folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    folder = bundle.folder if isinstance(bundle, Bundle) else find_bundle(bundle, progress)
     with claim_bundle(folder, WRITE_ADVICE):
         return _build_claimed(bundle if isinstance(bundle, Bundle) else read_bundle(folder), device, options, progress)
 

@@ -1,7 +1,8 @@
 """A bundle by its hub id: `owner/name[@revision]`, fetched into the cache, then held against its manifest like any other.
 
 The manifest comes first, and only files that it names are fetched, of the sizes that it gives: what else a repository holds stays
-there. They lie in `$SPRINT_EXPORT_CACHE/bundles` as files; the hub's own cache has links, which a bundle may not hold.
+there. They lie in `$SPRINT_EXPORT_CACHE/bundles` as files; the hub's own cache has links, which a bundle may not hold. As long as
+the hub has no other commit nothing is fetched again, so that reports and engines that were made here stay.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from sprint_export.bundle_files import LONGEST_MANIFEST, MANIFEST
 from sprint_export.cache import clear_cache_errors, open_cache
 from sprint_export.errors import BundleError, InputError, MachineError, SprintExportError
 from sprint_export.export.bundle import read_bundle, read_manifest
+from sprint_export.files import write_text
 from sprint_export.libraries import require
 from sprint_export.nouns.bundle import Bundle
-from sprint_export.paths import is_folder
+from sprint_export.paths import is_file, is_folder
 from sprint_export.progress import Progress, Step, quiet
 
 LIBRARY, EXTRA = "huggingface_hub", "hub"
 CLIENTS = ("huggingface_hub", "requests", "httpx", "httpcore", "urllib3")
 ADVICE = "or give a folder"
 FETCHING = Step("fetching", "bundle")
+COMMIT = ".commit"  # in a fetched folder: which one all its files are of
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?")
 
 
@@ -45,9 +48,11 @@ def find_bundle(source: str | Path, progress: Progress = quiet) -> Path:
     folder = open_cache("bundles") / "@".join(filter(None, (repo.replace("/", "--"), revision)))
     try:
         fetch_bundle(repo, revision, folder, progress)
-    except MachineError:
-        if not (folder / MANIFEST).is_file():
-            raise
+    except MachineError as error:
+        if not is_file(folder / MANIFEST):
+            raise MachineError(
+                f"{source} is no folder here, and no copy of a hub id's bundle lies at {folder}: {error}"
+            ) from error
         read_bundle(folder, verify=False)  # all there from an earlier run, or said what is missing
     return folder
 
@@ -57,6 +62,9 @@ def fetch_bundle(repo: str, revision: str | None, folder: Path, progress: Progre
     hub = require(LIBRARY, EXTRA)
     with clear_hub_errors(repo), clear_cache_errors(folder):
         commit = hub.HfApi().model_info(repo, revision=revision).sha
+        if (fetched := _read_fetched(folder, commit)) is not None:
+            return fetched
+        (folder / COMMIT).unlink(missing_ok=True)
         size = _find_sizes(repo, commit, [MANIFEST]).get(MANIFEST)
         if size is None or size > LONGEST_MANIFEST:
             raise InputError(f"hub model {repo!r} has no {MANIFEST}, so it is no bundle; expected one that --upload-repo made")
@@ -73,7 +81,18 @@ def fetch_bundle(repo: str, revision: str | None, folder: Path, progress: Progre
             hub.hf_hub_download(repo, path, revision=commit, local_dir=folder)
             done += expected
         progress(FETCHING, total, total)
+        write_text(folder / COMMIT, commit)
     return read_bundle(folder, verify=False)  # who opens it compares the hashes
+
+
+def _read_fetched(folder: Path, commit: str) -> Bundle | None:
+    """What lies there of this commit, with what was made of it since; None where files are missing, or of another one."""
+    if not is_file(folder / COMMIT) or (folder / COMMIT).read_text("utf-8") != commit:
+        return None
+    try:
+        return read_bundle(folder, verify=False)
+    except (InputError, BundleError):
+        return None
 
 
 def _find_sizes(repo: str, commit: str, paths: list[str]) -> dict[str, int]:

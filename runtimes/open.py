@@ -39,6 +39,7 @@ def open_bundle(
     one_at_a_time: bool = False,
     steps: int | None = None,
     provider: str | None = None,
+    threads: int | None = None,
 ) -> Pipeline:
     """A text-to-image pipeline over a bundle's files, on a runtime that can run here.
 
@@ -51,15 +52,17 @@ def open_bundle(
         steps: one of the step counts the bundle was made for; default: its first.
         provider: what the runtime's library runs the graphs on, e.g. "cuda", "webgpu" or "openvino" (docs/providers.md); default:
             its CPU. Nodes that it leaves to the CPU are counted in the first run, and `pipe.description` says how many.
+        threads: of the CPU that each network may take; default: as many as the runtime's library chooses.
 
     Raises:
         InputError, BundleError: no bundle there, or its files do not fit its manifest.
-        RefusedError: the bundle's graphs are in no form for the provider.
+        RefusedError: the bundle's graphs are in no form for the provider, or the runtime cannot be told a number of threads.
         MachineError: the runtime that was asked for cannot run here, or a component is missing.
     """
     bundle = read_bundle(find_bundle(folder), verify)
     bundle.plan.rows(steps)  # a step count it was not made for is said before anything is loaded
-    return replace(open_pipeline(bundle, choose_runtime(bundle, runtime, provider), one_at_a_time), steps=steps)
+    chosen = choose_runtime(bundle, runtime, provider).limit_threads(threads)
+    return replace(open_pipeline(bundle, chosen, one_at_a_time), steps=steps)
 
 
 def choose_runtime(bundle: Bundle, runtime: str | None, provider: str | None = None) -> Runtime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runtime(ABC):
-    """What runs a bundle's graphs; a target names those that run its own. Its library is imported when a session is opened."""
+    """What runs a bundle's graphs; a target names those that run its own. Its library is imported when a session is opened.
+
+    Args:
+        name: its own.
+        threads: of the CPU that a network may take; None: as many as its library chooses.
+    """
 
     name: str
+    threads: int | None = None
+    takes_threads: ClassVar[bool] = False  # whether its library can be told how many
     opens_engines: ClassVar[bool] = False  # what a target built for the bundle's device, not the graph itself
     package: ClassVar[str | None] = None  # how a folder is called that its library reads as one file
 
@@ -52,6 +59,18 @@ class Runtime(ABC):
             InputError: it has no providers.
         """
         raise InputError(f"runtime {self.name} has no provider {provider!r}; leave --provider out, or --runtime")
+
+    def limit_threads(self, threads: int | None) -> Runtime:
+        """The same runtime with so many threads for a network; None: as its library chooses.
+
+        Raises:
+            RefusedError: its library cannot be told.
+        """
+        if threads is None:
+            return self
+        if not self.takes_threads:
+            raise RefusedError(f"runtime {self.title} cannot be told how many threads to take; leave --threads out")
+        return replace(self, threads=threads)
 
     @abstractmethod
     def can_run(self) -> str | None:

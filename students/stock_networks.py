@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -56,10 +57,42 @@ class StockNetworks:
         return self.place.attempt(work, *self.networks.values())
 
 
+def open_network(folder: Path, cls: Any, **named: Any) -> torch.nn.Module:
+    """A stock network of another program's folder, quantized or not, in float32 where it is not; from safetensors alone.
+
+    Args:
+        folder: with its config, which names a quantizer that the caller has checked.
+        cls: its stock class; no class, module or pickle that the folder names is imported.
+        named: what else the class takes.
+
+    Raises:
+        InputError: the class cannot load what lies in it.
+    """
+    try:
+        with hush():
+            network = cls.from_pretrained(folder, use_safetensors=True, local_files_only=True, **name_type(cls), **named)
+    except Exception as error:  # the stock classes and their quantizers raise all kinds
+        said = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder}: {cls.__name__} cannot load it ({said}); expected safetensors and a config") from error
+    real: torch.nn.Module = network.eval()
+    return real
+
+
+def name_type(cls: Any, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The type of a network's weights, as its stock class takes it."""
+    return {"dtype" if cls.__module__.startswith("transformers.") else "torch_dtype": dtype}
+
+
 def load_network(
-    student: Student, role: str, cls: Any, module: torch.nn.Module, folders: Folders, device: str = CPU.device
+    student: Student,
+    role: str,
+    cls: Any,
+    module: torch.nn.Module,
+    folders: Folders,
+    device: str = CPU.device,
+    dtype: torch.dtype | None = None,
 ) -> torch.nn.Module:
-    """A stock network in float32: from the student's folder by its class itself, where the folder is all there is to it.
+    """A stock network: from the student's folder by its class itself, where the folder is all there is to it.
 
     Args:
         student: as it was loaded.
@@ -68,20 +101,21 @@ def load_network(
         module: the stock module on `meta`, filled where weights are random, changed by a LoRA, or too many for the memory.
         folders: the family's.
         device: where it runs.
+        dtype: of its weights, all of which are then in memory; None: float32, and those of large ones are read when they run.
 
     Raises:
         InputError: the stock class refuses what lies in the folder.
     """
     return_freed_memory()
-    weights = student.components[role].weights
-    if device == CPU.device and 4 * sum(math.prod(handle.shape) for handle in weights.values()) > WHOLE_BYTES:
+    weights, kind = student.components[role].weights, dtype or torch.float32
+    if dtype is None and device == CPU.device and 4 * sum(math.prod(handle.shape) for handle in weights.values()) > WHOLE_BYTES:
         return stream_stock(module, weights, device)
     if student.folder is None or is_merged(weights):
-        return materialize(module, weights, device=device)
+        return materialize(module, weights, kind, device)
     name, stem = folders[role]
     folder = student.folder / name
     variant = choose_variant(folder, stem, student.variant) or None
-    typed = {"dtype" if cls.__module__.startswith("transformers.") else "torch_dtype": torch.float32}
+    typed = name_type(cls, kind)
     try:
         with hush():
             network = cls.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **typed)

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sprint_export.errors import RefusedError
 from sprint_export.nouns.chain import EACH_STEP, Chain, Stage, ValueNames
 from sprint_export.nouns.student import Student
-from sprint_export.students.family import Family
+from sprint_export.students.family import PICTURES_INSTEAD, Draws, Family
 from sprint_export.students.twinflow_times import DTYPE, twinflow_times
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sprint_export.students.twinflow_stock import TwinFlowStock
 
 PIXELS = 1024  # of a side; no config says it, the stock pipelines' default does
 TOKENS = 1024  # of the longest text: the stock pipelines' limit
@@ -45,6 +52,18 @@ class TwinFlow(Family):
 
     def plan_times(self, steps: int) -> tuple[float, ...]:
         return twinflow_times(steps)
+
+    def check_stock(self, has_networks: bool) -> None:
+        """Refuse a pipeline whose networks another library runs: none of them knows TwinFlow's second time.
+
+        Raises:
+            RefusedError: it is one.
+        """
+        if not has_networks:
+            raise RefusedError(f"students of {self.name} are drawn from torch's networks alone; {PICTURES_INSTEAD}")
+
+    def draw_stock(self, student: Student, pipeline: TwinFlowStock, draws: Draws) -> npt.NDArray[np.float32]:
+        return pipeline.draw_floats(draws.prompts, draws.noise, draws.times or self.plan_times(len(draws.noise)))
 
     def check_tokenizer(self, student: Student) -> None:
         from sprint_export.students.chat_prompt import check_ids

@@ -23,6 +23,7 @@ from sprint_export.progress import Progress, quiet
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.registry import load_target
 from sprint_export.runtimes.checking import INPUTS, Check, check_drawings, read_further, read_reference
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime, open_pipeline
 from sprint_export.runtimes.reference import is_small
 from sprint_export.validate.gates import apply_gates, read_gates
@@ -69,7 +70,7 @@ def validate_against_reference(folder: str | Path, progress: Progress = quiet, *
     """Draw all that `reference/` holds and compare pictures and every network's outputs; judge, and time where that is asked for.
 
     Args:
-        folder: the bundle; it may be packed, and on a disk that cannot be written.
+        folder: the bundle, or its hub id; it may be packed, and on a disk that cannot be written.
         progress: is told (step, done, total).
         asked: fields of `DeviceInquiry`, by name.
 
@@ -80,7 +81,7 @@ def validate_against_reference(folder: str | Path, progress: Progress = quiet, *
     inquiry = DeviceInquiry(**asked)
     gates = read_gates(inquiry.gates)
     _check_names(gates, inquiry)
-    bundle = read_bundle(Path(folder))
+    bundle = read_bundle(find_bundle(folder, progress))
     known = [*read_reference(bundle), *read_further(bundle)]
     start = time.perf_counter()
     runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)

@@ -18,6 +18,7 @@ from sprint_export.nouns.student import Student
 from sprint_export.progress import Progress, Step, quiet
 from sprint_export.quantize.search.frontier import JSON
 from sprint_export.registry import load_target
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.specialize import specialize_like
@@ -73,7 +74,7 @@ def validate_bundle(
     A killed validation goes on where it was; pictures of PyTorch's are kept for the next one.
 
     Args:
-        bundle: a bundle or its folder.
+        bundle: a bundle, its folder, or its hub id.
         student: the unspecialized student; default: the bundle's source, where that is an embedded student or `random:...`.
         prompts: default: the validation prompts that came with the student.
         progress: is told (step, done, total).
@@ -91,7 +92,7 @@ def validate_bundle(
     read_gates(inquiry.gates)  # a mistake in them is said before the bundle is claimed
     read_budget(inquiry.budget)
     _ = inquiry.choice
-    folder = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
+    folder = bundle.folder if isinstance(bundle, Bundle) else find_bundle(bundle, progress)
     with claim_bundle(folder, WRITE_ADVICE), hold_kept() as holder:
         return _validate_claimed(folder, student, inquiry, progress, holder)
 

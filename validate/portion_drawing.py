@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from sprint_export.bundle_files import TOKENIZER
-from sprint_export.cache import ADVICE, cache_folder
-from sprint_export.errors import BundleError, MachineError
+from sprint_export.errors import BundleError
 from sprint_export.export.bundle import locate
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
-from sprint_export.progress import Progress, Step
+from sprint_export.progress import Progress
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.validate.kept import Holder, Kept
 from sprint_export.validate.kept_results import KeptResults
+from sprint_export.validate.portion_reference import PortionReference, join_portions
 from sprint_export.validate.portions import LaterDraws, Portions, check_disk
-from sprint_export.validate.reference_cache import KIND, LATENTS, PICTURE, ReferenceSide, list_paths, recall_reference
-from sprint_export.validate.rows import open_rows
+from sprint_export.validate.reference_cache import KIND, ReferenceSide
 from sprint_export.validate.side_by_side import Drawn, draw_exported
 
-Part = TypeVar("Part", ReferenceSide, Drawn)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass
@@ -69,14 +67,12 @@ class PortionDrawing:
         everything = self.portions.split(range(len(self.draws.prompts)))
         for places in everything:
             reader.read(self.draws.prompts[places.start : places.stop])
-        if self.holder.path is None:
-            raise MachineError(f"pictures are kept at {cache_folder()}, which cannot be written to; {ADVICE}")
 
         def list_kept() -> Iterator[Path]:
-            for draws in map(self.draws.take, everything):
-                yield from (*list_paths(self.student, draws, self.references), *self._results.list_paths(draws))
+            for places in everything:
+                yield from (*self._reference.list_paths(places), *self._results.list_paths(self.draws.take(places)))
 
-        check_disk(self.portions, copies, list_kept, progress)
+        check_disk(self.portions, copies, self.holder, list_kept, progress)
 
     def bound(self) -> None:
         """Remove from the cache what is too much, and not of this run."""
@@ -85,26 +81,21 @@ class PortionDrawing:
 
     def recall_reference(self, places: range) -> ReferenceSide:
         """PyTorch's; what is kept is not drawn."""
-        return self._join(places, self._recall_portion)
+        return self._reference.recall(places)
 
     def draw_exported(self, places: range) -> Drawn:
         """The bundle's; likewise, but for the first portion: there single networks are watched, and timed in every run."""
-        return self._join(places, self._draw_portion)
+        return join_portions(self.portions, places, self._draw_portion, self.holder, self.tell)
+
+    @property
+    def _reference(self) -> PortionReference:
+        return PortionReference(
+            self.student, self.draws, self.portions, self.kept, self.holder, self.tell, self.is_timed, self.references
+        )
 
     @property
     def _results(self) -> KeptResults:
         return KeptResults(self.bundle, self.runtime, self.kept)
-
-    def _recall_portion(self, places: range, tell: Progress) -> ReferenceSide:
-        draws, is_kept = self.draws.take(places), self.portions.is_kept
-        working = Kept(self.kept.kind, self.kept.owner) if is_kept else self.kept
-        found = recall_reference(self.student, draws, tell, self.is_timed, working, self.references, is_kept)
-        if not is_kept:
-            return ReferenceSide(found.pictures, found.latents, found.seconds)
-        working.forget()
-        paths = list_paths(self.student, draws, self.references)
-        (pictures, latents), _ = open_rows(self.references, paths, (PICTURE, LATENTS))
-        return ReferenceSide(pictures, latents, found.seconds)
 
     def _draw_portion(self, places: range, tell: Progress) -> Drawn:
         draws = self.draws.take(places)
@@ -112,23 +103,3 @@ class PortionDrawing:
             return self._results.draw(draws, tell, self.heeds_findings)
         drawn = draw_exported(self.bundle, self.runtime, draws, tell, self.kept, self.samples)
         return self._results.keep(draws, drawn) if self.portions.is_kept else drawn
-
-    def _join(self, places: range, draw: Callable[[range, Progress], Part]) -> Part:
-        """One portion after the other, told as one stage."""
-        whole: Part | None = None
-        portions, steps = self.portions.split(places), set[Step]()
-        for portion in portions:
-            self.holder.renew()
-            tell = self.tell if len(portions) == 1 else partial(self._tell_part, portion.stop - places.start, len(places), steps)
-            part = draw(portion, tell)
-            whole = part if whole is None else whole.join(part)
-        for step in steps:
-            self.tell(step, len(places), len(places))
-        assert whole is not None
-        return whole
-
-    def _tell_part(self, end: int, whole: int, steps: set[Step], step: Step, done: int, total: int) -> None:
-        """What is told of a portion that ends at `end` of `whole`: what is kept of it is done, and the end is told once."""
-        steps.add(step)
-        if end - total + done < whole:
-            self.tell(step, end - total + done, whole)

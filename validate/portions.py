@@ -1,4 +1,4 @@
-"""How many pictures a validation holds: prompts are drawn in portions, and what was drawn of many lies on a disk.
+"""How many pictures a validation or a comparison holds: prompts are drawn in portions, and what was drawn of many lies on a disk.
 
     HELD_BYTES      of pictures on both sides: so many stay in memory, more are files of the cache (kept.py, rows.py)
     PORTION_BYTES   of what networks hand to one another: all texts of a portion are encoded before its first picture is drawn
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sprint_export.cache import VARIABLE, cache_folder
+from sprint_export.cache import ADVICE, VARIABLE, cache_folder
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import MachineError
 from sprint_export.noise import VALIDATION_SEED, make_noise
@@ -25,6 +25,7 @@ from sprint_export.nouns.student import Student, TensorSpec
 from sprint_export.progress import Progress, Step
 from sprint_export.sizes import find_sizes
 from sprint_export.students.family import Draws, load_family
+from sprint_export.validate.kept import Holder
 
 HELD_BYTES = 1 << 26
 PORTION_BYTES = 1 << 30
@@ -74,30 +75,32 @@ class LaterDraws:
 
 @dataclass(frozen=True)
 class Portions:
-    """The portions of one validation.
+    """The portions of one validation, or of one comparison.
 
     Args:
         count: prompts that may be drawn.
         at_once: prompts of a portion.
         row_bytes: a picture, and the state that it was decoded from.
         handed_bytes: what networks hand to one another for a prompt.
+        sides: that draw each prompt.
     """
 
     count: int
     at_once: int
     row_bytes: int
     handed_bytes: int
+    sides: int = 2
 
     @property
     def is_kept(self) -> bool:
         """Whether pictures lie on a disk, and not in memory."""
-        return 2 * self.count * self.row_bytes > HELD_BYTES
+        return self.sides * self.count * self.row_bytes > HELD_BYTES
 
     def split(self, places: range) -> list[range]:
         """These places, a portion at a time."""
         return [places[start : start + self.at_once] for start in range(0, len(places), self.at_once)]
 
-    def count_bytes(self, copies: int = 2) -> int:
+    def count_bytes(self, copies: int) -> int:
         """Of the disk at most: a file for each picture of each side, and what is unfinished of a portion."""
         unfinished = self.at_once * (self.handed_bytes + FLOAT_BYTES * self.row_bytes)
         return copies * self.count * (self.row_bytes + SHELL_BYTES) + unfinished
@@ -111,8 +114,13 @@ def plan_portions(bundle: Bundle, count: int) -> Portions:
     picture = bundle.chain.names.picture
     outputs = (spec for record in bundle.components for spec in record.outputs if spec.name != picture)
     handed = sum(map(_count_bytes, outputs)) + state * (1 + bundle.plan.steps)
-    at_once = max(1, min(MOST_AT_ONCE, PORTION_BYTES // (handed + 2 * row)))
-    return Portions(count, at_once, row, handed)
+    return divide_prompts(count, row, handed)
+
+
+def divide_prompts(count: int, row_bytes: int, handed_bytes: int, sides: int = 2) -> Portions:
+    """Portions as large as PORTION_BYTES and MOST_AT_ONCE let them be; arguments as in `Portions`."""
+    at_once = max(1, min(MOST_AT_ONCE, PORTION_BYTES // (handed_bytes + 2 * row_bytes)))
+    return Portions(count, at_once, row_bytes, handed_bytes, sides)
 
 
 def _count_bytes(spec: TensorSpec) -> int:
@@ -121,18 +129,23 @@ def _count_bytes(spec: TensorSpec) -> int:
     return size * math.prod(each for each in spec.shape[1:] if isinstance(each, int))
 
 
-def check_disk(portions: Portions, copies: int, list_kept: Callable[[], Iterable[Path]], progress: Progress) -> None:
+def check_disk(
+    portions: Portions, copies: int, holder: Holder, list_kept: Callable[[], Iterable[Path]], progress: Progress
+) -> None:
     """Say what the pictures take of the cache's disk, and see that it is there.
 
     Args:
         portions: of the validation.
         copies: files of each picture.
+        holder: says that this run reads what is kept.
         list_kept: the files of pictures, of which some may be there from an earlier run; asked only where room is short.
         progress: is told, before anything is drawn.
 
     Raises:
-        MachineError: it is not.
+        MachineError: it is not, or the cache cannot be written to.
     """
+    if holder.path is None:
+        raise MachineError(f"pictures are kept at {cache_folder()}, which cannot be written to; {ADVICE}")
     folder, needed = cache_folder(), portions.count_bytes(copies)
     there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     free = shutil.disk_usage(there).free

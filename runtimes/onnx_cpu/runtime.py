@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sprint_export.errors import BundleError, MachineError, SprintExportError
 from sprint_export.files import open_temporary_folder
@@ -44,6 +44,7 @@ class OnnxRuntime(Runtime):
     """Every machine has a CPU; `provider` is one of providers.PROVIDERS."""
 
     provider: str = CPU
+    takes_threads: ClassVar[bool] = True
 
     @property
     def title(self) -> str:
@@ -80,13 +81,13 @@ class OnnxRuntime(Runtime):
 
     def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
         """Load a graph (or a shadow) on the provider."""
-        return OnnxRuntimeSession(graph, inputs, outputs, self.provider)
+        return OnnxRuntimeSession(graph, inputs, outputs, self.provider, self.threads)
 
     def open_inner(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> InnerGraph:
         """Load a graph (or a shadow) on the provider, its inner values to be read."""
         from sprint_export.runtimes.onnx_cpu.inner_values import OnnxInnerGraph
 
-        return OnnxInnerGraph(graph, self.provider, make_options(keeps_memory=False))
+        return OnnxInnerGraph(graph, self.provider, make_options(keeps_memory=False, threads=self.threads))
 
     def list_tensors(self, graph: Path) -> Iterable[StoredTensor]:
         """Every initializer of a graph."""
@@ -98,8 +99,13 @@ class OnnxRuntime(Runtime):
 RUNTIME = OnnxRuntime(name="onnx")
 
 
-def make_options(keeps_memory: bool = True) -> Any:
-    """How sessions are opened: onnxruntime.SessionOptions. Memory is kept for the next run, or goes back to the system."""
+def make_options(keeps_memory: bool = True, threads: int | None = None) -> Any:
+    """How sessions are opened: onnxruntime.SessionOptions.
+
+    Args:
+        keeps_memory: for the next run; else it goes back to the system.
+        threads: of an operator, the caller's among them; None: one a core.
+    """
     options = require(LIBRARY, EXTRA).SessionOptions()
     options.log_severity_level = 3  # errors only; warnings are about its own graph fusions
     # Else ONNX Runtime turns INT8 Q/DQ into UINT8 and, from opset 21 on, forgets output_dtype while doing so.
@@ -109,6 +115,7 @@ def make_options(keeps_memory: bool = True) -> Any:
     # Else a network's threads go on waiting at full speed when it is done, beside those of the network that runs after it.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.enable_cpu_mem_arena = keeps_memory
+    options.intra_op_num_threads = threads or 0  # 0: ONNX Runtime's own choice
     return options
 
 
@@ -118,7 +125,14 @@ class OnnxRuntimeSession:
     On another provider than the CPU's the first run is profiled, and the nodes that it left to the CPU are said.
     """
 
-    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], provider: str = CPU) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        provider: str = CPU,
+        threads: int | None = None,
+    ) -> None:
         ort: Any = require(LIBRARY, EXTRA)
         is_shadow = graph.name.endswith(".shadow.onnx")  # which runs a few times, as a check
         # What a 1024 px decoder took would be kept: its output lies in the arena, so that shrinking it frees nothing, and it
@@ -130,7 +144,7 @@ class OnnxRuntimeSession:
                 f"{provider}: {graph} takes any size, and a recorded run has one; use cuda, or leave --dynamic out"
             )
         self._placement: Placement | None = None
-        options = make_options(keeps_memory=not (is_shadow or is_large))
+        options = make_options(not (is_shadow or is_large), threads)
         self._session, self._profiles = _open(ort, graph, options, self._provider, is_shadow)
         for side, values, specs in (
             ("inputs", self._session.get_inputs(), inputs),

@@ -11,11 +11,12 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sprint_export.errors import BundleError, MachineError
+from sprint_export.errors import BundleError, MachineError, RefusedError
 from sprint_export.libraries import is_installed, require
 from sprint_export.nouns.report import Finding
 from sprint_export.nouns.student import TensorSpec
@@ -35,11 +36,15 @@ if TYPE_CHECKING:
 LIBRARY = EXTRA = "openvino"
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}  # OpenVINO's -> numpy's
 HINTS = {"PERFORMANCE_HINT": "LATENCY"}
+CPU = "CPU"  # OpenVINO's name of the one device that has threads
 MULTIPLIES = ("FullyConnected", "Convolution", "GroupConvolution", "MatMul")  # layer types of the CPU plugin
 
 
+@dataclass(frozen=True)
 class OpenVino(Runtime):
     """Every machine has a CPU."""
+
+    takes_threads: ClassVar[bool] = True
 
     def can_run(self) -> str | None:
         """Why OpenVINO cannot run here, or None."""
@@ -51,14 +56,14 @@ class OpenVino(Runtime):
 
     def open_session(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Session:
         """Load and compile an IR."""
-        return OpenVinoSession(graph, inputs, outputs)
+        return OpenVinoSession(graph, inputs, outputs, self.threads)
 
     def open_inner(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> InnerGraph:
         """Load an IR, its inner values to be read."""
         device = _choose_device(graph, load_model(graph, inputs, outputs))
 
         def compile_model(model: Any) -> Any:
-            return open_core().compile_model(model, device, HINTS)
+            return open_core().compile_model(model, device, give_hints(device, self.threads))
 
         return OpenVinoInnerGraph(graph, partial(load_model, graph, inputs, outputs), compile_model, f"OpenVINO {device}")
 
@@ -76,7 +81,9 @@ RUNTIME = OpenVino(name="openvino")
 class OpenVinoSession:
     """The session protocol over openvino.CompiledModel."""
 
-    def __init__(self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(
+        self, graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], threads: int | None = None
+    ) -> None:
         openvino: Any = require(LIBRARY, EXTRA)
         core, start = open_core(), time.perf_counter()
         model = load_model(graph, inputs, outputs)
@@ -84,7 +91,7 @@ class OpenVinoSession:
             self._tables = find_tables(model)
         self._device = _choose_device(graph, model)
         try:
-            self._model = core.compile_model(model, self._device, HINTS)
+            self._model = core.compile_model(model, self._device, give_hints(self._device, threads))
         except RuntimeError as error:
             raise MachineError(f"OpenVINO cannot compile {graph} for {self._device}: {_last_line(error)}") from error
         self._load_s, self._outputs, self._graph = time.perf_counter() - start, outputs, graph
@@ -125,6 +132,19 @@ class OpenVinoSession:
                 primitive = info["primitiveType"].astype(str).rpartition("_")[2].lower()
                 layers.append((operation.get_friendly_name(), kind, {"i8": "int8"}.get(primitive, primitive)))
         return layers
+
+
+def give_hints(device: str, threads: int | None) -> dict[str, Any]:
+    """What a model is compiled with.
+
+    Raises:
+        RefusedError: a number of threads, for a device that has none.
+    """
+    if threads is None:
+        return {**HINTS}
+    if device != CPU:
+        raise RefusedError(f"OpenVINO {device} cannot be told how many threads to take; leave --threads out")
+    return {**HINTS, "INFERENCE_NUM_THREADS": threads}
 
 
 def load_model(graph: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Any:

@@ -15,12 +15,12 @@ THREADS = 8
 
 
 @contextlib.contextmanager
-def fixed_threads() -> Iterator[None]:
-    """Within, torch cuts its work into THREADS pieces; also a decorator."""
+def fixed_threads(count: int = THREADS) -> Iterator[None]:
+    """Within, torch cuts its work into so many pieces, by default the same on every machine; also a decorator."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from sprint_export.students.networks.gemma2 import ATTENTION
 from sprint_export.students.sana_sprint.prompt import open_stock_tokenizer, read_settings
 from sprint_export.students.sana_sprint.reference import CLASSES, give_times, given_noise, make_scheduler
 from sprint_export.students.sana_sprint.times import INTERMEDIATE_TIMESTEP
+from sprint_export.students.stock_networks import open_network
 
 
 def open_stock(student: Student, folder: Path, has_networks: bool = True) -> SanaSprintPipeline:
@@ -33,7 +34,11 @@ def open_stock(student: Student, folder: Path, has_networks: bool = True) -> San
     Raises:
         InputError: a stock class cannot load what lies in it.
     """
-    networks = {role: _open_network(folder / FOLDERS[role][0], role) if has_networks else None for role in FOLDERS}
+    named: dict[str, dict[str, Any]] = {"text_encoder": {"attn_implementation": ATTENTION}}
+    networks = {
+        role: open_network(folder / FOLDERS[role][0], CLASSES[role], **named.get(role, {})) if has_networks else None
+        for role in FOLDERS
+    }
     pipeline = SanaSprintPipeline(
         tokenizer=open_stock_tokenizer(_take_tokenizer(student, folder)),
         text_encoder=networks["text_encoder"],
@@ -61,22 +66,6 @@ def _open_scheduler(folder: Path) -> SCMScheduler:
     except Exception as error:  # diffusers' own, of all kinds
         said = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / 'scheduler'} cannot be read ({said}); expected what save_pretrained writes") from error
-
-
-def _open_network(folder: Path, role: str) -> torch.nn.Module:
-    named: dict[str, Any] = {"torch_dtype": torch.float32}
-    if role == "text_encoder":
-        named = {"dtype": torch.float32, "attn_implementation": ATTENTION}
-    try:
-        with hush():
-            network = CLASSES[role].from_pretrained(folder, use_safetensors=True, local_files_only=True, **named)
-    except Exception as error:  # the stock classes and their quantizers raise all kinds
-        said = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{folder}: {CLASSES[role].__name__} cannot load it ({said}); expected safetensors and a config"
-        ) from error
-    real: torch.nn.Module = network.eval()
-    return real
 
 
 def draw_stock(student: Student, pipeline: Any, draws: Draws) -> npt.NDArray[np.float32]:

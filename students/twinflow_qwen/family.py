@@ -8,14 +8,18 @@ Sources: arXiv 2512.05150 and inclusionAI/TwinFlow (sampler, time formula), diff
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import Migration, StepPlan, Student
 from sprint_export.progress import Progress, quiet
-from sprint_export.students.family import Draws, Reference
+from sprint_export.students.family import Draws, Reference, WholeStock
 from sprint_export.students.twinflow_family import TwinFlow
 from sprint_export.students.twinflow_qwen.published import HUB_IDS, PRESETS
 from sprint_export.students.twinflow_times import SCHEDULES
+
+if TYPE_CHECKING:
+    from sprint_export.students.twinflow_stock import TwinFlowStock
 
 SECOND_EMBEDDER = "time_text_embed_2."  # the tensors that tell the folder from a plain Qwen-Image's
 
@@ -56,6 +60,18 @@ class TwinFlowQwen(TwinFlow):
         from sprint_export.students.twinflow_qwen.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def open_stock(self, student: Student, folder: Path, has_networks: bool = True) -> TwinFlowStock:
+        self.check_stock(has_networks)
+        from sprint_export.students.twinflow_qwen.stock_pipeline import open_folder
+
+        return open_folder(student, folder)
+
+    def open_whole(self, student: Student, plan: StepPlan, device: str, dtype: str) -> WholeStock:
+        from sprint_export.students.twinflow_qwen.stock_pipeline import open_own
+        from sprint_export.students.twinflow_stock import WholeTwinFlow
+
+        return WholeTwinFlow(open_own(student, device, dtype), plan)
 
     def load_preset(self, preset: str) -> Student:
         from sprint_export.students.twinflow_qwen.presets import load_preset

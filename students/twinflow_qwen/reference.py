@@ -53,25 +53,31 @@ class TwinTime(nn.Module):
         return total
 
 
-def make_networks(student: Student, roles: Sequence[str], device: str = CPU.device) -> dict[str, Any]:
-    """The stock networks of these roles in float32 on a device; the transformer with TwinFlow's time.
+def make_networks(
+    student: Student, roles: Sequence[str], device: str = CPU.device, dtype: torch.dtype | None = None
+) -> dict[str, Any]:
+    """The stock networks of these roles on a device; the transformer with TwinFlow's time. `dtype` as in `load_network`.
 
     Raises:
         InputError: a stock class refuses what lies in the folder.
     """
-    found: dict[str, Any] = {role: _make_network(student, role, device) for role in roles}
+    found: dict[str, Any] = {role: _make_network(student, role, device, dtype) for role in roles}
     if "transformer" in found:
-        transformer, prefix = found["transformer"], SECOND_EMBEDDER
-        own = {k.removeprefix(prefix): v for k, v in student.components["transformer"].weights.items() if k.startswith(prefix)}
-        stock: Any = student.components["transformer"].module
-        second = materialize(stock.time_text_embed_2, own, device=device) if own else None
-        transformer.time_text_embed = TwinTime(transformer.time_text_embed, second)
+        give_second_time(found["transformer"], student, device, dtype or torch.float32)
     return found
 
 
-def _make_network(student: Student, role: str, device: str) -> nn.Module:
+def give_second_time(transformer: Any, student: Student, device: str = CPU.device, dtype: torch.dtype = torch.float32) -> None:
+    """Have a stock transformer take TwinFlow's time, with the student's own second embedder."""
+    component, prefix = student.components["transformer"], SECOND_EMBEDDER
+    own = {name.removeprefix(prefix): value for name, value in component.weights.items() if name.startswith(prefix)}
+    second = materialize(component.module.get_submodule(prefix.rstrip(".")), own, dtype, device) if own else None
+    transformer.time_text_embed = TwinTime(transformer.time_text_embed, second)
+
+
+def _make_network(student: Student, role: str, device: str, dtype: torch.dtype | None) -> nn.Module:
     module = _make_language_model(student) if role == "text_encoder" else student.components[role].module
-    return load_network(student, role, CLASSES[role], module, FOLDERS, device)
+    return load_network(student, role, CLASSES[role], module, FOLDERS, device, dtype)
 
 
 def _make_language_model(student: Student) -> Qwen2_5_VLTextModel:
@@ -122,27 +128,30 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
 def sample_stock(
     pipeline: QwenImagePipeline, text: torch.Tensor, noise: Sequence[torch.Tensor], times: Sequence[float]
 ) -> torch.Tensor:
-    """UnifiedSampler of TwinFlow with fresh noise each step (stochast_ratio 1): text [1, n, E], noise [1, C, h, w] -> x0."""
-    _, channels, height, width = noise[0].shape
+    """UnifiedSampler of TwinFlow with fresh noise each step (stochast_ratio 1): text [B, n, E], noise [B, C, h, w] -> x0.
+
+    The transformer computes in the text's type, all else in the noise's.
+    """
+    count, channels, height, width = noise[0].shape
     factor = pipeline.vae_scale_factor
     x = clean = noise[0]
     for i, s in enumerate(times):
         if i:
             x = (1 - s) * clean + s * noise[i]
-        packed = pipeline._pack_latents(x, 1, channels, height, width)
+        packed = pipeline._pack_latents(x.to(text.dtype), count, channels, height, width)
         velocity = pipeline.transformer(
             hidden_states=packed,
             encoder_hidden_states=text,
-            timestep=torch.tensor([s], dtype=torch.float32, device=x.device),
-            img_shapes=[[(1, height // 2, width // 2)]],
+            timestep=torch.full((count,), s, dtype=torch.float32, device=x.device),
+            img_shapes=[[(1, height // 2, width // 2)]] * count,
             return_dict=False,
-        )[0]
+        )[0].to(x.dtype)
         clean = x - s * pipeline._unpack_latents(velocity, height * factor, width * factor, factor)[:, :, 0]
     return clean
 
 
 def decode_stock(pipeline: QwenImagePipeline, clean: torch.Tensor) -> torch.Tensor:
-    """x0 [1, C, h, w] -> picture [1, 3, H, W] in [-1, 1], as the stock pipeline's call does."""
+    """x0 [B, C, h, w] -> pictures [B, 3, H, W] in [-1, 1], as the stock pipeline's call does."""
     config = pipeline.vae.config
     mean, deviation = (
         torch.tensor(config[f"latents_{kind}"], dtype=clean.dtype, device=clean.device).view(1, -1, 1, 1, 1)
@@ -150,6 +159,14 @@ def decode_stock(pipeline: QwenImagePipeline, clean: torch.Tensor) -> torch.Tens
     )
     image: torch.Tensor = pipeline.vae.decode(clean[:, :, None] * deviation + mean, return_dict=False)[0][:, :, 0]
     return image
+
+
+def encode_stock(pipeline: QwenImagePipeline, prompts: Sequence[str], device: str) -> list[torch.Tensor]:
+    """Rows [n, E] of each prompt, as the stock pipeline's encode_prompt makes them."""
+    rows, mask = pipeline.encode_prompt(list(prompts), device=device)
+    if mask is None:  # no prompt has padding
+        return list(rows)
+    return [each[kept.bool()] for each, kept in zip(rows, mask, strict=True)]
 
 
 def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress) -> list[torch.Tensor]:
@@ -166,10 +183,7 @@ def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[floa
         pipeline.tokenizer_max_length = student.prompt.tokens - pipeline.prompt_template_encode_start_idx
 
         def call() -> torch.Tensor:
-            rows, mask = pipeline.encode_prompt(prompt, device=stock.place.compute.device)
-            assert mask is None, "one prompt has no padding"
-            whole: torch.Tensor = rows
-            return whole
+            return encode_stock(pipeline, [prompt], stock.place.compute.device)[0][None]
 
         return {"rows": stock.run(call).cpu().numpy()}
 

@@ -8,6 +8,7 @@ Sources: arXiv 2512.05150, inclusionAI/TwinFlow (a109a71).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sprint_export.nouns.parts import NO_PARTS, Parts
 from sprint_export.nouns.student import StepPlan, Student
@@ -16,6 +17,10 @@ from sprint_export.students.family import Draws, Family, Reference, WholeStock
 from sprint_export.students.sana_sprint.family import FAMILY as SANA_SPRINT
 from sprint_export.students.sana_sprint.family import SanaSprint
 from sprint_export.students.twinflow_times import DTYPE, twinflow_times
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class TwinFlowSana(SanaSprint):
@@ -30,7 +35,6 @@ class TwinFlowSana(SanaSprint):
     schedules = {}  # noqa: RUF012 likewise
     completed_by = {}  # noqa: RUF012 likewise
     add_encoder, add_controlnet = Family.add_encoder, Family.add_controlnet  # which refuse
-    open_stock, draw_stock = Family.open_stock, Family.draw_stock  # likewise
 
     @property
     def recipes(self) -> Path:
@@ -50,6 +54,18 @@ class TwinFlowSana(SanaSprint):
         from sprint_export.students.twinflow_sana.reference import draw_reference
 
         return draw_reference(student, draws, progress)
+
+    def open_stock(self, student: Student, folder: Path, has_networks: bool = True) -> Any:
+        if not has_networks:
+            return Family.open_stock(self, student, folder)  # which refuses: no other library knows the second time
+        from sprint_export.students.twinflow_sana.stock_pipeline import open_folder
+
+        return open_folder(student, folder)
+
+    def draw_stock(self, student: Student, pipeline: Any, draws: Draws) -> npt.NDArray[np.float32]:
+        from sprint_export.students.twinflow_sana.stock_pipeline import draw_stock
+
+        return draw_stock(pipeline, draws.prompts, draws.noise, draws.times or self.plan_times(len(draws.noise)))
 
     def open_whole(self, student: Student, plan: StepPlan, device: str, dtype: str) -> WholeStock:
         from sprint_export.students.twinflow_sana.whole_stock import TwinFlowStock

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,22 +60,29 @@ class TwinTime(nn.Module):
         return total
 
 
-def make_networks(student: Student, roles: Sequence[str], device: str = CPU.device) -> dict[str, Any]:
-    """The stock networks of these roles in float32 on a device; the transformer with TwinFlow's time.
+def make_networks(
+    student: Student, roles: Sequence[str], device: str = CPU.device, dtype: torch.dtype | None = None
+) -> dict[str, Any]:
+    """The stock networks of these roles on a device; the transformer with TwinFlow's time. `dtype` as in `load_network`.
 
     Raises:
         InputError: a stock class refuses what lies in the folder.
     """
     components = student.components
     found: dict[str, Any] = {
-        role: load_network(student, role, CLASSES[role], components[role].module, FOLDERS, device) for role in roles
+        role: load_network(student, role, CLASSES[role], components[role].module, FOLDERS, device, dtype) for role in roles
     }
     if "transformer" in found:
-        transformer, named, prefix = found["transformer"], components["transformer"], SECOND_EMBEDDER
-        own = {key.removeprefix(prefix): value for key, value in named.weights.items() if key.startswith(prefix)}
-        second = materialize(named.module.get_submodule(prefix.rstrip(".")), own, device=device) if own else None
-        transformer.t_embedder = TwinTime(transformer.t_embedder, second)
+        give_second_time(found["transformer"], student, device, dtype or torch.float32)
     return found
+
+
+def give_second_time(transformer: Any, student: Student, device: str = CPU.device, dtype: torch.dtype = torch.float32) -> None:
+    """Have a stock transformer take TwinFlow's time, with the student's own second embedder."""
+    component, prefix = student.components["transformer"], SECOND_EMBEDDER
+    own = {name.removeprefix(prefix): value for name, value in component.weights.items() if name.startswith(prefix)}
+    second = materialize(component.module.get_submodule(prefix.rstrip(".")), own, dtype, device) if own else None
+    transformer.t_embedder = TwinTime(transformer.t_embedder, second)
 
 
 def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -> Reference:
@@ -100,10 +107,8 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     def draw(i: int) -> tuple[torch.Tensor, Any]:
         transformer, vae = stock.networks["transformer"], stock.networks["vae_decoder"]
         text, *noise = (stock.place.compute.place(value) for value in (texts[i], *torch.from_numpy(draws.noise[:, i : i + 1])))
-        clean = sample_stock(transformer, text, noise, times)
-        shift = vae.config.shift_factor or 0.0
-        image = vae.decode(clean / vae.config.scaling_factor + shift, return_dict=False)[0]
-        return clean, processor.postprocess(image, output_type="np")
+        clean = sample_stock(transformer, [text], noise, times)
+        return clean, processor.postprocess(decode_stock(vae, clean), output_type="np")
 
     for i, _ in enumerate(track(texts, Step(STAGE, "pictures"), progress)):
         clean, image = stock.run(functools.partial(draw, i))
@@ -113,16 +118,35 @@ def draw_reference(student: Student, draws: Draws, progress: Progress = quiet) -
     return Reference(np.concatenate(pictures), np.concatenate(latents), seconds)
 
 
-def sample_stock(transformer: Any, text: torch.Tensor, noise: Sequence[torch.Tensor], times: Sequence[float]) -> torch.Tensor:
-    """UnifiedSampler of TwinFlow with fresh noise each step (stochast_ratio 1): text [n, E], noise [1, C, h, w] -> x0."""
+def sample_stock(
+    transformer: Any, texts: Sequence[torch.Tensor], noise: Sequence[torch.Tensor], times: Sequence[float]
+) -> torch.Tensor:
+    """UnifiedSampler of TwinFlow with fresh noise each step (stochast_ratio 1): B texts [n, E], noise [B, C, h, w] -> x0.
+
+    The transformer computes in the texts' type, all else in the noise's.
+    """
+    dtype = texts[0].dtype
     x = clean = noise[0]
     for i, s in enumerate(times):
         if i:
             x = (1 - s) * clean + s * noise[i]
-        t = torch.tensor([1 - s], dtype=torch.float32, device=x.device)
-        (out,) = transformer([x[0, :, None]], t, [text], return_dict=False)[0]
-        clean = x + s * out[None, :, 0]  # v = -out
+        t = torch.full((len(x),), 1 - s, dtype=torch.float32, device=x.device)
+        outs = transformer(list(x[:, :, None].to(dtype)), t, list(texts), return_dict=False)[0]
+        clean = x + s * torch.stack(list(outs))[:, :, 0].to(x.dtype)  # v = -out
     return clean
+
+
+def decode_stock(vae: Any, clean: torch.Tensor) -> torch.Tensor:
+    """x0 [B, C, h, w] -> pictures [B, 3, H, W] in [-1, 1], as the stock pipeline's call does."""
+    shift = vae.config.shift_factor or 0.0
+    image: torch.Tensor = vae.decode(clean / vae.config.scaling_factor + shift, return_dict=False)[0]
+    return image
+
+
+def encode_stock(pipeline: ZImagePipeline, prompts: Sequence[str], device: str, tokens: int) -> list[torch.Tensor]:
+    """Rows [n, E] of each prompt, as the stock pipeline's encode_prompt makes them."""
+    rows, _ = pipeline.encode_prompt(list(prompts), device, do_classifier_free_guidance=False, max_sequence_length=tokens)
+    return list(rows)
 
 
 def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[float]], progress: Progress) -> list[torch.Tensor]:
@@ -141,9 +165,7 @@ def _encode_prompts(student: Student, draws: Draws, seconds: dict[str, list[floa
         stock, pipeline = load()
 
         def call() -> torch.Tensor:
-            device, longest = stock.place.compute.device, student.prompt.tokens
-            (rows,), _ = pipeline.encode_prompt(prompt, device, do_classifier_free_guidance=False, max_sequence_length=longest)
-            return cast(torch.Tensor, rows)
+            return encode_stock(pipeline, [prompt], stock.place.compute.device, student.prompt.tokens)[0]
 
         return {"rows": stock.run(call).cpu().numpy()}
 

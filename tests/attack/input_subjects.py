@@ -34,12 +34,14 @@ from sprint_export.planning.tables import describe_answer, describe_fit, tabulat
 from sprint_export.validate.against_reference import validate_against_reference
 from sprint_export.validate.ci.junit import format_junit
 from sprint_export.validate.ci.markdown import format_markdown
-from sprint_export.validate.comparing.drawing import draw_sides
+from sprint_export.validate.comparing.drawing import Turns, draw_sides
 from sprint_export.validate.comparing.entries.picture_folder import ENTRY as PICTURE_FOLDERS
 from sprint_export.validate.comparing.entry import Setting
+from sprint_export.validate.comparing.kept_turns import KeptTurns
 from sprint_export.validate.image_metrics.measuring import pair_pictures
 from sprint_export.validate.image_metrics.metric import UnmeasuredError
 from sprint_export.validate.image_metrics.originals import read_originals
+from sprint_export.validate.kept import Kept
 from sprint_export.validate.latency.results import Bench, Conditions, describe_bench
 from sprint_export.validate.merging.files import write_merged
 from sprint_export.validate.merging.merge import merge_results
@@ -232,9 +234,10 @@ def _write_pictures(suffix: str, folder: Path) -> Sequence[Path]:
 def _compare_pictures(folder: Path) -> str:
     setting = Setting(cast(Student, None), PROMPTS, 0, (1.0,), 4.5, PIXELS)
     entry = PICTURE_FOLDERS.open(folder, setting)
-    sides = draw_sides({"theirs": entry}, setting, np.zeros((1, len(PROMPTS), 1), np.float32))
+    kept = KeptTurns(Kept("attack"), "pictures", {"theirs": "a folder"}, is_needed=False)
+    sides = draw_sides({"theirs": entry}, Turns(setting, lambda place: np.zeros((1, 1, 1), np.float32), kept))
     _ = f"{(entry.bytes or 0) / 1e6:.1f}"
-    return "" if np.stack(sides["theirs"].pictures).shape == (len(PROMPTS), *PIXELS, 3) else "other shapes"
+    return "" if sides["theirs"].pictures.shape == (len(PROMPTS), *PIXELS, 3) else "other shapes"
 
 
 def _read_given(suffix: str, folder: Path) -> str:

@@ -27,8 +27,8 @@ from sprint_export.students.twinflow_qwen.family import FAMILY as QWEN
 from tests.attack import mutate_students
 from tests.attack.forks import run_forked, was_read
 from tests.attack.outcomes import OUTSIDE, Tally, judge
-from tests.students.twinflow_qwen.test_folder import write_published
-from tests.students.twinflow_z.test_checkpoint import small, write_student
+from tests.students.published_folders import write_qwen, write_z
+from tests.students.twinflow_z.test_checkpoint import small
 
 NAME = "students of other families"
 SECONDS, GIGABYTES = 90.0, 6.0
@@ -47,8 +47,8 @@ class Subject:
 
 
 SUBJECTS = (
-    Subject("TwinFlow-Z", lambda folder: write_student(small(), folder)),
-    Subject("TwinFlow-Qwen", write_published, QWEN.tiny().latent_shape),
+    Subject("TwinFlow-Z", lambda folder: write_z(small(), folder)),
+    Subject("TwinFlow-Qwen", lambda folder: write_qwen(QWEN.tiny(), folder), QWEN.tiny().latent_shape),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,48 @@ def test_a_hub_id_draws_the_same_picture_and_then_without_the_network(hub: FakeH
     assert run_command("run", REPO, PROMPT, folder=tmp_path, environment=offline).returncode == 0
 
 
-def test_without_a_network_status_3_says_so(tmp_path: Path) -> None:
+ARGUMENTS = {
+    "run": (PROMPT,),
+    "inspect": (),
+    "check": (),
+    "bench": (),
+    "validate": (),
+    "compare": (),
+    "report": (),
+    "build": (),
+    "demo": (),
+    "pack": ("--for", "node"),
+}
+
+
+@pytest.mark.parametrize("verb", ARGUMENTS)
+def test_without_a_network_status_3_says_what_was_looked_for(verb: str, tmp_path: Path) -> None:
     asked = {**os.environ, "HF_HUB_OFFLINE": "1", "SPRINT_EXPORT_CACHE": str(tmp_path / "cache")}
-    done = run_command("run", REPO, PROMPT, folder=tmp_path, environment=asked)
-    check_refused(done, 3, f"cannot reach the Hugging Face hub for '{REPO}'", "connect to the network, or give a folder")
+    done = run_command(verb, REPO, *ARGUMENTS[verb], folder=tmp_path, environment=asked)
+    there = tmp_path / "cache" / "bundles" / "somebody--a-bundle"
+    said = check_refused(done, 3, f"{REPO} is no folder here, and no copy of a hub id's bundle lies at {there}")
+    assert f"cannot reach the Hugging Face hub for '{REPO}'" in said
+    assert said.endswith("connect to the network, or give a folder")
+
+
+def test_verbs_take_a_hub_id_and_fetch_it_once_as_long_as_its_commit_is_the_same(hub: FakeHub, tmp_path: Path) -> None:
+    asked = environment(hub, tmp_path / "cache")
+    done = run_command("inspect", REPO, "--json", folder=tmp_path, environment=asked)
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "cache" / "bundles").iterdir()
+    hub.asked.clear()
+    (folder / "report.json").write_text("made here", "utf-8")
+    quickly = ("--runs", 1, "--warm-up", 0, "--cold-starts", 0, "--spread", 0, "--against", REPO, "--json")
+    done = run_command("bench", REPO, *quickly, folder=tmp_path, environment=asked)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["bundle"] == str(folder)
+    assert [each["label"] for each in found["bench"]["others"]] == [REPO], "as it was named"
+    assert not any("/resolve/" in line for line in hub.asked), "nothing is fetched again"
+    assert (folder / "report.json").read_text("utf-8") == "made here", "and stays"
+    (folder / "transformer" / "model.onnx.data").unlink()
+    done = run_command("check", REPO, folder=tmp_path, environment=asked)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_repository_that_is_no_bundle_or_not_there_is_the_users_mistake(hub: FakeHub, tmp_path: Path) -> None:

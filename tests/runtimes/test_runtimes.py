@@ -77,6 +77,17 @@ def test_a_room_offers_all_a_target_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list_members("runtime"))
+def test_a_runtime_takes_a_number_of_threads_or_says_that_it_cannot(name: str) -> None:
+    runtime = load_runtime(name)
+    assert runtime.limit_threads(None) is runtime
+    if runtime.takes_threads:
+        assert runtime.limit_threads(2).threads == 2
+        return
+    with pytest.raises(RefusedError, match=f"runtime {name} cannot be told how many threads to take; leave --threads out"):
+        runtime.limit_threads(2)
+
+
+@pytest.mark.parametrize("name", list_members("runtime"))
 def test_a_runtime_says_why_it_cannot_run(name: str) -> None:
     runtime = load_runtime(name)
     assert isinstance(runtime, Runtime)

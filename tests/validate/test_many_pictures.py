@@ -117,7 +117,7 @@ def test_pictures_that_are_there_take_no_more_room(
 ) -> None:
     """The reference's, of another validation: they are counted only where room is short."""
     validate(folder, made)
-    needed = plan_portions_of(folder).count_bytes()
+    needed = plan_portions_of(folder).count_bytes(2)
     there = sum(path.stat().st_size for path in Kept(KIND).folder.rglob("*") if path.is_file())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, needed - there))
     assert validate(folder, made).prompts == COUNT

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sprint_export.nouns.report import Measurement
 
 FORMAT = 1  # of comparison.json
+NAN, CONSTANT, SIZE, FAILED = "NaN", "constant", "size", "failed"  # kinds of what is wrong with a picture
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class EntryResult:
         verdict: of its gates: met, not met, not decided.
         is_on_front: no other entry is as good in quality, latency and size, and better in one of them.
         is_measured: whether its latency was measured here, in turn with the others.
+        flipped: places of pictures that a judge says show something else than the reference's.
     """
 
     name: str
@@ -50,6 +52,7 @@ class EntryResult:
     verdict: str
     is_on_front: bool = False
     is_measured: bool = True
+    flipped: tuple[int, ...] = ()
 
     def find(self, metric: str) -> Measurement | None:
         """The row of that name."""

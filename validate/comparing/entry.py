@@ -95,6 +95,10 @@ class EntryKind(Protocol):
     def opens(self, folder: Path) -> bool:
         """Whether a folder is of this kind, by the names of its files alone."""
 
+    def weigh(self, folder: Path) -> int:
+        """Bytes of graphs and weights, which are in memory while it draws; 0 of what is drawn already."""
+        return 0
+
     @abstractmethod
     def open(self, folder: Path, setting: Setting) -> Entry:
         """The folder's entry.
@@ -137,6 +141,6 @@ def list_names(folder: Path, most: int = MOST_LISTED) -> str:
     return ", ".join(names[:most]) + more if names else "nothing"
 
 
-def weigh(folder: Path, patterns: Sequence[str]) -> int:
+def weigh_files(folder: Path, patterns: Sequence[str]) -> int:
     """Bytes of the regular files below a folder that these patterns name."""
     return sum(path.stat().st_size for pattern in patterns for path in folder.rglob(pattern) if path.is_file())

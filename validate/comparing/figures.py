@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from sprint_export.nouns.report import Gate, Measurement
 from sprint_export.psnr import psnr_images
-from sprint_export.validate.comparing.drawing import Side, UInt8
+from sprint_export.validate.comparing.drawing import Side
 from sprint_export.validate.comparing.entry import Label
 from sprint_export.validate.confidence.means import mean_interval
 from sprint_export.validate.image_metrics.measuring import Measured as ImageMeasured
 from sprint_export.validate.images import ssim_images
 from sprint_export.validate.judging import DROPPED, judge_pictures
-from sprint_export.validate.rows import map_rows
+from sprint_export.validate.rows import Rows, map_rows
 
 PSNR, SSIM, LATENCY, SIZE, BLANK = "psnr_db", "ssim", "latency_p50_ms", "disk_mb", "blank_pictures"
 NO_BLANKS = Gate(BLANK, "<=", 0, "a picture of one colour, or of no numbers, shows nothing")
@@ -33,20 +33,30 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Measured:
-    """One entry: rows of a report, values by metric, one a picture, and a sentence on each metric that could not be measured."""
+    """What was measured of one entry.
+
+    Args:
+        rows: of a report.
+        figures: values by metric, one a picture.
+        unchecked: a sentence on each metric that could not be measured.
+        flipped: places of pictures that a judge says show something else than the reference's.
+    """
 
     rows: tuple[Measurement, ...]
     figures: Mapping[str, Float64]
     unchecked: tuple[str, ...] = ()
+    flipped: tuple[int, ...] = ()
 
     def join(self, found: ImageMeasured) -> Measured:
         """With what image metrics gave."""
-        return Measured((*self.rows, *found.rows), {**self.figures, **found.figures}, tuple(found.unchecked))
+        return replace(
+            self, rows=(*self.rows, *found.rows), figures={**self.figures, **found.figures}, unchecked=tuple(found.unchecked)
+        )
 
 
-def measure_entry(entry: Label, side: Side, prompts: Sequence[str], reference: UInt8) -> Measured:
+def measure_entry(entry: Label, side: Side, prompts: Sequence[str], reference: Rows) -> Measured:
     """An entry's pictures against the reference's [B, H, W, 3]; what it took, and what it weighs."""
-    pictures = np.stack(side.pictures)
+    pictures = side.pictures
     figures = {PSNR: map_rows(psnr_images, pictures, reference)}
     if min(reference.shape[1:3]) >= SSIM_WINDOW:
         figures[SSIM] = map_rows(ssim_images, pictures, reference)
@@ -62,7 +72,7 @@ def measure_entry(entry: Label, side: Side, prompts: Sequence[str], reference: U
         rows.append(Measurement(LATENCY, 1e3 * float(np.median(side.seconds)), "ms", note=note, interval=interval))
     if entry.bytes is not None:
         rows.append(Measurement(SIZE, entry.bytes / 1e6, "MB", note="graphs and weights" if entry.is_measured else SAID))
-    return Measured(tuple(rows), figures)
+    return Measured(tuple(rows), figures, flipped=tuple(place for place, names in enumerate(judged.flipped) if names))
 
 
 def average(name: str, values: Float64, note: str) -> Measurement:
@@ -100,8 +110,8 @@ def compare_pair(
         if name in best.figures
     ]
     rows = [replace(row, unit=UNITS.get(row.metric.removesuffix("_difference"), "")) for row in rows]
-    ours, theirs = (np.stack(side.pictures) for side in sides)
-    judged = [each.as_row() for each in judge_pictures(prompts, ours, theirs).samples if each.metric == DROPPED]
+    ours, theirs = sides
+    judged = [each.as_row() for each in judge_pictures(prompts, ours.pictures, theirs.pictures).samples if each.metric == DROPPED]
     rows += [replace(row, note=f"the best as the reference: {row.note}") for row in judged]
     seconds = [np.array(side.seconds) for side in sides]
     if is_timed and len(seconds[0]) == len(seconds[1]) == len(prompts):

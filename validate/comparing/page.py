@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from markupsafe import Markup
 
 from sprint_export.nouns.report import Measurement, PictureRow
@@ -17,8 +15,7 @@ from sprint_export.validate.page.document import Section, render_document
 from sprint_export.validate.page.scatter import Point, Scale, render_scatter
 from sprint_export.validate.page.templates import render, show_number
 from sprint_export.validate.page.tiles import Tile, rank_rows, render_tiles
-
-UInt8 = npt.NDArray[np.uint8]
+from sprint_export.validate.rows import Rows, take_row
 
 REFERENCE = "PyTorch float32"
 LEAST = "least PSNR, dB"  # of the entries' pictures of a prompt, those that show nothing left out
@@ -50,7 +47,7 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def render_page(comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> str:
+def render_page(comparison: Comparison, reference: Rows, pictures: Mapping[str, Rows]) -> str:
     """The text of comparison.html.
 
     Args:
@@ -153,21 +150,23 @@ def _place(entry: EntryResult, metric: str) -> Point:
     return Point(entry.name, x.value, y.value, entry.kind, x.interval, y.interval, note)
 
 
-def _render_pictures(comparison: Comparison, reference: UInt8, pictures: Mapping[str, UInt8]) -> Markup:
+def _render_pictures(comparison: Comparison, reference: Rows, pictures: Mapping[str, Rows]) -> Markup:
     entries = comparison.entries
     faults = {(each.name, fault.place): fault.kind for each in entries for fault in each.faults}
+    flips = {each.name: set(each.flipped) for each in entries}
     rows = []
     for place, prompt in enumerate(comparison.prompts):
         figures = {each.name: each.figures[PSNR][place] for each in entries}
         shown = [value for name, value in figures.items() if (name, place) not in faults] or list(figures.values())
-        rows.append(PictureRow(place, prompt, {LEAST: min(shown), **{f"PSNR {name}": v for name, v in figures.items()}}))
+        flipped = tuple(each.name for each in entries if place in flips[each.name] and (each.name, place) not in faults)
+        rows.append(PictureRow(place, prompt, {LEAST: min(shown), **{f"PSNR {name}": v for name, v in figures.items()}}, flipped))
 
     def make_tiles() -> Iterator[Tile]:
         for place in rank_rows(rows):
-            shots = {REFERENCE: reference[place]}
+            shots = {REFERENCE: take_row(reference, place)}
             for each in entries:
                 kind = faults.get((each.name, place))
-                shots[each.name + (f" ({kind})" if kind else "")] = pictures[each.name][place]
+                shots[each.name + (f" ({kind})" if kind else "")] = take_row(pictures[each.name], place)
             yield Tile(rows[place], comparison.seed + place, shots)
 
     caption = f"{REFERENCE} first, then the entries, best first."

@@ -13,6 +13,7 @@ from sprint_export.libraries import check_installed
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Measurement, Report
 from sprint_export.progress import Progress, Step, quiet, track
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.session import list_findings
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.latency.bundle_side import PROMPT, BundleSide
@@ -44,7 +45,7 @@ def time_bundle(
     """Draw `runs` times after drawings that warm up, and report milliseconds a picture; no cold start.
 
     Args:
-        folder: the bundle.
+        folder: the bundle, or its hub id.
         runs: counted drawings, each of as many pictures as the graphs take at once; None: what ten seconds hold.
         runtime: as in `open_bundle`.
         progress: is told (step, done, total).
@@ -60,7 +61,7 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     """Time a bundle: every network and the whole picture, cold starts, memory; what the machine did meanwhile.
 
     Args:
-        folder: the bundle.
+        folder: the bundle, or its hub id.
         progress: is told (step, done, total).
         asked: fields of `BenchRequest`, by name.
 
@@ -70,10 +71,10 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     request = BenchRequest(**asked)
     gates = read_gates(request.gates)
     check_gate_metrics(gates)
-    opponents = [read_opponent(text) for text in request.against]
+    opponents = [read_opponent(text, progress) for text in request.against]
     if request.protocol == STREAM:
         check_installed((LIBRARY,))
-    bundle = read_bundle(Path(folder), verify=False)
+    bundle = read_bundle(find_bundle(folder, progress), verify=False)
     watch = Watch()
     sides = _open_sides(bundle, request, opponents, progress)
     own = sides[0]
@@ -82,7 +83,7 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
     turns.warm_up()
     streamed = _draw(turns, request)
     drawn, others_share = turns.drawn[0], watch.find_others_share()
-    start = partial(start_cold, bundle.folder, request.runtime, request.provider, PROMPT)
+    start = partial(start_cold, bundle.folder, request.where, PROMPT)
     starts = start_several(start, request.cold_starts, progress)
     minutes = list_minutes(drawn) if request.minutes is not None else []
     ratios = [(side, compare_turns(drawn, theirs)) for side, theirs in zip(sides[1:], turns.drawn[1:], strict=True)]
@@ -103,17 +104,16 @@ def bench_bundle(folder: str | Path, progress: Progress = quiet, **asked: Any) -
         )
     report = _make_report(bundle, own, rows, turns, gates)
     report = replace(report, rows=(*report.rows, *others))
-    conditions = _describe_conditions(turns, starts, minutes, request.protocol)
+    conditions = _describe_conditions(turns, starts, minutes, request)
     return Bench(report, replace(conditions, others_share=others_share), bundle.identity)
 
 
 def _open_sides(bundle: Bundle, request: BenchRequest, opponents: Sequence[Opponent], progress: Progress) -> list[Side]:
     """The bundle, once for each number of pictures at once, then what it is timed against."""
-    first = BundleSide.open(bundle, request.runtime, request.provider, next(iter(request.batches), None))
+    first = BundleSide.open(bundle, request.where, next(iter(request.batches), None))
     sides: list[Side] = [first, *map(first.draw_others, request.batches[1:])]
-    where = (request.runtime, request.provider)
     for opponent in track(opponents, Step(OPENING), progress):
-        sides.append(open_opponent(opponent, bundle, request.student, request.compute, where, first.pictures))
+        sides.append(open_opponent(opponent, bundle, request.student, request.compute, request.where, first.pictures))
     return sides
 
 
@@ -133,20 +133,21 @@ def _make_report(bundle: Bundle, side: BundleSide, rows: Sequence[Measurement], 
     return Report(str(bundle.folder), name, side.description, describe_machine(), len(drawn), judged, seconds)
 
 
-def _describe_conditions(turns: Turns, starts: Sequence[ColdStart], minutes: Sequence[Any], protocol: str) -> Conditions:
+def _describe_conditions(turns: Turns, starts: Sequence[ColdStart], minutes: Sequence[Any], request: BenchRequest) -> Conditions:
     """How the first side was timed, and beside which others."""
     watch, drawn, side = turns.watch, turns.drawn[0], turns.sides[0]
     is_known = any(each.waited is not None for each in drawn)
     throttled, why = watch.find_throttling()
     gpu = watch.gpu
     return Conditions(
-        protocol=protocol,
+        protocol=request.protocol,
         runs=len(drawn),
         warm_up=turns.warmed,
         batch=side.pictures,
         disturbed=sum(not each.is_quiet for each in drawn) if is_known else None,
         processors=count_processors(),
         threads=watch.threads,
+        asked_threads=request.threads,
         replayed=bool(side.replays),
         launches=describe_launches(side.replays),
         device=describe_machine().rsplit(",", 2)[0] if gpu is None else gpu.name,

@@ -12,6 +12,15 @@ from sprint_export.session import Pipeline
 PROMPT = "a small red circle above a large blue square"
 
 
+@dataclass(frozen=True)
+class Where:
+    """What runs a bundle: runtime, provider and threads of the CPU, each None where the first that can is taken."""
+
+    runtime: str | None = None
+    provider: str | None = None
+    threads: int | None = None
+
+
 @dataclass
 class BundleSide:
     """A bundle's pipeline, drawing the same prompt `pictures` times at once."""
@@ -22,13 +31,13 @@ class BundleSide:
     pictures: int
 
     @classmethod
-    def open(cls, bundle: Bundle, runtime: str | None, provider: str | None, pictures: int | None = None) -> BundleSide:
-        """Open it on the runtime that was asked for, or the first that can run here.
+    def open(cls, bundle: Bundle, where: Where, pictures: int | None = None) -> BundleSide:
+        """Open it where that was asked for, or on the first runtime that can run here.
 
         Raises:
             InputError, RefusedError, MachineError, BundleError: as `open_bundle`.
         """
-        chosen = choose_runtime(bundle, runtime, provider)
+        chosen = choose_runtime(bundle, where.runtime, where.provider).limit_threads(where.threads)
         pipeline = open_pipeline(bundle, chosen)
         return cls(f"{bundle.target}-{bundle.precision}", pipeline, chosen.replays, pictures or pipeline.batch)
 

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sprint_export.errors import MachineError
 from sprint_export.nouns.report import Measurement
 from sprint_export.progress import Progress, Step
+from sprint_export.validate.latency.bundle_side import Where
 from sprint_export.validate.latency.rows import WHOLE
 from sprint_export.validate.report import format_number
 
@@ -45,13 +46,13 @@ class ColdStart:
     p50_s: Mapping[str, float]
 
 
-def start_cold(folder: Path, runtime: str | None, provider: str | None, prompt: str) -> ColdStart:
+def start_cold(folder: Path, where: Where, prompt: str) -> ColdStart:
     """Run one fresh process.
 
     Raises:
         MachineError: it ended without a picture; with what it said last.
     """
-    asked = {"folder": str(folder.resolve()), "runtime": runtime, "provider": provider, "prompt": prompt}
+    asked = {"folder": str(folder.resolve()), **asdict(where), "prompt": prompt}
     command = [sys.executable, "-P", str(PROGRAM), json.dumps(asked)]
     start = time.perf_counter()
     with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads meanwhile would stop a process that says much

@@ -1,6 +1,6 @@
 """A program of its own: open a bundle as an app does, draw a picture, then more, and say how long it took.
 
-    python -P fresh_process.py '{"folder": ..., "runtime": ..., "provider": ..., "prompt": ...}'
+    python -P fresh_process.py '{"folder": ..., "runtime": ..., "provider": ..., "threads": ..., "prompt": ...}'
 It is run by its path, so that nothing is imported but what an app imports. Lines on stdout that are its own begin with MARK.
 """
 
@@ -18,7 +18,7 @@ def main() -> None:
     from sprint_export.runtimes.open import open_bundle
 
     imported = time.perf_counter()
-    pipe = open_bundle(asked["folder"], asked["runtime"], provider=asked["provider"])
+    pipe = open_bundle(asked["folder"], asked["runtime"], provider=asked["provider"], threads=asked["threads"])
     opened = time.perf_counter()
     prompts = [asked["prompt"]] * pipe.batch
     pipe(prompts)

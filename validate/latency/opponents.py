@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.bundle import Bundle
+from sprint_export.paths import is_folder
+from sprint_export.progress import Progress, quiet
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.students.source import RANDOM, is_embedded
-from sprint_export.validate.latency.bundle_side import BundleSide
+from sprint_export.validate.latency.bundle_side import BundleSide, Where
 from sprint_export.validate.latency.turns import Side
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 EAGER, COMPILED = "pytorch", "pytorch-compile"
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
-FORM = f"{EAGER}, {COMPILED}, either with :{', :'.join(DTYPES)}, or the folder of a bundle"
+FORM = f"{EAGER}, {COMPILED}, either with :{', :'.join(DTYPES)}, or another bundle's folder or hub id"
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,19 @@ def is_pytorch(text: str) -> bool:
     return text.partition(":")[0] in (EAGER, COMPILED)
 
 
-def read_opponent(text: str) -> Opponent:
+def read_opponent(text: str, progress: Progress = quiet) -> Opponent:
     """What `--against` names.
 
     Raises:
-        InputError: it is none of FORM.
+        InputError: it is none of FORM. MachineError: a hub id's bundle cannot be fetched.
     """
     name, _, dtype = text.partition(":")
     if is_pytorch(text):
         if ":" in text and dtype not in DTYPES:
             raise unknown_choice(f"type in --against {text}:", dtype, DTYPES)
         return Opponent(text, name == COMPILED, dtype or "fp32")
-    folder = Path(text)
-    if not folder.is_dir():
+    folder = find_bundle(text, progress)
+    if not is_folder(folder):
         raise InputError(f"--against {text}: expected {FORM}")
     read_bundle(folder, verify=False)
     return Opponent(text, folder=folder)
@@ -68,7 +71,7 @@ def open_opponent(
     bundle: Bundle,
     student: Student | None,
     compute: Compute,
-    where: tuple[str | None, str | None],
+    where: Where,
     count: int,
 ) -> Side:
     """A side that draws `count` pictures at once.
@@ -78,18 +81,17 @@ def open_opponent(
         bundle: that is timed against it.
         student: that it was made from; default: its source, where that is embedded or random.
         compute: where PyTorch computes.
-        where: runtime and provider of another bundle; left open where its target has no such.
+        where: what runs another bundle, its runtime left open where its target is another; threads of PyTorch.
         count: pictures at once.
     """
     if opponent.folder is not None:
         other = read_bundle(opponent.folder, verify=False)
-        runtime, provider = where if other.target == bundle.target else (None, where[1])
-        side = BundleSide.open(other, runtime, provider, count)
+        side = BundleSide.open(other, where if other.target == bundle.target else replace(where, runtime=None), count)
         side.label = opponent.text
         return side
     from sprint_export.validate.latency.torch_side import open_torch
 
-    return open_torch(bundle, student or load_source(bundle), opponent, compute, count)
+    return open_torch(bundle, student or load_source(bundle), opponent, compute, count, where.threads)
 
 
 def load_source(bundle: Bundle) -> Student:

@@ -10,6 +10,7 @@ from sprint_export.batches import MOST
 from sprint_export.compute import CPU, Compute
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.nouns.report import Gate
+from sprint_export.validate.latency.bundle_side import Where
 from sprint_export.validate.latency.turns import Length
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 OWN, CLIENT, STREAM = "own", "mlperf-client", "mlperf-single-stream"
 PROTOCOLS = (OWN, CLIENT, STREAM)
+MOST_THREADS = 1024
 CLIENT_WARM_UP, CLIENT_RUNS = 1, 4  # of MLPerf Client 2.0's text-to-image
 
 
@@ -39,6 +41,7 @@ class BenchRequest:
         student: of `pytorch`; default: the one it was made from, where that is embedded or random.
         compute: where PyTorch computes.
         batches: pictures at once; several draw in turn. Default: what the graphs take at once.
+        threads: of the CPU that each network may take, on every side; default: as many as each side's library chooses.
     """
 
     runs: int | None = None
@@ -54,6 +57,7 @@ class BenchRequest:
     student: Student | None = None
     compute: Compute = CPU
     batches: Sequence[int] = ()
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -77,6 +81,8 @@ class BenchRequest:
             raise InputError(f"minutes={self.minutes:g}: expected more than 0, at most a day (1440)")
         if self.spread is not None and not 0 <= self.spread <= 24 * 3600:
             raise InputError(f"spread={self.spread:g}: expected seconds, at most a day")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise InputError(f"threads={self.threads}: expected 1 to {MOST_THREADS}")
         for name in ("warm_up", "cold_starts"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -86,6 +92,11 @@ class BenchRequest:
                 raise InputError(f"batches: {count} pictures at once: expected 1 to {MOST}")
         if len(set(self.batches)) < len(self.batches):
             raise InputError(f"batches={list(self.batches)}: expected each once")
+
+    @property
+    def where(self) -> Where:
+        """What runs a side."""
+        return Where(self.runtime, self.provider, self.threads)
 
     @property
     def length(self) -> Length:

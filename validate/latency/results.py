@@ -36,6 +36,7 @@ class Conditions:
         cold_starts: seconds of each fresh process: start to first picture.
         minutes: p50 by minute, of a sustained run.
         others: of each other side that drew in turn: its label, what ran it, its launches, how many pictures at once.
+        asked_threads: of the CPU that each network might take, as was asked for; None: as many as the library chose.
         others_share: of all processors' time, what other programs used meanwhile; None where the system does not say.
     """
 
@@ -56,6 +57,7 @@ class Conditions:
     minutes: tuple[Mapping[str, float], ...] = ()
     others: tuple[Mapping[str, Any], ...] = ()
     others_share: float | None = None
+    asked_threads: int | None = None
 
     def __post_init__(self) -> None:
         """Conditions may come from a file of somebody else's.

@@ -73,8 +73,10 @@ def name_gates(report: Report, verdict: Verdict) -> str:
 def describe_conditions(conditions: Conditions) -> Iterator[str]:
     """A line for each thing that a reader of the figures has to know."""
     yield f"device: {conditions.device}; launches: {conditions.launches}"
+    asked = "" if conditions.asked_threads is None else f"{conditions.asked_threads} for each network (--threads), "
     threads = "" if conditions.threads is None else f"{conditions.threads} threads on "
-    yield f"{threads}{conditions.processors} processors; {conditions.warm_up} drawings to warm up, {conditions.runs} counted"
+    drawn = f"{conditions.warm_up} drawings to warm up, {conditions.runs} counted"
+    yield f"{asked}{threads}{conditions.processors} processors; {drawn}"
     if conditions.others_share is not None:
         share = 100 * conditions.others_share
         warning = ": what they do next is in no interval" if share >= MUCH else ""

@@ -8,6 +8,7 @@ whether it did is read from its own count of what it left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,7 @@ from sprint_export.noise import make_noise
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.student import Student
 from sprint_export.students.family import WholeStock, load_family, time_calls
+from sprint_export.thread_count import fixed_threads
 from sprint_export.validate.latency.bundle_side import PROMPT
 from sprint_export.validate.latency.opponents import DTYPES, Opponent
 
@@ -35,6 +37,7 @@ class TorchSide:
     pictures: int
     shape: tuple[int, ...]  # of the noise of one picture: [steps, 1, *latents]
     compiled: str | None = None  # torch.compile's mode
+    threads: int | None = None  # of the CPU; None: torch's own choice
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,7 +71,8 @@ class TorchSide:
         if self.compiled == REPLAYED and not self.compute.is_cpu:
             torch.compiler.cudagraph_mark_step_begin()
         try:
-            self.stock.draw([PROMPT] * self.pictures, noise)
+            with fixed_threads(self.threads) if self.threads else nullcontext():
+                self.stock.draw([PROMPT] * self.pictures, noise)
         except SprintExportError:
             raise
         except Exception as error:  # what a compiler and the stock classes raise is their own
@@ -86,7 +90,9 @@ def count_skipped() -> int:
     return int(counters["inductor"]["cudagraph_skips"])
 
 
-def open_torch(bundle: Bundle, student: Student, opponent: Opponent, compute: Compute, pictures: int = 1) -> TorchSide:
+def open_torch(
+    bundle: Bundle, student: Student, opponent: Opponent, compute: Compute, pictures: int = 1, threads: int | None = None
+) -> TorchSide:
     """The original implementation with a bundle's times.
 
     Args:
@@ -95,6 +101,7 @@ def open_torch(bundle: Bundle, student: Student, opponent: Opponent, compute: Co
         opponent: eager or compiled, and in which type.
         compute: where.
         pictures: at once.
+        threads: of the CPU; default: torch's own choice.
 
     Raises:
         InputError: the student is not the one that the bundle was made from. MachineError: it does not fit.
@@ -115,7 +122,7 @@ def open_torch(bundle: Bundle, student: Student, opponent: Opponent, compute: Co
     if opponent.is_compiled:
         mode = "default" if compute.is_cpu else REPLAYED
     shape = (bundle.plan.steps, 1, *bundle.latent_shape)
-    return TorchSide(opponent.text, stock, compute, DTYPES[opponent.dtype], pictures, shape, mode)
+    return TorchSide(opponent.text, stock, compute, DTYPES[opponent.dtype], pictures, shape, mode, threads)
 
 
 def _attempt(make: Callable[[], WholeStock], compute: Compute, opponent: Opponent) -> WholeStock:

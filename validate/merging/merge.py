@@ -19,6 +19,7 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.report import Gate, Report, Verdict
 from sprint_export.paths import is_file
 from sprint_export.runtimes.checking import read_further, read_reference
+from sprint_export.runtimes.hub import find_bundle
 from sprint_export.validate.against_reference import list_default_gates
 from sprint_export.validate.gates import apply_gates, read_gates
 from sprint_export.validate.merging.result import DeviceResult, read_result
@@ -52,7 +53,7 @@ def merge_results(folder: str | Path, paths: Sequence[Path], gates: Sequence[str
     """Read results of devices and judge them.
 
     Args:
-        folder: the bundle that they are of; its files are not hashed.
+        folder: the bundle that they are of, or its hub id; its files are not hashed.
         paths: of `validate --reference --out` and `bench --json`.
         gates: demands such as 'latency_p50_ms<=100', on every device that has such rows.
 
@@ -63,7 +64,7 @@ def merge_results(folder: str | Path, paths: Sequence[Path], gates: Sequence[str
     demands = read_gates(gates)
     if not 1 <= len(paths) <= MOST_RESULTS:
         raise InputError(f"{len(paths)} results to merge; expected 1 to {MOST_RESULTS} files")
-    bundle = read_bundle(Path(folder), verify=False)
+    bundle = read_bundle(find_bundle(folder), verify=False)
     results = [_read(bundle, path) for path in paths]
     names = {row.metric for result in results for row in result.report.rows}
     for gate in demands:

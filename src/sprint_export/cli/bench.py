@@ -12,6 +12,7 @@ from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import EXPORTING, check_installed
@@ -28,6 +29,7 @@ OPTIONS = (
     Option("minutes", "Draw for so many minutes in place of --runs, and say how the p50 moves.", float),
     Option("spread", "Seconds over which drawings are spread, with pauses. Default: 30; 0 with --runs or --minutes.", float),
     Option("batch", "Pictures at once; several with commas draw in turn. Default: what the graphs take at once."),
+    Option("threads", "Of the CPU, for each network on every side. Default: what each side's library chooses.", int),
     Option("cold_starts", "Fresh processes that are timed to their first picture; default: up to 3, 0 for none.", int),
     Option("protocol", "own, mlperf-client (1 to warm up, 4 counted) or mlperf-single-stream (LoadGen). Default: own."),
     Option(
@@ -45,7 +47,7 @@ OPTIONS = (
 
 @takes_options(*OPTIONS)
 def bench(
-    bundle: o.Folder,
+    bundle: o.Source,
     runs: Annotated[
         int | None,
         typer.Option(min=1, max=o.MOST_RUNS, help="Counted drawings; default: what 10 seconds hold, at least 10."),
@@ -68,12 +70,13 @@ def bench(
     given = {name: asked.pop(name) for name in FROM_STUDENT}
     wanted: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     BenchRequest(runs=runs, runtime=runtime, **wanted)  # a mistake in it is said before PyTorch is loaded
+    folder = find_source(bundle)
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         if any(map(is_pytorch, wanted.get("against", ()))):
             wanted |= _load_student(given, progress)
         elif given["student"] is not None or given["variant"] is not None:
             raise InputError("--student and --variant are for --against pytorch or pytorch-compile; leave them out")
-        found = bench_bundle(bundle, progress, runs=runs, runtime=runtime, **wanted)
+        found = bench_bundle(folder, progress, runs=runs, runtime=runtime, **wanted)
     files.write([found.report], allow_undecided)
     show_bench(found, as_json, allow_undecided)
 

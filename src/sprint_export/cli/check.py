@@ -12,6 +12,7 @@ from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import complain, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 
 if TYPE_CHECKING:
     from sprint_export.runtimes.checking import Check
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @takes_options()
 def check(
-    bundle: o.Folder,
+    bundle: o.Source,
     tolerance: Annotated[int, typer.Option(min=0, max=255, help="How far a pixel may be from the reference's, of 255.")] = 2,
     runtime: o.Runtime = None,
     as_json: o.Json = False,
@@ -32,8 +33,9 @@ def check(
     from sprint_export.json_forms import to_json
     from sprint_export.runtimes.checking import check_bundle
 
+    folder = find_source(bundle)
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        checks = check_bundle(bundle, runtime, tolerance, progress)
+        checks = check_bundle(folder, runtime, tolerance, progress)
     if as_json:
         stdout.print_json(json.dumps([to_json(each) for each in checks]))
     else:

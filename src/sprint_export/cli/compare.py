@@ -12,11 +12,12 @@ from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
 from sprint_export.libraries import DRAWING, EXPORTING, REPORTING, check_installed
 from sprint_export.nouns.option import Option
-from sprint_export.paths import is_folder, resolve_path
+from sprint_export.paths import resolve_path
 
 if TYPE_CHECKING:
     from sprint_export.validate.comparing.comparison import Comparison
@@ -39,7 +40,7 @@ Entries = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]FOLDER",
-        help="Bundles, diffusers folders (SDNQ, torchao), optimum-intel folders, or folders of pictures with their prompts.",
+        help="Bundles (or hub ids), diffusers folders (SDNQ, torchao), optimum-intel folders, folders of pictures and prompts.",
     ),
 ]
 
@@ -64,14 +65,13 @@ def compare(
     from sprint_export.students.source import check_source
     from sprint_export.validate.gates import read_gates
 
-    if out.exists() and not is_folder(out):
-        raise InputError(f"--out {out} is no folder; expected one for comparison.html and comparison.json, or a new name")
     folders = name_entries(entries)
     demands, given = read_gates(gates or []), o.read_prompts(asked["prompts"])
     check_compute(asked["compute"])
     if student is not None:
         check_source(student)
     check_installed((*EXPORTING, *DRAWING, *REPORTING))
+    folders = {name: find_source(str(folder)) for name, folder in folders.items()}
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
         load_libraries(progress)
         from sprint_export.students import load_student

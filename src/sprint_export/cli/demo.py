@@ -16,6 +16,7 @@ from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.screen import note, show, stderr, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 from sprint_export.errors import InputError
 from sprint_export.progress import Progress, Step
 
@@ -28,7 +29,7 @@ MEGABYTE = 1e6
 
 @takes_options()
 def demo(
-    bundle: o.Folder,
+    bundle: o.Source,
     port: Annotated[
         int | None,
         typer.Option(
@@ -56,8 +57,9 @@ def demo(
         if port is not None:
             raise InputError(f"--port {port} is for serving: expected no --out beside it")
         check_new(out)
+    folder = find_source(bundle)
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        site = _gather(bundle, node_modules, progress)
+        site = _gather(folder, node_modules, progress)
         if out is not None:
             write_site(site, out, progress)
     if out is not None:

@@ -11,6 +11,7 @@ import typer
 from sprint_export.cli import options as o
 from sprint_export.cli.screen import complain, show, stdout
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 from sprint_export.errors import InputError
 from sprint_export.libraries import check_installed
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @takes_options(*o.pick_options("gates"))
 def report(
-    bundle: o.Folder,
+    bundle: o.Source,
     results: Annotated[
         list[Path] | None,
         typer.Argument(metavar="RESULT", help="With --merge: what validate --reference --out and bench --json gave."),
@@ -40,14 +41,15 @@ def report(
     """
     if not merge:
         _refuse_without_merge(results, out, gates)
-        _show_own(bundle, as_json)
+        _show_own(find_source(bundle), as_json)
         return
     check_installed(("jinja2", "numpy", "PIL"))
     from sprint_export.validate.merging.files import describe_merged, write_merged
     from sprint_export.validate.merging.merge import merge_results
 
-    merged = merge_results(bundle, results or [], gates or [])
-    folder = Path(f"{bundle.resolve().name}-devices") if out is None else out
+    own = find_source(bundle)
+    merged = merge_results(own, results or [], gates or [])
+    folder = Path(f"{own.resolve().name}-devices") if out is None else out
     _, page = write_merged(merged, folder)
     if as_json:
         stdout.print_json(json.dumps(describe_merged(merged), allow_nan=False))

@@ -16,6 +16,7 @@ from sprint_export.cli.bars import progress_bars
 from sprint_export.cli.drawing_needs import check_drawing
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 from sprint_export.errors import InputError
 from sprint_export.options import keep_asked
 from sprint_export.picture_files import Making, check_output, join_pictures, name_pictures, save_picture
@@ -74,10 +75,8 @@ def run(
     files = [] if is_grid else name_pictures(output, repeated, seeds)
     for name in set(PICTURES) & set(asked):
         asked[name] = read_picture(f"--{name}", asked[name])
-    from sprint_export.runtimes.hub import find_bundle
-
+    folder = find_source(bundle)
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        folder = find_bundle(bundle, progress)
         if asked:
             _check_request(folder, steps, len(prompts), asked)  # a mistake is said before networks are loaded
         progress(Step("loading", "networks"), 0, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +22,7 @@ from sprint_export.cli.run import run
 from sprint_export.cli.screen import complain, note, show, stderr, stdout, verbosity
 from sprint_export.cli.serve import serve
 from sprint_export.cli.signature import takes_options
+from sprint_export.cli.source import find_source
 from sprint_export.cli.upload import upload
 from sprint_export.compute import check_compute, choose_compute
 from sprint_export.errors import InputError
@@ -108,7 +108,9 @@ def list_names(
 
 @takes_options(*o.pick_options("device", "variant"))
 def inspect(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made; with --target a student.")],
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A folder that sprint-export made, or its hub id; with --target a student.")
+    ],
     target: Annotated[str | None, typer.Option(help="Plan a student's memory for this target; see: list targets.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show every quantized layer.")] = False,
     recipe: Annotated[
@@ -135,11 +137,11 @@ def inspect(
     if target is not None:
         if layers or recipe:
             raise InputError("--target plans a student's memory: expected no --layers and no --recipe, which a bundle has")
-        _show_memory(Order(str(bundle), target, device=asked["device"], variant=asked["variant"], validate=False), as_json)
+        _show_memory(Order(bundle, target, device=asked["device"], variant=asked["variant"], validate=False), as_json)
         return
     if given := keep_asked(asked):
         raise InputError(f"--{next(iter(given))} is for planning a student's memory: expected --target beside it")
-    found = read_bundle(bundle)
+    found = read_bundle(find_source(bundle))
     if toml:
         stdout.out(write_recipe(require_recipe(found)), end="", highlight=False)
     elif as_json:
@@ -181,7 +183,7 @@ def _show_memory(order: Order, as_json: bool) -> None:
     *o.CI_OPTIONS,
 )
 def validate(
-    bundle: o.Folder,
+    bundle: o.Source,
     student: Annotated[
         str | None,
         typer.Option(
@@ -210,7 +212,7 @@ def validate(
     others = {name: value for name, value in asked.items() if value != defaults.get(name)}
     if against_reference.is_against_reference(own, others | {"student": student, "prompts": prompts, "variant": variant}):
         asks = {"gates": gates, "runtime": runtime, "provider": asked["provider"]}
-        against_reference.validate_device(bundle, own | {"allow_undecided": allow_undecided}, as_json, files, **asks)
+        against_reference.validate_device(find_source(bundle), own | {"allow_undecided": allow_undecided}, as_json, files, **asks)
         return
     from sprint_export.export.bundle import read_bundle
     from sprint_export.run_checks import check_report_gates, load_libraries
@@ -219,7 +221,8 @@ def validate(
     from sprint_export.validate.pace import read_budget
 
     choice = read_choice(asked["metrics"], asked["metric_weights"], asked["scorers"])
-    demands = check_report_gates(read_bundle(bundle, verify=False), gates, runtime, asked["provider"], choice)
+    folder = find_source(bundle)
+    demands = check_report_gates(read_bundle(folder, verify=False), gates, runtime, asked["provider"], choice)
     read_budget(asked["budget"])
     for sentence in list_faults(choose_metrics(choice), choice.weights):
         note(f"will not be measured: {sentence}")
@@ -241,14 +244,14 @@ def validate(
         loaded = None if student is None else load_student(student, variant, parts)
         asked |= {"gates": demands, "runtime": runtime, "compute": choose_compute(asked["compute"], note)}
         asked |= {"metrics": choice.names, "scorers": choice.scorers}
-        report = validate_bundle(bundle, loaded, given, progress, **asked)
+        report = validate_bundle(folder, loaded, given, progress, **asked)
     files.write([report], allow_undecided)
     show_results([report], as_json, allow_undecided=allow_undecided)
 
 
 @takes_options(*merge_options(is_for_building=True))
 def build(
-    bundle: o.Folder,
+    bundle: o.Source,
     device: Annotated[
         str | None, typer.Option(help="The device to build for; see: list devices. Default: the bundle's own.")
     ] = None,
@@ -261,8 +264,9 @@ def build(
     """
     from sprint_export.runtimes import build_bundle
 
+    folder = find_source(bundle)
     with progress_bars(stderr, verbosity.is_quiet, verbosity.is_verbose) as progress:
-        built: Bundle = build_bundle(bundle, device, keep_asked(options), progress)
+        built: Bundle = build_bundle(folder, device, keep_asked(options), progress)
     files = [a.path for a in built.artifacts if (a.kind, a.device) == ("engine", built.device)]
     if as_json:
         stdout.print_json(json.dumps({"device": built.device, "engines": files}))

@@ -48,8 +48,8 @@ def test_a_graph_of_large_outputs_runs_again_and_again(tmp_path: Path, name: str
     monkeypatch.setattr(runtime, "LARGE_VALUES", 6)
     opened: list[Any] = []
 
-    def note_options(keeps_memory: bool) -> Any:
-        opened.append(make_options(keeps_memory))
+    def note_options(*asked: Any) -> Any:
+        opened.append(make_options(*asked))
         return opened[0]
 
     monkeypatch.setattr(runtime, "make_options", note_options)
@@ -57,6 +57,12 @@ def test_a_graph_of_large_outputs_runs_again_and_again(tmp_path: Path, name: str
     assert not opened[0].enable_cpu_mem_arena
     for x in (np.ones((2, 3), np.float32), np.full((2, 3), 2, np.float32)):
         np.testing.assert_array_equal(session.run({"x": x})["y"], 2 * x)
+
+
+def test_sessions_take_the_threads_that_are_asked_for(tmp_path: Path) -> None:
+    session: Any = RUNTIME.limit_threads(3).open_session(save_twice(tmp_path / "model.onnx"), (X,), (Y,))
+    assert session._session.get_session_options().intra_op_num_threads == 3
+    assert make_options().intra_op_num_threads == 0, "ONNX Runtime's own choice"
 
 
 def test_it_runs_everywhere_and_builds_nothing(tmp_path: Path) -> None:

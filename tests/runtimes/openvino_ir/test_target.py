@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from sprint_export.nouns.student import Component, Student, TensorSpec
 from sprint_export.options import complete_options
 from sprint_export.quantize.torch_session import TorchSession
 from sprint_export.runtimes import open_bundle
-from sprint_export.runtimes.openvino_ir.runtime import RUNTIME, OpenVinoSession
+from sprint_export.runtimes.openvino_ir.runtime import RUNTIME, OpenVinoSession, give_hints
 from sprint_export.runtimes.openvino_ir.target import TARGET
 from tests.bundles import read_rows
 from tests.export.to_onnx.graphs import quantize_small, small_component, small_feeds
@@ -55,6 +56,14 @@ def made_bundle(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("made") / "bundle"
     convert(made, "openvino-int8", folder, prompts=["a red circle", "a blue square"], gates=["psnr_db>=20"])
     return folder
+
+
+def test_models_take_the_threads_that_are_asked_for_and_devices_without_any_refuse(small_int8: Path) -> None:
+    component = small_component()
+    session: Any = RUNTIME.limit_threads(1).open_session(small_int8, component.inputs, component.outputs)
+    assert session._model.get_property("INFERENCE_NUM_THREADS") == 1
+    with pytest.raises(RefusedError, match="OpenVINO NPU cannot be told how many threads"):
+        give_hints("NPU", 1)
 
 
 def test_every_quantized_layer_multiplies_in_int8(small_int8: Path) -> None:

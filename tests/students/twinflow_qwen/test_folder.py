@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from sprint_export.errors import InputError
 from sprint_export.noise import make_noise
@@ -22,49 +20,19 @@ from sprint_export.nouns.parts import Lora, Parts
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
-from sprint_export.students.chat_prompt import CHAT_TOKENIZER
 from sprint_export.students.family import Draws
 from sprint_export.students.source import check_source
 from sprint_export.students.twinflow_qwen.family import FAMILY
-from sprint_export.weights import materialize
+from tests.students.published_folders import write_qwen
 
-INDEX = {
-    "_class_name": "QwenImagePipeline",
-    "_diffusers_version": "0.36.0",
-    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
-    "tokenizer": ["transformers", "Qwen2Tokenizer"],
-    "transformer": ["diffusers", "QwenImageTransformer2DModel"],
-    "vae": ["diffusers", "AutoencoderKLQwenImage"],
-}
-VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48, "patch_size": 4}
 FIRST = "time_text_embed.timestep_embedder"
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_published(tmp_path_factory.mktemp("hub") / "TwinFlow-Qwen-Image")
-
-
-def write_published(folder: Path) -> Path:
-    """The tiny student as the hub's folder has it: stock class names, the second embedder's tensors, vocabulary and merges."""
-    student = FAMILY.tiny()
-    networks: dict[str, Any] = {role: materialize(c.module, c.weights) for role, c in student.components.items()}
-    networks["transformer"].save_pretrained(folder / "transformer")
-    networks["vae_decoder"].save_pretrained(folder / "vae")
-    text = Qwen2_5_VLConfig(**student.configs["text_encoder"], vision_config=VISION)
-    with torch.device("meta"):
-        whole = Qwen2_5_VLForConditionalGeneration(text)
-    whole.to_empty(device="cpu")
-    for value in whole.state_dict().values():
-        value.zero_()
-    whole.model.language_model.load_state_dict(networks["text_encoder"].state_dict())
-    whole.save_pretrained(folder / "text_encoder")
-    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
-    shutil.copytree(CHAT_TOKENIZER, folder / "tokenizer")
-    (folder / "model_index.json").write_text(json.dumps(INDEX))
-    return folder
+    """The tiny student as the hub's folder has it."""
+    return write_qwen(FAMILY.tiny(), tmp_path_factory.mktemp("hub") / "TwinFlow-Qwen-Image")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import InputError
@@ -20,7 +19,6 @@ from sprint_export.nouns.student import Student
 from sprint_export.quantize.torch_session import open_torch
 from sprint_export.specialize import specialize_student
 from sprint_export.students import checkpoints, load_student
-from sprint_export.students.chat_prompt import CHAT_TOKENIZER
 from sprint_export.students.checkpoints import FOLDERS
 from sprint_export.students.family import Draws
 from sprint_export.students.source import check_source
@@ -28,17 +26,9 @@ from sprint_export.students.twinflow_family import Preset
 from sprint_export.students.twinflow_z.family import FAMILY
 from sprint_export.students.twinflow_z.presets import build_preset, tiny
 from sprint_export.weights import materialize
+from tests.students.published_folders import write_z
 
 LEAST_DB = 75.0  # float32 beside float32
-INDEX = {
-    "_class_name": "ZImagePipeline",
-    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-    "text_encoder": ["transformers", "Qwen3Model"],
-    "tokenizer": ["transformers", "Qwen2Tokenizer"],
-    "transformer": ["diffusers", "ZImageTransformer2DModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-CLASSES = {"transformer": "ZImageTransformer2DModel", "vae_decoder": "AutoencoderKL"}
 
 
 def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -46,25 +36,10 @@ def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(20 * np.log10(np.ptp(wanted) / np.sqrt(np.mean(np.square(found - wanted)))))
 
 
-def write_student(student: Student, folder: Path) -> Path:
-    """A pipeline folder of its weights, as published."""
-    folder.mkdir()
-    (folder / "model_index.json").write_text(json.dumps(INDEX))
-    for role, (name, stem) in FOLDERS.items():
-        (folder / name).mkdir()
-        config = dict(student.configs[role]) | ({"_class_name": CLASSES[role]} if role in CLASSES else {"model_type": "qwen3"})
-        (folder / name / "config.json").write_text(json.dumps(config))
-        values = {key: handle.load() for key, handle in student.components[role].weights.items()}
-        save_file(values, folder / name / f"{stem}.safetensors", {"format": "pt"})
-    shutil.copytree(CHAT_TOKENIZER, folder / "tokenizer")
-    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 1024 px by name only: the tiny twin's networks have sides of 2 pixels a latent."""
-    return write_student(small(), tmp_path_factory.mktemp("z") / "student")
+    return write_z(small(), tmp_path_factory.mktemp("z") / "student")
 
 
 def small() -> Student:

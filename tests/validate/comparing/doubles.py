@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,12 @@ from diffusers import SanaSprintPipeline
 from PIL import Image
 
 from sprint_export.nouns.student import Student
+from sprint_export.progress import Progress, quiet
+from sprint_export.validate.comparing.drawing import Turns
 from sprint_export.validate.comparing.entry import Setting
+from sprint_export.validate.comparing.kept_turns import KeptTurns
+from sprint_export.validate.kept import Kept
+from sprint_export.validate.side_by_side import UNFINISHED
 from tests.made_student import Array, draw_stock
 
 PROMPTS = ("a red circle", "a blue square", "a green triangle")
@@ -26,6 +31,12 @@ UInt8 = npt.NDArray[np.uint8]
 def make_setting(prompts: Sequence[str] = PROMPTS, seed: int = 0) -> Setting:
     """Of one step; its student is not asked for."""
     return Setting(cast(Student, None), prompts, seed, (1.0,), 4.5, PIXELS)
+
+
+def make_turns(names: Iterable[str], noise: Array, is_needed: bool = False, progress: Progress = quiet) -> Turns:
+    """Of PROMPTS by entries of these names, with noise [steps, B, *latents]; `is_needed`: pictures lie in files."""
+    kept = KeptTurns(Kept(UNFINISHED, "of tests"), "a question", {name: name for name in names}, is_needed)
+    return Turns(make_setting(), lambda place: noise[:, place : place + 1], kept, progress)
 
 
 def make_pictures(count: int = len(PROMPTS), seed: int = 0) -> UInt8:

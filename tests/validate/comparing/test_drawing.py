@@ -11,9 +11,12 @@ import numpy.typing as npt
 import pytest
 
 from sprint_export.errors import BundleError
-from sprint_export.validate.comparing.drawing import CONSTANT, FAILED, NAN, SIZE, draw_all, draw_sides, find_fault, round_picture
+from sprint_export.progress import Step
+from sprint_export.validate.comparing.comparison import CONSTANT, FAILED, NAN, SIZE
+from sprint_export.validate.comparing.drawing import draw_all, draw_sides, find_fault, round_picture
 from sprint_export.validate.comparing.entry import Drawn, Entry
-from tests.validate.comparing.doubles import PIXELS, PROMPTS, SIDE, make_pictures, make_setting
+from sprint_export.validate.rows import KeptRows
+from tests.validate.comparing.doubles import PIXELS, PROMPTS, SIDE, make_pictures, make_turns
 
 NOISE = np.arange(len(PROMPTS), dtype=np.float32).reshape(1, -1, 1, 1, 1)
 
@@ -44,7 +47,7 @@ def test_each_prompt_is_drawn_by_all_before_the_next_and_another_entry_begins_ea
     pictures = list(make_pictures())
     entries = {name: Double(name, pictures, calls) for name in "abc"}
     entries["c"].is_measured = False
-    sides = draw_sides(entries, make_setting(), NOISE)
+    sides = draw_sides(entries, make_turns(entries, NOISE))
     warm, drawn = calls[:2], calls[2:]
     assert [name for name, _, _ in warm] == ["a", "b"], "what is read from files needs no warming up"
     assert [(name, place) for name, place, _ in drawn] == [
@@ -54,7 +57,7 @@ def test_each_prompt_is_drawn_by_all_before_the_next_and_another_entry_begins_ea
     ]
     assert all(noise == place for _, place, noise in drawn), "the noise is the place's"
     assert sides["b"].seconds == [1.0, 2.0, 3.0]
-    assert np.array_equal(np.stack(sides["b"].pictures), make_pictures())
+    assert np.array_equal(sides["b"].pictures[:], make_pictures())
 
 
 def test_blank_nan_failed_and_misshapen_pictures_are_noted_and_the_others_kept() -> None:
@@ -67,11 +70,11 @@ def test_blank_nan_failed_and_misshapen_pictures_are_noted_and_the_others_kept()
         "failed": Double("failed", [good[0], good[1], None], []),
         "small": Double("small", [good[0][:4], *good[1:]], []),
     }
-    sides = draw_sides(entries, make_setting(), NOISE)
+    sides = draw_sides(entries, make_turns(entries, NOISE))
     found = {name: [(fault.place, fault.kind) for fault in side.faults] for name, side in sides.items()}
     assert found == {"blank": [(0, CONSTANT)], "nan": [(1, NAN)], "failed": [(2, FAILED)], "small": [(0, SIZE)]}
     assert "decoder gives NaN" in sides["failed"].faults[0].note
-    assert not sides["failed"].pictures[2].any(), "black stands for what was not drawn"
+    assert not sides["failed"].pictures[2:3].any(), "black stands for what was not drawn"
     assert all(len(side.pictures) == len(PROMPTS) for side in sides.values())
 
 
@@ -102,9 +105,56 @@ def test_entries_one_at_a_time_are_opened_when_those_before_have_drawn() -> None
         calls.append((f"open {name}", -1, -1))
         return Double(name, pictures, calls)
 
-    labels, sides = draw_all({name: partial(open_double, name) for name in "ab"}, make_setting(), NOISE, one_at_a_time=True)
+    openers = {name: partial(open_double, name) for name in "ab"}
+    labels, sides = draw_all(openers, make_turns("ab", NOISE), one_at_a_time=True)
     assert [name for name, place, _ in calls if place != 0] == ["open a", "a", "a", "open b", "b", "b"]
     assert not labels["a"].is_in_turn
-    assert np.array_equal(np.stack(sides["b"].pictures), make_pictures())
-    labels, _ = draw_all({name: partial(open_double, name) for name in "ab"}, make_setting(), NOISE)
+    assert np.array_equal(sides["b"].pictures[:], make_pictures())
+    labels, _ = draw_all(openers, make_turns("ab", NOISE))
     assert labels["a"].is_in_turn
+
+
+def test_pictures_in_files_are_those_in_memory_and_only_what_is_missing_is_drawn_again(own_cache: None) -> None:
+    """A prompt that was stopped between two entries is drawn by both, as their seconds are a pair."""
+    held = draw_sides({name: Double(name, list(make_pictures()), []) for name in "ab"}, make_turns("ab", NOISE))
+    calls: list[tuple[str, int, float]] = []
+    entries = {name: Double(name, list(make_pictures()), calls) for name in "ab"}
+
+    def stop(step: Step, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_sides(entries, make_turns("ab", NOISE, is_needed=True, progress=stop))
+    turns = make_turns("ab", NOISE, is_needed=True)
+    turns.locate("ab", 1)[0].unlink()
+    calls.clear()
+    sides = draw_sides(entries, turns)
+    assert [(name, place) for name, place, _ in calls] == [
+        *(("a", 1), ("b", 1)),  # to warm up
+        *(("b", 1), ("a", 1), ("a", 2), ("b", 2)),
+    ]
+    for name in "ab":
+        assert isinstance(sides[name].pictures, KeptRows)
+        assert np.array_equal(sides[name].pictures[:], held[name].pictures[:])
+        assert sides[name].seconds == held[name].seconds
+    calls.clear()
+    draw_sides(entries, turns)
+    assert not calls, "all is there: nothing is drawn, nor warmed up"
+    draw_sides({"a": entries["a"]}, turns)
+    assert calls, "an entry that drew beside another has other seconds than alone"
+
+
+def test_what_could_not_be_drawn_is_tried_again_and_what_is_wrong_with_a_picture_is_kept(own_cache: None) -> None:
+    good = list(make_pictures())
+    entry = Double("a", [np.zeros_like(good[0]), None, good[2]], [])
+    turns = make_turns("a", NOISE, is_needed=True)
+    first = draw_sides({"a": entry}, turns)["a"]
+    assert [(fault.place, fault.kind) for fault in first.faults] == [(0, CONSTANT), (1, FAILED)]
+    assert not first.pictures[:2].any()
+    entry.pictures[1] = good[1]
+    entry.calls.clear()
+    again = draw_sides({"a": entry}, turns)["a"]
+    assert {place for _, place, _ in entry.calls} == {1}
+    assert again.faults == first.faults[:1]
+    assert np.array_equal(again.pictures[1:], np.stack(good[1:]))

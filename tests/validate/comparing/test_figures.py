@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ REFERENCE = make_pictures()
 def shift(levels: int) -> Side:
     """Pictures so many levels off everywhere: PSNR 20 log10(255 / levels)."""
     lowered = REFERENCE // 2
-    return Side(list((lowered + levels).astype(np.uint8)), [0.1, 0.1, 0.1])
+    return Side((lowered + levels).astype(np.uint8), [0.1, 0.1, 0.1])
 
 
 def measure(side: Side, **named: Any) -> Any:
@@ -39,10 +40,8 @@ def test_psnr_of_a_shift_is_the_formulas_and_size_and_latency_are_rows() -> None
 
 
 def test_the_difference_from_the_best_is_paired() -> None:
-    far, near = shift(10), shift(5)
-    noisy = np.random.default_rng(1).integers(0, 60, len(PROMPTS))  # prompts differ far more than entries do
-    for side in (far, near):
-        side.pictures = [(picture + np.uint8(more)).astype(np.uint8) for picture, more in zip(side.pictures, noisy, strict=True)]
+    noisy = np.random.default_rng(1).integers(0, 60, (len(PROMPTS), 1, 1, 1))  # prompts differ far more than entries do
+    far, near = (replace(side, pictures=(side.pictures[:] + noisy).astype(np.uint8)) for side in (shift(10), shift(5)))
     rows = {row.metric: row for row in compare_pair(measure(far), measure(near), (far, near), PROMPTS)}
     psnr = rows["psnr_db_difference"]
     assert psnr.unit == "dB"
@@ -113,8 +112,7 @@ def test_blank_pictures_are_not_met_without_a_word_and_user_gates_join() -> None
 
 
 def test_faults_are_counted_and_named() -> None:
-    side = shift(5)
-    side.faults = [PictureFault(1, "constant", "one colour")]
+    side = replace(shift(5), faults=[PictureFault(1, "constant", "one colour")])
     row = next(row for row in measure(side).rows if row.metric == "blank_pictures")
     assert row.value == 1
     assert "1: constant" in row.note

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,15 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(["node", WALK, modules, page], capture_output=True, text=True, timeout=120, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_pictures_that_changed_what_they_show_come_first_but_not_those_of_blank_entries() -> None:
+    entries = [replace(make_entry(rank, name), flipped=(3,) if rank == 1 else ()) for rank, name in enumerate(NAMES, 1)]
+    entries[2] = replace(entries[2], flipped=(0, 1, 2, 3))
+    comparison = Comparison("made", "a machine", 1, 0, PROMPTS, "psnr_db", tuple(entries))
+    text = render_page(comparison, make_pictures(len(PROMPTS)), {name: make_pictures(len(PROMPTS)) for name in NAMES})
+    assert re.findall(r'<li class="tile( flipped)?" data-place="(\d)"', text)[0] == (" flipped", "3")
+    assert text.count("flipped: ours<") == 1
 
 
 def test_it_is_silent_and_asks_for_nothing(seen: dict[str, Any]) -> None:

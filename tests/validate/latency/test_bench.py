@@ -14,6 +14,7 @@ from sprint_export.errors import InputError, MachineError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.progress import Step
 from sprint_export.validate.latency import bench_bundle, time_bundle
+from sprint_export.validate.latency.bundle_side import Where
 from sprint_export.validate.latency.cold_start import start_cold
 from sprint_export.validate.latency.results import describe_bench
 from sprint_export.validate.machine import describe_machine
@@ -68,7 +69,7 @@ def test_a_bench_says_its_conditions_and_starts_fresh_processes(tmp_path_factory
 
 def test_a_process_that_cannot_draw_is_a_message_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"a fresh process could not draw with .*: .*is not a bundle"):
-        start_cold(tmp_path, None, None, "a red circle")
+        start_cold(tmp_path, Where(), "a red circle")
 
 
 @pytest.mark.parametrize(

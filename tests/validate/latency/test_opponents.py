@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sprint_export.compute import CPU
-from sprint_export.errors import InputError, MachineError, RefusedError
+from sprint_export.errors import InputError, MachineError
 from sprint_export.export.bundle import read_bundle
 from sprint_export.noise import make_noise
 from sprint_export.specialize import specialize_student
@@ -153,10 +154,27 @@ def test_a_source_that_a_bundle_names_is_not_opened_by_itself(bundle: Path) -> N
         load_source(other)
 
 
-def test_another_student_and_a_family_that_is_not_timed_are_refused(bundle: Path) -> None:
+def test_another_student_is_refused(bundle: Path) -> None:
     opened = read_bundle(bundle)
     with pytest.raises(InputError, match=r"--against pytorch: the student is not the one that .* give the right one"):
         open_torch(opened, load_student("twinflow-tiny"), read_opponent("pytorch"), CPU)
-    student = load_family("twinflow_z").tiny()
-    with pytest.raises(RefusedError, match="students of twinflow_z are not timed in PyTorch yet"):
-        load_family("twinflow_z").open_whole(student, opened.plan, "cpu", "float32")
+
+
+def test_every_side_and_fresh_processes_take_the_threads_that_are_asked_for(bundle: Path) -> None:
+    before = torch.get_num_threads()
+    bench = bench_bundle(bundle, runs=1, warm_up=0, cold_starts=1, against=["pytorch", str(bundle)], threads=3)
+    assert bench.conditions.asked_threads == 3
+    assert describe_bench(bench)["bench"]["asked_threads"] == 3
+    assert any("3 for each network (--threads), " in line for line in describe_conditions(bench.conditions))
+    assert torch.get_num_threads() == before
+    with pytest.raises(InputError, match="threads=0: expected 1 to 1024"):
+        BenchRequest(threads=0)
+
+
+def test_torch_draws_with_the_threads_that_are_asked_for(bundle: Path) -> None:
+    opened = read_bundle(bundle)
+    side = open_torch(opened, load_student("sprint-tiny"), read_opponent("pytorch"), CPU, threads=3)
+    seen: list[int] = []
+    side.stock.networks["transformer"].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    side.draw(0)
+    assert set(seen) == {3}

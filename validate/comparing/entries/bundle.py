@@ -30,6 +30,11 @@ class Bundles(EntryKind):
     def opens(self, folder: Path) -> bool:
         return (folder / MANIFEST).is_file()
 
+    def weigh(self, folder: Path) -> int:
+        from sprint_export.export.bundle import read_manifest
+
+        return sum(artifact.bytes for artifact in read_manifest(folder).artifacts if artifact.kind in WEIGHED)
+
     def open(self, folder: Path, setting: Setting) -> Entry:
         from sprint_export.export.bundle import read_bundle
         from sprint_export.runtimes.open import choose_runtime, open_pipeline
@@ -38,10 +43,9 @@ class Bundles(EntryKind):
         _check_bundle(bundle, setting)
         runtime = choose_runtime(bundle, None)
         pipeline = replace(open_pipeline(bundle, runtime), steps=len(setting.times))
-        size = sum(a.bytes for a in bundle.artifacts if a.kind in WEIGHED)
         is_shadow = runtime.opens_shadows and any(a.kind == "shadow" for a in bundle.artifacts)
         made_by = f"{bundle.target}-{bundle.precision}, {pipeline.description}" + (SHADOW if is_shadow else "")
-        return BundleEntry(pipeline, made_by, size, is_shadow)
+        return BundleEntry(pipeline, made_by, self.weigh(folder), is_shadow)
 
 
 @dataclass

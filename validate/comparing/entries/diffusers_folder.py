@@ -22,7 +22,7 @@ from sprint_export.errors import InputError, MachineError, SprintExportError, un
 from sprint_export.files import list_tree
 from sprint_export.libraries import hush, is_installed
 from sprint_export.students.folder import check_file, read_json, read_pipeline
-from sprint_export.validate.comparing.entry import Drawn, Entry, EntryKind, Setting, list_names, weigh
+from sprint_export.validate.comparing.entry import Drawn, Entry, EntryKind, Setting, list_names, weigh_files
 from sprint_export.validate.comparing.torchao_files import root_tensors_read
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class DiffusersFolders(EntryKind):
     def opens(self, folder: Path) -> bool:
         return (folder / INDEX).is_file()
 
+    def weigh(self, folder: Path) -> int:
+        return weigh_files(folder, WEIGHED)
+
     def open(self, folder: Path, setting: Setting) -> Entry:
         from sprint_export.students.family import load_family
 
@@ -60,7 +63,7 @@ class DiffusersFolders(EntryKind):
         with root_tensors_read() if "torchao" in methods else nullcontext():
             pipeline = family.open_stock(setting.student, folder)
         versions = [f"{name} {importlib.metadata.version(name)}" for name in ("diffusers", "torch", *sorted(methods))]
-        return StockEntry(setting, family, pipeline, ", ".join(versions), weigh(folder, WEIGHED))
+        return StockEntry(setting, family, pipeline, ", ".join(versions), self.weigh(folder))
 
 
 @dataclass

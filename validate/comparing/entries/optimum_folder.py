@@ -20,7 +20,7 @@ from sprint_export.validate.comparing.entries.diffusers_folder import (
     check_tree,
     import_library,
 )
-from sprint_export.validate.comparing.entry import Entry, EntryKind, Setting, list_names, weigh
+from sprint_export.validate.comparing.entry import Entry, EntryKind, Setting, list_names, weigh_files
 
 MODULE = "optimum.intel.openvino.modeling_diffusion"
 GRAPH = "openvino_model.xml"
@@ -35,13 +35,18 @@ class OptimumFolders(EntryKind):
     def opens(self, folder: Path) -> bool:
         return (folder / INDEX).is_file() and any(folder.glob(f"*/{GRAPH}"))
 
+    def weigh(self, folder: Path) -> int:
+        return weigh_files(folder, WEIGHED)
+
     def open(self, folder: Path, setting: Setting) -> Entry:
         from sprint_export.students.family import load_family
 
         check_tree(folder)
         family = load_family(setting.student.family)
         check_index(folder, family, [f"OV{name}" for name in family.pipelines], (*LIBRARIES, MODULE))
-        stock = getattr(import_library(MODULE), read_pipeline(folder))
+        stock = getattr(import_library(MODULE), read_pipeline(folder), None)
+        if stock is None:
+            raise InputError(f"{folder}: optimum-intel has no {read_pipeline(folder)}; give a folder of the pictures it draws")
         given = family.open_stock(setting.student, folder, has_networks=False)  # else optimum imports what the index names
         try:
             with hush():
@@ -52,7 +57,7 @@ class OptimumFolders(EntryKind):
             raise InputError(f"{folder}: {stock.__name__} cannot load it ({said}); found {list_names(folder)}") from error
         pipeline.set_progress_bar_config(disable=True)
         versions = [f"{name} {importlib.metadata.version(name)}" for name in ("optimum-intel", "openvino")]
-        return StockEntry(setting, family, pipeline, ", ".join(versions), weigh(folder, WEIGHED))
+        return StockEntry(setting, family, pipeline, ", ".join(versions), self.weigh(folder))
 
 
 ENTRY = OptimumFolders(name="optimum")
