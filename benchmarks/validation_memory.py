@@ -8,7 +8,7 @@
     python benchmarks/validation_memory.py make --student sprint-tiny --out /tmp/tiny
     python benchmarks/validation_memory.py run /tmp/tiny/bundle --counts 512,4096 --label "64 px" --out ...
 
-Each row is a process of its own that validates or compares with an empty cache. `peak_mb` is its largest resident set (getrusage),
+Each row is a process of its own that validates or compares with an empty cache. `peak_mb` is its largest resident set,
 `begin_mb` what it held once the student was loaded and before it began, `cache_mb` what lay in the cache at most. To see another
 version of the package, set PYTHONPATH to its src.
 """
