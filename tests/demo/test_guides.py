@@ -193,7 +193,7 @@ def test_a_picture_to_start_from_is_cut_to_shape_and_leads_as_it_leads_python(
         assert found[name]["change"] == change
     assert apart(read_pixels(found["removed"]["pixels"], **WIDE), pipeline([WORDS], seed=3, **WIDE)[0]) <= MOST_APART
     assert found["removed"]["focus"] == "start-choose"
-    assert found["dropped"] == found["nearer"]["pixels"] and found["isKept"] is True
+    assert found["dropped"] == found["nearer"]["pixels"] and found["isTaken"] is True
 
 
 def test_the_shown_picture_is_one_to_start_from(seen: dict[str, Any], free: Path) -> None:

@@ -195,7 +195,9 @@ async function walkStart(page) {
   await choose(page, "start-file", "words.png");
   await waitForNote(page, "start-note");
   seen.free.note = await text(page, "start-note");
-  seen.free.isKept = await hand(page, "drop", "body", "photo.png");
+  await page.click("#start-remove");
+  await waitFor(page, "seed 3, 4 steps, 96 \u00d7 32");
+  seen.free.isTaken = await hand(page, "drop", "body", "photo.png");
   await waitFor(page, "seed 3, 4 steps, 96 \u00d7 32, from a picture");
   seen.free.dropped = await pixels(page);
 }
