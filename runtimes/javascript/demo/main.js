@@ -16,7 +16,7 @@ import { loadSite, sumBytes } from "./site.js";
 import { count, fileName, megabytes, resultName } from "./text.js";
 import { showTiming } from "./timing.js";
 
-const SLOW_MS = 1500; // a picture that takes longer is drawn when asked for, not while typing
+const SLOW_MS = 1500; // where two pictures in a row take longer they are drawn when asked for; the first one warms up
 const TIMED = 20; // pictures of a result
 const PAUSE_MS = { least: 60, most: 500 }; // between the last letter and a drawing: half of what the last one took
 const find = (id) => document.getElementById(id);
@@ -31,6 +31,7 @@ const page = {
   guides: null,
   current: null, // what the picture that is shown was drawn from: the request, its guide and the guide's name, the bundle's name
   lastMs: 0,
+  slowOnes: 0, // pictures in a row that took long
   timer: 0,
   frame: 0, // asked for while one sketches
 };
@@ -166,7 +167,8 @@ function showDrawn(picture, known) {
   showCurrent(known, "");
   say(unknown.length ? `This student does not know: ${unknown.join(", ")}; it draws as if other words stood there.` : "");
   showTiming(times, page.settings.describe());
-  if (page.lastMs === 0 && times.total > SLOW_MS) {
+  page.slowOnes = times.total > SLOW_MS ? page.slowOnes + 1 : 0;
+  if (page.slowOnes === 2) {
     find("live").checked = false;
   }
   page.lastMs = times.total;

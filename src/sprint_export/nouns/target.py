@@ -218,8 +218,8 @@ class Target(ABC):
         """Why no app can be told how to draw from such graphs, with what to leave out, or None."""
         if BATCH not in options:
             return None
-        count = options[BATCH]
-        return f"its graphs take {count} prompts at once, and an app draws one, which would cost what {count} do; leave --batch out"
+        n = options[BATCH]
+        return f"its graphs take {n} prompts at once, and an app draws one, which would cost what {n} do; leave --batch out"
 
     def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
         """The compute unit of a device that runs such graphs, by its name in Device.units; None: not known, no price."""
