@@ -31,7 +31,7 @@ FOREIGN = ("warn: No available adapters", "warn: Canvas2D: Multiple readback")  
 MOST_APART = 1  # of 255: other kernels of the same float32 graph
 SHAPES = "a large cyan square right of a small cyan circle on a gray background"
 WORDS = "a red circle above a blue square"
-WIDE = {"height": 32, "width": 96}
+WIDE: dict[str, Any] = {"height": 32, "width": 96}
 PHOTO = (37, 50)  # height and width
 
 Picture = npt.NDArray[np.uint8]

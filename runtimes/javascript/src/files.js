@@ -21,11 +21,11 @@ export async function fetchFile(url, { most, bytes, signal, onBytes = () => {} }
     throw new SprintExportError("file", `${url} ${what} (${describe(error)})`, { cause: error });
   };
   const response = await fetch(url, { signal }).catch(fail("cannot be fetched"));
-  if (!response.ok) {
+  if (!response.ok || !response.body) {
     throw new SprintExportError("file", `${url}: the server answered ${response.status}; does the bundle lie there, whole?`);
   }
   const parts = bytes === undefined ? new Parts() : new Whole(allocate(bytes, url));
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  const reader = response.body.getReader();
   const next = () => reader.read().catch(fail(`broke off after ${parts.done} bytes`));
   for (let read = await next(); !read.done; read = await next()) {
     if (parts.done + read.value.length > most) {
