@@ -160,7 +160,7 @@ export interface MemoryPlan {
   /** Of all that are open: with `oneAtATime` the largest one alone. */
   least: number;
   leastOneAtATime: number;
-  /** What there is: 4 GiB in WebAssembly, or what the machine says that it has. */
+  /** What there is: 4 GiB in WebAssembly, or what the machine says that it has; Infinity where nothing says. */
   limit: number;
 }
 

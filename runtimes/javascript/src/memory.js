@@ -2,7 +2,7 @@
 //
 //   a network      as many bytes as its files have; three times that where its weights have 16 bits and a CPU computes, WebAssembly's too,
 //                  which makes them float32 beside
-//   a browser      networks that are open share WebAssembly's memory, of at most 4 GiB, on a machine that may have less
+//   WebAssembly    networks that are open share its memory, of at most 4 GiB; of a graphics processor's memory nothing tells: no limit
 //
 // What a picture takes on its way is not in it (app.json does not say), nor what JavaScript holds: the files of the network that is opened.
 // Measured in onnxruntime-web 1.30.0, WebAssembly's memory / bytes of weights beside a graph, 0.1 to 0.4 GB: float32 1.6, float16 3.2 to 3.4,
@@ -12,7 +12,6 @@ import { checkApp } from "./app.js";
 import { SprintExportError } from "./errors.js";
 
 const WEBASSEMBLY = 2 ** 32; // bytes that its pointers reach
-const BROWSER = ["wasm", "webgpu", "webnn"];
 const CPUS = ["cpu", "wasm"];
 const HALF = /-b?fp?16$/; // of a target whose weights have 16 bits
 const WIDENED = 3; // 2 bytes of a weight and 4 of its float32
@@ -39,7 +38,7 @@ export function describeMemory(app, { provider, oneAtATime = false, memoryLimit,
     networks,
     least: oneAtATime ? largest : together,
     leastOneAtATime: largest,
-    limit: memoryLimit ?? Math.min(BROWSER.includes(provider) ? WEBASSEMBLY : Infinity, memory),
+    limit: memoryLimit ?? Math.min(provider === "wasm" ? WEBASSEMBLY : Infinity, memory),
   };
 }
 
