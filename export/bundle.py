@@ -91,7 +91,7 @@ def write_app(bundle: Bundle, examples: Sequence[str] | None = None) -> Bundle:
     """
     if bundle.chain.list_missing([record.role for record in bundle.components]):
         return bundle
-    if not load_target(bundle.target).has_own_interface(bundle.options):
+    if load_target(bundle.target).refuse_app(bundle.options) is not None:
         return bundle
     before = find_file(bundle, APP)
     if examples is None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -18,6 +18,9 @@ from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
 from tests.quick import run_folder
 
+if TYPE_CHECKING:
+    from sprint_export.nouns.student import Student
+
 COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
 COREML_COUNT = 32  # of those, one more wrong is three points
@@ -25,21 +28,23 @@ COUNT = 4
 MAC: Mapping[str, Any] = {"device": "mac-m4", "validate": False}  # of a coreml-fp16 bundle in the other layout
 
 
-def shared_bundle(base: Path, target: str, **asked: Any) -> Path:
-    """A sprint-tiny bundle, made by the first test of the run that asks for it; tests that change files copy it first.
+def shared_bundle(base: Path, target: str, student: str | Student = "sprint-tiny", **asked: Any) -> Path:
+    """A bundle, made by the first test of the run that asks for it; tests that change files copy it first.
 
     Args:
         base: the process's temporary folder.
         target: as `convert` takes it.
+        student: an embedded one, or the made one, which is the same in each process.
         asked: what else `convert` takes; default: validated with the target's count of pictures.
     """
-    name = "-".join([target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    made_from = student if isinstance(student, str) else "made"
+    name = "-".join([made_from, target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
     folder = run_folder(base) / "shared" / name
     folder.parent.mkdir(exist_ok=True)
     count = COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            convert("sprint-tiny", target, folder, **(asked or {"count": count}))
+            convert(student, target, folder, **(asked or {"count": count}))
     return folder
 
 

@@ -51,7 +51,7 @@ def test_an_app_is_told_nothing_of_it_and_a_reference_is_drawn(bundle: Path, tmp
     assert not (bundle / "app.json").exists()
     drawing = json.loads(locate(read, REFERENCE).read_text("utf-8"))["drawings"][0]
     assert all(each["shape"][0] == 1 for stage in drawing["stages"] for each in stage["outputs"].values())
-    with pytest.raises(RefusedError, match=r"several prompts at once.*without --layout and --batch"):
+    with pytest.raises(RefusedError, match=r"take \d prompts at once.*which would cost what \d do; leave --batch out"):
         pack_bundle(bundle, "node", tmp_path / "packed")
 
 

@@ -72,11 +72,8 @@ def check_packing(packing: Packing) -> None:
             f"{bundle.target} bundles cannot be packed for {destination.name} ({destination.title}); choose from: "
             f"{', '.join(ships_to) or '(none)'}"
         )
-    if not load_target(bundle.target).has_own_interface(bundle.options):
-        raise RefusedError(
-            f"the graphs of {bundle.folder} have the inputs and outputs of another program's pipeline or of several prompts at "
-            "once, which an app is told nothing of; export the student without --layout and --batch"
-        )
+    if (reason := load_target(bundle.target).refuse_app(bundle.options)) is not None:
+        raise RefusedError(f"{bundle.folder} does not ship with an app: {reason} when the student is exported")
     if missing := bundle.chain.list_missing([record.role for record in bundle.components]):
         raise BundleError(f"{bundle.folder} has no {', '.join(missing)}: it was exported with --component, and draws no pictures")
     if packing.is_one_graph:

@@ -23,7 +23,10 @@ export interface OpenOptions {
   /** Draw the bundle's reference once and refuse a provider that draws something else. Default: for other providers than the default one.
    * Needs pictures decoded. */
   compare?: boolean;
+  /** Bytes that the bundle may take; one that takes more for sure is refused before it is loaded. Default: what `planMemory` finds. */
+  memoryLimit?: number;
   onProgress?: (progress: Progress) => void;
+  /** Of opening; what is drawn later has its own. */
   signal?: AbortSignal;
 }
 
@@ -48,10 +51,11 @@ export interface DrawOptions {
   controlScale?: number;
   /** Values that optional networks read, by name, for what is prepared elsewhere. */
   inputs?: Record<string, ArrayLike<number>>;
-  /** Looked at before each network. */
+  /** Looked at before each network, and while its files are read where it is not open. */
   signal?: AbortSignal;
-  /** Called before each network runs; `step` counts from 0 inside the sampler's loop. */
-  onProgress?: (progress: { stage: string; step?: number }) => void;
+  /** Called before each network runs, and with the stage "" when all have: `done` of `total` runs. `step` counts from 0 inside the
+   * sampler's loop. */
+  onProgress?: (progress: { stage: string; step?: number; done: number; total: number }) => void;
   /** Called with what each network wrote: tensors of the runtime by name. */
   onStage?: (stage: { network: string; step?: number; written: Record<string, unknown> }) => void;
 }
@@ -110,9 +114,24 @@ export interface DeviceResult {
   [more: string]: unknown;
 }
 
+/** What a bundle can be asked for beside a prompt and a seed. */
+export interface Abilities {
+  /** Step counts, fewest first. */
+  steps: number[];
+  /** Whether a picture to start from has a part, at some number of steps and strength. */
+  image: boolean;
+  /** Whether a picture can steer. */
+  control: boolean;
+  /** Height and width of the bundle's own picture in pixels. */
+  size: [height: number, width: number];
+  /** Of what height and width are multiples; null where pictures have the bundle's own size. */
+  multiples: [height: number, width: number] | null;
+}
+
 export interface Pipeline {
   /** The bundle's app.json. */
   readonly app: any;
+  readonly abilities: Abilities;
   /** Files that the browser had no room to keep. */
   readonly notKept: string[];
   /** What runs the networks, e.g. "onnxruntime-web 1.30.0 wasm, 2 threads". */
@@ -123,7 +142,7 @@ export interface Pipeline {
   /** Calls wait for each other. Rejects with the signal's reason when aborted, else with SprintExportError. */
   draw(prompt: string, options?: DrawOptions): Promise<Picture>;
   /** Draw the bundle's reference again and compare. */
-  check(): Promise<{ drawings: Comparison[] }>;
+  check(options?: { signal?: AbortSignal }): Promise<{ drawings: Comparison[] }>;
   /** Draw the whole reference again, compare every network's outputs, time pictures. Needs the bundle's bundle.json beside its app.json. */
   validate(options?: ValidateOptions): Promise<DeviceResult>;
   close(): Promise<void>;
@@ -131,6 +150,22 @@ export interface Pipeline {
 
 /** Open a bundle: a folder's URL, in Node also its path. */
 export function openBundle(folder: string | URL, options?: OpenOptions): Promise<Pipeline>;
+
+/** Memory in bytes, from the sizes that app.json gives: at least so much is needed. What a picture takes on its way comes to it. */
+export interface MemoryPlan {
+  /** Of all files. */
+  download: number;
+  /** In the order they run; optional ones are opened when a picture asks for them. */
+  networks: { name: string; bytes: number; optional: boolean }[];
+  /** Of all that are open: with `oneAtATime` the largest one alone. */
+  least: number;
+  leastOneAtATime: number;
+  /** What there is: 4 GiB in WebAssembly, or what the machine says that it has; Infinity where nothing says. */
+  limit: number;
+}
+
+/** What a bundle takes, by its app.json as parsed JSON, before it is opened. */
+export function planMemory(app: unknown, options?: { provider?: string; oneAtATime?: boolean; memoryLimit?: number }): MemoryPlan;
 
 /** The first `count` values of a seed's noise, the same bits as in Python and C++. */
 export function makeNoise(seed: number | bigint, count: number): Float32Array<ArrayBuffer>;
@@ -141,12 +176,15 @@ export function makeOpener(parts: {
   Tokenizer: any;
   defaultProvider?: string;
   toBase?: (folder: string | URL) => string;
-  readFile?: (url: string, options: { most: number; signal?: AbortSignal; onBytes?: (done: number) => void }) => Promise<Uint8Array>;
+  readFile?: (url: string, options: { most: number; bytes?: number; base?: string; signal?: AbortSignal; onBytes?: (done: number) => void }) => Promise<Uint8Array>;
   decodePicture?: (bytes: Uint8Array<ArrayBuffer>) => Promise<{ data: ArrayLike<number>; width: number; height: number }>;
-  describeMachine?: () => { name: string; processors: number; versions: Record<string, string> };
+  describeMachine?: () => { name: string; processors: number; versions: Record<string, string>; memory?: number };
 }): typeof openBundle;
 
 /** What was found, and what to do about it. */
 export class SprintExportError extends Error {
-  readonly code: "app" | "file" | "provider" | "network" | "input" | "reference" | "tokenizer";
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown });
+  readonly code: ErrorCode;
 }
+
+export type ErrorCode = "app" | "file" | "memory" | "provider" | "network" | "input" | "reference" | "tokenizer";

@@ -3,6 +3,8 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import * as ort from "onnxruntime-web";
 
+import { describeBrowser } from "./src/machine.js";
+import { makePlanner } from "./src/memory.js";
 import { makeOpener } from "./src/open.js";
 
 export { SprintExportError } from "./src/errors.js";
@@ -20,3 +22,4 @@ async function decodePicture(bytes) {
 }
 
 export const openBundle = makeOpener({ ort, Tokenizer, decodePicture });
+export const planMemory = makePlanner({ defaultProvider: "wasm", describeMachine: describeBrowser });

@@ -75,9 +75,11 @@ class OpenVinoTarget(Target):
         """The one that the IR is made for."""
         return str(options["compute_unit"])
 
-    def has_own_interface(self, options: Options) -> bool:
-        """Not in another's layout."""
-        return LAYOUT.name not in options and super().has_own_interface(options)
+    def refuse_app(self, options: Options) -> str | None:
+        """In another's layout the files have other inputs than the manifest says."""
+        if LAYOUT.name not in options:
+            return super().refuse_app(options)
+        return "its files have the inputs and outputs of optimum-intel's pipeline, which draws from them; leave --layout out"
 
     def oldest(self, options: Options) -> Mapping[str, str]:
         """The oldest OpenVINO that was tried."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sprint_export.demo.npm_files import read_packages
 from sprint_export.demo.site_files import PAGE, check_runs
 from sprint_export.demo.suggestions import LONGEST, MOST, choose_suggestions
 from sprint_export.errors import BundleError, InputError, RefusedError
-from sprint_export.export.bundle import make_artifact
+from sprint_export.export.bundle import make_artifact, write_bundle
 from sprint_export.json_forms import to_json
 from tests.bundles import edit_manifest
 from tests.demo.small_app import GRAPH, TOKENIZER, describe, make_small_app
@@ -40,10 +41,22 @@ def test_the_licences_of_a_packed_folder_go_where_its_files_go(tmp_path: Path) -
 
 
 def test_a_folder_without_app_json_is_no_app(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no app\.json.*make the bundle again"):
+    with pytest.raises(InputError, match=r"has no app\.json.*expected the folder of a bundle"):
         read_app(tmp_path)
     with pytest.raises(InputError, match="is not there"):
         read_app(tmp_path / "nowhere")
+
+
+def test_a_bundle_without_app_json_says_why(tmp_path: Path) -> None:
+    bundle = make_small_bundle(tmp_path)
+    with pytest.raises(InputError, match=r"has no app\.json.*make the bundle again with this version"):
+        read_app(tmp_path)
+    write_bundle(dataclasses.replace(bundle, options={**bundle.options, "batch": 4}))
+    with pytest.raises(InputError, match=r"take 4 prompts at once.*cost what 4 do; leave --batch out"):
+        read_app(tmp_path)
+    write_bundle(dataclasses.replace(bundle, components=bundle.components[:1]))
+    with pytest.raises(InputError, match=r"exported with --component, without text_encoder, vae_decoder"):
+        read_app(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"grapH", b"graph and more", b""])

@@ -189,8 +189,11 @@ const std::string& App::value(const std::string& kind) const {
 }
 
 App read_app(const std::filesystem::path& folder) {
-    const std::string file = "app.json";
-    const Document document(read_file(find_file(folder, file), MOST_BYTES), file);
+    const std::filesystem::path place = folder / "app.json";
+    std::error_code error;
+    if (!std::filesystem::exists(place, error))
+        throw BundleError(show(place) + " is missing; expected the folder of a bundle. Those of --batch, --layout or some networks alone have none");
+    const Document document(read_file(find_file(folder, "app.json"), MOST_BYTES), show(place));
     const Node root = document.root();
     root.at("format").integer(FORMAT, FORMAT);
     App app;

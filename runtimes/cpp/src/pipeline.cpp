@@ -37,6 +37,7 @@ struct Pipeline::Parts {
         for (std::size_t i = 0; i < app.stages.size() && !options.one_at_a_time; ++i) {
             tell(options.on_progress, {"loading", app.stages[i].network, i, app.stages.size()});
             executor->load(app.stages[i]);
+            tell(options.on_progress, {"loading", app.stages[i].network, i + 1, app.stages.size()});
         }
         open_milliseconds = count_milliseconds(opened);
     }
@@ -55,6 +56,7 @@ struct Pipeline::Parts {
             if (options.verify && hash_file(file, go_on) != entry.sha256)
                 throw BundleError(show(file) + " was altered: its SHA-256 is not the one in app.json; copy the bundle again");
             ++done;
+            go_on();
         }
     }
 

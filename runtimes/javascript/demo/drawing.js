@@ -27,21 +27,23 @@ export class Drawer {
     });
   }
 
-  /** Load the runtime and the bundle; resolves to { app, provider, threads }. */
+  /** Load the runtime and the bundle; resolves to { app, abilities, oneAtATime }. */
   open(settings) {
     return this.#call({ kind: "open", settings });
   }
 
   /** Draw, or wait for the running drawing; resolves to the package's picture.
+   * @param {object} request
+   * @param {boolean} [isPatient] lets the running drawing end: where requests come faster than pictures, some of them are seen
    * @throws {Stopped} a newer request came, or `stop` was called
    */
-  draw(request) {
+  draw(request, isPatient = false) {
     return new Promise((resolve, reject) => {
       this.#waiting?.reject(new Stopped());
       this.#waiting = { request, resolve, reject };
       if (this.#running === null) {
         this.#startWaiting();
-      } else {
+      } else if (!isPatient) {
         this.#worker.postMessage({ kind: "stop", id: this.#running });
       }
     });

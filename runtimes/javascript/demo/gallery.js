@@ -1,5 +1,6 @@
 // The list of kept pictures. A press shows a picture with its prompt and seed again; the arrow keys go from one to the next.
 
+import { describeGuide } from "./guides.js";
 import { count } from "./text.js";
 
 export class Gallery {
@@ -56,8 +57,9 @@ export class Gallery {
     button.type = "button";
     button.className = "thumb";
     button.dataset.key = picture.key;
-    button.title = `${picture.prompt}\nseed ${picture.seed}, ${count(picture.steps, "step")}, ${picture.bundle}`;
-    button.setAttribute("aria-label", `${picture.prompt}, seed ${picture.seed}, ${count(picture.steps, "step")}`);
+    const how = `seed ${picture.seed}, ${count(picture.steps, "step")}${describeGuide(picture)}`;
+    button.title = `${picture.prompt}\n${how}, ${picture.bundle}`;
+    button.setAttribute("aria-label", `${picture.prompt}, ${how}`);
     button.append(image, text);
     button.addEventListener("click", () => this.onChoose(picture));
     const entry = document.createElement("li");

@@ -4,18 +4,19 @@ import { download, makePng, paint, paintPng, watchSmooth } from "./canvas.js";
 import { showCheck, showCheckFailure, showChecking, showSaved } from "./check.js";
 import { Drawer, Stopped } from "./drawing.js";
 import { Gallery } from "./gallery.js";
+import { Guides, describeGuide, nameGuide, packGuide } from "./guides.js";
 import { Loading, showFailure, showPicture } from "./loading.js";
 import { forgetAll, keepAll, startKeeping } from "./offline.js";
 import { PictureStore, keyOf } from "./picture_store.js";
 import {
-  markSuggestion, offerSteps, offerSuggestions, readAddress, readRequest, rollSeed, writeAddress, writeRequest,
+  markSuggestion, offerSteps, offerSuggestions, readAddress, readRequest, rollSeed, takeMostSteps, writeAddress, writeRequest,
 } from "./request.js";
 import { Settings } from "./settings.js";
 import { loadSite, sumBytes } from "./site.js";
 import { count, fileName, megabytes, resultName } from "./text.js";
 import { showTiming } from "./timing.js";
 
-const SLOW_MS = 1500; // a picture that takes longer is drawn when asked for, not while typing
+const SLOW_MS = 1500; // where two pictures in a row take longer they are drawn when asked for; the first one warms up
 const TIMED = 20; // pictures of a result
 const PAUSE_MS = { least: 60, most: 500 }; // between the last letter and a drawing: half of what the last one took
 const find = (id) => document.getElementById(id);
@@ -27,9 +28,12 @@ const page = {
   settings: null,
   store: new PictureStore(),
   gallery: null,
-  current: null, // the request of the picture that is shown, with its bundle's name
+  guides: null,
+  current: null, // what the picture that is shown was drawn from: the request, its guide and the guide's name, the bundle's name
   lastMs: 0,
+  slowOnes: 0, // pictures in a row that took long
   timer: 0,
+  frame: 0, // asked for while one sketches
 };
 
 async function start() {
@@ -46,6 +50,7 @@ async function start() {
   page.settings = new Settings(page.site, () => openBundle());
   await Promise.all([page.settings.offer(), page.store.open()]);
   page.gallery = new Gallery(page.store, showKept, () => showGallery());
+  page.guides = new Guides({ onChange: drawSoon, onSketch: drawSketch, takeShown: () => find("picture"), askSteps: takeMostSteps });
   offerSuggestions(page.site.suggestions, () => draw());
   listen();
   await openBundle();
@@ -63,10 +68,13 @@ async function openBundle() {
   const { drawer } = page;
   setReady(false);
   try {
-    const { app } = await drawer.open(settings);
+    const { app, abilities, oneAtATime } = await drawer.open(settings);
     const isFirst = page.app === null;
     page.app = app;
-    showFacts(isFirst);
+    showFacts(oneAtATime);
+    if (isFirst) {
+      await offerAll(abilities);
+    }
   } catch (error) {
     if (!(error instanceof Stopped)) {
       showFailure(`${error.message}`);
@@ -85,39 +93,47 @@ function setReady(isReady) {
   }
 }
 
-/** The bundle's name and figures; the first time also what is drawn first. */
-function showFacts(isFirst) {
+/** The bundle's name and figures. */
+function showFacts(oneAtATime) {
   const { app, site } = page;
   const [width, height] = [app.size.at(-1), app.size[0]];
   document.title = `${app.name}: drawing`;
   find("name").textContent = app.name;
   find("facts").textContent = `${app.target}, ${width} \u00d7 ${height}, ${megabytes(sumBytes(site, "bundle"))} MB`;
   find("licence").textContent = app.licence ? `Licence: ${app.licence}` : "";
-  find("runtime-note").textContent = page.settings.explain();
-  if (isFirst) {
-    offerSteps(app.sampler);
-    const usual = { prompt: page.site.suggestions[0] ?? "", seed: 0, steps: app.sampler.default_steps };
-    writeRequest(readAddress() ?? usual);
-    showGallery();
-  }
+  const slow = oneAtATime ? "One network at a time is in memory, which holds no more of them: each picture loads them again." : "";
+  find("runtime-note").textContent = [page.settings.explain(), slow].filter(Boolean).join(" ");
 }
 
-/** Draw what the form says, now. Resolves to whether a picture of it is shown. */
-async function draw() {
+/** What the bundle has to choose from, and what is drawn first. */
+async function offerAll(abilities) {
+  offerSteps(page.app.sampler);
+  page.guides.offer(abilities);
+  const usual = { prompt: page.site.suggestions[0] ?? "", seed: 0, steps: page.app.sampler.default_steps };
+  const first = readAddress() ?? usual;
+  writeRequest(first);
+  await page.guides.write(first);
+  showGallery();
+}
+
+/** Draw what the form says, now; a patient one lets the picture be that is being drawn. Resolves to whether a picture of it is shown. */
+async function draw(isPatient = false) {
   clearTimeout(page.timer);
-  const request = readRequest();
   markSuggestion();
-  if (!page.app || !check(request)) {
+  const known = page.app && readForm();
+  if (!known) {
     return false;
   }
-  const known = { bundle: bundleName(), ...request };
   if (page.current && keyOf(known) === keyOf(page.current)) {
     showPicture(false);
     return true;
   }
-  showPicture(true);
+  if (!isPatient) {
+    showPicture(true);
+  }
+  const { prompt, seed, steps, led } = known;
   try {
-    const picture = await page.drawer.draw(request);
+    const picture = await page.drawer.draw({ prompt, seed, steps, ...led }, isPatient);
     showDrawn(picture, known);
     return true;
   } catch (error) {
@@ -128,10 +144,21 @@ async function draw() {
   }
 }
 
-/** Say what is wrong with a request; whether it can be drawn. */
-function check(request) {
-  say(request === null ? "The seed is a whole number from 0 to 9007199254740991." : "");
-  return request !== null && request.prompt !== "";
+/** What the form says, as `page.current` has it; null where that is nothing to draw, which is said. */
+function readForm() {
+  const request = readRequest();
+  if (request === null) {
+    say("The seed is a whole number from 0 to 9007199254740991.");
+    return null;
+  }
+  try {
+    const led = page.guides.read(request.steps);
+    say("");
+    return request.prompt === "" ? null : { bundle: bundleName(), ...request, led, guide: nameGuide(led) };
+  } catch (error) {
+    say(error.message);
+    return null;
+  }
 }
 
 function showDrawn(picture, known) {
@@ -140,17 +167,21 @@ function showDrawn(picture, known) {
   showCurrent(known, "");
   say(unknown.length ? `This student does not know: ${unknown.join(", ")}; it draws as if other words stood there.` : "");
   showTiming(times, page.settings.describe());
-  if (page.lastMs === 0 && times.total > SLOW_MS) {
+  page.slowOnes = times.total > SLOW_MS ? page.slowOnes + 1 : 0;
+  if (page.slowOnes === 2) {
     find("live").checked = false;
   }
   page.lastMs = times.total;
-  writeAddress({ prompt: known.prompt, seed: known.seed, steps: known.steps });
 }
 
 function showCurrent(known, more) {
   page.current = known;
   showPicture(false);
-  find("caption").textContent = `seed ${known.seed}, ${count(known.steps, "step")}${more}`;
+  const { prompt, seed, steps, led } = known;
+  const size = page.guides.isOtherSize(led) ? { width: led.width, height: led.height } : {};
+  const sides = size.width ? `, ${size.width} \u00d7 ${size.height}` : "";
+  find("caption").textContent = `seed ${seed}, ${count(steps, "step")}${sides}${describeGuide(led)}${more}`;
+  writeAddress({ prompt, seed, steps, ...size });
   find("keep").disabled = find("download").disabled = false;
   showKeep();
 }
@@ -160,11 +191,31 @@ function drawSoon() {
   clearTimeout(page.timer);
   markSuggestion();
   if (!find("live").checked) {
-    showPicture(page.current !== null);
+    showUndrawn();
     return;
   }
   const pause = Math.min(Math.max(page.lastMs / 2, PAUSE_MS.least), PAUSE_MS.most);
   page.timer = setTimeout(draw, pause);
+}
+
+/** The form says something else than what is shown, and is not asked to be drawn yet. */
+function showUndrawn() {
+  if (page.app) {
+    readForm();
+    showPicture(page.current !== null);
+  }
+}
+
+/** While one sketches: once a frame, and as often as pictures are made. */
+function drawSketch() {
+  if (!find("live").checked) {
+    showUndrawn();
+    return;
+  }
+  page.frame ||= requestAnimationFrame(() => {
+    page.frame = 0;
+    draw(true);
+  });
 }
 
 async function drawAndKeep() {
@@ -174,11 +225,11 @@ async function drawAndKeep() {
 }
 
 async function keep() {
-  const { current } = page;
-  const png = await makePng();
+  const { led, ...current } = page.current;
   const { width, height } = find("picture");
+  const [png, guide] = await Promise.all([makePng(), packGuide(led)]);
   try {
-    await page.store.add({ ...current, key: keyOf(current), png, width, height, kept: Date.now() });
+    await page.store.add({ ...current, ...guide, key: keyOf(current), png, width, height, kept: Date.now() });
   } catch (error) {
     say(`The picture is kept until this page is closed: ${error.message}`);
   }
@@ -195,18 +246,18 @@ async function keepOrRemove() {
   }
 }
 
-/** A kept picture with its prompt and seed again; drawn anew where it is another bundle's. */
+/** A kept picture with its prompt, seed and guide again; drawn anew where it is another bundle's. */
 async function showKept(picture) {
   writeRequest(picture);
-  if (picture.bundle !== bundleName()) {
+  await page.guides.write(picture);
+  const known = readForm();
+  if (known === null || keyOf(known) !== picture.key) {
     await draw();
     return;
   }
   page.drawer.stop();
   await paintPng(picture.png, `Picture of: ${picture.prompt}`);
-  const { bundle, prompt, seed, steps } = picture;
-  showCurrent({ bundle, prompt, seed, steps }, ", kept");
-  writeAddress({ prompt, seed, steps });
+  showCurrent(known, ", kept");
 }
 
 const bundleName = () => `${page.app.name} ${page.app.target}`;

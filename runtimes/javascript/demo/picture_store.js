@@ -1,13 +1,14 @@
 // Kept pictures in IndexedDB, by what they were drawn from:
-// { key, prompt, seed, steps, bundle, width, height, png: Blob, kept: milliseconds since 1970 }.
+// { key, prompt, seed, steps, bundle, width, height, png: Blob, kept: milliseconds since 1970 }, and what led it beside the prompt:
+// { guide: its name, image: Blob, strength, control: Blob, controlScale }.
 // Where the browser keeps nothing (a private window) they last as long as the page.
 
 const DATABASE = "sprint-export-demo";
 const STORE = "pictures";
 
 /** What a picture is known by. */
-export function keyOf({ bundle, prompt, seed, steps }) {
-  return JSON.stringify([bundle, prompt, seed, steps]);
+export function keyOf({ bundle, prompt, seed, steps, guide }) {
+  return JSON.stringify([bundle, prompt, seed, steps, ...(guide ? [guide] : [])]);
 }
 
 export class PictureStore {

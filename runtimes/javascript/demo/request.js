@@ -1,4 +1,5 @@
-// What is asked for: prompt, seed and steps in the form, and in the page's address, so that a link says it too.
+// What is asked for: prompt, seed and steps in the form, and in the page's address, so that a link says it too. The address also has the
+// size, where it is not the bundle's own; given pictures it has not.
 
 const prompt = document.getElementById("prompt");
 const seed = document.getElementById("seed");
@@ -29,6 +30,14 @@ export function writeRequest(request) {
 export function offerSteps({ schedules, default_steps: usual }) {
   const counts = Object.keys(schedules).map(Number).sort((one, other) => one - other);
   steps.replaceChildren(...counts.map((n) => makeStep(n, n === usual)));
+}
+
+/** Take the largest number of steps, where it is at least so many. */
+export function takeMostSteps(least) {
+  const most = [...steps.querySelectorAll("input")].at(-1);
+  if (Number(most?.value) >= least) {
+    most.checked = true;
+  }
 }
 
 function makeStep(n, isChecked) {
@@ -78,7 +87,8 @@ export function readAddress() {
   if (!asked.has("prompt") || !Number.isSafeInteger(number) || number < 0) {
     return null;
   }
-  return { prompt: asked.get("prompt").slice(0, prompt.maxLength), seed: number, steps: Number(asked.get("steps")) };
+  const size = Object.fromEntries(["height", "width"].filter((side) => asked.has(side)).map((side) => [side, Number(asked.get(side))]));
+  return { prompt: asked.get("prompt").slice(0, prompt.maxLength), seed: number, steps: Number(asked.get("steps")), ...size };
 }
 
 /** Put the request into the address. */

@@ -2,7 +2,7 @@
 
 import { milliseconds, words } from "./text.js";
 
-const COLOURS = 4; // page.css has as many
+const COLOURS = 6; // page.css has as many
 
 /** Show `{ total, text_encoder: ..., ... }` in milliseconds; what no network took is the rest: prompt, noise, sampler.
  * @param {object} times

@@ -60,20 +60,29 @@ async function decodePicture(bytes) {
 async function open({ provider, threads, runtime, bundle }) {
   const ort = await loadRuntime(runtime, threads);
   const openBundle = makeOpener({ ort, Tokenizer, decodePicture });
-  pipeline = await openBundle(new URL(bundle, self.location.href).href, {
+  const options = {
     provider,
     cache: false, // the service worker keeps every file, by its hash
     verify: self.isSecureContext, // elsewhere browsers have no sha256
     onProgress: ({ stage, done, total }) => tell(stage, done, total),
+  };
+  const url = new URL(bundle, self.location.href).href;
+  let oneAtATime = false;
+  pipeline = await openBundle(url, options).catch((error) => {
+    if (error.code !== "memory") {
+      throw error;
+    }
+    oneAtATime = true;
+    return openBundle(url, { ...options, oneAtATime });
   });
-  return { app: pipeline.app, provider, threads };
+  return { app: pipeline.app, abilities: pipeline.abilities, oneAtATime };
 }
 
-async function draw({ prompt, seed, steps }, id) {
+async function draw({ prompt, ...options }, id) {
   const stopper = new AbortController();
   drawings.set(id, stopper);
   try {
-    const picture = await pipeline.draw(prompt, { seed, steps, signal: stopper.signal });
+    const picture = await pipeline.draw(prompt, { ...options, signal: stopper.signal });
     return { ...picture, unknown: pipeline.listUnknown(prompt) };
   } finally {
     drawings.delete(id);

@@ -22,14 +22,15 @@ const TOLERANCE = 2; // of 255: what other kernels for the same integers may lea
 
 /** The drawings of reference.json: those of one prompt at each step count, and those of further prompts.
  * @param {any} pipeline
+ * @param {AbortSignal} [signal]
  * @returns {Promise<{drawings: any[], further: any[]}>}
  * @throws {SprintExportError} the bundle has none, or they are damaged
  */
-export async function readReference({ app, files }) {
+export async function readReference({ app, files }, signal) {
   if (!app.reference) {
     throw new SprintExportError("reference", "this bundle has no reference pictures; export it again");
   }
-  const bytes = await files.readOther(app.reference, MOST_JSON_BYTES);
+  const bytes = await files.readOther(app.reference, MOST_JSON_BYTES, signal);
   try {
     const { drawings, further = [] } = parseJson(bytes);
     expect(drawings.length >= 1 && drawings.length <= MOST_DRAWINGS && further.length <= MOST_FURTHER, "its number of drawings");
@@ -74,7 +75,7 @@ export async function compareDrawing(pipeline, before, signal) {
   const stages = await compareStages(before.stages, calls);
   const rgb = dropAlpha(drawn.data);
   const isSame = (await hash(rgb)) === before.picture.sha256;
-  const apart = isSame ? { largest: 0, mean: 0, psnr_db: MOST_DB } : await measure(pipeline, rgb, drawn, before.picture);
+  const apart = isSame ? { largest: 0, mean: 0, psnr_db: MOST_DB } : await measure(pipeline, rgb, drawn, before.picture, signal);
   const begins = findFirst(inputs, stages, isSame);
   const passed = apart.largest !== null && apart.largest <= TOLERANCE && !INPUTS.includes(begins);
   return { prompt, seed, steps, ...apart, stages: stages ?? [], begins, before: runtime, now: pipeline.description, passed };
@@ -114,11 +115,11 @@ function findFirst(inputs, stages, isSame) {
 }
 
 /** How far the picture is from the reference's. */
-async function measure({ files, decodePicture }, rgb, { width, height }, { file, sha256 }) {
+async function measure({ files, decodePicture }, rgb, { width, height }, { file, sha256 }, signal) {
   if (!decodePicture) {
     return { largest: null, mean: null, psnr_db: null };
   }
-  const known = await decodePicture(await files.readOther(file, MOST_PICTURE_BYTES));
+  const known = await decodePicture(await files.readOther(file, MOST_PICTURE_BYTES, signal));
   if (known.width !== width || known.height !== height) {
     throw new SprintExportError("reference", `${file} is ${known.width} x ${known.height}, drawn here ${width} x ${height}`);
   }

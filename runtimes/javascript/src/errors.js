@@ -1,7 +1,7 @@
 // One error for all that a caller can do something about.
 
 /** What was found, and what to do about it. `code` tells kinds apart without reading the text:
- * "app" (app.json), "file" (missing, damaged or altered), "provider", "network" (a graph or what it gave), "input" (an argument),
+ * "app" (app.json), "file" (missing, damaged or altered), "memory" (there is not enough), "provider", "network" (a graph or what it gave), "input" (an argument),
  * "reference", "tokenizer". An abort is no such error: it is the signal's own reason.
  */
 export class SprintExportError extends Error {

@@ -10,41 +10,80 @@ const MOST_MANIFEST_BYTES = 16 << 20;
 
 /** Fetch at most `most` bytes.
  * @param {string} url
- * @param {{most: number, base?: string, signal?: AbortSignal, onBytes?: (done: number) => void}} options
+ * @param {{most: number, bytes?: number, base?: string, signal?: AbortSignal, onBytes?: (done: number) => void}} options `bytes`: how many
+ *   there should be, where that is known: a large file is then in memory once
  * @returns {Promise<Uint8Array>}
- * @throws {SprintExportError} it is not there, or larger
+ * @throws {SprintExportError} it is not there, breaks off, or is larger
  */
-export async function fetchFile(url, { most, signal, onBytes = () => {} }) {
-  const response = await fetch(url, { signal }).catch((error) => {
+export async function fetchFile(url, { most, bytes, signal, onBytes = () => {} }) {
+  const fail = (/** @type {string} */ what) => (/** @type {unknown} */ error) => {
     signal?.throwIfAborted();
-    throw new SprintExportError("file", `${url} cannot be fetched (${describe(error)})`, { cause: error });
-  });
-  if (!response.ok) {
+    throw new SprintExportError("file", `${url} ${what} (${describe(error)})`, { cause: error });
+  };
+  const response = await fetch(url, { signal }).catch(fail("cannot be fetched"));
+  if (!response.ok || !response.body) {
     throw new SprintExportError("file", `${url}: the server answered ${response.status}; does the bundle lie there, whole?`);
   }
-  const parts = [];
-  let done = 0;
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
-  for (let read = await reader.read(); !read.done; read = await reader.read()) {
-    parts.push(read.value);
-    done += read.value.length;
-    if (done > most) {
+  const parts = bytes === undefined ? new Parts() : new Whole(allocate(bytes, url));
+  const reader = response.body.getReader();
+  const next = () => reader.read().catch(fail(`broke off after ${parts.done} bytes`));
+  for (let read = await next(); !read.done; read = await next()) {
+    if (parts.done + read.value.length > most) {
       await reader.cancel();
       throw new SprintExportError("file", `${url} has more than the ${most} bytes expected: it was damaged or altered`);
     }
-    onBytes(done);
+    parts.add(read.value);
+    onBytes(parts.done);
   }
-  return join(parts, done);
+  return parts.join();
 }
 
-function join(parts, size) {
-  const whole = new Uint8Array(size);
-  let place = 0;
-  for (const part of parts) {
-    whole.set(part, place);
-    place += part.length;
+/** Bytes of a number that is not known before. */
+class Parts {
+  /** @type {Uint8Array[]} */
+  #parts = [];
+  done = 0;
+
+  add(part) {
+    this.#parts.push(part);
+    this.done += part.length;
   }
-  return whole;
+
+  join() {
+    const whole = new Whole(new Uint8Array(this.done));
+    this.#parts.forEach((part) => whole.add(part));
+    return whole.join();
+  }
+}
+
+/** Bytes that have their place before they come. */
+class Whole {
+  done = 0;
+
+  /** @param {Uint8Array} place */
+  constructor(place) {
+    this.place = place;
+  }
+
+  add(part) {
+    this.place.set(part, this.done);
+    this.done += part.length;
+  }
+
+  join() {
+    return this.place.subarray(0, this.done);
+  }
+}
+
+/** An array of so many bytes.
+ * @throws {SprintExportError} there is no room for it
+ */
+export function allocate(bytes, name) {
+  try {
+    return new Uint8Array(bytes);
+  } catch (error) {
+    throw new SprintExportError("memory", `${name}: no memory for its ${bytes} bytes (${describe(error)}); close other pages or programs`, { cause: error });
+  }
 }
 
 /** sha256 of bytes in hexadecimal digits.
@@ -64,12 +103,11 @@ export async function hash(bytes) {
 export class Files {
   /**
    * @param {string} base URL of the folder, with a slash at its end
-   * @param {{verify: boolean, signal?: AbortSignal, readFile?: typeof fetchFile, cache?: ReturnType<typeof import("./cache.js").openCache>}} options
+   * @param {{verify: boolean, readFile?: typeof fetchFile, cache?: ReturnType<typeof import("./cache.js").openCache>}} options
    */
-  constructor(base, { verify, signal, readFile = fetchFile, cache = null }) {
+  constructor(base, { verify, readFile = fetchFile, cache = null }) {
     this.base = base;
     this.verify = verify;
-    this.signal = signal;
     this.readFile = readFile;
     this.cache = cache;
     /** @type {Map<string, {path: string, bytes: number, sha256: string}>} */
@@ -78,10 +116,15 @@ export class Files {
     this.notKept = [];
   }
 
-  /** Read and check app.json. */
-  async readApp() {
+  /** Read and check app.json.
+   * @param {AbortSignal} [signal]
+   */
+  async readApp(signal) {
     const place = `${this.base}app.json`;
-    const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal: this.signal });
+    const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal }).catch((error) => {
+      const advice = "bundles of --batch, --layout or some networks alone have none";
+      throw error instanceof SprintExportError ? new SprintExportError(error.code, `${error.message} (${advice})`, { cause: error }) : error;
+    });
     let app;
     try {
       app = parseJson(bytes);
@@ -99,9 +142,11 @@ export class Files {
   /** A file that app.json names, compared with its size and sha256.
    * @param {string} path
    * @param {(done: number) => void} onBytes
+   * @param {AbortSignal} [signal]
    * @returns {Promise<Uint8Array>}
    */
-  async read(path, onBytes) {
+  async read(path, onBytes, signal) {
+    signal?.throwIfAborted();
     const file = /** @type {{path: string, bytes: number, sha256: string}} */ (this.known.get(path));
     const kept = this.verify ? await this.cache?.get(file) : null; // what is kept is only as good as its hash
     if (kept && kept.length === file.bytes && (await hash(kept)) === file.sha256) {
@@ -111,7 +156,7 @@ export class Files {
     if (kept) {
       await this.cache?.remove(file);
     }
-    const bytes = await this.readFile(this.#url(path), { most: file.bytes, base: this.base, signal: this.signal, onBytes });
+    const bytes = await this.readFile(this.#url(path), { most: file.bytes, bytes: file.bytes, base: this.base, signal, onBytes });
     if (bytes.length !== file.bytes) {
       throw this.#altered(path, `${bytes.length} bytes, expected ${file.bytes}`);
     }
@@ -127,12 +172,16 @@ export class Files {
     return bytes;
   }
 
-  /** A file of the reference, of at most `most` bytes; what it says is compared, not believed. */
-  readOther(path, most) {
+  /** A file of the reference, of at most `most` bytes; what it says is compared, not believed.
+   * @param {string} path
+   * @param {number} most
+   * @param {AbortSignal} [signal]
+   */
+  readOther(path, most, signal) {
     if (!isInside(path)) {
       throw new SprintExportError("reference", `${JSON.stringify(path)} lies outside the bundle`);
     }
-    return this.readFile(this.#url(path), { most, base: this.base, signal: this.signal });
+    return this.readFile(this.#url(path), { most, base: this.base, signal });
   }
 
   /** Where the manifest lies beside it, in a folder of this machine: app.json is the one that it names.

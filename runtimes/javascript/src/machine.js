@@ -24,13 +24,15 @@ export function describeRuntime(ort, place) {
   return `${library} ${version} ${place.provider}${words}`;
 }
 
-/** A browser's machine, as far as it says: `{ name, processors, versions }`. */
+const MOST_TOLD = 8; // GiB: browsers say no more, so that nobody is known by it
+
+/** A browser's machine, as far as it says: `{ name, processors, versions, memory }`. */
 export function describeBrowser() {
   /** @type {any} */
-  const { hardwareConcurrency = 1, userAgent = "a browser that does not say which", userAgentData } = globalThis.navigator ?? {};
+  const { deviceMemory, hardwareConcurrency = 1, userAgent = "a browser that does not say which", userAgentData } = globalThis.navigator ?? {};
   const brands = (userAgentData?.brands ?? []).filter(({ brand }) => !/not.*brand/i.test(brand)); // one is made up, so that nobody relies on their order
   const browser = brands.length ? `${brands.at(-1).brand} ${brands.at(-1).version}, ${userAgentData.platform}` : userAgent;
-  return { name: `${browser}, ${hardwareConcurrency} cores`, processors: hardwareConcurrency, versions: { browser: userAgent } };
+  return { name: `${browser}, ${hardwareConcurrency} cores`, processors: hardwareConcurrency, versions: { browser: userAgent }, memory: deviceMemory < MOST_TOLD ? deviceMemory * 2 ** 30 : undefined };
 }
 
 /** What draws by WebGPU, as the browser names it; "" where nothing does. */

@@ -1,6 +1,7 @@
 // The networks of a bundle: each one or more graphs that run in order, open all the time or one at a time.
 
 import { SprintExportError, describe } from "./errors.js";
+import { isShort } from "./memory.js";
 import { fillAxes, findUnits } from "./sizes.js";
 import { makeTensor } from "./tensors.js";
 
@@ -42,23 +43,27 @@ export class Networks {
     this.hasOptional = app.stages.some(({ optional }) => optional);
   }
 
-  /** Open all but the optional ones, unless they are opened one at a time. */
-  async openAll() {
+  /** Open all but the optional ones, unless they are opened one at a time.
+   * @param {AbortSignal} [signal]
+   */
+  async openAll(signal) {
     for (const { network } of this.oneAtATime ? [] : this.app.stages.filter((stage) => !stage.optional)) {
-      await this.#openNetwork(network);
+      await this.#openNetwork(network, signal);
     }
+    signal?.throwIfAborted();
   }
 
   /** What a network writes.
    * @param {string} name
    * @param {Record<string, any>} table tensors by name
+   * @param {AbortSignal} [signal] looked at while its files are read, where it is not open yet
    * @returns {Promise<Record<string, any>>}
    */
-  async run(name, table) {
+  async run(name, table, signal) {
     if (this.oneAtATime) {
       await this.#closeOthers(name);
     }
-    const sessions = this.#open.get(name) ?? (await this.#openNetwork(name));
+    const sessions = this.#open.get(name) ?? (await this.#openNetwork(name, signal));
     const known = { ...table };
     let written = {};
     for (const [place, graph] of this.app.networks[name].graphs.entries()) {
@@ -66,7 +71,7 @@ export class Networks {
       try {
         written = await sessions[place].run(feeds);
       } catch (error) {
-        throw new SprintExportError("network", `${name} cannot run with ${this.provider} (${describe(error)})`, { cause: error });
+        throw this.#fail(error, `${name} cannot run with ${this.provider} (${describe(error)})`);
       }
       Object.assign(known, written);
     }
@@ -80,25 +85,28 @@ export class Networks {
   async #closeOthers(name) {
     for (const [other, sessions] of [...this.#open].filter(([other]) => other !== name)) {
       this.#open.delete(other);
-      for (const session of sessions) {
-        await session.release();
-      }
+      await release(sessions);
     }
   }
 
-  async #openNetwork(name) {
+  async #openNetwork(name, signal) {
     const { graphs } = this.app.networks[name];
     const total = graphs.flatMap(({ files }) => files).reduce((sum, path) => sum + (this.files.known.get(path)?.bytes ?? 0), 0);
     let before = 0;
     const sessions = [];
-    for (const graph of graphs) {
-      const contents = new Map();
-      for (const path of graph.files) {
-        const bytes = await this.files.read(path, (done) => this.onProgress({ stage: name, done: before + done, total }));
-        before += bytes.length;
-        contents.set(path, bytes);
+    try {
+      for (const graph of graphs) {
+        const contents = new Map();
+        for (const path of graph.files) {
+          const bytes = await this.files.read(path, (done) => this.onProgress({ stage: name, done: before + done, total }), signal);
+          before += bytes.length;
+          contents.set(path, bytes);
+        }
+        sessions.push(await this.#openGraph(graph, contents));
       }
-      sessions.push(await this.#openGraph(graph, contents));
+    } catch (error) {
+      await release(sessions);
+      throw error;
     }
     this.#open.set(name, sessions);
     return sessions;
@@ -113,9 +121,18 @@ export class Networks {
       return await this.ort.InferenceSession.create(contents.get(graph.path), beside.length ? { ...options, externalData } : options);
     } catch (error) {
       const needs = Object.entries(this.app.runtimes).map(([name, version]) => `${name} ${version}`).join(", ");
-      const message = `${graph.path} cannot be opened with ${this.provider} (${describe(error)}); it needs at least ${needs}`;
-      throw new SprintExportError("network", message, { cause: error });
+      const found = `${this.files.base}${graph.path} cannot be opened with ${this.provider} (${describe(error)})`;
+      throw this.#fail(error, found, `; it needs at least ${needs}`);
     }
+  }
+
+  /** The error of a runtime that failed: by lack of memory, or by something that `advice` is for. */
+  #fail(error, found, advice = "") {
+    if (!isShort(error)) {
+      return new SprintExportError("network", `${found}${advice}`, { cause: error });
+    }
+    const less = this.oneAtATime ? "take a bundle with fewer bits a weight, or close other pages or programs" : "open the bundle with oneAtATime";
+    return new SprintExportError("memory", `${found}: memory ran out; ${less}`, { cause: error });
   }
 
   /** A tensor of the type that a graph reads; zeros for what an optional network would have written. */
@@ -136,5 +153,11 @@ export class Networks {
   #findUnits(table) {
     const state = table[this.app.values.state];
     return (state && this.app.sizes && findUnits(this.app.sizes.noise, state.dims.slice(1))) || {};
+  }
+}
+
+async function release(sessions) {
+  for (const session of sessions) {
+    await session.release();
   }
 }

@@ -5,7 +5,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { SprintExportError, describe } from "./errors.js";
-import { fetchFile } from "./files.js";
+import { allocate, fetchFile } from "./files.js";
 
 const CHUNK = 16 << 20; // bytes between two calls of onBytes
 
@@ -39,7 +39,7 @@ async function readPath(path, { base, most, signal, onBytes = () => {} }) {
     if (!found.isFile() || found.size > most) {
       throw refuse(found.isFile() ? `has ${found.size} bytes, expected at most ${most}: it was damaged or altered` : "is no regular file");
     }
-    const bytes = new Uint8Array(found.size);
+    const bytes = allocate(found.size, path);
     let done = 0;
     while (done < bytes.length) {
       signal?.throwIfAborted();

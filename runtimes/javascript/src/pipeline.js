@@ -1,5 +1,6 @@
 // An open bundle: prompts to pictures, by the stages of app.json.
 
+import { listAbilities } from "./abilities.js";
 import { checkReference } from "./check.js";
 import { SprintExportError } from "./errors.js";
 import { describeRuntime } from "./machine.js";
@@ -7,7 +8,7 @@ import { listInputs } from "./networks.js";
 import { makeNoise } from "./noise.js";
 import { readPicture } from "./pictures.js";
 import { encodePrompt, listUnknown } from "./prompt.js";
-import { arrangeInputs, findEncoder, findSourceSize, readRequest } from "./request.js";
+import { arrangeInputs, findEncoder, findSourceSize, readRequest, refuseUnknown } from "./request.js";
 import { validate } from "./result.js";
 import { mix, start, toPixels } from "./sampler.js";
 import { toFloats } from "./tensors.js";
@@ -36,6 +37,11 @@ export class Pipeline {
     return [...this.files.notKept];
   }
 
+  /** What can be asked of `draw`; see abilities.js. */
+  get abilities() {
+    return listAbilities(this.app);
+  }
+
   /** What runs the networks, e.g. "onnxruntime-web 1.30.0 wasm, 2 threads". */
   get description() {
     return describeRuntime(this.ort, this.place);
@@ -61,9 +67,12 @@ export class Pipeline {
     return drawn;
   }
 
-  /** Draw the reference again and compare; see check.js. */
-  check() {
-    return checkReference(this);
+  /** Draw the reference again and compare; see check.js.
+   * @param {{signal?: AbortSignal}} [options]
+   */
+  check(options = {}) {
+    refuseUnknown("check", options, ["signal"]);
+    return checkReference(this, options);
   }
 
   /** Draw the whole reference again, time pictures, and give a result for `sprint-export report --merge`; see result.js.
@@ -93,12 +102,15 @@ export class Pipeline {
     const { shape, rows, seed, steps, size: [height, width] } = request;
     const size = shape.reduce((product, axis) => product * axis, 1);
     const noise = makeNoise(seed, size * rows.length);
-    const run = { ...request, milliseconds, noiseOf: (step) => noise.subarray(step * size, (step + 1) * size) };
+    const run = { ...request, milliseconds, progress: { done: 0, total: 0 }, noiseOf: (step) => noise.subarray(step * size, (step + 1) * size) };
     const table = await this.#startTable(prompt, request);
+    const isEncoded = request.image !== undefined && request.times[0] < 1;
+    run.progress = { done: 0, total: countRuns(this.app, Object.keys(table), rows.length) + Number(isEncoded) };
     const x = await this.#start(run);
     const picture = await this.#runStages(table, x, run);
+    request.onProgress({ stage: "", ...run.progress });
     const data = toPixels(toFloats(this.#checkPicture(picture, request.size)), [height, width]);
-    const startsFrom = request.image !== undefined && request.times[0] < 1 ? "image" : "noise";
+    const startsFrom = isEncoded ? "image" : "noise";
     return { data, width, height, seed, steps, startsFrom, milliseconds: { total: performance.now() - began, ...milliseconds } };
   }
 
@@ -165,16 +177,17 @@ export class Pipeline {
   }
 
   /** Run one network, add what it writes to the table and its time to the others. */
-  async #runStage({ network, optional }, table, { milliseconds, signal, onProgress, onStage, step }) {
+  async #runStage({ network, optional }, table, { milliseconds, signal, onProgress, onStage, progress, step }) {
     await yieldToMessages();
     signal?.throwIfAborted();
     if (optional && listInputs(this.app.networks[network]).some(({ name }) => !(name in table))) {
       return;
     }
-    onProgress({ stage: network, step });
+    onProgress({ stage: network, step, ...progress });
     const began = performance.now();
-    const written = await this.networks.run(network, table);
+    const written = await this.networks.run(network, table, signal);
     milliseconds[network] = (milliseconds[network] ?? 0) + performance.now() - began;
+    progress.done++;
     onStage({ network, step, written });
     Object.assign(table, written);
   }
@@ -195,6 +208,19 @@ export class Pipeline {
   #tensor(data, dims) {
     return new this.ort.Tensor(data instanceof BigInt64Array ? "int64" : "float32", data, dims);
   }
+}
+
+/** How many times networks run after the start: optional ones only where there is what they read. */
+function countRuns({ networks, stages, values }, names, steps) {
+  const there = new Set([...names, values.state, values.step]);
+  let count = 0;
+  for (const { network, when, optional } of stages) {
+    if (!optional || listInputs(networks[network]).every(({ name }) => there.has(name))) {
+      networks[network].graphs.at(-1).outputs.forEach(({ name }) => there.add(name));
+      count += when === EACH_STEP ? steps : 1;
+    }
+  }
+  return count;
 }
 
 /** Let messages in, an abort among them: a network that runs in WebAssembly holds the thread. */

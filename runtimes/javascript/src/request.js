@@ -84,7 +84,7 @@ export function findEncoder({ networks, stages, values }) {
 /** Values that only the caller can give: what optional networks read and none writes.
  * @returns {import("./networks.js").Spec[]}
  */
-function listGiven({ networks, stages, values }) {
+export function listGiven({ networks, stages, values }) {
   const written = Object.values(networks).flatMap(({ graphs }) => graphs.flatMap(({ outputs }) => outputs.map(({ name }) => name)));
   const made = new Set([...written, values.ids, values.mask, values.state, values.step]);
   const read = stages.filter((stage) => stage.optional).flatMap(({ network }) => listInputs(networks[network]));

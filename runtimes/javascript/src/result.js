@@ -26,8 +26,8 @@ export async function validate(pipeline, options = {}) {
   refuseUnknown("validate", options, OPTIONS);
   const { runs = 0, label = "", onProgress = () => {}, signal } = options;
   checkOptions(runs, label);
-  const identity = await findIdentity(pipeline.files);
-  const { drawings, further } = await readReference(pipeline);
+  const identity = await findIdentity(pipeline.files, signal);
+  const { drawings, further } = await readReference(pipeline, signal);
   const all = [...drawings, ...further];
   const began = performance.now();
   const checks = [];
@@ -57,8 +57,8 @@ function refuseUncompared(checks) {
 }
 
 /** What says which bundle this is, equal for copies: sha256 of its key and of every file that no device has a part in. */
-async function findIdentity(files) {
-  const bytes = await files.readOther(MANIFEST, MOST_MANIFEST_BYTES);
+async function findIdentity(files, signal) {
+  const bytes = await files.readOther(MANIFEST, MOST_MANIFEST_BYTES, signal);
   try {
     const { key, artifacts } = parseJson(bytes);
     const own = artifacts.filter(({ device, kind }) => device === null && kind !== "app").map(({ path, sha256 }) => [path, sha256]);

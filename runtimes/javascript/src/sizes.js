@@ -72,12 +72,24 @@ export function choosePicture(app, height = app.size[0], width = app.size[1]) {
   if (height === ownHeight && width === ownWidth) {
     return { shape: app.noise.shape, size: [height, width], units: own };
   }
-  if (!app.sizes?.picture.every((axis) => typeof axis === "string")) {
+  if (!findMultiples(app)) {
     const found = `height=${height}, width=${width}: this bundle draws ${ownHeight} x ${ownWidth} pixels (height x width) only`;
     throw new SprintExportError("input", `${found}; leave the size out, or export with --dynamic`);
   }
   const units = Object.fromEntries([height, width].map((pixels, place) => countUnits(SIDES[place], app.sizes.picture[place], pixels)));
   return { shape: fillAxes(app.sizes.noise, units), size: [height, width], units };
+}
+
+/** Of what height and width are multiples, in pixels; null where pictures have the bundle's own size.
+ * @param {any} app
+ * @returns {[number, number] | null}
+ */
+export function findMultiples({ sizes }) {
+  if (!sizes?.picture.every((axis) => typeof axis === "string")) {
+    return null;
+  }
+  const [[height], [width]] = sizes.picture.map(readAxis);
+  return [height, width];
 }
 
 /** [name of the free axis, its units] of so many pixels.

@@ -17,6 +17,7 @@ from sprint_export.errors import BundleError, InputError
 from sprint_export.export.bundle import find_file, read_manifest
 from sprint_export.export.safe_files import FileError, check_way, find_path_fault, hash_bytes, open_checked
 from sprint_export.paths import is_file, is_folder
+from sprint_export.registry import load_target
 from sprint_export.strict_json import parse_json
 
 APP = "app.json"
@@ -62,7 +63,7 @@ def read_app(folder: Path) -> App:
         raise InputError(f"{folder} is not there; expected the folder of a bundle")
     value = _read_json(folder, APP)
     if value is None:
-        raise InputError(f"{folder} has no {APP}, which says what an app needs; make the bundle again with this version")
+        raise InputError(f"{folder} has no {APP}, which says what an app needs: {_explain_lack(folder)}")
     fields = _check_fields(folder, value)
     _check_named(folder)
     files = _read_entries(folder, value["files"])
@@ -75,6 +76,18 @@ def read_app(folder: Path) -> App:
     if references and is_file(folder / MANIFEST):
         references = (*references, _describe(folder, MANIFEST, LONGEST_MANIFEST))
     return App(folder, **fields, files=files, references=references, prompts=(*prompts, *examples))
+
+
+def _explain_lack(folder: Path) -> str:
+    """Why a bundle has none, as its manifest says, and what to do."""
+    if not is_file(folder / MANIFEST):
+        return "expected the folder of a bundle"
+    bundle = read_manifest(folder)
+    if (reason := load_target(bundle.target).refuse_app(bundle.options)) is not None:
+        return f"{reason} when the student is exported"
+    if missing := bundle.chain.list_missing([record.role for record in bundle.components]):
+        return f"it was exported with --component, without {', '.join(missing)}, and draws no pictures"
+    return "make the bundle again with this version"
 
 
 def _check_fields(folder: Path, value: Any) -> dict[str, Any]:

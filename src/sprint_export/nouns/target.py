@@ -214,9 +214,12 @@ class Target(ABC):
         """How the networks lay out what they compute."""
         return CHANNELS_LAST
 
-    def has_own_interface(self, options: Options) -> bool:
-        """Whether the graphs' inputs and outputs are those that the manifest says, so that an app can be told of them."""
-        return BATCH not in options
+    def refuse_app(self, options: Options) -> str | None:
+        """Why no app can be told how to draw from such graphs, with what to leave out, or None."""
+        if BATCH not in options:
+            return None
+        n = options[BATCH]
+        return f"its graphs take {n} prompts at once, and an app draws one, which would cost what {n} do; leave --batch out"
 
     def find_unit(self, precision: str, device: Device, options: Options) -> str | None:
         """The compute unit of a device that runs such graphs, by its name in Device.units; None: not known, no price."""

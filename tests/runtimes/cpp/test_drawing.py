@@ -188,7 +188,7 @@ def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:
         ([bundle, b"a \xff circle".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 2"),
         ([bundle, b"\xed\xa0\x80".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 0"),
         ([bundle, b"\xc0\xaf".decode("utf-8", "surrogateescape")], 2, "the text is no UTF-8 at byte 0"),
-        ([tmp_path / "none", PROMPT], 2, "app.json is missing or no file"),
+        ([tmp_path / "none", PROMPT], 2, "app.json is missing; expected the folder of a bundle"),
         ([bundle], 2, "a bundle and a prompt, or --check or --bench; see: sprint-draw --help"),
         ([bundle, PROMPT, "--check"], 2, "a bundle and a prompt, or --check or --bench"),
         ([bundle, PROMPT, "another"], 2, 'one prompt at a time, found also "another"'),

@@ -73,6 +73,27 @@ const jobs = {
     const { resize } = await import("./node_modules/sprint-export/src/resize.js");
     return encode(resize(decode(data), from, to));
   },
+  /** What a bundle takes, by its app.json. */
+  plan: async (api, { app, options }) => api.planMemory(app, options),
+  /** What can be asked of it. */
+  abilities: (api, job) => using(api, job, ({ abilities }) => abilities),
+  /** What onProgress said while drawing. */
+  drawing: (api, job) =>
+    using(api, job, async (pipeline) => {
+      const told = [];
+      await pipeline.draw("a", { ...job.asked, onProgress: (progress) => told.push(progress) });
+      return told;
+    }),
+  /** A bundle opened under a signal that is aborted afterwards; drawn, then drawn under one that is aborted. */
+  outlive: async (api, { bundle, options }) => {
+    const opening = new AbortController();
+    const pipeline = await api.openBundle(bundle, { ...options, signal: opening.signal });
+    opening.abort();
+    const { width } = await pipeline.draw("a");
+    const name = await pipeline.draw("a", { signal: AbortSignal.abort() }).then(() => "drawn", (error) => error.name);
+    await pipeline.close();
+    return { width, name };
+  },
   check: (api, job) => using(api, job, (pipeline) => pipeline.check()),
   noise: ({ makeNoise }, { seed, count }) => encode(bytesOf(makeNoise(BigInt(seed), count))),
   ids: (api, job) => using(api, job, (pipeline) => job.prompts.map((prompt) => [...pipeline.encodePrompt(prompt).ids].map(Number))),

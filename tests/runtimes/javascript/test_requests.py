@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sprint_export.conversion import convert
 from sprint_export.export.bundle import read_bundle
 from sprint_export.nouns.student import Student
 from sprint_export.pictures import read_pictures
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.runtimes.open import open_bundle
+from tests.bundles import shared_bundle
 from tests.made_student import PROMPTS
 from tests.runtimes.javascript.byte_fallback import write_letters
 from tests.runtimes.javascript.other_tokenizer import copy_with_tokenizer
@@ -70,8 +70,9 @@ def draw_outline() -> Array:
 @pytest.fixture(scope="module")
 def folder(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_work_folder(tmp_path_factory.mktemp("requests"))
-    convert(made, "onnx-fp32", folder / "several", steps=STEPS, dynamic=True, image_to_image=True, validate=False)
-    convert("control-tiny", "onnx-fp32", folder / "steered", validate=False)
+    base, free = tmp_path_factory.getbasetemp(), {"steps": STEPS, "dynamic": True, "image_to_image": True}
+    shutil.copytree(shared_bundle(base, "onnx-fp32", made, **free, validate=False), folder / "several")
+    shutil.copytree(shared_bundle(base, "onnx-fp32", "control-tiny", validate=False), folder / "steered")
     write_letters(folder / "letters.json", list_prompts()[:60])
     copy_with_tokenizer(folder / "several", folder / "letters", (folder / "letters.json").read_bytes())
     return folder
@@ -98,6 +99,21 @@ def jobs() -> dict[str, dict[str, Any]]:
         "no picture": several | {"drawings": [{"prompt": "a", "image": {"data": "", "width": 64, "height": 64}, "steps": 4}]},
         "no option": {"do": "check", "bundle": "several", "options": ONE | {"theads": 2}},
         "unknown": {"do": "unknown", "bundle": "several", "options": ONE, "prompts": list_prompts()},
+        "abilities free": {"do": "abilities", "bundle": "several", "options": ONE},
+        "abilities steered": {"do": "abilities", "bundle": "steered", "options": ONE},
+        "progress": {
+            "do": "drawing",
+            "bundle": "several",
+            "options": ONE,
+            "asked": {"steps": 4, "image": give_pixels(draw_noise(64, 64))},
+        },
+        "progress steered": {
+            "do": "drawing",
+            "bundle": "steered",
+            "options": ONE,
+            "asked": {"control": give_pixels(draw_outline())},
+        },
+        "outlive": {"do": "outlive", "bundle": "several", "options": ONE | {"oneAtATime": True}},
         "letters": {"do": "unknown", "bundle": "letters", "options": ONE, "prompts": list_prompts()},
     }
     for place, (asked, _) in enumerate(REFUSED):
@@ -201,6 +217,27 @@ def test_mutated_descriptions_are_refused_by_name_or_drawn_from(folder: Path) ->
     assert found["drawn"] > 1000 and found["refused"] > 1000, "both happen"
     assert found["altered"] == ["read", "file", "read", "read"], "a folder's manifest tells of a changed letter"
     assert found["deep"] == [["app", "reference", "tokenizer"]] * 3, "what nests too deep is said by name"
+
+
+def test_a_pipeline_says_what_can_be_asked_of_it(results: dict[str, Any]) -> None:
+    free, steered = read_value(results["abilities free"]), read_value(results["abilities steered"])
+    assert free == {"steps": [1, 4], "image": True, "control": False, "size": [64, 64], "multiples": [4, 4]}
+    assert steered == {"steps": [1], "image": False, "control": True, "size": [64, 64], "multiples": None}
+
+
+def test_progress_ends_with_all_runs_done(results: dict[str, Any]) -> None:
+    for name, networks in (
+        ("progress", ["vae_encoder", "text_encoder", *["transformer"] * 3, "vae_decoder"]),
+        ("progress steered", ["text_encoder", "vae_encoder", "controlnet", "transformer", "vae_decoder"]),
+    ):
+        told = read_value(results[name])
+        assert [each["stage"] for each in told] == [*networks, ""]
+        assert [each["done"] for each in told] == list(range(len(networks) + 1))
+        assert {each["total"] for each in told} == {len(networks)}
+
+
+def test_the_signal_of_opening_does_not_end_drawings(results: dict[str, Any]) -> None:
+    assert read_value(results["outlive"]) == {"width": 64, "name": "AbortError"}
 
 
 @pytest.mark.parametrize("name", ["several", "letters"])

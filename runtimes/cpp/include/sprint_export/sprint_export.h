@@ -44,7 +44,7 @@ struct Stopped : Error {  // stop() was called, or on_progress returned false
 struct Progress {
     std::string stage;  // "checking", "loading" or "drawing"
     std::string what;   // a file, or a network's name
-    std::size_t done = 0, total = 0;
+    std::size_t done = 0, total = 0;  // a stage ends with as many done as there are
 };
 using OnProgress = std::function<bool(const Progress&)>;  // returns whether to go on
 
