@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,36 @@ from filelock import FileLock
 from sprint_export.bundle_files import APP, MANIFEST
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
+from tests.command_server import CAN_FORK, COMMAND, open_server
 from tests.quick import run_folder
 
-COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
 COREML_COUNT = 32  # of those, one more wrong is three points
 COUNT = 4
 MAC: Mapping[str, Any] = {"device": "mac-m4", "validate": False}  # of a coreml-fp16 bundle in the other layout
 
 
-def shared_bundle(base: Path, target: str, **asked: Any) -> Path:
-    """A sprint-tiny bundle, made by the first test of the run that asks for it; tests that change files copy it first.
+def shared_bundle(base: Path, target: str, student: str | Path = "sprint-tiny", **asked: Any) -> Path:
+    """A bundle, made by the first test of the run that asks for it; tests that change files copy it first.
 
     Args:
         base: the process's temporary folder.
         target: as `convert` takes it.
+        student: as `convert` takes it, by name or folder.
         asked: what else `convert` takes; default: validated with the target's count of pictures.
     """
-    name = "-".join([target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    asked = asked or {"count": COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)}
+    name = "-".join([Path(student).name, target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    return share_folder(base, name, lambda folder: convert(student, target, folder, **asked))
+
+
+def share_folder(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder for all processes of the run, made by the first test that asks for it."""
     folder = run_folder(base) / "shared" / name
-    folder.parent.mkdir(exist_ok=True)
-    count = COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            convert("sprint-tiny", target, folder, **(asked or {"count": count}))
+            make(folder)
     return folder
 
 
@@ -70,7 +75,12 @@ def drop_app(folder: Path) -> Path:
 def run_command(
     *arguments: object, folder: Path, environment: dict[str, str] | None = None, prepare: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The console script in a process of its own, in `folder`; `prepare` runs in it before the command does."""
+    """The command in a process of its own, in `folder`: a fork of one that has loaded its libraries (command_server.py).
+
+    With `environment`, or with `prepare`, which runs in it before the command does, it is the console script in an interpreter.
+    """
+    if environment is None and prepare is None and CAN_FORK:
+        return open_server().run(arguments, folder)
     return subprocess.run(
         [COMMAND, *map(str, arguments)],
         capture_output=True,
