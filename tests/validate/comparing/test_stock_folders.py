@@ -222,7 +222,7 @@ def test_students_of_other_families_say_what_to_do_instead(folder: Path) -> None
 @pytest.fixture(scope="module")
 def optimum_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("openvino")
-    return shared_bundle(tmp_path_factory.mktemp("tiny"), "openvino-int8", validate=False, options=OPTIMUM, prompts=PROMPTS)
+    return shared_bundle(tmp_path_factory.getbasetemp(), "openvino-int8", validate=False, options=OPTIMUM, prompts=PROMPTS)
 
 
 @pytest.fixture
