@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -18,23 +18,27 @@ from sprint_export.export.bundle import HASH
 from tests.command_server import CAN_FORK, COMMAND, open_server
 from tests.quick import run_folder
 
+if TYPE_CHECKING:
+    from sprint_export.nouns.student import Student
+
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
 COREML_COUNT = 32  # of those, one more wrong is three points
 COUNT = 4
 MAC: Mapping[str, Any] = {"device": "mac-m4", "validate": False}  # of a coreml-fp16 bundle in the other layout
 
 
-def shared_bundle(base: Path, target: str, student: str | Path = "sprint-tiny", **asked: Any) -> Path:
+def shared_bundle(base: Path, target: str, student: str | Student = "sprint-tiny", **asked: Any) -> Path:
     """A bundle, made by the first test of the run that asks for it; tests that change files copy it first.
 
     Args:
         base: the process's temporary folder.
         target: as `convert` takes it.
-        student: as `convert` takes it, by name or folder.
+        student: an embedded one, or the made one, which is the same in each process.
         asked: what else `convert` takes; default: validated with the target's count of pictures.
     """
     asked = asked or {"count": COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)}
-    name = "-".join([Path(student).name, target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    made_from = student if isinstance(student, str) else "made"
+    name = "-".join([made_from, target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
     return share_folder(base, name, lambda folder: convert(student, target, folder, **asked))
 
 

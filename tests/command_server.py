@@ -57,7 +57,12 @@ class CommandServer:
         assert self._process.stdin is not None and self._process.stdout is not None
         with tempfile.TemporaryDirectory() as streams:
             command = [str(COMMAND), *map(str, arguments)]
-            asked = {"arguments": command, "folder": str(folder), "streams": streams, "environment": dict(os.environ)}
+            asked: dict[str, Any] = {
+                "arguments": command,
+                "folder": str(folder),
+                "streams": streams,
+                "environment": dict(os.environ),
+            }
             asked |= {"module": module, "seconds": seconds}
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()

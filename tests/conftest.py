@@ -123,21 +123,21 @@ def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_bundle(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_bundle(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That student in 8 bits, not validated."""
     from tests.bundles import shared_bundle
     from tests.made_student import PROMPTS
 
-    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8", made_folder, prompts=PROMPTS, validate=False)
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8", made, prompts=PROMPTS, validate=False)
 
 
 @pytest.fixture(scope="session")
-def free_bundle(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def free_bundle(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That student with free sizes, an encoder to start from pictures, 1, 2 and 4 steps."""
     from tests.bundles import shared_bundle
 
     asked: dict[str, Any] = {"steps": (1, 2, 4), "dynamic": True, "image_to_image": True, "validate": False}
-    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-fp32", made_folder, **asked)
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-fp32", made, **asked)
 
 
 @pytest.fixture(scope="session")

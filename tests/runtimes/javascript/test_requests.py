@@ -14,10 +14,10 @@ import pytest
 
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import read_bundle
+from sprint_export.nouns.student import Student
 from sprint_export.pictures import read_pictures
 from sprint_export.prompt_reader import PromptReader
 from sprint_export.runtimes.open import open_bundle
-from tests.bundles import copy_bundle
 from tests.made_student import PROMPTS
 from tests.runtimes.javascript.byte_fallback import write_letters
 from tests.runtimes.javascript.other_tokenizer import copy_with_tokenizer
@@ -27,6 +27,7 @@ from tests.students.ten_scripts import list_prompts
 
 pytestmark = pytest.mark.skipif(not has_node(), reason="node and npm are not installed")
 
+STEPS = (1, 4)
 ONE = {"threads": 1}
 PROMPT = PROMPTS[0]
 SHAPES = "a large cyan square right of a small cyan circle on a gray background"  # control-tiny's world
@@ -67,9 +68,9 @@ def draw_outline() -> Array:
 
 
 @pytest.fixture(scope="module")
-def folder(free_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_work_folder(tmp_path_factory.mktemp("requests"))
-    copy_bundle(free_bundle, folder / "several")
+    convert(made, "onnx-fp32", folder / "several", steps=STEPS, dynamic=True, image_to_image=True, validate=False)
     convert("control-tiny", "onnx-fp32", folder / "steered", validate=False)
     write_letters(folder / "letters.json", list_prompts()[:60])
     copy_with_tokenizer(folder / "several", folder / "letters", (folder / "letters.json").read_bytes())
