@@ -33,9 +33,9 @@ CAN_FORK = sys.platform == "linux"  # elsewhere libraries start threads, or ther
 ENTRY = "sprint_export.cli.entry"
 SECONDS = 300
 PLAIN = "--plain"
-LIBRARIES = {  # what exports, draws and reports import, as far as importing it starts no thread
+LIBRARIES = {  # what exports, draws and reports import, but for what starts threads when it is imported (onnxruntime)
     "": ("torch.onnx", "torch.export", "transformers", "diffusers", "onnx", "onnxscript", "scipy.stats", "skimage.metrics"),
-    PLAIN: ("numpy", "onnxruntime", "tokenizers", "PIL.Image", "PIL.ImageDraw", "rich.console", "typer", "jinja2"),
+    PLAIN: ("numpy", "tokenizers", "PIL.Image", "PIL.ImageDraw", "rich.console", "typer", "jinja2"),
 }
 STREAMS = {1: "stdout", 2: "stderr"}
 
