@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ from filelock import FileLock
 from sprint_export.bundle_files import APP, MANIFEST
 from sprint_export.conversion import convert
 from sprint_export.export.bundle import HASH
+from tests.command_server import CAN_FORK, COMMAND, open_server
 from tests.quick import run_folder
 
 if TYPE_CHECKING:
     from sprint_export.nouns.student import Student
 
-COMMAND = Path(sys.executable).with_name("sprint-export")
 COUNTS = {"trt-fp8": 64}  # validation pictures; two adherence points out of 64 are one picture
 COREML_COUNT = 32  # of those, one more wrong is three points
 COUNT = 4
@@ -37,14 +36,19 @@ def shared_bundle(base: Path, target: str, student: str | Student = "sprint-tiny
         student: an embedded one, or the made one, which is the same in each process.
         asked: what else `convert` takes; default: validated with the target's count of pictures.
     """
+    asked = asked or {"count": COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)}
     made_from = student if isinstance(student, str) else "made"
     name = "-".join([made_from, target, *(f"{key}={value}" for key, value in sorted(asked.items()))])
+    return share_folder(base, name, lambda folder: convert(student, target, folder, **asked))
+
+
+def share_folder(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder for all processes of the run, made by the first test that asks for it."""
     folder = run_folder(base) / "shared" / name
-    folder.parent.mkdir(exist_ok=True)
-    count = COUNTS.get(target, COREML_COUNT if target.startswith("coreml") else COUNT)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            convert(student, target, folder, **(asked or {"count": count}))
+            make(folder)
     return folder
 
 
@@ -75,7 +79,12 @@ def drop_app(folder: Path) -> Path:
 def run_command(
     *arguments: object, folder: Path, environment: dict[str, str] | None = None, prepare: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The console script in a process of its own, in `folder`; `prepare` runs in it before the command does."""
+    """The command in a process of its own, in `folder`: a fork of one that has loaded its libraries (command_server.py).
+
+    With `environment`, or with `prepare`, which runs in it before the command does, it is the console script in an interpreter.
+    """
+    if environment is None and prepare is None and CAN_FORK:
+        return open_server().run(arguments, folder)
     return subprocess.run(
         [COMMAND, *map(str, arguments)],
         capture_output=True,

@@ -9,7 +9,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -116,22 +116,36 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stock SanaSprintPipeline of sizes no preset has, as save_pretrained writes it."""
+    from tests.bundles import share_folder
     from tests.made_student import make_pipeline
 
-    folder: Path = tmp_path_factory.mktemp("made") / "student"
-    make_pipeline().save_pretrained(folder)
-    return folder
+    return share_folder(tmp_path_factory.getbasetemp(), "student", lambda folder: make_pipeline().save_pretrained(folder))
 
 
 @pytest.fixture(scope="session")
-def made_bundle(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_bundle(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That student in 8 bits, not validated."""
-    from sprint_export.conversion import convert
+    from tests.bundles import shared_bundle
     from tests.made_student import PROMPTS
 
-    out: Path = tmp_path_factory.mktemp("made") / "bundle"
-    convert(str(made_folder), "onnx-int8", out, prompts=PROMPTS, validate=False)
-    return out
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8", made, prompts=PROMPTS, validate=False)
+
+
+@pytest.fixture(scope="session")
+def free_bundle(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That student with free sizes, an encoder to start from pictures, 1, 2 and 4 steps."""
+    from tests.bundles import shared_bundle
+
+    asked: dict[str, Any] = {"steps": (1, 2, 4), "dynamic": True, "image_to_image": True, "validate": False}
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-fp32", made, **asked)
+
+
+@pytest.fixture(scope="session")
+def steered_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a ControlNet, in 16 bits, at 1, 2 and 4 steps; its encoder starts from pictures too."""
+    from tests.bundles import shared_bundle
+
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-fp16", "control-tiny", steps=(1, 2, 4), validate=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """A plain install, as seen from the development one: what `pip install .` does not bring cannot be imported.
 
-python tests/plain_install.py sprint-export bench BUNDLE      # the command, as a plain install would run it
+python -m tests.plain_install sprint-export bench BUNDLE      # the command, as a plain install would run it
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -17,7 +18,8 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.command_server import CAN_FORK, PLAIN, open_server
+from tests.tree import ROOT
 
 
 @cache
@@ -65,13 +67,21 @@ class Hiding:
 
 def run_plain(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command as a plain install would run it, in a process of its own."""
-    command = [sys.executable, __file__, "sprint-export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=300)
+    if CAN_FORK:
+        return open_server(PLAIN).run(arguments, folder)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    command = [sys.executable, "-m", "tests.plain_install", "sprint-export", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment, timeout=300)
+
+
+def hide_missing() -> None:
+    """From now on this process is as a plain install."""
+    hidden = list_missing()
+    sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
 
 
 if __name__ == "__main__":
-    hidden = list_missing()
-    sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
+    hide_missing()
     sys.argv = sys.argv[1:]
     from sprint_export.cli.entry import main
 

@@ -42,19 +42,15 @@ def read_app(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def several(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def several(free_bundle: Path) -> Path:
     """A long held prefix, three step counts, free sizes, and an encoder to start from pictures."""
-    folder = tmp_path_factory.mktemp("app") / "several"
-    convert(made, "onnx-fp32", folder, steps=COUNTS, dynamic=True, image_to_image=True, validate=False)
-    return folder
+    return free_bundle
 
 
 @pytest.fixture(scope="module")
-def steered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a ControlNet, in 16 bits, at two steps."""
-    folder = tmp_path_factory.mktemp("app") / "steered"
-    convert("control-tiny", "onnx-fp16", folder, validate=False, steps=2)
-    return folder
+def steered(steered_bundle: Path) -> Path:
+    """With a ControlNet, in 16 bits."""
+    return steered_bundle
 
 
 @pytest.mark.parametrize("steps", COUNTS)
@@ -113,7 +109,7 @@ def normalize(pixels: Any) -> Any:
 def test_a_picture_that_steers_too(steered: Path, is_given: bool) -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[16:48, 16:48] = 255
-    pipe, values = open_bundle(steered), read_app(steered)["values"]
+    pipe, values = open_bundle(steered, steps=2), read_app(steered)["values"]
     asked: dict[str, Any] = {"control": pixels, "control_scale": 0.75} if is_given else {}
     given = {values["source"]: normalize(pixels), values["scale"]: np.array([0.75], np.float32)} if is_given else {}
     wanted = pipe(["a red circle"], seed=2, **asked)[0]

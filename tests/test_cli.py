@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bundles import COMMAND, check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
+from tests.bundles import check_refused, copy_bundle, edit_manifest, list_files, run_command, shared_bundle
+from tests.command_server import COMMAND
 from tests.tree import ROLES, ROOT
 
 TINY = ROOT / "students" / "sprint_tiny"

@@ -25,7 +25,7 @@ KINDS = {"STRING": str, "INT": int}
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_bundle(tmp_path_factory.mktemp("node"), "onnx-int8")
+    return shared_bundle(tmp_path_factory.getbasetemp(), "onnx-int8")
 
 
 def load_nodes() -> dict[str, Any]:

@@ -26,7 +26,8 @@ from sprint_export.work_folder import find_work_folder
 from tests.attack import full_disks
 from tests.attack.fresh import run_campaign
 from tests.attack.kill_runs import read_state
-from tests.bundles import COMMAND, check_refused, copy_bundle, list_files, run_command
+from tests.bundles import check_refused, copy_bundle, list_files, run_command
+from tests.command_server import COMMAND
 from tests.test_locks import start_holder
 
 ONE = ("vae_decoder",)

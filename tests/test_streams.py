@@ -13,7 +13,8 @@ from sprint_export.cli.screen import CleanConsole
 from sprint_export.errors import InputError
 from sprint_export.paths import MOST_BYTES, check_utf8, is_file, is_folder, read_user_text, resolve_path
 from sprint_export.streams import clean_text
-from tests.bundles import COMMAND, check_refused, run_command
+from tests.bundles import check_refused, run_command
+from tests.command_server import COMMAND
 
 
 def run_shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:

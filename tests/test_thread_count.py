@@ -20,6 +20,7 @@ import dataclasses, hashlib, sys
 from pathlib import Path
 import torch
 from sprint_export.export import export_student
+from sprint_export.export.captures import Captures, keep_captures
 from sprint_export.quantize import quantize_student
 from sprint_export.quantize.recipes import default_recipe
 from sprint_export.registry import load_member
@@ -28,6 +29,8 @@ from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
 from sprint_export.students.sana_sprint.presets import tiny
+
+captures = Captures()
 
 def quantize(student, precision, target):
     special = specialize_student(student)
@@ -40,7 +43,8 @@ for role, component in quantize(load_student("sprint-tiny"), "int8", onnx).compo
     print(role, hashlib.sha256(repr(component.layers).encode()).hexdigest())
 for name in sys.argv[2:]:
     made_for = read_deployment(name)
-    bundle = export_student(quantize(tiny(), made_for.precision, made_for.target), made_for, Path(sys.argv[1]) / name)
+    with keep_captures(captures):
+        bundle = export_student(quantize(tiny(), made_for.precision, made_for.target), made_for, Path(sys.argv[1]) / name)
     print(name, bundle.key)
     for path in sorted(path for path in bundle.folder.rglob("*") if path.is_file() and path.name not in EXCEPT):
         print(path.relative_to(bundle.folder), hashlib.sha256(path.read_bytes()).hexdigest())

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import COMMAND, check_refused, run_command
+from tests.bundles import check_refused, run_command
+from tests.command_server import COMMAND
 from tests.demo.browser_tools import find_node_modules
 from tests.demo.small_app import GRAPH, make_small_app
 

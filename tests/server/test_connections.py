@@ -17,7 +17,8 @@ import pytest
 from sprint_export.server import Settings
 from sprint_export.server.connections import FULL, make_room
 from tests.attack.raw_requests import post_request
-from tests.bundles import COMMAND, shared_bundle
+from tests.bundles import shared_bundle
+from tests.command_server import COMMAND
 from tests.server.test_serving import Client, running
 
 PATIENCE_S = 30.0  # of a client: a server that never lets go is found by it

@@ -31,7 +31,8 @@ from sprint_export.server.connections import MOST_BACKLOG, MOST_CONNECTIONS
 from sprint_export.server.listening import configure, make_service, open_socket
 from tests.attack.outcomes import CLEAN, RIGHT
 from tests.attack.raw_requests import Failures, judge, make_request, send
-from tests.bundles import COMMAND, check_refused, run_command, shared_bundle
+from tests.bundles import check_refused, run_command, shared_bundle
+from tests.command_server import COMMAND
 
 CLIENTS = 200
 PROMPTS = ("a red circle", "a blue square above a green circle", "a large yellow triangle on the left")

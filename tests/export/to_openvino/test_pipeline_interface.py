@@ -41,7 +41,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def tiny_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_bundle(tmp_path_factory.mktemp("tiny"), "openvino-int8", validate=False, options=OPTIMUM, prompts=PROMPTS)
+    return shared_bundle(tmp_path_factory.getbasetemp(), "openvino-int8", validate=False, options=OPTIMUM, prompts=PROMPTS)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from PIL import Image
 from sprint_export.noise import make_normals
 from sprint_export.runtimes.open import open_bundle
 from sprint_export.validate.merging.merge import merge_results
-from tests.bundles import COMMAND, copy_bundle, shared_bundle
+from tests.bundles import copy_bundle, shared_bundle
+from tests.command_server import COMMAND
 from tests.runtimes.cpp.programs import TESTS, ask_probe, build_programs, draw_picture, fetch_dependencies, run
 
 PROMPT = "a red circle above a blue square"

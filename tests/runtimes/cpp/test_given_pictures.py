@@ -13,8 +13,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from sprint_export.conversion import convert
-from sprint_export.nouns.student import Student
 from sprint_export.pictures import read_pictures
 from sprint_export.runtimes.open import open_bundle
 from sprint_export.session import Pipeline
@@ -27,19 +25,15 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def free(made: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def free(free_bundle: Path) -> Path:
     """Free sizes, an encoder to start from pictures, 1, 2 and 4 steps."""
-    folder = tmp_path_factory.mktemp("cpp") / "free"
-    convert(made, "onnx-fp32", folder, steps=(1, 2, 4), dynamic=True, image_to_image=True, validate=False)
-    return folder
+    return free_bundle
 
 
 @pytest.fixture(scope="module")
-def steered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a ControlNet, in 16 bits, at 1 and 4 steps; its encoder starts from pictures too."""
-    folder = tmp_path_factory.mktemp("cpp") / "steered"
-    convert("control-tiny", "onnx-fp16", folder, steps=(1, 4), validate=False)
-    return folder
+def steered(steered_bundle: Path) -> Path:
+    """With a ControlNet, in 16 bits, at 1, 2 and 4 steps; its encoder starts from pictures too."""
+    return steered_bundle
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def test_torchao_quantizes_and_is_drawn(made: Student, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def optimum_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("openvino")
-    return shared_bundle(tmp_path_factory.mktemp("tiny"), "openvino-int8", validate=False, options=OPTIMUM, prompts=PROMPTS)
+    return shared_bundle(tmp_path_factory.getbasetemp(), "openvino-int8", validate=False, options=OPTIMUM, prompts=PROMPTS)
 
 
 @pytest.fixture
