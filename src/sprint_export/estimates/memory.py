@@ -42,15 +42,15 @@ def plan_memory(loaded: Loaded, checked: CheckedOrder) -> list[NetworkMemory]:
     """
     from sprint_export.estimates.counting import count_network
     from sprint_export.export.reading import count_stored
-    from sprint_export.quantize.search.costs import float_bytes
     from sprint_export.quantize.student import decide_layers
+    from sprint_export.quantize.weight_bytes import count_value_bytes
     from sprint_export.recipe_choice import find_recipe
 
     student, deployment = loaded.specialize(checked), checked.deployment
     decisions: list[Decision] = []
     if deployment.offer.is_quantized:
         _, decisions, _ = decide_layers(student, deployment.precision, deployment.target, find_recipe(student, checked))
-    size, found = float_bytes(deployment.target.graph_dtype[deployment.precision]), []
+    size, found = count_value_bytes(deployment.target.graph_dtype[deployment.precision]), []
     for role, component in student.components.items():
         mine = [(each.layer.removeprefix(f"{role}."), each.precision) for each in decisions if each.layer.startswith(f"{role}.")]
         layers = {name: plan_layer(component, name, scheme, deployment.target) for name, scheme in mine if scheme != FLOAT}
