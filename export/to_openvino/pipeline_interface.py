@@ -12,8 +12,8 @@ The graphs are fixed: to the plan's times, to its guidance, to the instruction. 
 NaN, a black picture with numpy's warning, and never a picture that is slightly wrong.
 
 Inside, the operators that hold our own inputs and outputs are named after them (`OPERATOR_PREFIX`), so that our runtime
-cuts the translation off again (runtimes/openvino_ir/inner_graph.py). Source: optimum-intel 2.2.0 optimum/intel/openvino/modeling_diffusion.py and
-diffusers 0.39 pipelines/sana/pipeline_sana_sprint.py.
+cuts the translation off again (runtimes/openvino_ir/inner_graph.py). Source: optimum-intel 2.2.0
+optimum/intel/openvino/modeling_diffusion.py and diffusers 0.39 pipelines/sana/pipeline_sana_sprint.py.
 """
 
 from __future__ import annotations
