@@ -19,12 +19,12 @@ from sprint_export.nouns.recipe import Recipe
 from sprint_export.nouns.student import Student
 from sprint_export.psnr import psnr_images
 from sprint_export.quantize.recipes import default_recipe
-from sprint_export.quantize.search.costs import student_bytes
 from sprint_export.quantize.search.objectives import search_bits
 from sprint_export.quantize.search.search import SearchResult
 from sprint_export.quantize.search.units import gather_layers
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import open_torch
+from sprint_export.quantize.weight_bytes import count_student_bytes
 from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
 from sprint_export.students import load_student
@@ -45,7 +45,7 @@ def judge(student: Student, recipe: Recipe, wanted: UInt8) -> dict[str, float]:
     quantized = quantize_student(student, "w4", COREML, recipe)
     psnr = psnr_images(draw(quantized, len(wanted), "fp16"), wanted)
     return {
-        "bytes": student_bytes(student, gather_layers(quantized)),
+        "bytes": count_student_bytes(student, gather_layers(quantized)),
         "psnr_db": round(float(psnr.mean()), 2),
         "psnr_worst_db": round(float(psnr.min()), 2),
     }

@@ -17,14 +17,14 @@ from sprint_export.errors import MachineError
 from sprint_export.nouns.order import Deployment
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Component
-from sprint_export.quantize.search.costs import float_bytes, layer_bytes
+from sprint_export.quantize.weight_bytes import count_layer_bytes, count_value_bytes
 from sprint_export.weights import Handle, LazyHandle
 
 
 def count_stored(component: Component, layers: Mapping[str, QuantizedLayer], size: int) -> int:
     """Bytes of a network's weights in a bundle, graphs and headers aside; `size` is a value of the graph's type."""
     rounded = {f"{name}.weight": layer for name, layer in layers.items()}
-    return sum(layer_bytes(handle.shape, rounded.get(name), size) for name, handle in component.weights.items())
+    return sum(count_layer_bytes(handle.shape, rounded.get(name), size) for name, handle in component.weights.items())
 
 
 def count_read(component: Component) -> int:
@@ -40,7 +40,10 @@ def check_room(folder: Path, components: Mapping[str, Component], deployment: De
     Raises:
         MachineError: they have not.
     """
-    copies, size = 2 if deployment.target.needs_build else 1, float_bytes(deployment.target.graph_dtype[deployment.precision])
+    copies, size = (
+        2 if deployment.target.needs_build else 1,
+        count_value_bytes(deployment.target.graph_dtype[deployment.precision]),
+    )
     needed = copies * sum(count_stored(each, each.layers, size) for each in components.values())
     free = shutil.disk_usage(folder).free
     if components and free < needed:

@@ -28,18 +28,18 @@ def check_upload(repo: str) -> None:
             reached, or huggingface_hub is not installed.
     """
     if not _REPO.fullmatch(repo):
-        raise InputError(f"--upload-repo {repo}: expected OWNER/NAME, e.g. somebody/sprint-tiny-onnx-int8")
+        raise InputError(f"upload to {repo}: expected OWNER/NAME, e.g. somebody/sprint-tiny-onnx-int8")
     hub = require(LIBRARY, EXTRA)
     if require(f"{LIBRARY}.constants", EXTRA).HF_HUB_OFFLINE:
-        raise MachineError(f"--upload-repo {repo}: HF_HUB_OFFLINE is set, so nothing is sent; unset it, or leave the upload out")
+        raise MachineError(f"upload to {repo}: HF_HUB_OFFLINE is set, so nothing is sent; unset it, or leave the upload out")
     if hub.get_token() is None:
-        raise InputError(f"--upload-repo {repo}: there is no token; log in with hf auth login, or set HF_TOKEN")
+        raise InputError(f"upload to {repo}: there is no token; log in with hf auth login, or set HF_TOKEN")
     with clear_hub_errors(repo):
         try:
             hub.HfApi().whoami()
         except OSError as error:  # the hub's client says it in errors of several kinds, each with the answer
             if getattr(getattr(error, "response", None), "status_code", None) in REFUSING:
-                raise InputError(f"--upload-repo {repo}: the hub does not know this token; log in with hf auth login") from error
+                raise InputError(f"upload to {repo}: the hub does not know this token; log in with hf auth login") from error
             raise
 
 

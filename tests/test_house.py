@@ -47,7 +47,7 @@ ORDER = (
         "interrupts",
     ),
     ("process_memory",),
-    ("files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
+    ("amounts", "files", "nouns", "json_forms", "strict_json", "errors", "progress", "psnr", "sizes", "pictures", "versions"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 

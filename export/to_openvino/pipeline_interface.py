@@ -11,9 +11,9 @@ pipeline feeds, x_s its `hidden_states` and x0 what our transformer gives, the p
 The graphs are fixed: to the plan's times, to its guidance, to the instruction. Where the pipeline feeds another one the result is
 NaN, a black picture with numpy's warning, and never a picture that is slightly wrong.
 
-Inside, the operators that hold our own inputs and outputs are named after them (`OWN`), so that our runtime cuts the translation
-off again (runtimes/openvino_ir/inner_graph.py). Source: optimum-intel 2.2.0 optimum/intel/openvino/modeling_diffusion.py and
-diffusers 0.39 pipelines/sana/pipeline_sana_sprint.py.
+Inside, the operators that hold our own inputs and outputs are named after them (`OPERATOR_PREFIX`), so that our runtime
+cuts the translation off again (runtimes/openvino_ir/inner_graph.py). Source: optimum-intel 2.2.0
+optimum/intel/openvino/modeling_diffusion.py and diffusers 0.39 pipelines/sana/pipeline_sana_sprint.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from sprint_export.errors import RefusedError
 from sprint_export.libraries import require
 from sprint_export.nouns.student import Student
-from sprint_export.nouns.target import LAYOUT_KEY, OWN
+from sprint_export.nouns.target import LAYOUT_KEY, OPERATOR_PREFIX
 from sprint_export.students.sana_sprint.configs import SCHEDULER
 
 PIPELINE, MODULE = "OVSanaSprintPipeline", "optimum.intel.openvino.modeling_diffusion"
@@ -165,13 +165,13 @@ def _hold_shape(ops: Any, given: Any) -> Any:
 def _replace(model: Any, own: str, node: Any) -> None:
     """Feed what reads one of the network's own inputs from a node, which is named after it."""
     model.input(own).get_node().output(0).replace(node.output(0))
-    node.set_friendly_name(OWN + own)
+    node.set_friendly_name(OPERATOR_PREFIX + own)
 
 
 def _find_output(model: Any, own: str) -> Any:
     """What the network writes to one of its own outputs; its operator is named after it."""
     value = model.output(own).get_node().input_value(0)
-    value.get_node().set_friendly_name(OWN + own)
+    value.get_node().set_friendly_name(OPERATOR_PREFIX + own)
     return value
 
 

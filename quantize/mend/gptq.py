@@ -5,7 +5,7 @@
 Columns go in falling order of H_jj, so that what weighs most is rounded while most others are left to answer for it. Scales are
 those of plain rounding, and each one's largest value keeps the largest code +-qmax: whoever takes a scale from the result finds
 the same again, so W_q is a weight like any other to all that comes after. Codes -8 are not used, for the same reason.
-At 8 bits beside rounded inputs it gains nothing that counts; at 4 bits, in the text encoder, 9 dB (docs/decisions/0013).
+At 8 bits beside rounded inputs it gains nothing that counts; at 4 bits, in the text encoder, 9 dB (docs/decisions/0066).
 """
 
 from __future__ import annotations

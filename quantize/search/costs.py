@@ -1,18 +1,15 @@
 """What a layer costs: bytes in a file, or time on a device by its published peaks.
 
-    palette   values bits / 8  +  groups 2^bits f          integers   values bits / 8  +  scales f          float   values f
+    bytes     of all weights, as `quantize.weight_bytes` counts them
     time      max(2 multiplications / peak of the type,  (input + weight + output) bytes / bandwidth)
-where f is the bytes of a value of the graph's float type: everything that is not quantized, and tables and scales.
 Time is a price, not a measurement. It knows a layer and not what a builder fuses it with: a quantized input is counted as if the
 kernel before had written it in 8 bits, and what two precisions side by side cost (a second quantizer, Q, K and V no longer one
 kernel) is not counted. Only Linear and Conv2d layers are: launches, norms and attention cost every precision the same.
-Not counted in bytes: file headers and graphs; a format's padding.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +20,10 @@ from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device
 from sprint_export.quantize.schemes.scheme import load_scheme
+from sprint_export.quantize.weight_bytes import count_layer_bytes, count_student_bytes, count_value_bytes, find_column
 
 COSTS = ("time", "bytes")
-FLOAT_BYTES = 2  # of graphs in 16 bits
 PICOSECONDS = 1e12
-_COLUMNS = {"fp32": ("fp32", 4), "fp16": ("16-bit", 2), "bf16": ("16-bit", 2)}  # graph type -> Device.tflops, bytes a value
 
 
 def find_shape(student: Student, layer: str) -> tuple[int, ...]:
@@ -36,35 +32,8 @@ def find_shape(student: Student, layer: str) -> tuple[int, ...]:
     return tuple(student.components[role].weights[f"{module}.weight"].shape)
 
 
-def float_bytes(dtype: str) -> int:
-    """Of a value in a graph of this type: "fp32", "fp16" or "bf16"."""
-    return _COLUMNS[dtype][1]
-
-
-def find_column(dtype: str) -> str:
-    """The column of a device's peaks that a graph of this type multiplies in."""
-    return _COLUMNS[dtype][0]
-
-
-def layer_bytes(shape: Sequence[int], how: QuantizedLayer | None, size: int = FLOAT_BYTES) -> int:
-    """Bytes of a weight [out, in, ...] with what its scheme stores beside it; None is float."""
-    if how is None:
-        return math.prod(shape) * size
-    return load_scheme(how.scheme).count_bytes(shape, how, size)
-
-
-def student_bytes(student: Student, layers: Mapping[str, QuantizedLayer], float_bytes: int = FLOAT_BYTES) -> int:
-    """Bytes of all weights, with these layers (by `role.module`) rounded and everything else in float."""
-    by_weight = {f"{layer}.weight": how for layer, how in layers.items()}
-    return sum(
-        layer_bytes(handle.shape, by_weight.get(f"{role}.{name}"), float_bytes)
-        for role, component in student.components.items()
-        for name, handle in component.weights.items()
-    )
-
-
 @dataclass(frozen=True)
-class Work:
+class LayerWork:
     """What one picture asks of a layer: values read and written, and multiplications."""
 
     inputs: int = 0
@@ -72,8 +41,8 @@ class Work:
     multiplications: int = 0
 
 
-def measure_work(student: Student) -> dict[str, Work]:
-    """Work of every Linear and Conv2d by `role.module`, from the shapes that pass through the specialized student.
+def measure_work(student: Student) -> dict[str, LayerWork]:
+    """LayerWork of every Linear and Conv2d by `role.module`, from the shapes that pass through the specialized student.
 
     No weight is loaded; a layer that runs several times for a picture is counted as often.
     """
@@ -82,32 +51,32 @@ def measure_work(student: Student) -> dict[str, Work]:
     from sprint_export.quantize.measure.streaming import watch_shapes
 
     assert student.plan is not None
-    work: dict[str, Work] = {}
+    work: dict[str, LayerWork] = {}
     times = {stage.role: student.plan.steps if stage.when == EACH_STEP else 1 for stage in student.chain.stages}
 
     def note(role: str, name: str, layer: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
-            before, read, written = work.get(f"{role}.{name}", Work()), inputs[0].numel(), times[role] * output.numel()
+            before, read, written = work.get(f"{role}.{name}", LayerWork()), inputs[0].numel(), times[role] * output.numel()
             products = before.multiplications + written * layer.weight[0].numel()
-            work[f"{role}.{name}"] = Work(before.inputs + times[role] * read, before.outputs + written, products)
+            work[f"{role}.{name}"] = LayerWork(before.inputs + times[role] * read, before.outputs + written, products)
 
     for role, component in student.components.items():
         watch_shapes(component, functools.partial(note, role))
     return work
 
 
-def price_layer(work: Work, shape: Sequence[int], how: QuantizedLayer | None, dtype: str, device: Device) -> int:
+def price_layer(work: LayerWork, shape: Sequence[int], how: QuantizedLayer | None, dtype: str, device: Device) -> int:
     """Picoseconds on a device with peaks, for a picture; `dtype` is what the graph computes in.
 
     What the device has no units for is multiplied in the graph's type, as are weights that are stored alone.
     """
-    column, size = _COLUMNS[dtype]
+    column, size = find_column(dtype), count_value_bytes(dtype)
     read: float = size
     scheme = None if how is None else load_scheme(how.scheme)
     if scheme is not None and scheme.inputs is not None:
         read = scheme.inputs.format.bits / 8
         column = scheme.inputs.format.name if scheme.inputs.format.name in device.tflops else column
-    moved = work.inputs * read + layer_bytes(shape, how, size) + work.outputs * size
+    moved = work.inputs * read + count_layer_bytes(shape, how, size) + work.outputs * size
     seconds = max(2 * work.multiplications / (device.tflops[column] * 1e12), moved / (device.gigabytes_per_s * 1e9))
     return round(seconds * PICOSECONDS)
 
@@ -147,13 +116,13 @@ class Prices:
         """Of `role.module`, rounded so, or in float."""
         shape = find_shape(self.student, layer)
         if self.cost == "bytes":
-            return layer_bytes(shape, how, _COLUMNS[self.dtype][1])
-        return price_layer(self._work.get(layer, Work()), shape, how, self.dtype, self.device)
+            return count_layer_bytes(shape, how, count_value_bytes(self.dtype))
+        return price_layer(self._work.get(layer, LayerWork()), shape, how, self.dtype, self.device)
 
     def total(self, layers: Mapping[str, QuantizedLayer]) -> int:
         """With these layers rounded: bytes of all weights, or the time of all Linear and Conv2d layers."""
         if self.cost == "bytes":
-            return student_bytes(self.student, layers, _COLUMNS[self.dtype][1])
+            return count_student_bytes(self.student, layers, count_value_bytes(self.dtype))
         return sum(self.price(layer, layers.get(layer)) for layer in self._work)
 
     def explain(self) -> str:

@@ -1,7 +1,7 @@
 """Our own network inside an IR that wears another interface (export/to_openvino/pipeline_interface.py).
 
-The operators that hold our inputs and outputs are named `OWN` and the value's name; what stands before and behind them is cut
-off.
+The operators that hold our inputs and outputs are named `OPERATOR_PREFIX` and the value's name; what stands before and behind
+them is cut off.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from sprint_export.errors import BundleError
 from sprint_export.libraries import require
 from sprint_export.nouns.student import TensorSpec
-from sprint_export.nouns.target import LAYOUT_KEY, OWN, UNIT_KEY
+from sprint_export.nouns.target import LAYOUT_KEY, OPERATOR_PREFIX, UNIT_KEY
 
 RUNTIME_OPTIONS = ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]  # for the plugin, as the exporter wrote them
 
@@ -31,17 +31,19 @@ def cut_out(graph: Path, model: Any, inputs: Iterable[TensorSpec], outputs: Iter
     """
     openvino, ops = require("openvino", "openvino"), require("openvino.opset13", "openvino")
     holders = {operation.get_friendly_name(): operation for operation in model.get_ordered_ops()}
-    missing = next((spec.name for spec in (*inputs, *outputs) if OWN + spec.name not in holders), None)
+    missing = next((spec.name for spec in (*inputs, *outputs) if OPERATOR_PREFIX + spec.name not in holders), None)
     if missing is not None:
-        raise BundleError(f"{graph} has no operator {OWN + missing!r}, which its layout promises; export the student again")
+        raise BundleError(
+            f"{graph} has no operator {OPERATOR_PREFIX + missing!r}, which its layout promises; export the student again"
+        )
     results = []
     for spec in outputs:
-        value = holders[OWN + spec.name].output(0)
+        value = holders[OPERATOR_PREFIX + spec.name].output(0)
         value.set_names({spec.name})
         results.append(ops.result(value))
     parameters = []
     for spec in inputs:
-        value = holders[OWN + spec.name].output(0)
+        value = holders[OPERATOR_PREFIX + spec.name].output(0)
         parameter = ops.parameter(value.get_partial_shape(), value.get_element_type(), name=spec.name)
         parameter.output(0).set_names({spec.name})
         for reader in value.get_target_inputs():

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sprint_export.amounts import show_bytes
 from sprint_export.devices import find_device
 from sprint_export.errors import InputError, unknown_choice
 from sprint_export.json_forms import to_json
@@ -131,7 +132,7 @@ def _describe_whole(bundle: Bundle, layers: bool) -> Iterator[str]:
     for record in bundle.components:
         size = sum(a.bytes for a in bundle.artifacts if a.role == record.role and a.kind in ("graph", "weights"))
         counts = ", ".join(f"{name} {count:,}" for name, count in record.precision_counts.items())
-        yield f"{record.role}: {size / 1e6:.2f} MB; values stored as {counts}"
+        yield f"{record.role}: {show_bytes(size)}; values stored as {counts}"
         yield from (f"    {s.name}: {s.dtype} {list(s.shape)}  {s.meaning}" for s in (*record.inputs, *record.outputs))
         yield from (f"    note: {note}" for note in record.notes)
         if layers:

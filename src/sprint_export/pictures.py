@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sprint_export.errors import InputError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
-    Given: TypeAlias = str | Path | Image | npt.NDArray[np.uint8]
+    Given: TypeAlias = str | Path | Image | npt.NDArray[np.uint8]  # one picture
+    SomeGiven: TypeAlias = Given | Sequence[Given]  # one for all prompts, or one for each
 
 MOST_PIXELS = 1 << 27  # of a file: 134 megapixels
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # others have programs or more readers behind them, e.g. EPS Ghostscript
@@ -38,7 +39,7 @@ DAMAGED = (
 )  # Pillow, of such files
 
 
-def read_pictures(name: str, given: Given | Sequence[Given], count: int, height: int, width: int) -> npt.NDArray[np.float32]:
+def read_pictures(name: str, given: SomeGiven, count: int, height: int, width: int) -> npt.NDArray[np.float32]:
     """Pictures for `count` prompts, float32 [1 or count, 3, height, width] in [-1, 1].
 
     Args:
@@ -54,7 +55,7 @@ def read_pictures(name: str, given: Given | Sequence[Given], count: int, height:
     import numpy as np
 
     is_several = isinstance(given, list | tuple) or np.ndim(given if isinstance(given, np.ndarray) else 0) == 4
-    each: list[Any] = list(given) if is_several else [given]  # type: ignore[arg-type]  # of several
+    each: list[Given] = list(given) if is_several else [given]  # type: ignore[arg-type, list-item]  # of several, of one
     if len(each) not in (1, count):
         raise InputError(f"{name}: {len(each)} pictures for {count} prompts; expected one for all, or one for each")
     return np.stack([_fit(_open(name, picture), height, width) for picture in each])
@@ -102,7 +103,7 @@ def open_picture(name: str, path: str | Path, expected: str = "a whole PNG or JP
         raise InputError(f"{name} {path} is a damaged picture ({said}); expected {expected}") from error
 
 
-def _open(name: str, picture: Any) -> Image:
+def _open(name: str, picture: Given) -> Image:
     """One of what a caller may give, in RGB."""
     import numpy as np
     from PIL import Image

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from sprint_export.pictures import SomeGiven
+
     Array = npt.NDArray[Any]
 
 T = TypeVar("T")
@@ -92,9 +94,9 @@ class Request:
     height: int | None = None
     width: int | None = None
     inputs: Mapping[str, Array] | None = None
-    control: Any = None
+    control: SomeGiven | None = None
     control_scale: float = 1.0
-    image: Any = None
+    image: SomeGiven | None = None
     strength: float = 0.6  # the default of diffusers' SANA-Sprint
     count: int = 1
 
@@ -248,7 +250,7 @@ class Pipeline:
             raise InputError("image: no network here encodes pictures; export the student with --image-to-image")
         return list(self._read_pictures("image", request.image, count, state))
 
-    def _read_pictures(self, name: str, given: Any, count: int, state: Sequence[int]) -> Array:
+    def _read_pictures(self, name: str, given: SomeGiven, count: int, state: Sequence[int]) -> Array:
         """Pictures of the size that is drawn for a state, float32 [1 or count, 3, H, W]."""
         chain, networks = self.executor.chain, self.executor.networks
         spec, own = chain.find_spec(chain.names.source, networks), chain.find_spec(chain.names.state, networks)

@@ -26,8 +26,8 @@ from sprint_export.quantize.measure.walk import shows_quarter
 from sprint_export.quantize.mend.fit import count_runs
 from sprint_export.quantize.patterns import FLOAT
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.quantize.search.costs import float_bytes, student_bytes
 from sprint_export.quantize.student import decide_layers
+from sprint_export.quantize.weight_bytes import count_student_bytes, count_value_bytes
 from sprint_export.recipe_choice import find_recipe
 from sprint_export.runtimes.reference import MOST_FURTHER, SMALL_PIXELS
 from sprint_export.students.family import load_family
@@ -157,7 +157,7 @@ def _plan_network(
         smoothed=_count_smoothed(student, role, mine) if recipe is not None and recipe.smooth else 0,
         layers=len(mine),
         captured=count.operators * (1 - share_repeated(component.module)),
-        graph=student_bytes(alone, layers, float_bytes(dtype)),
+        graph=count_student_bytes(alone, layers, count_value_bytes(dtype)),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sprint_export.amounts import show_bytes
 from sprint_export.nouns.recipe import FLOAT, Decision, QuantizedLayer
 
 if TYPE_CHECKING:
@@ -42,15 +43,15 @@ def plan_memory(loaded: Loaded, checked: CheckedOrder) -> list[NetworkMemory]:
     """
     from sprint_export.estimates.counting import count_network
     from sprint_export.export.reading import count_stored
-    from sprint_export.quantize.search.costs import float_bytes
     from sprint_export.quantize.student import decide_layers
+    from sprint_export.quantize.weight_bytes import count_value_bytes
     from sprint_export.recipe_choice import find_recipe
 
     student, deployment = loaded.specialize(checked), checked.deployment
     decisions: list[Decision] = []
     if deployment.offer.is_quantized:
         _, decisions, _ = decide_layers(student, deployment.precision, deployment.target, find_recipe(student, checked))
-    size, found = float_bytes(deployment.target.graph_dtype[deployment.precision]), []
+    size, found = count_value_bytes(deployment.target.graph_dtype[deployment.precision]), []
     for role, component in student.components.items():
         mine = [(each.layer.removeprefix(f"{role}."), each.precision) for each in decisions if each.layer.startswith(f"{role}.")]
         layers = {name: plan_layer(component, name, scheme, deployment.target) for name, scheme in mine if scheme != FLOAT}
@@ -85,11 +86,8 @@ def describe_memory(networks: Sequence[NetworkMemory], title: str) -> Iterator[s
     """A line for the whole and one for each network."""
     together = sum(each.weights for each in networks) + max((each.activations or 0 for each in networks), default=0)
     apart = max(each.weights + (each.activations or 0) for each in networks)
-    yield f"memory where it runs, planned for {title}: {_show(together)} with all networks there, {_show(apart)} one at a time"
+    sizes = f"{show_bytes(together)} with all networks there, {show_bytes(apart)} one at a time"
+    yield f"memory where it runs, planned for {title}: {sizes}"
     for each in networks:
-        held = "unknown" if each.activations is None else _show(each.activations)
-        yield f"    {each.role}: weights {_show(each.weights)}, activations at most {held}, attention as if not fused"
-
-
-def _show(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB"
+        held = "unknown" if each.activations is None else show_bytes(each.activations)
+        yield f"    {each.role}: weights {show_bytes(each.weights)}, activations at most {held}, attention as if not fused"

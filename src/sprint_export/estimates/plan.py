@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from sprint_export.amounts import show_bytes
 from sprint_export.cache import cache_folder
 from sprint_export.conversion import READING, SPECIALIZING, Loaded, load_orders
 from sprint_export.estimates.jobs import Planned, Shared, plan_job
@@ -116,7 +117,7 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     """The plan as lines: a table of stages, then memory and disk; remarks alone where there is no estimate."""
     yield from _tabulate_stages(plan) if plan.stages else ()
     for place in plan.places:
-        yield f"disk: {place.needed / 1e9:.2f} GB, {place.what}, {place.folder}; {place.free / 1e9:.1f} GB free"
+        yield f"disk: {show_bytes(place.needed)}, {place.what}, {place.folder}; {show_bytes(place.free)} free"
     yield from (f"the disk is too small: {line}" for line in _list_short(plan))
     yield from plan.notes
 
@@ -129,8 +130,8 @@ def _tabulate_stages(plan: Plan) -> Iterator[str]:
         yield f"{name:<{width}}  {each.kept or _show_seconds(each.seconds)}"
     yield f"{'total':<{width}}  {_show_seconds(plan.seconds)}"
     peak = max(plan.stages, key=lambda each: each.memory)
-    free = "" if plan.free_memory is None else f", {plan.free_memory / 1e9:.1f} GB free"
-    yield f"memory: {plan.memory / 1e9:.1f} GB at most, {peak.step}{free}"
+    free = "" if plan.free_memory is None else f", {show_bytes(plan.free_memory)} free"
+    yield f"memory: {show_bytes(plan.memory)} at most, {peak.step}{free}"
     if plan.free_memory is not None and plan.memory > plan.free_memory:
         yield "memory is too small: end other programs, or take a machine with more"
 
@@ -144,7 +145,7 @@ def _list_short(plan: Plan) -> Iterator[str]:
     for places in disks.values():
         needed = sum(place.needed for place in places)
         if needed > places[0].free:
-            yield f"{needed / 1e9:.2f} GB are needed at {places[0].folder.parent}, {places[0].free / 1e9:.2f} GB are free"
+            yield f"{show_bytes(needed)} are needed at {places[0].folder.parent}, {show_bytes(places[0].free)} are free"
 
 
 def _show_seconds(seconds: float) -> str:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 NEURAL_ENGINE = "neural-engine"
 UNIT_KEY = "sprint_export.compute_unit"  # in the metadata of a file: the unit it is made for
-OWN = "sprint_export/"  # there, before the names of the operators that hold what our inputs and outputs are
-LAYOUT_KEY = "sprint_export.layout"  # likewise: whose inputs and outputs it has, where they are not ours
+OPERATOR_PREFIX = "sprint_export/"  # of the names of operators in a file that hold our inputs and outputs
+LAYOUT_KEY = "sprint_export.layout"  # in the metadata of a file: whose inputs and outputs it has, where they are not ours
 # The two options that the frame asks for:
 DYNAMIC = "dynamic"  # height and width of latents and picture are free axes
 BATCH = "batch"  # how many prompts the graphs take at once; left out where it is one

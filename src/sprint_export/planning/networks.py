@@ -81,7 +81,7 @@ class StudentSubject:
         from sprint_export.export.reading import count_stored
         from sprint_export.planning.graph import list_kernels
         from sprint_export.planning.rounding import lay_out
-        from sprint_export.quantize.search.costs import float_bytes
+        from sprint_export.quantize.weight_bytes import count_value_bytes
 
         target = deployment.target
         layout = target.choose_layout(deployment.options)
@@ -90,7 +90,7 @@ class StudentSubject:
         found = []
         for role, component in student.components.items():
             kernels, live = list_kernels(lay_out(self._trace(layout, role), layers[role], dtype, kinds))
-            stored = count_stored(component, layers[role], float_bytes(dtype))
+            stored = count_stored(component, layers[role], count_value_bytes(dtype))
             found.append(NetworkWork(role, times.get(role, 1), kernels, stored, live, COUNTED))
         return found
 

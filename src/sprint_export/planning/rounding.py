@@ -12,7 +12,7 @@ from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.planning.graph import Graph, Operation
 from sprint_export.planning.operators import Trace, Traced
 from sprint_export.quantize.schemes.scheme import load_scheme
-from sprint_export.quantize.search.costs import find_column, float_bytes, layer_bytes
+from sprint_export.quantize.weight_bytes import count_layer_bytes, count_value_bytes, find_column
 
 
 def lay_out(trace: Trace, layers: Mapping[str, QuantizedLayer], dtype: str, kinds: Collection[str]) -> Graph:
@@ -37,7 +37,7 @@ class _Rounder:
     def __init__(self, trace: Trace, layers: Mapping[str, QuantizedLayer], dtype: str, kinds: Collection[str]) -> None:
         self.operations: list[Operation] = []
         self._shapes, self._layers, self._kinds = trace.layers, layers, kinds
-        self._size, self._column = float_bytes(dtype), find_column(dtype)
+        self._size, self._column = count_value_bytes(dtype), find_column(dtype)
         self._rounded: set[str] = set()
 
     def add(self, operator: Traced) -> None:
@@ -70,7 +70,7 @@ class _Rounder:
         whole = 1
         for axis in shape:
             whole *= axis
-        return layer_bytes(shape, layer, self._size) * min(1.0, values / whole)
+        return count_layer_bytes(shape, layer, self._size) * min(1.0, values / whole)
 
 
 def _name(key: int) -> str:

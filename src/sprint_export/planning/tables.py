@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sprint_export.amounts import show_bytes
 from sprint_export.json_forms import to_json
 from sprint_export.planning.advice import Advice
 from sprint_export.planning.fitting import Constants, Fit
@@ -20,7 +21,7 @@ def describe_answer(answer: Answer, advices: tuple[Advice, ...]) -> Iterator[str
     plan = answer.chosen
     where = f", on its {plan.unit}" if plan.unit else ""
     yield f"{plan.device.name}: {plan.device.title}; {plan.name}{where}"
-    yield f"  memory, planned: {_show_bytes(plan.memory)} with all networks there, {_show_bytes(plan.memory_apart)} one at a time"
+    yield f"  memory, planned: {show_bytes(plan.memory)} with all networks there, {show_bytes(plan.memory_apart)} one at a time"
     yield f"    {_show_parts(plan)}"
     if plan.held_mb is not None:
         yield f"    measured: {plan.held_mb:,.0f} MB; measured / planned {plan.held_mb * 1e6 / plan.memory:.2f}"
@@ -45,24 +46,22 @@ def describe_answer(answer: Answer, advices: tuple[Advice, ...]) -> Iterator[str
 
 def _show_pair(plan: DevicePlan) -> str:
     fits = "" if plan.room is None else (", fits" if plan.memory <= plan.room else ", does not fit at once")
-    return f"    {plan.name:<15} {_show_ms(plan.reached_ms, plan.is_least):>12}  {_show_bytes(plan.memory)}{fits}"
+    return f"    {plan.name:<15} {_show_ms(plan.reached_ms, plan.is_least):>12}  {show_bytes(plan.memory)}{fits}"
 
 
 def _show_parts(plan: DevicePlan) -> str:
     parts = [
-        f"{each.work.role} {_show_bytes(each.work.weights)} + "
-        + (UNKNOWN if each.work.activations is None else _show_bytes(each.work.activations))
+        f"{each.work.role} {show_bytes(each.work.weights)} + "
+        + (UNKNOWN if each.work.activations is None else show_bytes(each.work.activations))
         for each in plan.networks
     ]
-    return (
-        f"weights + activations: {', '.join(parts)}; the runtime {_show_bytes(plan.runtime) if plan.runtime else 'not counted'}"
-    )
+    return f"weights + activations: {', '.join(parts)}; the runtime {show_bytes(plan.runtime) if plan.runtime else 'not counted'}"
 
 
 def _say_whether_it_fits(plan: DevicePlan) -> str:
     if plan.room is None:
         return f"whether it fits is not known: no memory of {plan.device.name}'s {plan.unit} is in the device table"
-    room = _show_bytes(plan.room)
+    room = show_bytes(plan.room)
     what = f"an app may hold {room}" if plan.device.app_gb is not None else f"it has {room}, of which other programs take a part"
     if plan.memory <= plan.room:
         return f"fits: {what}"
@@ -93,7 +92,7 @@ def _show_network(each: NetworkPlan) -> str:
     flop, moved = sum(work.flop for work in each.work.kernels), sum(work.bytes for work in each.work.kernels)
     bound = each.reached.bound if each.reached is not None else UNKNOWN
     prices = "".join(f"{_show_price(price):>13}" for price in (each.peak, each.reached))
-    counts = f"{len(each.work.kernels):>8}{_show_count(flop / 1e9):>10}{_show_bytes(moved):>10}"
+    counts = f"{len(each.work.kernels):>8}{_show_count(flop / 1e9):>10}{show_bytes(moved):>10}"
     return f"    {each.work.role + times:<18}{counts}{prices}  {bound:<8}"
 
 
@@ -124,10 +123,6 @@ def _show_change(saved: float, unit: str, digits: int) -> str:
 
 def _show_count(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _show_bytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def describe_fit(fit: Fit) -> Iterator[str]:

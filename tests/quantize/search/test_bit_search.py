@@ -23,7 +23,6 @@ from sprint_export.quantize.recipes import default_recipe
 from sprint_export.quantize.schemes.scheme import load_scheme
 from sprint_export.quantize.search import objectives
 from sprint_export.quantize.search import pictures as search_pictures
-from sprint_export.quantize.search.costs import layer_bytes, student_bytes
 from sprint_export.quantize.search.knapsack import Knapsack
 from sprint_export.quantize.search.objectives import search_bits
 from sprint_export.quantize.search.pictures import KeptErrors, Pictures
@@ -31,6 +30,7 @@ from sprint_export.quantize.search.search import SearchResult, error_to_db
 from sprint_export.quantize.search.units import gather_layers, kind_of
 from sprint_export.quantize.student import quantize_student
 from sprint_export.quantize.torch_session import round_layer
+from sprint_export.quantize.weight_bytes import count_layer_bytes, count_student_bytes
 from sprint_export.recipe_toml import read_recipe, write_recipe
 from sprint_export.registry import load_target
 from sprint_export.specialize import specialize_student
@@ -112,8 +112,8 @@ def stored_bytes(student: Student, layers: Mapping[str, QuantizedLayer]) -> int:
 )
 def test_bytes_are_those_of_the_arrays(shape: tuple[int, ...], how: QuantizedLayer) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    assert layer_bytes(shape, how) == count_packed(weight, how)
-    assert layer_bytes(shape, None) == 2 * weight.numel()
+    assert count_layer_bytes(shape, how) == count_packed(weight, how)
+    assert count_layer_bytes(shape, None) == 2 * weight.numel()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -132,8 +132,8 @@ def test_the_knapsack_is_exact(seed: int) -> None:
 
 
 def test_budgets_are_kept_and_more_bytes_never_draw_worse(student: Student) -> None:
-    low, high = (student_bytes(student, uniform(student, choice)) for choice in CHOICES)
-    full = student_bytes(student, {})
+    low, high = (count_student_bytes(student, uniform(student, choice)) for choice in CHOICES)
+    full = count_student_bytes(student, {})
     assert low == stored_bytes(student, uniform(student, "p4a16"))
     decibels = []
     for budget in (low, low + (high - low) // 3, high, high + (full - high) // 2, full - 100, full, 10 * full):
@@ -154,20 +154,20 @@ def test_budgets_are_kept_and_more_bytes_never_draw_worse(student: Student) -> N
 
 
 def test_a_mix_never_draws_worse_than_a_uniform_precision_that_fits(student: Student) -> None:
-    found = search(student, student_bytes(student, uniform(student, "w8a16")), choices=("w4", "w6", "int8"))
+    found = search(student, count_student_bytes(student, uniform(student, "w8a16")), choices=("w4", "w6", "int8"))
     assert all(found.frontier.chosen.psnr_db >= point.psnr_db for point in found.frontier.uniform)
     sizes, decibels = zip(*found.frontier.predicted, strict=True)
     assert list(sizes) == sorted(set(sizes))
     assert list(decibels) == sorted(decibels)
     assert decibels[-1] == pytest.approx(100)
     assert sizes[0] == costs_of(found)["p4a16"]
-    assert sizes[-1] == pytest.approx(student_bytes(student, {}), rel=1e-3)
+    assert sizes[-1] == pytest.approx(count_student_bytes(student, {}), rel=1e-3)
 
 
 def test_a_mix_beats_the_default_of_its_size_on_other_prompts() -> None:
     student = specialize_student(load_student("sprint-tiny"))
     layers = round_layers(student, default_recipe("w4", student, COREML))
-    size = student_bytes(student, layers)
+    size = count_student_bytes(student, layers)
     found = search(student, size, choices=("w4", "w6"), prompts=student.calibration_prompts[:2])
     pictures = Pictures(student, student.validation_prompts[:4], 7)
     searched = pictures.measure_error(round_layers(student, found.recipe))
@@ -187,7 +187,7 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
         return round_layer(module, how)
 
     monkeypatch.setattr(search_pictures, "round_layer", count_rounding)
-    budget = student_bytes(student, uniform(student, "w8a16"))
+    budget = count_student_bytes(student, uniform(student, "w8a16"))
     killed_at = 11
 
     def kill(step: Step, done: int, total: int) -> None:
@@ -220,7 +220,7 @@ def test_a_killed_search_goes_on(student: Student, tmp_path: Path, monkeypatch: 
 def test_it_is_deterministic_and_a_damaged_cache_is_replaced(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = student_bytes(student, uniform(student, "p4a16")) + 20_000
+    budget = count_student_bytes(student, uniform(student, "p4a16")) + 20_000
     first = search(student, budget, prompts=PROMPTS[:1], choices=["w4"])
     monkeypatch.setenv("SPRINT_EXPORT_CACHE", str(tmp_path))
     second = search(student, budget, prompts=PROMPTS[:1], choices=["w4", "w4"])
@@ -268,7 +268,7 @@ def test_only_what_a_layer_reaches_is_drawn_again(student: Student) -> None:
 
 def test_a_student_of_several_steps_is_searched_too(made: Student) -> None:
     student = specialize_student(made, 2)
-    found = search(student, student_bytes(student, uniform(student, "w8a16")), prompts=PROMPTS[:1])
+    found = search(student, count_student_bytes(student, uniform(student, "w8a16")), prompts=PROMPTS[:1])
     assert 100 > found.frontier.chosen.psnr_db > next(p.psnr_db for p in found.frontier.uniform if p.name == "p4a16")
 
 
@@ -276,7 +276,7 @@ def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student)
     layers = uniform(student, "p4a16")
     kinds = {kind_of(layer) for layer in layers}
     assert len(kinds) < len(layers)
-    budget = student_bytes(student, layers) + 40_000
+    budget = count_student_bytes(student, layers) + 40_000
     found = search(student, budget, max_measurements=2 * len(kinds))
     assert {unit.name for unit in found.units} == kinds
     assert {layer for unit in found.units for layer in unit.layers} == set(layers)
@@ -292,7 +292,7 @@ def test_layers_of_a_kind_go_together_where_there_are_too_many(student: Student)
 
 def test_a_whole_that_is_not_the_sum_is_reported(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objectives, "MAX_DEPARTURE", 1.0)
-    found = search(student, student_bytes(student, uniform(student, "p4a16")))
+    found = search(student, count_student_bytes(student, uniform(student, "p4a16")))
     summed, measured = errors_of(found)
     assert measured != pytest.approx(summed, rel=1e-6)
     assert f"sum to {summed:.2e} and the whole measures {measured:.2e}" in found.frontier.notes[-1]
@@ -304,7 +304,7 @@ def test_psnr_is_of_the_range_from_minus_one_to_one() -> None:
 
 
 def test_a_budget_below_the_smallest_says_the_smallest(student: Student) -> None:
-    smallest = student_bytes(student, uniform(student, "p4a16"))
+    smallest = count_student_bytes(student, uniform(student, "p4a16"))
     with pytest.raises(InputError) as caught:
         search(student, smallest - 1)
     for part in (f"{smallest - 1:,} bytes is too small", f"is {smallest:,};", "p4a16, w8a16", "'tiny'", "coreml"):
@@ -364,7 +364,7 @@ def test_a_written_recipe_reads_as_the_same(tmp_path: Path, recipe: Recipe) -> N
 
 
 def test_a_found_recipe_is_a_file_too(student: Student, tmp_path: Path) -> None:
-    found = search(student, student_bytes(student, uniform(student, "w8a16")))
+    found = search(student, count_student_bytes(student, uniform(student, "w8a16")))
     assert len(found.recipe.rules) > 5
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe(found.recipe), "utf-8")

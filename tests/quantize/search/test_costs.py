@@ -14,8 +14,9 @@ from sprint_export.errors import InputError
 from sprint_export.nouns.recipe import QuantizedLayer
 from sprint_export.nouns.student import Student
 from sprint_export.nouns.target import Device
-from sprint_export.quantize.search.costs import Prices, Work, choose_cost, layer_bytes, measure_work, price_layer
+from sprint_export.quantize.search.costs import LayerWork, Prices, choose_cost, measure_work, price_layer
 from sprint_export.quantize.torch_session import TorchSession
+from sprint_export.quantize.weight_bytes import count_layer_bytes
 from sprint_export.specialize import specialize_student
 from sprint_export.students.sana_sprint.presets import tiny
 
@@ -40,7 +41,7 @@ def student() -> Student:
     ids=["float", "int8", "fp8", "weights alone"],
 )
 def test_a_layer_that_multiplies_much_costs_flop_over_peak(how: QuantizedLayer | None, picoseconds: int) -> None:
-    assert price_layer(Work(100, 100, 1_000_000), (10, 10), how, "bf16", DEVICE) == picoseconds
+    assert price_layer(LayerWork(100, 100, 1_000_000), (10, 10), how, "bf16", DEVICE) == picoseconds
 
 
 @pytest.mark.parametrize(
@@ -53,13 +54,13 @@ def test_a_layer_that_multiplies_much_costs_flop_over_peak(how: QuantizedLayer |
     ids=["float", "int8", "weights alone"],
 )
 def test_a_layer_that_multiplies_little_costs_bytes_over_bandwidth(how: QuantizedLayer | None, moved: int) -> None:
-    assert price_layer(Work(2000, 300, 10), (30, 20), how, "bf16", DEVICE) == moved  # 1000 GB/s are a byte a picosecond
+    assert price_layer(LayerWork(2000, 300, 10), (30, 20), how, "bf16", DEVICE) == moved  # 1000 GB/s are a byte a picosecond
 
 
 def test_float_takes_what_the_graph_computes_in() -> None:
-    assert layer_bytes((4, 5), None, 4) == 80
-    assert layer_bytes((4, 5), WEIGHT_ONLY, 4) == 20 + 4 * 4
-    assert price_layer(Work(0, 0, 1000), (1, 1), None, "fp32", DEVICE) == 4000
+    assert count_layer_bytes((4, 5), None, 4) == 80
+    assert count_layer_bytes((4, 5), WEIGHT_ONLY, 4) == 20 + 4 * 4
+    assert price_layer(LayerWork(0, 0, 1000), (1, 1), None, "fp32", DEVICE) == 4000
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -81,7 +82,7 @@ def test_work_is_what_runs(steps: int) -> None:
     assert seen
     for name, (inputs, outputs) in seen.items():
         fan_in = session.module.get_parameter(f"{name}.weight")[0].numel()
-        assert work[f"vae_decoder.{name}"] == Work(inputs, outputs, outputs * fan_in)
+        assert work[f"vae_decoder.{name}"] == LayerWork(inputs, outputs, outputs * fan_in)
     once = measure_work(specialize_student(tiny()))
     layer = "transformer.transformer_blocks.0.attn1.to_q"
     assert work[layer].multiplications == steps * once[layer].multiplications > 0
