@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sprint_export.cli.bench import bench
-from sprint_export.cli.build import build
+from sprint_export.cli.building import build
 from sprint_export.cli.check import check
 from sprint_export.cli.compare import compare
 from sprint_export.cli.demo import demo
