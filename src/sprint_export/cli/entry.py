@@ -56,7 +56,8 @@ def call_app(arguments: Sequence[str] | None = None) -> int:
     """The app's exit status; its results are on their way when this returns."""
     from sprint_export.cli.app import app
 
-    status = app(arguments, standalone_mode=False)  # what a typer.Exit or Ctrl-C left with comes back as a value, else None
+    # what a typer.Exit or Ctrl-C left with comes back as a value, else None
+    status = app(arguments, prog_name="sprint-export", standalone_mode=False)
     return status if isinstance(status, int) else 0
 
 
