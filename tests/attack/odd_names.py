@@ -41,7 +41,7 @@ GOOD = (
     *("a,b", "\x1b[2J"),
 )
 BAD = ("x" * 250, "y" * 300, b"\xff\xfe", "")
-LINE = 3000
+LINE, ESCAPE = 3000, "\x1b[2J"
 
 
 def list_commands(bundle: str, inputs: Inputs) -> dict[str, tuple[list[str], str]]:
@@ -93,6 +93,8 @@ def attempt(name: str | bytes, verb: str, inputs: Inputs, known: dict[str, dict[
         return outcome, seen
     if outcome not in (RIGHT, "gate"):
         return (WRONG if outcome == CLEAN else outcome), seen
+    if ESCAPE in world.with_name(f"{world.name}.err").read_text("utf-8", "replace"):
+        return WRONG, f"the name steers the terminal: {seen!r}"
     if made and not (world / made).exists():
         return WRONG, f"no {made!r}: {seen}"
     parts = [path.name for path in world.rglob("*") if ".part" in path.name and path.name != "a.part" and spelt != "a.part"]
