@@ -16,7 +16,7 @@ const offered = (page) => page.evaluate(() => ["sketch", "start", "size"].filter
 
 /** Wait until the picture of the form is shown and its caption says this. */
 const waitFor = (page, words) => page.waitForFunction(
-  (wanted) => document.getElementById("frame").dataset.state === "shown" && document.getElementById("caption").textContent === wanted, PATIENCE, words,
+  (wanted) => document.getElementById("frame").ariaBusy !== "true" && document.getElementById("caption").textContent === wanted, PATIENCE, words,
 );
 
 const waitForNote = (page, id) => page.waitForFunction((note) => document.getElementById(note).textContent !== "", PATIENCE, id);
@@ -29,7 +29,7 @@ async function untilOther(page, act) {
     (known) => {
       const canvas = document.getElementById("picture");
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-      return document.getElementById("frame").dataset.state === "shown" && btoa(String.fromCharCode(...data)) !== known;
+      return document.getElementById("frame").ariaBusy !== "true" && btoa(String.fromCharCode(...data)) !== known;
     }, PATIENCE, before,
   );
 }
@@ -75,7 +75,6 @@ async function drawBox(page) {
   await waitFor(page, "seed 2, 1 step, with a sketch");
   const meanwhile = await caption(page);
   await page.mouse.up();
-  await page.waitForFunction(() => document.getElementById("frame").dataset.state === "shown", PATIENCE);
   return meanwhile;
 }
 
