@@ -23,6 +23,7 @@ const waitForNote = (page, id) => page.waitForFunction((note) => document.getEle
 
 /** Let the page do something, and wait until another picture is shown. */
 async function untilOther(page, act) {
+  await page.waitForFunction(() => document.getElementById("frame").ariaBusy !== "true", PATIENCE);
   const before = await pixels(page);
   await act();
   await page.waitForFunction(
@@ -110,7 +111,7 @@ async function walkSketchByKeyboard(page) {
   await page.focus("#scale");
   await untilOther(page, () => page.keyboard.press("Home"));
   seen.sketch.unscaled = { pixels: await pixels(page), scale: await text(page, "scale-text") };
-  await page.keyboard.press("End");
+  await untilOther(page, () => page.keyboard.press("End"));
   seen.sketch.most = await text(page, "scale-text");
   await page.focus("#pad");
   await untilOther(page, () => page.keyboard.press("Backspace"));
