@@ -13,8 +13,8 @@ import pytest
 import typer
 
 from sprint_export import conversion, specialize
+from sprint_export.cli.results import show_results
 from sprint_export.cli.screen import stdout
-from sprint_export.cli.verbs import show_results
 from sprint_export.conversion import convert, convert_each, convert_targets
 from sprint_export.errors import BundleError, InputError, MachineError, RefusedError
 from sprint_export.nouns.order import Order

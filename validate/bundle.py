@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from sprint_export.runtimes.hub import find_bundle
 from sprint_export.runtimes.open import choose_runtime
 from sprint_export.runtimes.runtime import Runtime
 from sprint_export.specialize import specialize_like
-from sprint_export.students import load_student
-from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.blocks.gates import GATES, make_rows
 from sprint_export.validate.blocks.prompt_ids import compare_ids
 from sprint_export.validate.cluster.planning import plan_cluster
@@ -45,6 +42,7 @@ from sprint_export.validate.kept import Holder, hold_kept
 from sprint_export.validate.machine import describe_machine
 from sprint_export.validate.metrics import check_judged, check_metrics
 from sprint_export.validate.model_card import write_card
+from sprint_export.validate.own_source import load_own_source
 from sprint_export.validate.pace import read_budget
 from sprint_export.validate.page.report_page import write_page
 from sprint_export.validate.report_file import format_report
@@ -151,7 +149,7 @@ def _check_asked(folder: Path, student: Student | None, inquiry: Inquiry, progre
     check_metrics(gated, load_target(bundle.target), find_file(bundle, JSON) is not None, choice)
     metrics = choose_metrics(choice, gated)
     runtime = choose_runtime(bundle, inquiry.runtime, inquiry.provider)
-    student = _check_student(bundle, student or load_source(bundle.source))
+    student = _check_student(bundle, student or load_own_source(bundle.source))
     return _Task(bundle, student, inquiry, runtime, metrics, gates, _list_gates(bundle, gates), progress)
 
 
@@ -212,20 +210,6 @@ def _check_student(bundle: Bundle, student: Student) -> Student:
     if found != wanted:
         raise BundleError(f"the manifest says prompt.vocabulary={found}, the student has {wanted}; export the student again")
     return student
-
-
-def load_source(source: str) -> Student:
-    """The student a bundle names, where that is one of this package's own: a bundle may come from anywhere.
-
-    Raises:
-        InputError: it names a folder or a hub id, which is opened only where the user gives it.
-    """
-    if is_embedded(source) or source.startswith(RANDOM):
-        return load_student(source)
-    raise InputError(
-        f"this bundle says it was made from {source!r}; a folder or download that a bundle names is not opened by itself. If you "
-        f"trust it, give it: --student {shlex.quote(source)}"
-    )
 
 
 def _list_gates(bundle: Bundle, asked: Sequence[Gate]) -> tuple[Gate, ...]:

@@ -13,8 +13,8 @@ from sprint_export.nouns.report import Gate
 from sprint_export.nouns.student import Student
 from sprint_export.students import load_student
 from sprint_export.students.family import Draws, load_family
-from sprint_export.validate.bundle import load_source
 from sprint_export.validate.comparing.figures import PSNR
+from sprint_export.validate.own_source import load_own_source
 
 MOST_PICTURES, MOST_LARGE = 64, 8  # by default: of pictures up to SMALL_PICTURE pixels, and of larger ones
 DEFAULT_STUDENT = "sprint-tiny"
@@ -91,7 +91,7 @@ def choose_student(bundles: Sequence[Path]) -> Student:
     """
     from sprint_export.export.bundle import read_bundle
 
-    return load_source(read_bundle(bundles[0], verify=False).source) if bundles else load_student(DEFAULT_STUDENT)
+    return load_own_source(read_bundle(bundles[0], verify=False).source) if bundles else load_student(DEFAULT_STUDENT)
 
 
 def plan_draws(student: Student, question: Question, bundles: Sequence[Path]) -> SeededDraws:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,9 @@ from sprint_export.nouns.bundle import Bundle
 from sprint_export.paths import is_folder
 from sprint_export.progress import Progress, quiet
 from sprint_export.runtimes.hub import find_bundle
-from sprint_export.students.source import RANDOM, is_embedded
 from sprint_export.validate.latency.bundle_side import BundleSide, Where
 from sprint_export.validate.latency.turns import Side
+from sprint_export.validate.own_source import load_own_source
 
 if TYPE_CHECKING:
     from sprint_export.compute import Compute
@@ -91,20 +90,4 @@ def open_opponent(
         return side
     from sprint_export.validate.latency.torch_side import open_torch
 
-    return open_torch(bundle, student or load_source(bundle), opponent, compute, count, where.threads)
-
-
-def load_source(bundle: Bundle) -> Student:
-    """The student that a bundle names, where that is one of this package's own: a bundle may come from anywhere.
-
-    Raises:
-        InputError: it names a folder or a hub id, which is opened only where the user gives it.
-    """
-    if is_embedded(bundle.source) or bundle.source.startswith(RANDOM):
-        from sprint_export.students import load_student
-
-        return load_student(bundle.source)
-    raise InputError(
-        f"--against: this bundle says it was made from {bundle.source!r}; a folder or download that a bundle names is not opened "
-        f"by itself. If you trust it, give it: --student {shlex.quote(bundle.source)}"
-    )
+    return open_torch(bundle, student or load_own_source(bundle.source), opponent, compute, count, where.threads)

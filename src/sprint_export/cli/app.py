@@ -14,11 +14,12 @@ import typer
 from sprint_export.bundle_files import REPORT
 from sprint_export.cli import options as o
 from sprint_export.cli.bars import progress_bars, shows_bars
+from sprint_export.cli.results import show_results
 from sprint_export.cli.screen import note, show, stderr, stdout, verbosity
 from sprint_export.cli.signature import takes_options
 from sprint_export.cli.time_left import RunTime
 from sprint_export.cli.upload import send_bundle
-from sprint_export.cli.verbs import add_verbs, show_results
+from sprint_export.cli.verbs import add_verbs
 from sprint_export.errors import InputError, SprintExportError
 from sprint_export.nouns.bundle import Bundle
 from sprint_export.nouns.order import Order

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from sprint_export.students import load_student
 from sprint_export.students.family import Draws, load_family
 from sprint_export.validate.latency import bench_bundle
 from sprint_export.validate.latency.loadgen import describe_stream, run_single_stream
-from sprint_export.validate.latency.opponents import Opponent, load_source, read_opponent
+from sprint_export.validate.latency.opponents import Opponent, read_opponent
 from sprint_export.validate.latency.request import BenchRequest
 from sprint_export.validate.latency.results import describe_bench
 from sprint_export.validate.latency.table import describe_conditions, render_bench
@@ -146,12 +145,6 @@ def test_fewer_queries_than_early_stopping_takes_are_said() -> None:
 def test_what_does_not_go_together_is_refused(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         BenchRequest(**asked)
-
-
-def test_a_source_that_a_bundle_names_is_not_opened_by_itself(bundle: Path) -> None:
-    other = replace(read_bundle(bundle), source="/somebody/else")
-    with pytest.raises(InputError, match="give it: --student /somebody/else"):
-        load_source(other)
 
 
 def test_another_student_is_refused(bundle: Path) -> None:
