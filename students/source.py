@@ -20,6 +20,7 @@ from sprint_export.students.hub import SUFFIX, fetch_folder, fetch_lora, is_cach
 from sprint_export.students.lora_files import find_files
 
 HERE = Path(__file__).parent
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # and line ends
 RANDOM = "random:"  # before a preset's name
 PARTS = {  # subfolders of pipelines
     "decoder": ("vae",),
@@ -143,6 +144,8 @@ def check_source(source: str | Path, parts: Parts = NO_PARTS) -> Family | None:
         return _find_family(HERE / name.replace("-", "_"), parts)
     folder = resolve_path("--student", Path(source))
     if is_folder(folder) or is_file(folder):
+        if _CONTROL.search(name):  # a bundle says where it came from, and no manifest may steer a terminal
+            raise InputError(f"--student {name!r}: expected a path without control characters; rename the folder")
         return _find_family(folder, parts)
     if read_hub_id(name) is None:
         raise unknown_choice("student", name, list_students(), "Or give an existing diffusers folder or a hub id owner/name")

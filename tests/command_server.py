@@ -121,6 +121,7 @@ def run_and_end(main: Callable[[], object]) -> NoReturn:
     status = 1
     try:
         main()
+        status = 0
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:

@@ -7,9 +7,8 @@ prefix      another instruction before each prompt, in the manifest alone
 
 from __future__ import annotations
 
-import itertools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +135,3 @@ def _edit_bytes(path: Path, start: int, dtype: Any, shape: tuple[int, ...], chan
     content = np.ascontiguousarray(change(values).astype(dtype)).tobytes()
     data[start : start + len(content)] = content
     path.write_bytes(bytes(data))
-
-
-def name_layers(folder: Path) -> Iterator[tuple[str, str]]:
-    """(role, layer) of every quantized layer of a bundle."""
-    from sprint_export.export.bundle import read_bundle
-
-    return itertools.chain.from_iterable(
-        ((record.role, layer) for layer in record.layers) for record in read_bundle(folder).components
-    )

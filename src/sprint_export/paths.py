@@ -29,14 +29,14 @@ def _mode(path: Path) -> int:
 
 
 def resolve_path(what: str, path: Path) -> Path:
-    """The path with `~` and links followed.
+    """The path with `~` and links followed; what lies there under a name that begins with `~` is that.
 
     Raises:
         InputError: no such user, a loop of links, a NUL, a name that is no UTF-8, or a working directory that is gone.
     """
     check_utf8(what, str(path))
     try:
-        return path.expanduser().resolve()
+        return (path if os.path.lexists(path) else path.expanduser()).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{what} {_shorten(path)}: cannot be a path ({getattr(error, 'strerror', None) or error})") from error
 

@@ -179,16 +179,16 @@ def set_head(model: Any, rng: Random) -> str:
     elif how == "metadata":
         helper.set_model_props(model, {"x" * 1000 + str(i): "y" * 100 for i in range(2000)})
     elif how == "nested":
-        _nest(model, rng.choice([20, 40]))
+        _nest(model, rng.choice([5, 20]))
     else:
-        _lengthen(model, 20_000, how)
+        _lengthen(model, 5_000, how)
     return how
 
 
 def _nest(model: Any, depth: int) -> None:
     graph = helper.make_graph([], "x", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
     for i in range(depth):
-        node = helper.make_node("If", ["c"], [f"y{i}"], then_branch=graph, else_branch=graph) if i < 12 else None
+        node = helper.make_node("If", ["c"], [f"y{i}"], then_branch=graph, else_branch=graph) if i < 6 else None
         node = node or helper.make_node("If", ["c"], [f"y{i}"], then_branch=graph)
         graph = helper.make_graph([node], "x", [], [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, [1])])
     model.graph.node.append(graph.node[0])

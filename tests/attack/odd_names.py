@@ -41,7 +41,7 @@ GOOD = (
     *("a,b", "\x1b[2J"),
 )
 BAD = ("x" * 250, "y" * 300, b"\xff\xfe", "")
-LINE = 3000
+LINE, ESCAPE = 3000, "\x1b[2J"
 
 
 def list_commands(bundle: str, inputs: Inputs) -> dict[str, tuple[list[str], str]]:
@@ -68,7 +68,7 @@ def list_commands(bundle: str, inputs: Inputs) -> dict[str, tuple[list[str], str
 def list_attempts(rng: random.Random, verbs: Sequence[str]) -> Iterator[tuple[str | bytes, str]]:
     """Names with a verb each, without end."""
     while True:
-        pairs = [(name, verb) for name in (*GOOD, *BAD) for verb in verbs]
+        pairs = [(name, verb) for name in (*GOOD, *BAD) for verb in verbs if (name, verb) != ("{index}", "run")]  # a field there
         rng.shuffle(pairs)
         yield from pairs
 
@@ -76,6 +76,10 @@ def list_attempts(rng: random.Random, verbs: Sequence[str]) -> Iterator[tuple[st
 def attempt(name: str | bytes, verb: str, inputs: Inputs, known: dict[str, dict[str, str]], world: Path) -> tuple[str, str]:
     """Outcome and what was seen."""
     is_good = name in GOOD
+    is_refused = (verb == "student" and any(letter in os.fsdecode(name) for letter in "\n\t\x7f\x1b")) or (name, verb) == (
+        "~tilde",
+        "export",
+    )
     spelt = os.fsdecode(name)
     if is_good:
         shutil.copytree(inputs.bundle, world / spelt)
@@ -84,15 +88,19 @@ def attempt(name: str | bytes, verb: str, inputs: Inputs, known: dict[str, dict[
         (world / f"{spelt} prompts").write_text("a red circle\n", "utf-8")
     typed, made = list_commands(spelt, inputs)[verb]
     before = _list_all(world)
-    outcome, seen = run_loaded(Fault("name", [os.fsencode(each) for each in typed], (0, 1) if is_good else (0, 2, 3)), world)
+    outcome, seen = run_loaded(
+        Fault("name", [os.fsencode(each) for each in typed], (0, 1) if is_good and not is_refused else (0, 2, 3)), world
+    )
     after = _list_all(world)
     lost = {path for path in before if before[path] != after.get(path) and not path.endswith(("report.json", "report.html"))}
     if lost:
         return LOST, f"{sorted(lost)[:3]}; {seen}"
-    if not is_good:
+    if not is_good or is_refused:  # no bundle comes of a name that cannot be printed; ~ in a new name is a home
         return outcome, seen
     if outcome not in (RIGHT, "gate"):
         return (WRONG if outcome == CLEAN else outcome), seen
+    if ESCAPE in world.with_name(f"{world.name}.err").read_text("utf-8", "replace"):
+        return WRONG, f"the name steers the terminal: {seen!r}"
     if made and not (world / made).exists():
         return WRONG, f"no {made!r}: {seen}"
     parts = [path.name for path in world.rglob("*") if ".part" in path.name and path.name != "a.part" and spelt != "a.part"]

@@ -16,20 +16,21 @@ const offered = (page) => page.evaluate(() => ["sketch", "start", "size"].filter
 
 /** Wait until the picture of the form is shown and its caption says this. */
 const waitFor = (page, words) => page.waitForFunction(
-  (wanted) => document.getElementById("frame").dataset.state === "shown" && document.getElementById("caption").textContent === wanted, PATIENCE, words,
+  (wanted) => document.getElementById("frame").ariaBusy !== "true" && document.getElementById("caption").textContent === wanted, PATIENCE, words,
 );
 
 const waitForNote = (page, id) => page.waitForFunction((note) => document.getElementById(note).textContent !== "", PATIENCE, id);
 
 /** Let the page do something, and wait until another picture is shown. */
 async function untilOther(page, act) {
+  await page.waitForFunction(() => document.getElementById("frame").ariaBusy !== "true", PATIENCE);
   const before = await pixels(page);
   await act();
   await page.waitForFunction(
     (known) => {
       const canvas = document.getElementById("picture");
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-      return document.getElementById("frame").dataset.state === "shown" && btoa(String.fromCharCode(...data)) !== known;
+      return document.getElementById("frame").ariaBusy !== "true" && btoa(String.fromCharCode(...data)) !== known;
     }, PATIENCE, before,
   );
 }
@@ -75,7 +76,6 @@ async function drawBox(page) {
   await waitFor(page, "seed 2, 1 step, with a sketch");
   const meanwhile = await caption(page);
   await page.mouse.up();
-  await page.waitForFunction(() => document.getElementById("frame").dataset.state === "shown", PATIENCE);
   return meanwhile;
 }
 
@@ -111,7 +111,7 @@ async function walkSketchByKeyboard(page) {
   await page.focus("#scale");
   await untilOther(page, () => page.keyboard.press("Home"));
   seen.sketch.unscaled = { pixels: await pixels(page), scale: await text(page, "scale-text") };
-  await page.keyboard.press("End");
+  await untilOther(page, () => page.keyboard.press("End"));
   seen.sketch.most = await text(page, "scale-text");
   await page.focus("#pad");
   await untilOther(page, () => page.keyboard.press("Backspace"));

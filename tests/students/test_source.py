@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from sprint_export.errors import InputError, MachineError
 from sprint_export.nouns.student import Student
+from sprint_export.paths import resolve_path
 from sprint_export.specialize import specialize_student
 from sprint_export.students import list_students, load_student
 from sprint_export.students import source as sources
 from sprint_export.students.checkpoints import GENERAL_PROMPTS
 from sprint_export.students.sana_sprint.family import SanaSprint
+from sprint_export.students.source import check_source
 from tests.made_student import TEXT, TRANSFORMER, VAE
 from tests.tree import ROLES
 
@@ -239,6 +241,23 @@ def test_an_unknown_source_lists_the_names(source: str) -> None:
     assert f"unknown student {source!r}; choose from: " in str(caught.value)
     for name in list_students():
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("letter", ["\n", "\x7f", "\x1b", "\u2028"])
+def test_a_path_that_no_manifest_can_say_is_refused_before_any_work(tmp_path: Path, letter: str) -> None:
+    folder = tmp_path / f"a{letter}student"
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"expected a path without control characters; rename the folder") as raised:
+        check_source(folder)
+    assert letter not in str(raised.value)
+
+
+def test_a_name_that_begins_like_a_home_is_what_lies_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~mine").mkdir()
+    assert resolve_path("--student", Path("./~mine")) == tmp_path / "~mine", "pathlib drops what stands before it"
+    with pytest.raises(InputError, match="cannot be a path"):
+        resolve_path("--student", Path("./~nosuchuser"))
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

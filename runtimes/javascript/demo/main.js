@@ -34,6 +34,7 @@ const page = {
   slowOnes: 0, // pictures in a row that took long
   timer: 0,
   frame: 0, // asked for while one sketches
+  drawings: 0, // that run or wait
 };
 
 async function start() {
@@ -118,6 +119,21 @@ async function offerAll(abilities) {
 
 /** Draw what the form says, now; a patient one lets the picture be that is being drawn. Resolves to whether a picture of it is shown. */
 async function draw(isPatient = false) {
+  page.drawings++;
+  try {
+    return await drawForm(isPatient);
+  } finally {
+    page.drawings--;
+    showBusy(false);
+  }
+}
+
+/** Whether another picture is on its way: drawn, or due. */
+function showBusy(isDue) {
+  find("frame").ariaBusy = String(isDue || page.drawings > 0);
+}
+
+async function drawForm(isPatient) {
   clearTimeout(page.timer);
   markSuggestion();
   const known = page.app && readForm();
@@ -194,6 +210,7 @@ function drawSoon() {
     showUndrawn();
     return;
   }
+  showBusy(true);
   const pause = Math.min(Math.max(page.lastMs / 2, PAUSE_MS.least), PAUSE_MS.most);
   page.timer = setTimeout(draw, pause);
 }
@@ -212,6 +229,7 @@ function drawSketch() {
     showUndrawn();
     return;
   }
+  showBusy(true);
   page.frame ||= requestAnimationFrame(() => {
     page.frame = 0;
     draw(true);
@@ -336,6 +354,7 @@ function listen() {
     if (event.key === "Escape") {
       clearTimeout(page.timer);
       page.drawer.stop();
+      showBusy(false);
       find("prompt").focus();
     }
   });

@@ -122,8 +122,9 @@ export class Files {
   async readApp(signal) {
     const place = `${this.base}app.json`;
     const bytes = await this.readFile(this.#url("app.json"), { most: MOST_APP_BYTES, base: this.base, signal }).catch((error) => {
+      const isMissing = error instanceof SprintExportError && /answered 404|ENOENT/.test(error.message);
       const advice = "bundles of --batch, --layout or some networks alone have none";
-      throw error instanceof SprintExportError ? new SprintExportError(error.code, `${error.message} (${advice})`, { cause: error }) : error;
+      throw isMissing ? new SprintExportError(error.code, `${error.message} (${advice})`, { cause: error }) : error;
     });
     let app;
     try {

@@ -171,7 +171,15 @@ def test_a_project_that_finds_the_package_builds_and_draws(tmp_path: Path) -> No
     run(["cmake", "--build", build])
     said = run([build / "consumer", bundle], env={"PATH": "/nowhere"}).splitlines()
     ran = [f"{network} {i + 1}/3" for i, network in enumerate(NETWORKS)]
-    assert said == ["text_encoder 0/3", *ran, "64x64", "stopped while drawing text_encoder", "stopped while drawing transformer"]
+    files = len(json.loads((bundle / "app.json").read_text("utf-8"))["files"])
+    assert said[:2] == [f"checking {files}/{files}", "loading 3/3"]
+    assert said[2:] == [
+        "text_encoder 0/3",
+        *ran,
+        "64x64",
+        "stopped while drawing text_encoder",
+        "stopped while drawing transformer",
+    ]
 
 
 def test_what_cannot_be_drawn_is_said_in_one_line(tmp_path: Path) -> None:

@@ -1,10 +1,20 @@
 // What an app does: open, draw, ask for progress, stop.
 #include <iostream>
+#include <map>
+#include <string>
 
 #include <sprint_export/sprint_export.h>
 
 int main(int count, char** arguments) {
     if (count != 2) return 2;
+    std::map<std::string, std::string> last;  // what each stage of opening said last
+    sprint_export::Options whole;
+    whole.on_progress = [&last](const sprint_export::Progress& progress) {
+        last[progress.stage] = std::to_string(progress.done) + "/" + std::to_string(progress.total);
+        return true;
+    };
+    sprint_export::Pipeline::open(arguments[1], whole);
+    for (const auto& [stage, done] : last) std::cout << stage << " " << done << "\n";
     sprint_export::Options options;
     options.one_at_a_time = true;
     sprint_export::Pipeline pipeline = sprint_export::Pipeline::open(arguments[1], options);
