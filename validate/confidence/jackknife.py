@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
 
 GROUPS = 32  # at most: Student's t is then 4 % wider than the normal one
-RARER = 5  # by simulation of sets of 16 and 64 pictures: one-sided misses of long tails are then at most 5 %, and not 11
+RARER = 5  # by simulation of sets of 16 and 64 pictures: one-sided misses of long tails are then at most 5 %, and not 9
 NOTHING = 1e-6  # FID and CMMD below this are what rounding leaves
 
 
