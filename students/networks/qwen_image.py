@@ -6,8 +6,9 @@ More times: `modulation` [steps, 12 L + 2, D] is gathered by step: six rows of t
 
 Text. Rows behind the prompt's end are hidden by a bias in every attention, which is what the stock model computes without them.
 The last block's text stream is read by nobody: it has keys and values there, and no queries, output or feed-forward.
-Rotations are real-valued (z_image_blocks.py), with tables for one size: picture positions are centred on 0, and the text's begin
-at half of the larger side. Latents are packed here, channels outermost within a patch, so noise keeps its shape.
+Rotations are real-valued (z_image_blocks.py), with tables for one size, or looked up by the latents' own (free_rotations.py):
+picture positions are centred on 0, and the text's begin at half of the larger side. Latents are packed here, channels outermost
+within a patch, so noise keeps its shape.
 
 Range: either stream is divided by R (what enters it and its gates / R, eps / R^2); a norm does not care.
 Module names are diffusers', but for `last_block`: the others are equal, so that a few of them are captured for all.
@@ -17,6 +18,7 @@ Source: diffusers' QwenImageTransformer2DModel, in float64 in tests/students/net
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -26,7 +28,9 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope, QwenTimestepProjEmbeddings
 from torch import nn
 
+from sprint_export.students.networks.free_rotations import FreeQwenRotations, tabulate_qwen
 from sprint_export.students.networks.z_image_blocks import Norm, Rotation, hide, rotate
+from sprint_export.weights import Handle, constant
 
 EPS = 1e-6  # of every norm of the stock model
 RESIDUAL = 32.0  # R
@@ -153,6 +157,7 @@ class OneStepQwenImage(nn.Module):
         heads, layers, self.patch = config["num_attention_heads"], config["num_layers"], config["patch_size"]
         width, self.fold = heads * config["attention_head_dim"], steps == 1
         self.sides = sides[0] // self.patch, sides[1] // self.patch
+        self.places: FreeQwenRotations | None = None  # in place of the tables
         self.img_in = nn.Linear(config["in_channels"], width)
         self.txt_norm = Norm(config["joint_attention_dim"], EPS)
         self.txt_in = nn.Linear(config["joint_attention_dim"], width)
@@ -174,24 +179,32 @@ class OneStepQwenImage(nn.Module):
         dtype = self.proj_out.weight.dtype
         table = None if step is None else self.modulation.index_select(0, step)[0]
         s = self.times if step is None else self.times.index_select(0, step)
-        x = self.img_in(self.pack(latents.to(dtype)))
+        sides = latents.shape[2] // self.patch, latents.shape[3] // self.patch
+        x = self.img_in(self.pack(latents.to(dtype), sides))
         text = self.txt_in(self.txt_norm(prompt_embeds.to(dtype)))
         bias = torch.cat([hide(prompt_mask, dtype), x.new_zeros((x.shape[0], 1, 1, x.shape[1]))], dim=3)
-        rotations = (self.cos, self.sin), (self.text_cos, self.text_sin)
+        rotations = self.find_rotations(sides, text.shape[1])
         for i, block in enumerate((*self.transformer_blocks, self.last_block)):
             x, text = block(x, text, rotations, bias, None if table is None else table[ROWS * i : ROWS * (i + 1)])
         y = self.norm(x) if table is None else self.norm(x) * (1 + table[-2]) + table[-1]
-        return latents - s * self.unpack(self.proj_out(y)).to(latents.dtype)
+        return latents - s * self.unpack(self.proj_out(y), sides).to(latents.dtype)
 
-    def pack(self, x: torch.Tensor) -> torch.Tensor:
+    def find_rotations(self, sides: tuple[int, int], rows: int) -> tuple[Rotation, Rotation]:
+        """Of the picture's tokens and of the text's rows."""
+        if self.places is not None:
+            found: tuple[Rotation, Rotation] = self.places(*sides, rows)
+            return found
+        return (self.cos, self.sin), (self.text_cos, self.text_sin)
+
+    def pack(self, x: torch.Tensor, sides: tuple[int, int]) -> torch.Tensor:
         """Latents [B, C, h p, w p] -> tokens [B, h w, C p p]."""
-        x = x.reshape(x.shape[0], -1, self.sides[0], self.patch, self.sides[1], self.patch).permute(0, 2, 4, 1, 3, 5)
-        return x.reshape(x.shape[0], self.sides[0] * self.sides[1], -1)
+        x = x.reshape(x.shape[0], -1, sides[0], self.patch, sides[1], self.patch).permute(0, 2, 4, 1, 3, 5)
+        return x.reshape(x.shape[0], sides[0] * sides[1], -1)
 
-    def unpack(self, x: torch.Tensor) -> torch.Tensor:
+    def unpack(self, x: torch.Tensor, sides: tuple[int, int]) -> torch.Tensor:
         """Tokens [B, h w, C p p] -> [B, C, h p, w p]."""
-        x = x.reshape(x.shape[0], *self.sides, -1, self.patch, self.patch).permute(0, 3, 1, 4, 2, 5)
-        return x.reshape(x.shape[0], -1, self.sides[0] * self.patch, self.sides[1] * self.patch)
+        x = x.reshape(x.shape[0], *sides, -1, self.patch, self.patch).permute(0, 3, 1, 4, 2, 5)
+        return x.reshape(x.shape[0], -1, sides[0] * self.patch, sides[1] * self.patch)
 
 
 def tabulate_rotations(config: Mapping[str, Any], sides: tuple[int, int], rows: int) -> dict[str, torch.Tensor]:
@@ -205,6 +218,26 @@ def tabulate_rotations(config: Mapping[str, Any], sides: tuple[int, int], rows: 
     tables = _make_rope(config)([[(1, *sides)]], max_txt_seq_len=rows)
     named = zip(("", "text_"), tables, strict=True)
     return {f"{name}{part}": value[None].contiguous() for name, table in named for part, value in _split_complex(table)}
+
+
+def free_sides(
+    network: OneStepQwenImage, weights: Mapping[str, Handle], config: Mapping[str, Any]
+) -> tuple[OneStepQwenImage, dict[str, Handle]]:
+    """The same network and weights for latents of any sides: rotations are looked up, the tables of one size are gone.
+
+    Args:
+        network: on `meta`; it is left as it is.
+        weights: by its names.
+        config: the stock transformer's.
+    """
+    free, rows = copy.deepcopy(network), network.text_cos.shape[1]
+    tables = ("cos", "sin", "text_cos", "text_sin")
+    for name in tables:
+        delattr(free, name)
+    with torch.device("meta"):
+        free.places = FreeQwenRotations(config, rows)
+    named = {f"places.{name}": constant(table) for name, table in tabulate_qwen(config, _make_rope(config), rows).items()}
+    return free.eval(), {name: handle for name, handle in weights.items() if name not in tables} | named
 
 
 def _split_complex(table: torch.Tensor) -> tuple[tuple[str, torch.Tensor], ...]:

@@ -7,7 +7,8 @@ back:
     the picture          its frame's rotation is the row n' / 32 of a table
 n' comes from the mask alone, which is 1 for n rows and then 0: block b of 32 rows is attended to where its first row is, so
 n' / 32 is the number of ones among rows 0, 32, 64, ... Exact for every caption that fits.
-Image tokens are padded to a multiple of 32 too, with another learnt token at position (0, 0, 0); their number is fixed.
+Image tokens are padded to a multiple of 32 too, with another learnt token at position (0, 0, 0). Of a picture of one size their
+number is fixed; where sides are free there are always 31, and those beyond a multiple of 32 are hidden like the text's.
 
     v = -model(x, 1 - s, text)        denoised = x - s v = x + s model
 Source: diffusers' ZImageTransformer2DModel (transformer_z_image.py), in float64 in tests/students/networks/test_z_image.py.
@@ -15,6 +16,7 @@ Source: diffusers' ZImageTransformer2DModel (transformer_z_image.py), in float64
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +24,9 @@ import torch
 from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF
 from torch import nn
 
+from sprint_export.students.networks.free_rotations import PARTS, FreePlane, tabulate_plane
 from sprint_export.students.networks.z_image_blocks import RESIDUAL, Block, Norm, Rotation, hide
+from sprint_export.weights import Handle, constant
 
 BLOCK: int = SEQ_MULTI_OF  # 32
 FINAL_EPS = 1e-6  # FinalLayer's LayerNorm
@@ -114,10 +118,11 @@ class OneStepZImage(nn.Module):
         width, self.patch, channels = config["dim"], config["all_patch_size"][0], config["in_channels"]
         self.fold, (self.before, self.rows) = steps == 1, text
         self.sides = sides[0] // self.patch, sides[1] // self.patch
-        self.count = self.sides[0] * self.sides[1]
+        count = self.sides[0] * self.sides[1]
+        self.places: FreePlane | None = None  # in place of the tables of rows and columns
         name = f"{self.patch}-{config['all_f_patch_size'][0]}"
         self.all_x_embedder = nn.ModuleDict({name: nn.Linear(self.patch**2 * channels, width)})
-        self.padding = round_up(self.count) - self.count
+        self.padding = round_up(count) - count
         if self.padding:
             self.x_pad_token = nn.Parameter(torch.empty(1, width))
         self.noise_refiner = nn.ModuleList(_make_block(config, self.fold) for _ in range(config["n_refiner_layers"]))
@@ -126,7 +131,7 @@ class OneStepZImage(nn.Module):
         self.all_final_layer = nn.ModuleDict({name: nn.ModuleDict({"linear": nn.Linear(width, self.patch**2 * channels)})})
         frame, *plane = (size // 2 for size in config["axes_dims"])
         for table in ("cos", "sin"):
-            self.register_buffer(table, torch.empty(1, self.count + self.padding, sum(plane)))
+            self.register_buffer(table, torch.empty(1, count + self.padding, sum(plane)))
             self.register_buffer(f"frame_{table}", torch.empty(1 + self.rows // BLOCK, frame))
             self.register_buffer(f"text_{table}", torch.empty(1, self.rows, frame + sum(plane)))
         self.register_buffer("times", torch.empty(steps))
@@ -142,30 +147,53 @@ class OneStepZImage(nn.Module):
         s = self.times if step is None else self.times.index_select(0, step)
         (embed,), (last,) = self.all_x_embedder.values(), self.all_final_layer.values()
         leave: Any = last.get_submodule("linear")
-        x: torch.Tensor = embed(self.patchify(latents.to(leave.weight.dtype)))
+        sides = latents.shape[2] // self.patch, latents.shape[3] // self.patch
+        count = sides[0] * sides[1]
+        x: torch.Tensor = embed(self.patchify(latents.to(leave.weight.dtype), sides))
         if self.padding:
             x = torch.cat([x, self.x_pad_token[None].expand(x.shape[0], self.padding, -1)], dim=1)
         blocks = list_valid(prompt_mask, self.before)
-        rotation = self.rotate_picture(blocks)
+        rotation = self.rotate_picture(blocks, sides)
+        surplus = self.hide_surplus(blocks, count, x.dtype)
         blocks_of = len(self.noise_refiner)
         for i, block in enumerate(self.noise_refiner):
-            x = block(x, rotation, None, _rows(gains, i))
+            x = block(x, rotation, surplus, _rows(gains, i))
         x = torch.cat([x, prompt_embeds.to(x.dtype)], dim=1)
-        seen = hide(blocks[:, :1], x.dtype).expand(-1, -1, -1, self.count + self.padding)
+        seen = hide(blocks[:, :1], x.dtype).expand(-1, -1, -1, count + self.padding) if surplus is None else surplus
         bias = torch.cat([seen, hide(spread(blocks), x.dtype)], dim=3)
         both = self.join_rotations(rotation)
         for i, block in enumerate(self.layers):
             x = block(x, both, bias, _rows(gains, blocks_of + i))
-        x = self.norm_final(x[:, : self.count])
+        x = self.norm_final(x[:, :count])
         x = leave(x if gains is None else x * gains[-1])
-        return latents + s * self.unpatchify(x).to(latents.dtype)
+        return latents + s * self.unpatchify(x, sides).to(latents.dtype)
 
-    def rotate_picture(self, blocks: torch.Tensor) -> Rotation:
+    def hide_surplus(self, blocks: torch.Tensor, count: int, dtype: torch.dtype) -> torch.Tensor | None:
+        """A bias [B, 1, 1, N'] for what stands beyond a multiple of 32 tokens; None where nothing does, as in one fixed size."""
+        if self.places is None:
+            return None
+        numbers = torch.arange(1, BLOCK, device=blocks.device)  # of the padding's tokens
+        last = torch.arange(count, device=blocks.device)[-1:] + 1
+        padded = (numbers <= (BLOCK - last % BLOCK) % BLOCK).to(blocks.dtype)
+        ones = blocks[:, :1] * 0 + 1
+        return hide(torch.cat([ones.expand(-1, count), padded[None].expand(ones.shape[0], -1)], dim=1), dtype)
+
+    def find_plane(self, sides: tuple[int, int]) -> Rotation:
+        """Rotations [1, N', pairs] by row and column, the padding's among them."""
+        if self.places is None:
+            return self.cos, self.sin
+        rows, columns = (torch.arange(side, device=self.text_cos.device) for side in sides)
+        cos, sin = self.places(rows, columns)
+        rest = cos[:, :1].expand(-1, self.padding, -1) * 0  # at position (0, 0): not turned
+        return torch.cat([cos, rest + 1], dim=1), torch.cat([sin, rest], dim=1)
+
+    def rotate_picture(self, blocks: torch.Tensor, sides: tuple[int, int]) -> Rotation:
         """blocks int64 [B, R / 32] -> rotations of the image tokens [B, N', d / 2]; padded ones are not turned."""
         place, found = blocks.sum(1), []
-        for plane, frames, rest in ((self.cos, self.frame_cos, 1.0), (self.sin, self.frame_sin, 0.0)):
+        cos, sin = self.find_plane(sides)
+        for plane, frames, rest in ((cos, self.frame_cos, 1.0), (sin, self.frame_sin, 0.0)):
             frame = frames.index_select(0, place)[:, None]
-            turned = frame.expand(-1, self.count, -1)
+            turned = frame.expand(-1, sides[0] * sides[1], -1)
             if self.padding:
                 turned = torch.cat([turned, (frame * 0 + rest).expand(-1, self.padding, -1)], dim=1)
             found.append(torch.cat([turned, plane.expand(frame.shape[0], -1, -1)], dim=2))
@@ -179,15 +207,36 @@ class OneStepZImage(nn.Module):
         )
         return cos, sin
 
-    def patchify(self, x: torch.Tensor) -> torch.Tensor:
+    def patchify(self, x: torch.Tensor, sides: tuple[int, int]) -> torch.Tensor:
         """Latents [B, C, h p, w p] -> tokens [B, h w, p p C]."""
-        x = x.reshape(x.shape[0], -1, self.sides[0], self.patch, self.sides[1], self.patch).permute(0, 2, 4, 3, 5, 1)
-        return x.reshape(x.shape[0], self.count, -1)
+        x = x.reshape(x.shape[0], -1, sides[0], self.patch, sides[1], self.patch).permute(0, 2, 4, 3, 5, 1)
+        return x.reshape(x.shape[0], sides[0] * sides[1], -1)
 
-    def unpatchify(self, x: torch.Tensor) -> torch.Tensor:
+    def unpatchify(self, x: torch.Tensor, sides: tuple[int, int]) -> torch.Tensor:
         """Tokens [B, h w, p p C] -> [B, C, h p, w p]."""
-        x = x.reshape(x.shape[0], *self.sides, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
-        return x.reshape(x.shape[0], -1, self.sides[0] * self.patch, self.sides[1] * self.patch)
+        x = x.reshape(x.shape[0], *sides, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
+        return x.reshape(x.shape[0], -1, sides[0] * self.patch, sides[1] * self.patch)
+
+
+def free_sides(
+    network: OneStepZImage, weights: Mapping[str, Handle], config: Mapping[str, Any]
+) -> tuple[OneStepZImage, dict[str, Handle]]:
+    """The same network and weights for latents of any sides: rotations are looked up, and 31 tokens of padding always there.
+
+    Args:
+        network: on `meta`; it is left as it is.
+        weights: by its names, and `x_pad_token`.
+        config: the stock transformer's.
+    """
+    free, (_, rows, columns) = copy.deepcopy(network), config["axes_dims"]
+    for name in PARTS:
+        delattr(free, name)
+    with torch.device("meta"):
+        free.places = FreePlane((rows // 2, columns // 2), is_centred=False)
+        free.padding, free.x_pad_token = BLOCK - 1, nn.Parameter(torch.empty(weights["x_pad_token"].shape))
+    tables = tabulate_plane(tuple(config["axes_dims"]), config["rope_theta"])
+    named = {f"places.{name}": constant(table) for name, table in tables.items()}
+    return free.eval(), {name: handle for name, handle in weights.items() if name not in PARTS} | named
 
 
 def _rows(gains: torch.Tensor | None, block: int) -> torch.Tensor | None:

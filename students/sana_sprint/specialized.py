@@ -10,8 +10,8 @@ import torch
 
 from sprint_export.errors import RefusedError
 from sprint_export.nouns.student import CHANNELS_FIRST, Component, StepPlan, Student, TensorSpec
-from sprint_export.sizes import SIDES, name_axis
 from sprint_export.students.family import replace_components
+from sprint_export.students.free_sizes import free_specs
 from sprint_export.students.networks.dc_ae import LatentDecoder, fold_decoder
 from sprint_export.students.networks.dc_ae_blocks import FORMS as DECODER_FORMS
 from sprint_export.students.networks.dc_ae_encoder import LatentEncoder, fold_encoder
@@ -159,22 +159,7 @@ def free_sizes(student: Student) -> Student:
         RefusedError: as `check_free_sizes`.
     """
     check_free_sizes(student)
-    side, patch = student.latent_shape[1], student.configs["transformer"]["patch_size"]
-
-    def free(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(_free_sides(spec, patch * int(spec.shape[2]) // side) if len(spec.shape) == 4 else spec for spec in specs)
-
-    note = f"sizes: height and width are free; ranges and checks are those of latents of {side} x {side}"
-    freed = {
-        role: dataclasses.replace(c, inputs=free(c.inputs), outputs=free(c.outputs), notes=(*c.notes, note))
-        for role, c in student.components.items()
-        if role != "text_encoder"
-    }
-    return dataclasses.replace(student, components={**student.components, **freed})
-
-
-def _free_sides(spec: TensorSpec, multiple: int) -> TensorSpec:
-    return dataclasses.replace(spec, shape=(*spec.shape[:2], *(name_axis(multiple, name) for name in SIDES)))
+    return free_specs(student, student.configs["transformer"]["patch_size"])
 
 
 def arrange_channels_first(student: Student) -> Student:

@@ -51,6 +51,14 @@ class TwinFlowQwen(TwinFlow):
 
         return specialize(student, plan)
 
+    def check_free_sizes(self, student: Student) -> None:
+        """Every student of the family can."""
+
+    def free_sizes(self, student: Student) -> Student:
+        from sprint_export.students.twinflow_qwen.specialized import free_sizes
+
+        return free_sizes(student)
+
     def list_migrations(self, student: Student, role: str) -> tuple[Migration, ...]:
         from sprint_export.students.twinflow_qwen.smooth import list_migrations
 

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from sprint_export.nouns.student import Component, StepPlan, Student, TensorSpec
+from sprint_export.students.family import replace_components
+from sprint_export.students.free_sizes import free_specs
 from sprint_export.students.networks.qwen2_5 import RowsEncoder, fold_rows
-from sprint_export.students.networks.qwen_image import OneStepQwenImage, tabulate_rotations
+from sprint_export.students.networks.qwen_image import OneStepQwenImage, free_sides, tabulate_rotations
 from sprint_export.students.networks.qwen_image_vae import LatentPainter, fold_painter
 from sprint_export.students.twinflow_qwen.folds import fold_transformer
 from sprint_export.weights import constant
@@ -48,6 +50,15 @@ def specialize(student: Student, plan: StepPlan) -> Student:
     )
     encoder = dataclasses.replace(_encode_text(student), outputs=(embeds,))
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
+
+
+def free_sizes(student: Student) -> Student:
+    """A specialized student whose specs leave height and width free, in multiples of its patches; rotations are looked up."""
+    config, transformer = student.configs["transformer"], student.components["transformer"]
+    stock: Any = transformer.module
+    module, weights = free_sides(stock, transformer.weights, config)
+    freed = replace_components(student, dataclasses.replace(transformer, module=module, weights=weights))
+    return free_specs(freed, config["patch_size"])
 
 
 def _encode_text(student: Student) -> Component:

@@ -49,6 +49,14 @@ class TwinFlowZ(TwinFlow):
 
         return specialize(student, plan)
 
+    def check_free_sizes(self, student: Student) -> None:
+        """Every student of the family can."""
+
+    def free_sizes(self, student: Student) -> Student:
+        from sprint_export.students.twinflow_z.specialized import free_sizes
+
+        return free_sizes(student)
+
     def list_migrations(self, student: Student, role: str) -> tuple[Migration, ...]:
         from sprint_export.students.twinflow_z.smooth import list_migrations
 

@@ -12,12 +12,16 @@ from typing import Any
 import torch
 
 from sprint_export.nouns.student import Component, StepPlan, Student, TensorSpec
+from sprint_export.students.family import replace_components
+from sprint_export.students.free_sizes import free_specs
 from sprint_export.students.networks.autoencoder_kl import PixelDecoder, list_decoder_weights
 from sprint_export.students.networks.qwen3 import RESIDUAL, PromptEncoder, fold_encoder
-from sprint_export.students.networks.z_image import BLOCK, OneStepZImage, TextRefiner, round_up
+from sprint_export.students.networks.z_image import BLOCK, OneStepZImage, TextRefiner, free_sides, round_up
 from sprint_export.students.networks.z_image_blocks import tabulate_rotations
 from sprint_export.students.twinflow_z.folds import fold_refiner, fold_transformer
 from sprint_export.weights import Handle, constant
+
+PAD = "x_pad_token"  # where a picture's tokens are no multiple of 32
 
 
 class CaptionEncoder(torch.nn.Module):
@@ -49,8 +53,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
     with torch.device("meta"):
         transformer = OneStepZImage(config, len(plan.times), (height, width), (before, rows)).eval()
     weights, notes = fold_transformer(student.components["transformer"], config, plan.times)
-    if "x_pad_token" not in transformer.state_dict():
-        del weights["x_pad_token"]
+    spare = {} if transformer.padding else {PAD: weights.pop(PAD)}
     encoder = dataclasses.replace(_encode_text(student, before, rows), inputs=(ids, mask), outputs=(embeds,))
     denoiser = Component(
         "transformer",
@@ -62,6 +65,7 @@ def specialize(student: Student, plan: StepPlan) -> Student:
             *notes,
             f"text: {rows} rows; what a caption padded to 32 leaves over is hidden, and carries where the picture starts",
         ),
+        spare=spare,
     )
     decoder: Any = student.components["vae_decoder"]
     painting = PixelDecoder(decoder.module).eval()
@@ -73,6 +77,15 @@ def specialize(student: Student, plan: StepPlan) -> Student:
         (TensorSpec("image", "float32", (1, 3, side * height, side * width), "picture in [-1, 1], not clipped"),),
     )
     return dataclasses.replace(student, plan=plan, components={c.role: c for c in (encoder, denoiser, painter)})
+
+
+def free_sizes(student: Student) -> Student:
+    """A specialized student whose specs leave height and width free, in multiples of its patches; rotations are looked up."""
+    config, transformer = student.configs["transformer"], student.components["transformer"]
+    stock: Any = transformer.module
+    module, weights = free_sides(stock, {**transformer.weights, **transformer.spare}, config)
+    freed = replace_components(student, dataclasses.replace(transformer, module=module, weights=weights, spare={}))
+    return free_specs(freed, config["all_patch_size"][0])
 
 
 def _encode_text(student: Student, before: int, rows: int) -> Component:

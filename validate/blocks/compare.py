@@ -196,7 +196,14 @@ class _Network:
         layouts = {block: found for block, found in layouts.items() if found}
         arrays, outputs = self.graph.run(feeds, [layout.sample for found in layouts.values() for layout in found])
         waiting = iter(arrays)
-        return {block: Value(found, [each.arrange(next(waiting)) for each in found]) for block, found in layouts.items()}, outputs
+        read = {block: [(each, each.arrange(next(waiting))) for each in found] for block, found in layouts.items()}
+        fitting = {block: [pair for pair in pairs if pair[0].fits(pair[1])] for block, pairs in read.items()}
+        values = {
+            block: Value([layout for layout, _ in pairs], [matrix for _, matrix in pairs])
+            for block, pairs in fitting.items()
+            if pairs
+        }
+        return values, outputs
 
     def _run_torch(
         self, component: Component, feeds: Mapping[str, Array], values: Mapping[str, Value]

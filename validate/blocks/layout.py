@@ -6,6 +6,7 @@ PyTorch gives tokens [B, N, D] or a picture [B, C, h, w]; a graph holds the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,13 @@ class Layout:
         """The sampled value -> float32 [positions, channels]."""
         moved = np.moveaxis(value, self.channels, -1)
         return np.ascontiguousarray(moved, np.float32).reshape(-1, moved.shape[-1])
+
+    def fits(self, matrix: Array) -> bool:
+        """Whether an arranged value has the positions and channels that it must: where sizes are free, they were filled in."""
+        sizes = (
+            -(-size // self.step) if axis == self.axis else size for axis, size in enumerate(self.shape) if axis != self.channels
+        )
+        return matrix.shape == (math.prod(sizes), self.shape[self.channels])
 
     def list_positions(self) -> npt.NDArray[np.int64]:
         """Which positions of the whole value the sampled one has, in order."""

@@ -49,6 +49,9 @@ class Component:
     notes: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
     edits: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what quantization did to `weights` (quantize/mend/edits.py)
+    spare: Mapping[str, Handle] = field(
+        default_factory=dict
+    )  # weights that this module does not read, and that of free sizes does
 
 
 @dataclass(frozen=True)

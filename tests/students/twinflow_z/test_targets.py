@@ -19,6 +19,11 @@ def test_float32_draws_the_reference(tmp_path: Path) -> None:
     assert rows["transformer", "denoised_relative_error"]["value"] <= 1e-4
 
 
+def test_four_bits(tmp_path: Path) -> None:
+    """Random weights lose more than trained ones: what is shown is that graphs compute what was rounded."""
+    check_conversion(FAMILY, "onnx-w4a16", tmp_path / "bundle", least_db=25, least_converter_db=80)
+
+
 def test_an_engine_of_fp8(tmp_path: Path) -> None:
     rows = check_conversion(FAMILY, "trt-fp8", tmp_path / "bundle", least_db=25)
     assert rows["transformer", "fused_attention"] == 3, "of the noise refiner and two layers"

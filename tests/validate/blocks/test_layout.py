@@ -66,3 +66,12 @@ def test_free_sizes_are_filled_in() -> None:
 def test_positions_of_unknown_sides_are_not_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MOST_VALUES", 20)
     assert list(list_layouts("v", (1, 5, None, None), (1, 12, 5))) == []
+
+
+def test_a_size_that_was_filled_in_has_to_be_the_value_s() -> None:
+    """Of two streams of one width, the graph's value of the other one has other sizes once it is read."""
+    [rows] = list_layouts("v", (1, None, 5), (1, 12, 5))
+    assert [rows.fits(np.zeros(shape)) for shape in ((12, 5), (9, 5), (12, 4))] == [True, False, False]
+    thinned = Layout("v", (1, 12, 5), 2, 1, 5)
+    assert thinned.fits(thinned.arrange(np.zeros((1, 3, 5))))
+    assert not thinned.fits(thinned.arrange(np.zeros((1, 2, 5))))
