@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sprint_export import thread_count
 from sprint_export.thread_count import THREADS, fixed_threads
 
 TARGETS = {"onnx-int8": "onnx", "trt-fp8": "onnx", "openvino-int8": "openvino", "coreml-int8": "coremltools"}
@@ -67,6 +68,15 @@ def test_one_thread_and_two_give_the_same_keys_and_files(tmp_path: Path) -> None
     assert (one[0], two[0]) == ("torch 1", "torch 2")
     different = [(a, b) for a, b in zip(one[1:], two[1:], strict=True) if a != b]
     assert not different, f"{len(different)} of {len(one)} differ: {different[:5]}"
+
+
+def test_the_number_is_looked_up_when_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_count, "THREADS", 1)
+    before = torch.get_num_threads()
+    with thread_count.fixed_threads():
+        assert torch.get_num_threads() == 1, "or campaigns, which fork, wait for threads that a fork has not"
+    with thread_count.fixed_threads(before + 2):
+        assert torch.get_num_threads() == before + 2
 
 
 def test_torch_gets_its_own_number_of_threads_back() -> None:

@@ -15,12 +15,12 @@ THREADS = 8
 
 
 @contextlib.contextmanager
-def fixed_threads(count: int = THREADS) -> Iterator[None]:
-    """Within, torch cuts its work into so many pieces, by default the same on every machine; also a decorator."""
+def fixed_threads(count: int | None = None) -> Iterator[None]:
+    """Within, torch cuts its work into so many pieces, by default THREADS on every machine; also a decorator."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(THREADS if count is None else count)  # looked up now: campaigns of forks set it to one
     try:
         yield
     finally:
