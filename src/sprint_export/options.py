@@ -44,7 +44,7 @@ def check_value(option: TargetOption, value: OptionValue) -> None:
         InputError: it is of another type, out of range, or none of the choices.
     """
     if type(value) is not option.kind:
-        raise InputError(f"{_say_asked(option, value)}: expected {KINDS[option.kind]}")
+        raise InputError(f"{_say_asked(option, repr(value))}: expected {KINDS[option.kind]}")
     if isinstance(value, int) and not 1 <= value <= option.most:
         bound = "at least 1" if value < 1 else f"at most {option.most}"
         raise InputError(f"{_say_asked(option, value)}: expected {bound} ({option.unit})")
@@ -92,7 +92,7 @@ def _say_asked(option: TargetOption, value: OptionValue) -> str:
     """What was asked for as Python says it, with the flag where that is spelt otherwise."""
     flag = option.flags[0] if option.flags else ""
     is_other = flag.removeprefix("--").replace("-", "_") not in ("", option.name)
-    return f"{option.name}={value!r}{f' ({flag})' if is_other else ''}"
+    return f"{option.name}={value}{f' ({flag})' if is_other else ''}"
 
 
 def _explain_missing(target: Target, precision: str, name: str, value: OptionValue) -> SprintExportError:
