@@ -13,7 +13,13 @@ import pytest
 from sprint_export import interrupts
 from sprint_export.interrupts import STOPPED
 
-SLEEPER = "import sys, time, types\nfrom sprint_export.cli import entry\ndef app(): {act}\nentry.call_app = app\nentry.main()\n"
+SLEEPER = """
+import sys, time, types
+from sprint_export.cli import entry
+def app(arguments): {act}
+entry.call_app = app
+entry.main()
+"""
 READY = "print('ready', file=sys.stderr, flush=True)"
 TRY = f"{READY}\n  try: time.sleep(60)\n  except BaseException: "
 CASES = {

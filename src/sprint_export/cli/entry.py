@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from sprint_export import interrupts
+
+TYPE_CHECKING = False  # typing's own would load it, before the command hears a Ctrl-C
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RESERVE = 4_000_000  # bytes
 MACHINE = 3  # errors.MachineError.exit_status
